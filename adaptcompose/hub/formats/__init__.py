@@ -1,0 +1,1 @@
+"""Adapter files of several formats, read without trusting them."""

@@ -1,0 +1,18 @@
+"""Where the files that come with adaptcompose lie: the grammar and the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def resource(name: str) -> Path:
+    """The folder `grammar` or `hub_cards`: inside the installed package, beside it in a checkout.
+
+    >>> resource("hub_cards").name
+    'hub_cards'
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / name, package.parent / name):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"adaptcompose was installed without its folder {name}/")
