@@ -1,0 +1,1 @@
+"""The main job: spec.yaml, data, tasks, training, evaluation, prediction, publishing."""
