@@ -1,0 +1,73 @@
+"""Tiny backbones: one model a family, every weight random and none of them zero."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForMaskedLM
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LAYERS = 3
+VOCABULARY = 60
+COMMON = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "num_hidden_layers": LAYERS,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+}
+SPECIAL = {
+    "bert": {"type_vocab_size": 2},
+    "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 1},
+    # Narrower embeddings: the invertible adapter lives there, before the projection.
+    "electra": {"type_vocab_size": 2, "embedding_size": 8},
+}
+
+
+def generator(*words: str) -> torch.Generator:
+    """A stream of random numbers of its own for each thing that is made."""
+    return torch.Generator().manual_seed(zlib.crc32("/".join(words).encode()))
+
+
+def randomise(modules: dict[str, nn.Module], stream: torch.Generator, spread: float) -> None:
+    """Norm weights around one, the other weights and all biases normal."""
+    for _, module in sorted(modules.items()):
+        for name, parameter in sorted(module.named_parameters(recurse=False)):
+            noise = torch.randn(parameter.shape, generator=stream)
+            if isinstance(module, nn.LayerNorm) and name == "weight":
+                value = 1 + 0.3 * (2 * torch.rand(parameter.shape, generator=stream) - 1)
+            elif isinstance(module, nn.Embedding):
+                value = noise
+            else:
+                value = (0.3 if name == "bias" else spread) * noise
+            parameter.data.copy_(value)
+
+
+def make_backbone(family: str, folder: Path) -> None:
+    """Save the model with its MLM head, and with the pooler that this class leaves out."""
+    stream = generator(family, "backbone")
+    config = AutoConfig.for_model(family, **COMMON, **SPECIAL[family])
+    model = AutoModelForMaskedLM.from_config(config)
+    if family != "electra":
+        base = getattr(model, model.base_model_prefix)
+        base.pooler = type(base)(config, add_pooling_layer=True).pooler
+    randomise(dict(model.named_modules()), stream, spread=0.2)
+    model.tie_weights()
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+def make_batch(family: str, pad: int) -> dict[str, torch.Tensor]:
+    """Three rows of different length, padded on the right."""
+    stream = generator(family, "batch")
+    lengths = torch.tensor([8, 5, 3])
+    ids = torch.randint(5, VOCABULARY, (3, 8), generator=stream)
+    mask = (torch.arange(8)[None] < lengths[:, None]).long()
+    return {"input_ids": torch.where(mask.bool(), ids, pad), "attention_mask": mask}

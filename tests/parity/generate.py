@@ -1,0 +1,161 @@
+"""Make the golden folders with the peer: `.venv-peer/bin/python tests/parity/generate.py`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from adapters import AdapterConfig, AdapterFusionConfig
+from backbones import LAYERS, generator, make_backbone, make_batch, randomise
+from cases import CASES, FAMILIES, SAFETENSORS, Case
+from peer import OWN_HEAD, activate, add_own_head, fused, load_backbone, run, write_case
+from torch import nn
+from transformers.utils import logging
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+def expression(case: Case) -> str:
+    """The composition in the language, with references relative to the case's folder."""
+
+    def text(setup: Any) -> str:
+        if isinstance(setup, str):
+            return f"./{setup}"
+        parts = [text(child) for child in setup[1:]]
+        if setup[0] == "Fuse":
+            parts.append("load=./fusion")
+        return f"{setup[0].lower()}({', '.join(parts)})"
+
+    stages = ["none" if case.setup is None else text(case.setup)]
+    if case.drop:
+        stages.append("drop(" + ", ".join(f"{k}={v}" for k, v in case.drop.items()) + ")")
+    return " | ".join(stages)
+
+
+def skipped(case: Case) -> list[int]:
+    """Layers without adapters."""
+    bottom, top = case.drop.get("bottom", 0), case.drop.get("top", 0)
+    return [*range(bottom), *range(LAYERS - top, LAYERS)]
+
+
+def add_parts(model: Any, case: Case) -> None:
+    """Adapters, fusion and head of the case, with the peer's own initial values."""
+    for name, (base, changes) in case.adapters.items():
+        model.add_adapter(name, config=AdapterConfig.load(base, **changes))
+    if names := fused(case.setup):
+        options = dict(case.fusion or {})
+        config = AdapterFusionConfig.load(options.pop("kind"), temperature=False, **options)
+        model.add_adapter_fusion(names, config)
+    if case.head:
+        name, kind, arguments = case.head
+        getattr(model, f"add_{kind}_head")(name, **arguments)
+
+
+def randomise_parts(model: Any, known: set[int], stream: torch.Generator) -> None:
+    """Every new parameter random and non-zero: zeros of an initialisation would hide errors.
+
+    Parameters in `known` are the backbone's; a vocabulary tied to the embeddings is one of them.
+    """
+    seen = set(known)
+    for path, module in sorted(model.named_modules()):
+        fresh = {n: p for n, p in module.named_parameters(recurse=False) if id(p) not in seen}
+        seen.update(id(p) for p in fresh.values())
+        if not fresh:
+            continue
+        if len(fresh) < len(list(module.parameters(recurse=False))):  # a tied vocabulary's bias
+            for parameter in fresh.values():
+                parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=stream))
+        elif "scaling" in fresh:
+            noise = torch.randn(fresh["scaling"].shape, generator=stream)
+            fresh["scaling"].data.copy_(1 + 0.3 * noise)
+        else:
+            randomise({path: module}, stream, spread_of(path, module))
+
+
+def spread_of(path: str, module: nn.Module) -> float:
+    """Outputs and attention scores of order one."""
+    if path.endswith((".query", ".key")) and "adapter_fusion_layer" in path:
+        return 0.1
+    return 0.2 if min(module.weight.shape) > 8 else 0.3
+
+
+def in_safetensors(family: str, case: Case) -> bool:
+    """Which file format; the peer cannot write safetensors of a norm that it lists twice."""
+    if any(changes.get("ln_before") for _, changes in case.adapters.values()):
+        return False
+    return case.safetensors or family == SAFETENSORS
+
+
+def save_parts(model: Any, case: Case, folder: Path, safetensors: bool) -> None:
+    """The folders as the peer writes them; a head of an adapter's name goes into its folder."""
+    for name in case.adapters:
+        model.save_adapter(str(folder / name), name, use_safetensors=safetensors)
+    if names := fused(case.setup):
+        model.save_adapter_fusion(str(folder / "fusion"), names, use_safetensors=safetensors)
+    if case.own_head:
+        model.save_head(str(folder / OWN_HEAD), OWN_HEAD, use_safetensors=safetensors)
+
+
+def assert_used(
+    model: Any, case: Case, batch: dict[str, torch.Tensor], output: str, result: torch.Tensor
+) -> None:
+    """A golden of inactive adapters would prove nothing."""
+    model.set_active_adapters(None)
+    if (run(model, batch, output) - result).abs().max() < 0.1:
+        raise RuntimeError(f"{case.name}: the adapters had no effect")
+
+
+def make_case(family: str, case: Case, root: Path) -> None:
+    """One folder: what the peer wrote, what it computed, and how to say it in the language."""
+    folder = root / case.name
+    folder.mkdir(parents=True)
+    model = load_backbone(root / "backbone")
+    if case.own_head:
+        add_own_head(model, root / "backbone")
+    known = {id(p) for p in model.parameters()}
+    add_parts(model, case)
+    randomise_parts(model, known, generator(family, case.name))
+    save_parts(model, case, folder, in_safetensors(family, case))
+
+    peer_head = OWN_HEAD if case.own_head else (case.head[0] if case.head else None)
+    activate(model.eval(), case.setup, skipped(case), peer_head)
+    output = "logits" if peer_head else "last_hidden_state"
+    batch = make_batch(family, model.config.pad_token_id)
+    result = run(model, batch, output)
+    if case.setup is not None:
+        assert_used(model, case, batch, output, result)
+    description = {
+        "family": family,
+        "backbone": "../backbone",
+        "compose": expression(case),
+        "head": case.head[0] if case.head else None,
+        "output": output,
+        "note": case.note,
+        "peer": {"setup": case.setup, "skip_layers": skipped(case), "head": peer_head},
+    }
+    write_case(folder, description, {**batch, "output": result})
+    print(f"{family:12} {case.name:30} |max| {result.abs().max():.2f}", flush=True)
+
+
+def main() -> None:
+    """Rebuild all goldens, or only some families and cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=GOLDENS)
+    parser.add_argument("--family", choices=FAMILIES, action="append")
+    parser.add_argument("--case", action="append", help="only this case, with a fresh backbone")
+    arguments = parser.parse_args()
+    logging.set_verbosity_error()
+    for family in arguments.family or FAMILIES:
+        root = arguments.out / family
+        shutil.rmtree(root, ignore_errors=True)
+        make_backbone(family, root / "backbone")
+        for case in CASES:
+            if family in case.families and case.name in (arguments.case or [case.name]):
+                make_case(family, case, root)
+
+
+if __name__ == "__main__":
+    main()
