@@ -1,0 +1,251 @@
+"""From text to tree and back.
+
+>>> tree = parse_tree("stack(lang = sw, task=(ner)) | drop(bottom=5)  # AdapterDrop")
+>>> print(tree)
+stack(lang=sw, task=ner) | drop(bottom=5)
+>>> tree.body.stages[1].arguments[0].name_span.text
+'bottom'
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.language import literals
+from adaptcompose.language.codes import AC901, AC902
+from adaptcompose.language.diagnostics import Failed, Source, Span
+from adaptcompose.language.nodes import (
+    Argument,
+    Binding,
+    Call,
+    Exclude,
+    Flag,
+    Listing,
+    Node,
+    Number,
+    Pipe,
+    Range,
+    Reference,
+    Stage,
+    Text,
+    Tree,
+    walk,
+)
+from adaptcompose.resources import resource
+
+if TYPE_CHECKING:
+    from lark import Lark, Token
+    from lark import Tree as Raw
+
+__all__ = [
+    "Argument",
+    "Binding",
+    "Call",
+    "Exclude",
+    "Flag",
+    "Listing",
+    "Node",
+    "Number",
+    "Pipe",
+    "Range",
+    "Reference",
+    "Stage",
+    "Text",
+    "Tree",
+    "format_tree",
+    "parse_tree",
+    "walk",
+    "yaml_safe",
+]
+
+SIZE = 65_536
+# every later step may walk a tree recursively: this keeps it far from Python's own limit
+DEPTH = 64
+
+
+def parse_tree(source: Source | str) -> Tree:
+    """The tree of an expression; `Failed` with everything that is wrong with its syntax.
+
+    >>> parse_tree("average(a: 0.3, b: 0.7)")
+    <Tree average(a:0.3, b:0.7)>
+    """
+    if isinstance(source, str):
+        source = Source(source)
+    _check_size(source)
+    from lark.exceptions import UnexpectedInput
+
+    try:
+        raw = parser().parse(source.text)
+    except UnexpectedInput:
+        from adaptcompose.language.syntax_errors import explain
+
+        raise Failed(explain(source)) from None
+    # inner parts first, without recursion
+    parts = list(raw.iter_subtrees())
+    _check_tokens(parts, source)
+    return _build(parts, source)
+
+
+@cache
+def parser() -> Lark:
+    """The parser of grammar/compose.lark, made once in a process."""
+    from lark import Lark
+
+    return Lark(
+        (resource("grammar") / "compose.lark").read_text(encoding="utf-8"),
+        parser="lalr",
+        lexer="contextual",
+        start="program",
+        propagate_positions=True,
+        maybe_placeholders=False,
+    )
+
+
+_BRACKET = re.compile(r"""(?P<open>[(\[])|[)\]]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|#[^\n]*""")
+
+
+def _check_size(source: Source) -> None:
+    text = source.text
+    if len(text) > SIZE:
+        size = f"{len(text)} characters"
+        raise Failed(AC901.at(source.span(0, 1), size=size, limit=SIZE))
+    if text.count("(") + text.count("[") <= DEPTH:
+        return
+    depth = 0
+    for found in _BRACKET.finditer(text):
+        if found["open"]:
+            depth += 1
+        elif found[0] in (")", "]"):
+            depth = max(0, depth - 1)
+        if depth > DEPTH:
+            raise Failed(AC902.at(source.span(*found.span()), depth=depth, limit=DEPTH))
+
+
+def _check_tokens(parts: list[Raw[Token]], source: Source) -> None:
+    found = (
+        literals.mistake(child.type, _token_span(child, source))
+        for part in parts
+        for child in part.children
+        if isinstance(child, str)
+    )
+    if wrong := [diagnostic for diagnostic in found if diagnostic]:
+        raise Failed(wrong)
+
+
+def _build(parts: list[Raw[Token]], source: Source) -> Tree:
+    made: dict[int, Any] = {}
+    for part in parts:
+        children = [made.get(id(child), child) for child in part.children]
+        span = source.span(part.meta.start_pos, part.meta.end_pos)
+        made[id(part)] = _MAKE[part.data](children, span)
+    tree: Tree = made[id(parts[-1])]
+    return tree
+
+
+def _token_span(token: Token, source: Source) -> Span:
+    start, end = token.start_pos, token.end_pos
+    assert start is not None
+    assert end is not None
+    return source.span(start, end)
+
+
+def _program(children: list[Any], span: Span) -> Tree:
+    return Tree(tuple(children[:-1]), children[-1], span=span)
+
+
+def _binding(children: list[Any], span: Span) -> Binding:
+    _, name, value = children
+    return Binding(str(name), value, span=span, name_span=_token_span(name, span.source))
+
+
+def _call(children: list[Any], span: Span) -> Call:
+    name, *arguments = children
+    named = (item if isinstance(item, Exclude) else _argument(item) for item in arguments)
+    return Call(
+        str(name), tuple(named), span=span, name_span=_token_span(name, span.source)
+    )
+
+
+def _argument(item: Any) -> Argument:
+    return item if isinstance(item, Argument) else Argument(item, span=item.span)
+
+
+def _given(children: list[Any], span: Span) -> Argument:
+    name = children.pop(0) if not isinstance(children[0], Node) else None
+    value, *weights = children
+    weight = weights[0] if weights else None
+    return Argument(
+        value,
+        None if name is None else str(name),
+        weight.value if weight else None,
+        span=span,
+        name_span=None if name is None else _token_span(name, span.source),
+        weight_span=weight.span if weight else None,
+    )
+
+
+_MAKE: dict[str, Callable[[list[Any], Span], Any]] = {
+    "program": _program,
+    "binding": _binding,
+    "piped": lambda children, span: Pipe(tuple(children), span=span),
+    "group": lambda children, span: children[0],
+    "call": _call,
+    "given": _given,
+    "exclude": lambda children, span: Exclude(children[0], span=span),
+    "listing": lambda children, span: Listing(tuple(children), span=span),
+    "weight": lambda children, span: Number(literals.number(children[0]), span=span),
+    "ref": lambda children, span: Reference(str(children[0]), span=span),
+    "number": lambda children, span: Number(literals.number(children[0]), span=span),
+    "range": lambda children, span: Range(*literals.ends(children[0]), span=span),
+    "text": lambda children, span: Text(literals.unquote(children[0]), span=span),
+    "flag": lambda children, span: Flag(children[0] == "true", span=span),
+}
+
+
+def format_tree(tree: Tree, width: int = 88) -> str:
+    """Canonical text for people: one line, or one stage a line where that is wider than `width`.
+
+    >>> print(format_tree(parse_tree("stack(sw) | fuse(glue/*)"), width=20))
+    stack(sw)
+      | fuse(glue/*)
+    """
+    line = str(tree)
+    if len(line) <= width:
+        return line
+    parts = [*tree.bindings, tree.body]
+    return "\n".join(_folded(part, width) for part in parts)
+
+
+def _folded(part: Binding | Stage | Pipe, width: int) -> str:
+    line = str(part)
+    value, end = (part.value, ";") if isinstance(part, Binding) else (part, "")
+    if len(line) <= width or not isinstance(value, Pipe):
+        return line
+    head = f"let {part.name} = " if isinstance(part, Binding) else ""
+    stages = [f"({stage})" if isinstance(stage, Pipe) else str(stage) for stage in value.stages]
+    return head + "\n  | ".join(stages) + end
+
+
+_OTHER_SCALAR = re.compile(
+    r"(?:y|n|yes|no|on|off|true|false|null|none)|[0-9.][0-9a-f_.:+-]*|[0-9].*[0-9]|\.(?:inf|nan)",
+    re.IGNORECASE,
+)
+
+
+def yaml_safe(text: str) -> bool:
+    """Whether canonical text may stand in YAML without quotes and is read back as it is.
+
+    >>> yaml_safe("stack(lang=sw, task=ner) | fuse(glue/*)"), yaml_safe("no"), yaml_safe("*/x")
+    (True, False, False)
+    """
+    return (
+        text.isprintable()
+        and re.match(r"[^\W_]|[_./(]|~/", text) is not None
+        and ": " not in text
+        and " #" not in text
+        and not text.endswith((":", " "))
+        and _OTHER_SCALAR.fullmatch(text) is None
+    )
