@@ -43,8 +43,6 @@ def randomise(modules: dict[str, nn.Module], stream: torch.Generator, spread: fl
             noise = torch.randn(parameter.shape, generator=stream)
             if isinstance(module, nn.LayerNorm) and name == "weight":
                 value = 1 + 0.3 * (2 * torch.rand(parameter.shape, generator=stream) - 1)
-            elif isinstance(module, nn.Embedding):
-                value = noise
             else:
                 value = (0.3 if name == "bias" else spread) * noise
             parameter.data.copy_(value)
