@@ -1,0 +1,217 @@
+"""The pickles that torch writes, interpreted without ever running one.
+
+A pickle is a program; Python's own reader calls whatever it names. This one knows the two dozen
+instructions of a dict of tensors, and builds descriptions: nothing that a file names is imported
+or called.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from dataclasses import dataclass
+from typing import IO, Any
+
+
+class MoreThanTensorsError(Exception):
+    """A pickle that holds something else; the text says what."""
+
+
+class BrokenError(Exception):
+    """A file that is no pickle of torch, or a damaged one; the text says why."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where the numbers of a tensor lie: an entry of the archive, and how many of which kind."""
+
+    key: str
+    dtype: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Strided:
+    """A tensor: a view of a storage."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A name of the allow-list, standing for what it would import."""
+
+    name: str
+
+
+class _Mapping(dict[str, Any]):
+    """A dict or OrderedDict of the file."""
+
+
+_MARK = object()
+_STORAGES = {
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
+_ALLOWED = {
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch.Size",
+    *(f"torch.{name}" for name in _STORAGES),
+}
+_SCALARS = {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"}
+_TEXTS = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINSTRING", "BINSTRING"}
+_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+def read_pickle(file: IO[bytes]) -> Any:
+    """One pickle, from the place of the file on: dicts, lists, texts, numbers and `Strided`s."""
+    machine = _Machine()
+    try:
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name == "STOP":
+                return machine.pop()
+            machine.step(opcode.name, argument)
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise BrokenError("its pickle is damaged") from error
+    raise BrokenError("its pickle has no end")
+
+
+class _Machine:
+    """The stack and the memo of a pickle being read."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def pop(self) -> Any:
+        return self.stack.pop()
+
+    def _pop_mark(self) -> list[Any]:
+        for place in range(len(self.stack) - 1, -1, -1):
+            if self.stack[place] is _MARK:
+                items = self.stack[place + 1 :]
+                del self.stack[place:]
+                return items
+        raise ValueError("no mark")
+
+    def step(self, name: str, argument: Any) -> None:
+        if name in _SCALARS or name in _TEXTS:
+            self.stack.append(argument)
+        elif name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name])
+        elif name in ("BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[argument])
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = self.stack[-1]
+        elif name == "MEMOIZE":
+            self.memo[len(self.memo)] = self.stack[-1]
+        elif name not in ("PROTO", "FRAME"):
+            self._build(name, argument)
+
+    def _build(self, name: str, argument: Any) -> None:
+        if name == "MARK":
+            self.stack.append(_MARK)
+        elif name in _TUPLES:
+            items = [self.pop() for _ in range(_TUPLES[name])]
+            self.stack.append(tuple(reversed(items)))
+        elif name in ("EMPTY_TUPLE", "TUPLE"):
+            self.stack.append(tuple(self._pop_mark()) if name == "TUPLE" else ())
+        elif name == "EMPTY_LIST":
+            self.stack.append([])
+        elif name in ("APPEND", "APPENDS"):
+            items = self._pop_mark() if name == "APPENDS" else [self.pop()]
+            _expect(self.stack[-1], list).extend(items)
+        elif name == "EMPTY_DICT":
+            self.stack.append(_Mapping())
+        elif name in ("SETITEM", "SETITEMS"):
+            items = self._pop_mark() if name == "SETITEMS" else [self.pop(), self.pop()][::-1]
+            target = _expect(self.stack[-1], _Mapping)
+            for key, value in zip(items[::2], items[1::2], strict=True):
+                target[_expect(key, str)] = value
+        else:
+            self._name(name, argument)
+
+    def _name(self, name: str, argument: Any) -> None:
+        if name == "GLOBAL":
+            self.stack.append(_allowed(str(argument).replace(" ", ".", 1)))
+        elif name == "STACK_GLOBAL":
+            attribute, module = _expect(self.pop(), str), _expect(self.pop(), str)
+            self.stack.append(_allowed(f"{module}.{attribute}"))
+        elif name == "REDUCE":
+            arguments, function = _expect(self.pop(), tuple), self.pop()
+            self.stack.append(_call(function, arguments))
+        elif name == "BINPERSID":
+            self.stack.append(_storage(self.pop()))
+        elif name == "BUILD":
+            # A state dict carries the versions of its modules as an attribute: of no use here.
+            state, target = self.pop(), self.stack[-1]
+            if not isinstance(target, _Mapping) or not isinstance(state, _Mapping):
+                raise MoreThanTensorsError("an object with a state")
+        else:
+            raise MoreThanTensorsError(f"the pickle instruction {name}")
+
+
+def _expect(value: Any, kind: type[Any]) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{kind.__name__} expected")
+    return value
+
+
+def _allowed(name: str) -> _Named:
+    if name not in _ALLOWED:
+        raise MoreThanTensorsError("".join(c if c.isprintable() else "?" for c in name[:80]))
+    return _Named(name)
+
+
+def _storage(identity: Any) -> Storage:
+    """The persistent id of a storage: ("storage", its class, its key, a device, its count, …)."""
+    if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
+        raise MoreThanTensorsError("a persistent object that is no storage")
+    kind, key, count = identity[1], identity[2], identity[4]
+    dtype = _STORAGES.get(kind.name.removeprefix("torch.")) if isinstance(kind, _Named) else None
+    if dtype is None:
+        raise MoreThanTensorsError("a storage of an unknown kind")
+    if len(identity) == 6 and identity[5] is not None:
+        raise MoreThanTensorsError("a view of a storage")
+    if not isinstance(key, str) or not _is_size(count):
+        raise TypeError("no storage")
+    return Storage(key, dtype, count)
+
+
+def _call(function: Any, arguments: tuple[Any, ...]) -> Any:
+    name = function.name if isinstance(function, _Named) else ""
+    if name == "collections.OrderedDict" and not arguments:
+        return _Mapping()
+    if name == "torch.Size":
+        return _sizes(arguments[0])
+    if name == "torch._utils._rebuild_parameter":
+        return _expect(arguments[0], Strided)
+    if name == "torch._utils._rebuild_tensor_v2":
+        storage, offset, shape, strides = arguments[:4]
+        if not isinstance(storage, Storage) or not _is_size(offset):
+            raise TypeError("no tensor")
+        return Strided(storage, offset, _sizes(shape), _sizes(strides))
+    raise MoreThanTensorsError("a call of something else")
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    if len(_expect(value, tuple)) > 8 or not all(map(_is_size, value)):
+        raise TypeError("no sizes")
+    return tuple(value)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**48
