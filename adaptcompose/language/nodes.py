@@ -9,21 +9,23 @@ when they say the same, wherever they were written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from adaptcompose.language.diagnostics import Source, Span
 from adaptcompose.language.literals import quote
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 NOWHERE = Span(Source("", "<made by a program>"), 0, 0)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """A part of an expression. Printing, comparing and hashing need no recursion, however deep."""
 
-    span: Span
+    span: Span = field(default=NOWHERE, compare=False, kw_only=True)
 
     def __str__(self) -> str:
         pending: list[Node | str] = [self]
@@ -58,7 +60,7 @@ def _flat(node: Node) -> list[str]:
         value = pending.pop()
         if isinstance(value, Node):
             found.append(type(value).__name__)
-            pending.extend(getattr(value, name) for name in _compared(type(value)))
+            pending.extend(getattr(value, name) for name in value.__match_args__)
         elif isinstance(value, tuple):
             found.append(f"{len(value)} parts")
             pending.extend(value)
@@ -68,25 +70,11 @@ def _flat(node: Node) -> list[str]:
     return found
 
 
-@cache
-def _compared(kind: type) -> tuple[str, ...]:
-    return tuple(item.name for item in fields(kind) if item.compare)
-
-
-def _place() -> Any:
-    return field(default=NOWHERE, compare=False, kw_only=True)
-
-
-def _no_place() -> Any:
-    return field(default=None, compare=False, kw_only=True)
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Reference(Node):
     """An adapter, or several, by name: `ner`, `lang/sw`, `user/repo@main`, `glue/*`."""
 
     text: str
-    span: Span = _place()
 
     def _pieces(self) -> list[Node | str]:
         return [self.text]
@@ -97,7 +85,6 @@ class Number(Node):
     """`5`, `0.3` or `1e-05`."""
 
     value: int | float
-    span: Span = _place()
 
     def _pieces(self) -> list[Node | str]:
         return [repr(self.value)]
@@ -109,7 +96,6 @@ class Range(Node):
 
     first: int
     last: int
-    span: Span = _place()
 
     def _pieces(self) -> list[Node | str]:
         return [f"{self.first}..{self.last}"]
@@ -120,7 +106,6 @@ class Text(Node):
     """A quoted text, for instance the path of a folder: `"my adapters/ner"`."""
 
     value: str
-    span: Span = _place()
 
     def _pieces(self) -> list[Node | str]:
         return [quote(self.value)]
@@ -131,7 +116,6 @@ class Flag(Node):
     """`true` or `false`."""
 
     value: bool
-    span: Span = _place()
 
     def _pieces(self) -> list[Node | str]:
         return ["true" if self.value else "false"]
@@ -142,7 +126,6 @@ class Listing(Node):
     """Several values of one argument: `[0, 3..5, 11]`."""
 
     items: tuple[Reference | Number | Range | Text | Flag, ...]
-    span: Span = _place()
 
     def _pieces(self) -> list[Node | str]:
         return ["[", *_joined(self.items, ", "), "]"]
@@ -154,8 +137,7 @@ class Call(Node):
 
     name: str
     arguments: tuple[Argument | Exclude, ...] = ()
-    span: Span = _place()
-    name_span: Span = _place()
+    name_span: Span = field(default=NOWHERE, compare=False, kw_only=True)
 
     def _pieces(self) -> list[Node | str]:
         return [self.name, "(", *_joined(self.arguments, ", "), ")"]
@@ -168,9 +150,8 @@ class Argument(Node):
     value: Stage | Listing | Pipe
     name: str | None = None
     weight: int | float | None = None
-    span: Span = _place()
-    name_span: Span | None = _no_place()
-    weight_span: Span | None = _no_place()
+    name_span: Span | None = field(default=None, compare=False, kw_only=True)
+    weight_span: Span | None = field(default=None, compare=False, kw_only=True)
 
     def _pieces(self) -> list[Node | str]:
         name: list[Node | str] = [] if self.name is None else [self.name, "="]
@@ -185,7 +166,6 @@ class Exclude(Node):
     """What is taken away from the globs before it: `!glue/wnli`."""
 
     reference: Reference
-    span: Span = _place()
 
     def _pieces(self) -> list[Node | str]:
         return ["!", self.reference]
@@ -196,7 +176,6 @@ class Pipe(Node):
     """Two or more stages, left to right. A pipe inside a pipe limits the scope of modifiers."""
 
     stages: tuple[Stage | Pipe, ...]
-    span: Span = _place()
 
     def _pieces(self) -> list[Node | str]:
         pieces: list[Node | str] = []
@@ -211,8 +190,7 @@ class Binding(Node):
 
     name: str
     value: Stage | Pipe
-    span: Span = _place()
-    name_span: Span = _place()
+    name_span: Span = field(default=NOWHERE, compare=False, kw_only=True)
 
     def _pieces(self) -> list[Node | str]:
         return [f"let {self.name} = ", self.value, ";"]
@@ -224,7 +202,6 @@ class Tree(Node):
 
     bindings: tuple[Binding, ...]
     body: Stage | Pipe
-    span: Span = _place()
 
     def _pieces(self) -> list[Node | str]:
         return [*_joined((*self.bindings, self.body), " ")]
@@ -240,7 +217,7 @@ def walk(node: Node) -> Iterator[Node]:
         value = pending.pop()
         if isinstance(value, Node):
             yield value
-            pending.extend(getattr(value, name) for name in reversed(_compared(type(value))))
+            pending.extend(getattr(value, name) for name in reversed(value.__match_args__))
         elif isinstance(value, tuple):
             pending.extend(reversed(value))
 

@@ -10,7 +10,6 @@ stack(lang=sw, task=ner) | drop(bottom=5)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,8 @@ from adaptcompose.language.nodes import (
 from adaptcompose.resources import resource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lark import Lark, Token
     from lark import Tree as Raw
 
@@ -164,9 +165,7 @@ def _binding(children: list[Any], span: Span) -> Binding:
 def _call(children: list[Any], span: Span) -> Call:
     name, *arguments = children
     named = (item if isinstance(item, Exclude) else _argument(item) for item in arguments)
-    return Call(
-        str(name), tuple(named), span=span, name_span=_token_span(name, span.source)
-    )
+    return Call(str(name), tuple(named), span=span, name_span=_token_span(name, span.source))
 
 
 def _argument(item: Any) -> Argument:
