@@ -240,7 +240,7 @@ def is_revision(text: str) -> bool:
     return (
         is_safe_path(text)
         and not text.startswith("-")
-        and not any(mark in text for mark in (" ", "~", "^", "[", "@{", ".."))
+        and not any(mark in f"/{text}" for mark in (" ", "~", "^", "[", "@{", "..", "/."))
     )
 
 

@@ -1,0 +1,364 @@
+"""A hub that is a folder: every revision kept, every file hashed, every commit all or nothing.
+
+    <hub>/<user>/<repo>/revisions/<40 hex>/...    the files of a revision
+    <hub>/<user>/<repo>/revisions/<40 hex>.json   its parent, message and the hash of every file
+    <hub>/<user>/<repo>/refs/<branch>             the newest revision of a branch
+    <hub>/<user>/<repo>/tags/<tag>                a name for one revision
+
+A revision is named after what it holds and its parent. It exists from the moment its branch (or a
+revision after it) names it; what an interrupted commit leaves behind is never looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.documents import write_atomically
+from adaptcompose.hub.refs import is_repo_name, is_revision, matches
+from adaptcompose.hub.store import FileRecord, check_paths, listed, record, verify
+from adaptcompose.language.codes import AC401, AC402, AC411, AC412, AC413, AC415, AC420
+from adaptcompose.language.diagnostics import Diagnostic, Failed, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+MANIFEST_LIMIT = 16_000_000
+BRANCH = "main"
+
+_HEX = re.compile(r"[0-9a-f]{40}")
+_PREFIX = re.compile(r"[0-9a-f]{7,39}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a revision is made of."""
+
+    parent: str | None
+    files: dict[str, FileRecord]
+    message: str = ""
+
+    @property
+    def revision(self) -> str:
+        """The hash of content and parent: the same commit has the same name everywhere."""
+        held = {path: [file.size, file.sha256] for path, file in self.files.items()}
+        text = json.dumps(["adaptcompose revision 1", self.parent, held], sort_keys=True)
+        return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def as_json(self) -> str:
+        files = {
+            path: {"size": file.size, "sha256": file.sha256}
+            for path, file in sorted(self.files.items())
+        }
+        data = {"parent": self.parent, "message": self.message, "files": files}
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+class FolderStore:
+    """`hub: ./dir`: the interface of a hub over a folder."""
+
+    def __init__(self, root: Path, name: str | None = None) -> None:
+        self.root = Path(root).absolute()
+        self.name = name or str(root)
+
+    def repositories(self, pattern: str = "*") -> list[str]:
+        """The repositories with at least one commit whose name fits a glob, sorted."""
+        heads = self.root.glob(f"*/*/refs/{BRANCH}")
+        names = {"/".join(head.relative_to(self.root).parts[:2]) for head in heads}
+        return sorted(
+            n for n in names if is_repo_name(n) and (pattern == "*" or matches(pattern, n))
+        )
+
+    def resolve(self, repo: str, revision: str | None = None) -> str:
+        """The full name of a branch, a tag or at least seven digits of a revision."""
+        head = self._head(repo)
+        if revision is None and head is not None:
+            return head
+        known = self._known(repo) if head is not None or self._folder(repo).is_dir() else []
+        if not known:
+            raise self._unknown_repo(repo)
+        wanted = revision or BRANCH
+        if wanted in known:
+            return wanted
+        for kind in ("refs", "tags"):
+            if (found := self._pointer(repo, kind, wanted)) is not None:
+                return found
+        return self._abbreviated(repo, wanted, known)
+
+    def history(self, repo: str, revision: str | None = None) -> list[str]:
+        """A revision and those before it, newest first."""
+        line, step = [], self.resolve(repo, revision)
+        while step not in line:
+            line.append(step)
+            step = self._manifest(repo, step).parent or step
+        return line
+
+    def files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
+        """The files of a revision, sorted by path."""
+        return dict(sorted(self._manifest(repo, self.resolve(repo, revision)).files.items()))
+
+    def fetch(
+        self, repo: str, revision: str | None = None, paths: Collection[str] | None = None
+    ) -> Path:
+        """The folder of a revision, once the files asked for (or all) were verified."""
+        revision = self.resolve(repo, revision)
+        recorded = self._manifest(repo, revision).files
+        folder, label = self._place(repo, revision), f"{repo}@{revision[:7]}"
+        for path in sorted(recorded if paths is None else paths):
+            if path not in recorded:
+                raise Failed(AC413.at(file=f"{label}: {path}", why="there is no such file"))
+            self._refuse_links(folder / path)
+            verify(folder, path, recorded[path], label)
+        for path in set(listed(folder)) - set(recorded):
+            raise Failed(AC413.at(file=f"{label}: {path}", why="it was added after publishing"))
+        return folder
+
+    def tag(self, repo: str, name: str, revision: str | None = None) -> None:
+        """Give a revision a name of its own."""
+        if not is_revision(name) or _HEX.fullmatch(name):
+            raise Failed(AC415.at(repo=repo, why=f"`{name}` cannot be the name of a tag"))
+        found = self.resolve(repo, revision)
+        with _explained(repo), _only_one(self._folder(repo) / "revisions"):
+            write_atomically(self._folder(repo) / "tags" / name, f"{found}\n")
+
+    def commit(
+        self,
+        repo: str,
+        files: Mapping[str, Path | bytes],
+        *,
+        message: str,
+        delete: Collection[str] = (),
+        branch: str = BRANCH,
+    ) -> str:
+        """A new revision: its parent's files, these instead or besides, those to delete left out.
+
+        Whatever interrupts it, the branch names the old revision or the new one, complete. Without
+        any change the parent is the answer.
+        """
+        if not is_revision(branch):
+            raise Failed(AC415.at(repo=repo, why=f"`{branch}` cannot be the name of a branch"))
+        revisions = self._folder(repo) / "revisions"
+        with _explained(repo):
+            revisions.mkdir(parents=True, exist_ok=True)
+            with _only_one(revisions):
+                self._sweep(repo)
+                parent = self._pointer(repo, "refs", branch)
+                old = self._manifest(repo, parent).files if parent else {}
+                kept = {path: old[path] for path in old if path not in {*files, *delete}}
+                check_paths([*kept, *files], repo)
+                return self._commit(repo, branch, (parent, kept, files, message))
+
+    def _commit(
+        self,
+        repo: str,
+        branch: str,
+        change: tuple[str | None, dict[str, FileRecord], Mapping[str, Path | bytes], str],
+    ) -> str:
+        parent, kept, files, message = change
+        draft = self._folder(repo) / "revisions" / f".draft-{secrets.token_hex(8)}"
+        try:
+            draft.mkdir()
+            for path, file in kept.items():
+                self._keep(repo, str(parent), draft, path, file)
+            new = {path: _write(draft / path, content) for path, content in files.items()}
+            manifest = Manifest(parent, {**kept, **new}, message)
+            if parent and manifest.files == self._manifest(repo, parent).files:
+                return parent
+            for folder in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+                _sync(folder)
+            self._install(repo, branch, draft, manifest)
+            return manifest.revision
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _keep(self, repo: str, parent: str, draft: Path, path: str, file: FileRecord) -> None:
+        """An unchanged file: the same one on the disk, where the disk can do that."""
+        old, new = self._place(repo, parent), draft / path
+        self._refuse_links(old / path)
+        verify(old, path, file, f"{repo}@{parent[:7]}")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(old / path, new)
+        except OSError:
+            _write(new, old / path)
+
+    def _install(self, repo: str, branch: str, draft: Path, manifest: Manifest) -> None:
+        """Three renames: the files, the manifest, and the branch, which makes them exist."""
+        revision = manifest.revision
+        place = self._place(repo, revision)
+        page, head = place.with_suffix(".json"), self._folder(repo) / "refs" / branch
+        known = revision in self._known(repo)
+        try:
+            if not known:
+                # What an interrupted commit of the same content left.
+                page.unlink(missing_ok=True)
+                shutil.rmtree(place, ignore_errors=True)
+                draft.replace(place)
+                _sync(place.parent)
+                write_atomically(page, manifest.as_json())
+            write_atomically(head, f"{revision}\n")
+        except BaseException as error:
+            if self._pointer(repo, "refs", branch) == revision:
+                if isinstance(error, OSError):
+                    return
+                raise
+            if not known:
+                page.unlink(missing_ok=True)
+                shutil.rmtree(place, ignore_errors=True)
+            raise
+
+    def _sweep(self, repo: str) -> None:
+        """What a process that was killed left unfinished; nobody else is at work under the lock."""
+        for draft in (self._folder(repo) / "revisions").glob(".*"):
+            if draft.is_dir() and not draft.is_symlink():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
+        for kind in ("refs", "tags"):
+            for draft in (self._folder(repo) / kind).rglob(".*.tmp"):
+                draft.unlink(missing_ok=True)
+
+    def _folder(self, repo: str) -> Path:
+        if not is_repo_name(repo) or repo.count("/") != 1:
+            raise Failed(AC420.at(name=repo))
+        return self.root / repo
+
+    def _place(self, repo: str, revision: str) -> Path:
+        return self._folder(repo) / "revisions" / revision
+
+    def _head(self, repo: str) -> str | None:
+        return self._pointer(repo, "refs", BRANCH)
+
+    def _pointer(self, repo: str, kind: str, name: str) -> str | None:
+        """The revision that a branch or tag names."""
+        path = self._folder(repo) / kind / name
+        if not is_revision(name) or not path.is_file():
+            return None
+        self._refuse_links(path)
+        with path.open("rb") as file:
+            text = file.read(64).decode("ascii", "replace").strip()
+        if not _HEX.fullmatch(text):
+            raise Failed(AC413.at(file=f"{repo}: {kind}/{name}", why="it names no revision"))
+        return text
+
+    def _names(self, repo: str, kind: str) -> list[str]:
+        folder = self._folder(repo) / kind
+        return listed(folder) if folder.is_dir() else []
+
+    def _known(self, repo: str) -> list[str]:
+        """Every revision that a branch or a tag names, and those before them."""
+        pointers = [(kind, name) for kind in ("refs", "tags") for name in self._names(repo, kind)]
+        ahead = [self._pointer(repo, kind, name) for kind, name in pointers]
+        known: dict[str, None] = {}
+        while ahead:
+            revision = ahead.pop()
+            if revision is not None and revision not in known:
+                known[revision] = None
+                ahead.append(self._manifest(repo, revision).parent)
+        return sorted(known)
+
+    def _abbreviated(self, repo: str, wanted: str, known: list[str]) -> str:
+        fitting = [found for found in known if found.startswith(wanted)]
+        if not _PREFIX.fullmatch(wanted) or not fitting:
+            names = [*self._names(repo, "refs"), *self._names(repo, "tags")]
+            shown = ", ".join([f"`{name}`" for name in names] or [f"`{known[0][:7]}`"])
+            raise Failed(AC402.at(repo=repo, revision=wanted, known=shown))
+        if len(fitting) > 1:
+            help = f"write more digits: {', '.join(found[:12] for found in fitting)}"
+            text = f"`{wanted}` fits {len(fitting)} revisions of `{repo}`"
+            raise Failed(Diagnostic("AC402", text, help=help))
+        return fitting[0]
+
+    def _manifest(self, repo: str, revision: str) -> Manifest:
+        path = self._place(repo, revision).with_suffix(".json")
+        label = f"{repo}@{revision[:7]}"
+        self._refuse_links(path)
+        try:
+            if path.stat().st_size > MANIFEST_LIMIT:
+                raise ValueError("too long")
+            manifest = _parse(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            raise Failed(AC413.at(file=label, why="its manifest is missing")) from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise Failed(AC413.at(file=label, why="its manifest is damaged")) from None
+        if manifest.revision != revision:
+            raise Failed(AC411.at(file=path.name, repo=label))
+        check_paths(manifest.files, label)
+        return manifest
+
+    def _refuse_links(self, path: Path) -> None:
+        """A link in a hub could lead to any file of this machine."""
+        for step in (path, *path.parents):
+            if step == self.root:
+                return
+            if step.is_symlink():
+                shown = path.relative_to(self.root).as_posix()
+                raise Failed(AC413.at(file=shown, why="it is a symbolic link"))
+
+    def _unknown_repo(self, repo: str) -> Failed:
+        if not self.root.is_dir():
+            return Failed(AC412.at(path=self.name, root="the folder of the spec"))
+        near = suggest(repo, self.repositories())
+        return Failed(AC401.at(repo=repo, hub=self.name, help=near))
+
+
+def _parse(data: Any) -> Manifest:
+    files = {
+        str(path): FileRecord(int(file["size"]), str(file["sha256"]))
+        for path, file in data["files"].items()
+    }
+    parent = data["parent"]
+    if parent is not None and not _HEX.fullmatch(parent):
+        raise ValueError("parent")
+    return Manifest(parent, files, str(data["message"]))
+
+
+def _write(place: Path, content: Path | bytes) -> FileRecord:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("xb") as target:
+        if isinstance(content, bytes):
+            target.write(content)
+        else:
+            with Path(content).open("rb") as source:
+                shutil.copyfileobj(source, target, 1 << 20)
+        target.flush()
+        os.fsync(target.fileno())
+    return record(place)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """One commit at a time: the system lets go of the lock even if the process is killed."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _explained(repo: str) -> Iterator[None]:
+    """A full or read-only disk is said, not shown as a traceback."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(AC415.at(repo=repo, why=error.strerror or str(error))) from None

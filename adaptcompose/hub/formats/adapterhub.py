@@ -1,0 +1,282 @@
+"""AdapterHub's folders: adapter, head and fusion, read and written as `adapters` 1.3 has them.
+
+| object | configuration | weights |
+|---|---|---|
+| adapter | adapter_config.json | adapter.safetensors, pytorch_adapter.bin |
+| head | head_config.json | model_head.safetensors, pytorch_model_head.bin |
+| fusion | adapter_fusion_config.json | model_adapter_fusion.safetensors, pytorch_model_adapter_fusion.bin |
+
+Configurations are read without torch; weights through the tensors-only readers. Nothing that a
+file says becomes a path, a module or an import.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.documents import write_atomically
+from adaptcompose.hub.formats.tensors import read_shapes, read_tensors, write_bin, write_tensors
+from adaptcompose.hub.refs import canonical_id
+from adaptcompose.language.codes import AC403, AC406, AC407, AC408, AC409, AC413, AC418
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Span
+from adaptcompose.methods import Method, calls
+from adaptcompose.methods.fusion import Fusion
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER, HEAD, FUSION = "adapter_config.json", "head_config.json", "adapter_fusion_config.json"
+
+WEIGHTS = {
+    ADAPTER: ("adapter.safetensors", "pytorch_adapter.bin"),
+    HEAD: ("model_head.safetensors", "pytorch_model_head.bin"),
+    FUSION: ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin"),
+}
+VERSION = "adapters.1.3.0"  # the generation of the format that is written
+_JSON_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the configuration of one object says: `name` stands in the keys of its weights."""
+
+    folder: Path
+    title: str
+    name: str
+    config: Mapping[str, Any]
+    outer: Mapping[str, Any]
+    span: Span | None = None
+
+    @property
+    def base(self) -> str | None:
+        """The backbone it was trained on, if the file tells a name and not a path."""
+        name = str(self.outer.get("model_name") or "")
+        local = name.startswith((".", "/", "~")) or name.count("/") > 1
+        return canonical_id(name) if name and not local else None
+
+
+def describe(folder: Path, kind: str, title: str, span: Span | None = None) -> Described | None:
+    """The configuration file of `kind` (ADAPTER, HEAD, FUSION), or None if there is none."""
+    path = folder / kind
+    if not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > _JSON_LIMIT:
+            raise ValueError("it is larger than 1 MB")
+        outer = json.loads(path.read_bytes())
+        if not isinstance(outer, dict):
+            raise ValueError("it is no mapping")
+    except (OSError, ValueError, RecursionError) as error:
+        raise Failed(AC413.at(span, file=f"{title}: {kind}", why=str(error))) from None
+    config = outer.get("config")
+    name = outer.get("name")
+    return Described(
+        folder,
+        title,
+        name if isinstance(name, str) else "",
+        config if isinstance(config, dict) else {},
+        outer,
+        span,
+    )
+
+
+def describe_adapter(folder: Path, title: str, span: Span | None = None) -> Described:
+    """The adapter of a folder; AC406 or AC407 say what else is there."""
+    found = describe(folder, ADAPTER, title, span)
+    if found is None:
+        raise Failed(AC406.at(span, name=title, what=_what_else(folder)))
+    if "peft_type" in found.outer:
+        raise Failed(_unknown(found, f"PEFT's {found.outer['peft_type']}"))
+    return found
+
+
+def _what_else(folder: Path) -> str:
+    kinds = {"composition.yaml": "a composition", FUSION: "a fusion", "config.json": "a full model"}
+    return next((what for name, what in kinds.items() if (folder / name).is_file()), "no such files")
+
+
+def _unknown(found: Described, method: str) -> Diagnostic:
+    known = ", ".join(sorted(calls()))
+    return AC407.at(found.span, name=found.title, method=method, known=known)
+
+
+def read_method(found: Described, facts: Facts) -> Method:
+    """The method that a configuration means on this backbone; AC403, AC407, AC408 if none."""
+    check_base(found, facts)
+    families = dict.fromkeys(type(method) for method in calls().values())
+    try:
+        for family in families:
+            reader = getattr(family, "from_adapterhub", None)
+            method = reader(dict(found.config), facts) if reader else None
+            if method is not None:
+                assert isinstance(method, Method)
+                return method
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        why = f"its configuration is not understood: {error}"
+        raise Failed(AC413.at(found.span, file=f"{found.title}: {ADAPTER}", why=why)) from None
+    kind = found.config.get("architecture") or found.config.get("inv_adapter") or "an unknown method"
+    raise Failed(_unknown(found, "compacter" if found.config.get("phm_layer") else str(kind)))
+
+
+def check_base(found: Described, facts: Facts) -> None:
+    """Facts first, then names: an adapter of another backbone is refused."""
+    model_type, width = found.outer.get("model_type"), found.outer.get("hidden_size")
+    if model_type is not None and model_type != facts.type:
+        base = found.base or f"a {model_type}"
+        raise Failed(
+            AC403.at(found.span, name=found.title, base=base, backbone=facts.name or f"a {facts.type}")
+        )
+    if width is not None and width != facts.width:
+        detail = f"it is made for width {width}, the backbone has {facts.width}"
+        raise Failed(AC408.at(found.span, name=found.title, detail=detail))
+    if found.base and facts.name and found.base != facts.name:
+        raise Failed(AC403.at(found.span, name=found.title, base=found.base, backbone=facts.name))
+
+
+def read_fusion(found: Described, facts: Facts) -> Fusion:
+    """The settings of a fusion, with the sites that its weights cover."""
+    check_base(found, facts)
+    path = weights_file(found, FUSION)
+    keys = read_shapes(path, f"{found.title}: {path.name}")
+    stem = f".adapter_fusion_layer.{found.name}."
+    places = {key.split(stem)[0] for key in keys if stem in key}
+    prefix = facts.layout.prefix(facts.type)
+    at = tuple(
+        site
+        for site in facts.sublayers()
+        if {facts.layout.path(site), f"{prefix}.{facts.layout.path(site)}"} & places
+    )
+    return Fusion.from_adapterhub(dict(found.config), at)
+
+
+def weights_file(found: Described, kind: str) -> Path:
+    """Safetensors if there are any, else the pickle."""
+    for name in WEIGHTS[kind]:
+        if (found.folder / name).is_file():
+            return found.folder / name
+    missing = " and ".join(WEIGHTS[kind])
+    raise Failed(AC418.at(found.span, name=found.title, missing=missing))
+
+
+def pickled(found: Described) -> Diagnostic | None:
+    """AC409 where only a pickle holds the weights."""
+    path = weights_file(found, ADAPTER)
+    return AC409.at(found.span, name=found.title) if path.suffix == ".bin" else None
+
+
+def read_weights(
+    found: Described, method: Method, facts: Facts, kind: str = ADAPTER
+) -> dict[tuple[Site, str], torch.Tensor]:
+    """The tensors of an adapter or a fusion by site and name, each of the expected shape."""
+    path = weights_file(found, kind)
+    stored = read_tensors(path, f"{found.title}: {path.name}")
+    weights: dict[tuple[Site, str], torch.Tensor] = {}
+    for site, name, keys in _keys(method, found.name, facts):
+        key = next((key for key in keys if key in stored), None)
+        if key is None:
+            raise Failed(AC418.at(found.span, name=found.title, missing=f"the tensor {keys[0]}"))
+        weights[site, name] = stored[key].clone()
+        for alias in keys:
+            stored.pop(alias, None)
+    _check_shapes(found, method, facts, weights)
+    if stored:
+        detail = f"its configuration does not explain the tensor {min(stored)}"
+        raise Failed(AC408.at(found.span, name=found.title, detail=detail))
+    return weights
+
+
+def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, list[str]]]:
+    """Every tensor with the keys it may have: with or without the base model's attribute."""
+    prefix = facts.layout.prefix(facts.type)
+    for site in method.sites(facts):
+        for tensor, keys in method.adapterhub_keys(name, site, facts).items():
+            yield site, tensor, [full for key in keys for full in (f"{prefix}.{key}", key)]
+
+
+def _check_shapes(
+    found: Described, method: Method, facts: Facts, weights: Mapping[tuple[Site, str], torch.Tensor]
+) -> None:
+    for (site, name), tensor in weights.items():
+        expected = method.tensors(site, facts)[name]
+        if tuple(tensor.shape) != expected:
+            detail = f"{name} at {site} is {tuple(tensor.shape)}, the backbone needs {expected}"
+            raise Failed(AC408.at(found.span, name=found.title, detail=detail))
+        if not tensor.isfinite().all():
+            why = f"{name} at {site} holds numbers that are not finite"
+            raise Failed(AC413.at(found.span, file=found.title, why=why))
+
+
+def read_head(found: Described) -> dict[str, torch.Tensor]:
+    """The tensors of a head by slot: `1.weight`, …"""
+    path = weights_file(found, HEAD)
+    stem = f"heads.{found.name}."
+    stored = read_tensors(path, f"{found.title}: {path.name}")
+    return {key[len(stem) :]: t.clone() for key, t in stored.items() if key.startswith(stem)}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes objects of one backbone; `adapters` loads them without a missing or unexpected key."""
+
+    facts: Facts
+    pickles: bool = True
+    """Also write `.bin`, without which the peer does not open a folder by default."""
+
+    def adapter(
+        self, folder: Path, name: str, method: Method, weights: Mapping[tuple[Site, str], torch.Tensor]
+    ) -> None:
+        self._describe(folder / ADAPTER, name, {"config": method.adapterhub_config(self.facts)})
+        self._weights(folder, ADAPTER, dict(self._keyed(method, name, weights)))
+
+    def fusion(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        method: Fusion,
+        weights: Mapping[tuple[Site, str], torch.Tensor],
+    ) -> None:
+        name = ",".join(names)
+        more = {"config": method.adapterhub_config(self.facts), "adapter_names": list(names)}
+        self._describe(folder / FUSION, name, more)
+        self._weights(folder, FUSION, dict(self._keyed(method, name, weights)))
+
+    def head(
+        self, folder: Path, name: str, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+    ) -> None:
+        self._describe(folder / HEAD, name, {"config": dict(config)})
+        self._weights(folder, HEAD, {f"heads.{name}.{key}": t for key, t in tensors.items()})
+
+    def _keyed(
+        self, method: Method, name: str, weights: Mapping[tuple[Site, str], torch.Tensor]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        prefix = self.facts.layout.prefix(self.facts.type)
+        for site in method.sites(self.facts):
+            for tensor, keys in method.adapterhub_keys(name, site, self.facts).items():
+                for key in keys:
+                    yield f"{prefix}.{key}", weights[site, tensor]
+
+    def _describe(self, path: Path, name: str, more: Mapping[str, Any]) -> None:
+        outer = {
+            "hidden_size": self.facts.width,
+            "model_class": self.facts.layout.adapterhub.get(self.facts.type),
+            "model_name": self.facts.name or "",
+            "model_type": self.facts.type,
+            "name": name,
+            "version": VERSION,
+        }
+        text = json.dumps(outer | dict(more), indent=2, sort_keys=True, ensure_ascii=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+
+    def _weights(self, folder: Path, kind: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        safe, pickle = WEIGHTS[kind]
+        plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        # a tensor under two keys stands in the file twice: safetensors knows no aliases
+        write_tensors(folder / safe, {key: tensor.clone() for key, tensor in plain.items()})
+        if self.pickles:
+            write_bin(folder / pickle, plain)

@@ -1,0 +1,134 @@
+"""What a hub can do, whichever it is: repositories of files, in revisions that never change."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from adaptcompose.hub.refs import is_safe_path
+from adaptcompose.language.codes import AC411, AC413
+from adaptcompose.language.diagnostics import Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file must be: its size, and its SHA-256 or, where a hub knows no other, git's hash."""
+
+    size: int
+    sha256: str | None = None
+    blob: str | None = None
+
+
+class Store(Protocol):
+    """A hub. A revision is 40 hex digits; a method takes one, or a branch, a tag or a prefix."""
+
+    @property
+    def name(self) -> str:
+        """As messages and the lock call it."""
+
+    def resolve(self, repo: str, revision: str | None = None) -> str:
+        """The 40 hex digits of a branch, tag or abbreviation; without one, of the newest."""
+
+    def files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
+        """The files of a revision, sorted by path."""
+
+    def fetch(
+        self, repo: str, revision: str | None = None, paths: Collection[str] | None = None
+    ) -> Path:
+        """A folder on this machine with the files asked for (or all), every hash verified."""
+
+    def commit(
+        self,
+        repo: str,
+        files: Mapping[str, Path | bytes],
+        *,
+        message: str,
+        delete: Collection[str] = (),
+    ) -> str:
+        """A new revision with these files instead of or beside the old ones; all or nothing."""
+
+    def repositories(self, pattern: str = "*") -> list[str]:
+        """The repositories whose name fits a glob, sorted."""
+
+
+def open_store(hub: str | Path, root: Path) -> Store:
+    """The hub of a spec: `hf`, the Hugging Face Hub or another endpoint, or a folder below root."""
+    text = str(hub)
+    if text == "hf" or text.startswith(("https://", "http://")):
+        from adaptcompose.hub.huggingface import HuggingFaceStore
+
+        return HuggingFaceStore(None if text == "hf" else text)
+    from adaptcompose.hub.folder import FolderStore
+
+    return FolderStore(Path(root) / Path(hub).expanduser(), text)
+
+
+def record(path: Path) -> FileRecord:
+    """The size and SHA-256 of a file."""
+    digest, size = hashlib.sha256(), 0
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return FileRecord(size, digest.hexdigest())
+
+
+def records(folder: Path, paths: Iterable[str] | None = None) -> dict[str, FileRecord]:
+    """The records of the files of a folder, or of some: what a lock keeps of them, sorted."""
+    folder = Path(folder)
+    found = listed(folder) if paths is None else paths
+    return {path: record(folder / path) for path in sorted(found)}
+
+
+def listed(folder: Path) -> list[str]:
+    """The files below a folder, hidden ones left out, sorted."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return sorted(path.as_posix() for path in paths if not _is_hidden(path))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def verify(folder: Path, path: str, expected: FileRecord, repo: str) -> None:
+    """Raise unless the file below the folder is exactly the expected one."""
+    place = folder / path
+    try:
+        size = place.stat().st_size
+        if size < expected.size:
+            why = f"it is cut off after {size} of {expected.size} bytes"
+            raise Failed(AC413.at(file=f"{repo}: {path}", why=why))
+        found = record(place)
+        blob = git_blob(place, size) if expected.blob else None
+    except OSError as error:
+        why = "it is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        raise Failed(AC413.at(file=f"{repo}: {path}", why=why)) from None
+    wrong = expected.sha256 is not None and found.sha256 != expected.sha256
+    if wrong or size != expected.size or blob != expected.blob:
+        raise Failed(AC411.at(file=path, repo=repo))
+
+
+def git_blob(path: Path, size: int) -> str:
+    """The hash that git gives a file."""
+    digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_paths(paths: Collection[str], repo: str) -> None:
+    """Raise if a file name of a repository could leave its folder, or two cannot both exist."""
+    folded = {path.casefold() for path in paths}
+    for path in paths:
+        parents = path.casefold().split("/")[:-1]
+        above = ("/".join(parents[: n + 1]) for n in range(len(parents)))
+        if not is_safe_path(path) or any(folder in folded for folder in above):
+            raise Failed(AC413.at(file=f"{repo}: {path}", why="a file cannot be called so"))
+    if len(folded) != len(paths):
+        raise Failed(AC413.at(file=repo, why="two of its files differ by case only"))
