@@ -33,23 +33,25 @@ if TYPE_CHECKING:
 SIZE_LIMIT = 1_000_000
 DEPTH_LIMIT = 64
 
-Scalar = None | bool | int | float | str
-
 
 @dataclass(frozen=True)
 class Value:
-    """One YAML node: its data, its place in the file and, for a mapping, the places of its keys."""
+    """One YAML node: its data, its place in the file and, for a mapping, the places of its keys.
+
+    A text that was made from a template is `given` the places of its characters.
+    """
 
     data: Any
     span: Span
     keys: dict[str, Span] = field(default_factory=dict)
     style: str = field(default="", repr=False, compare=False)
+    given: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """For a text: where in the file each of its characters, and its end, stands."""
-        if not isinstance(self.data, str):
-            return ()
+        if self.given or not isinstance(self.data, str):
+            return self.given
         if self.style in ("|", ">"):
             places = list(_block_places(self.span, self.data, self.style == ">"))
         else:
@@ -60,6 +62,11 @@ class Value:
         if self.style in ("'", '"'):
             return (*places, self.span.end - 1)
         return (*places, places[-1] + 1 if places else self.span.start)
+
+    @property
+    def text(self) -> str:
+        """A scalar as a text: what was written, if it is none."""
+        return self.data if isinstance(self.data, str) else self.span.text
 
     def source(self) -> Source:
         """This text as a source of its own, whose carets point into the file."""
@@ -156,7 +163,7 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _INFINITE = re.compile(r"([-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
-def scalar(text: str) -> Scalar:
+def scalar(text: str) -> bool | int | float | str | None:
     """What an unquoted scalar means.
 
     >>> [scalar(text) for text in ("no", "~", "0o17", "0x1F", ".5", "5.", "1_000", "12:30")]
@@ -176,7 +183,7 @@ def scalar(text: str) -> Scalar:
 
 
 class _Reader:
-    """Builds values out of libyaml's events, without recursion of its own in the scanner."""
+    """Builds values out of libyaml's events."""
 
     def __init__(self, source: Source):
         self.source = source
@@ -290,9 +297,9 @@ def _translation(source: Source, error: yaml.MarkedYAMLError) -> Failed:
     if why.startswith("mapping values are not allowed"):
         why, help = "`: ` inside an unquoted text", "quote the text, or remove the blank after `:`"
         return _refusal(source, place, place + 1, why, help)
-    if error.context:
-        why += f" {error.context}"
-    return _refusal(source, place, place, why)
+    help = "quote a text that holds { } [ ] or `, `" if "flow" in (error.context or "") else None
+    why = f"{why} {error.context}" if error.context else why
+    return _refusal(source, place, place, why, help)
 
 
 _BREAK = r"(?:\r\n|[\n\r\x85\u2028\u2029])"
@@ -333,7 +340,8 @@ def _block_places(span: Span, data: str, folded: bool) -> Iterator[int]:
         yield from (end for _, end, _ in lines)
         return
     content = data.lstrip("\n")
-    indent = _blanks(text[slice(*first)]) - _blanks(content)
+    line = text[slice(*first)]
+    indent = len(line) - len(line.lstrip(" ")) - len(content) + len(content.lstrip(" "))
     previous: str | None = None
     pending: list[int] = []
     for start, end, after in lines:
@@ -359,10 +367,6 @@ def _lines(text: str, start: int) -> Iterator[tuple[int, int, int]]:
         yield start, found.start(), found.end()
         start = found.end()
     yield start, len(text), len(text)
-
-
-def _blanks(line: str) -> int:
-    return len(line) - len(line.lstrip(" "))
 
 
 class _Dumper(yaml.SafeDumper):

@@ -202,6 +202,7 @@ AC611 = Code("AC611", "not valid YAML: {why}")
 AC612 = Code(
     "AC612", "`{word}` is {reading} in other YAML readers; here it is the text", None, "warning"
 )
+AC613 = Code("AC613", "`{section}` takes `{first}` or `{second}`, not both", "remove one of them")
 # limits
 AC901 = Code("AC901", "the expression is {size} long; the limit is {limit}", "use let, or globs")
 AC902 = Code("AC902", "brackets are nested {depth} deep; the limit is {limit}", "use let")

@@ -1,0 +1,133 @@
+"""Scores: pure functions of predictions and references, and the kinds of task they are for.
+
+>>> METRICS["accuracy"].compute(["a", "b", "b"], ["a", "b", "a"])
+0.6666666666666666
+>>> METRICS["span-f1"].compute([["B-PER", "I-PER", "O"]], [["B-PER", "O", "O"]])
+0.0
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Score = Callable[[Sequence[Any], Sequence[Any]], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score with its name. `higher` says whether more is better."""
+
+    name: str
+    compute: Score
+    higher: bool = True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of task; its first metric is the default. Without metrics it cannot run yet."""
+
+    name: str
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def supported(self) -> bool:
+        return bool(self.metrics)
+
+
+def accuracy(predictions: Sequence[Any], references: Sequence[Any]) -> float:
+    """The share of equal labels; of tokens, if each example has a list of them."""
+    pairs = _flat(predictions, references)
+    return sum(bool(guess == truth) for guess, truth in pairs) / len(pairs)
+
+
+def macro_f1(predictions: Sequence[Any], references: Sequence[Any]) -> float:
+    """The mean over labels of 2·hits / (guessed + true), as scikit-learn's `average="macro"`.
+
+    >>> macro_f1(["a", "a", "b"], ["a", "b", "b"])
+    0.6666666666666666
+    """
+    pairs = _flat(predictions, references)
+    hits = Counter(truth for guess, truth in pairs if guess == truth)
+    seen = Counter(label for pair in pairs for label in pair)
+    return sum(2 * hits[label] / count for label, count in seen.items()) / len(seen)
+
+
+def span_f1(predictions: Sequence[Any], references: Sequence[Any]) -> float:
+    """Micro F1 of whole entities, as seqeval counts them (its default mode, as CoNLL's script).
+
+    >>> span_f1([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "O"]])
+    0.6666666666666666
+    """
+    from seqeval.metrics import f1_score
+
+    _flat(predictions, references)
+    with warnings.catch_warnings():
+        # No entity at all is a score of 0, not a reason to warn in the middle of a table.
+        warnings.simplefilter("ignore")
+        return float(
+            f1_score([list(one) for one in references], [list(one) for one in predictions])
+        )
+
+
+def masked_accuracy(predictions: Sequence[Any], references: Sequence[Any]) -> float:
+    """The share of masked tokens whose most likely word is the right one.
+
+    Each prediction is (token, log-probability of the reference).
+    """
+    return accuracy([token for token, _ in predictions], references)
+
+
+def perplexity(predictions: Sequence[Any], references: Sequence[Any]) -> float:
+    """exp of the mean negative log-probability of the masked tokens.
+
+    >>> round(perplexity([(7, math.log(0.5)), (8, math.log(0.125))], [7, 9]), 6)
+    4.0
+    """
+    _flat(predictions, references)
+    mean = -math.fsum(logarithm for _, logarithm in predictions) / len(predictions)
+    return math.exp(mean) if mean < 700 else math.inf
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", accuracy),
+        Metric("macro-f1", macro_f1),
+        Metric("span-f1", span_f1),
+        Metric("perplexity", perplexity, higher=False),
+        Metric("masked-accuracy", masked_accuracy),
+    )
+}
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("text-classification", ("accuracy", "macro-f1")),
+        Kind("token-classification", ("span-f1", "accuracy", "macro-f1")),
+        Kind("masked-lm", ("perplexity", "masked-accuracy")),
+        Kind("regression"),
+        Kind("question-answering"),
+        Kind("multiple-choice"),
+        Kind("causal-lm"),
+        Kind("seq2seq-lm"),
+    )
+}
+
+
+def supported_kinds() -> list[str]:
+    return [kind.name for kind in KINDS.values() if kind.supported]
+
+
+def _flat(predictions: Sequence[Any], references: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Pairs of labels; examples that are lists of labels are laid end to end."""
+    pairs = list(zip(predictions, references, strict=True))
+    if references and isinstance(references[0], (list, tuple)):
+        pairs = [pair for one in pairs for pair in zip(*one, strict=True)]
+    if not pairs:
+        raise ValueError("no predictions to score")
+    return pairs

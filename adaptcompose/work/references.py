@@ -1,0 +1,57 @@
+"""The small words of spec.yaml: a reference to data, a range of layers.
+
+>>> str(DataRef.parse("wikiann[en]/test"))
+'wikiann[en]/test'
+>>> LayerRange.parse("0..5").last
+5
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+_DATA = re.compile(r"([\w.-]+)(?:\[([^\[\]/\s]+)\])?(?:/([\w.-]+))?")
+_RANGE = re.compile(r"(\d{1,4})\.\.(\d{1,4})")
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """`name`, `name[config]`, `name/split` or `name[config]/split`."""
+
+    expected: ClassVar[str] = "data as name, name[config], name/split or name[config]/split"
+
+    name: str
+    config: str | None = None
+    split: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> DataRef:
+        if not (found := _DATA.fullmatch(text)):
+            raise ValueError(text)
+        return cls(*found.groups())
+
+    def __str__(self) -> str:
+        config = f"[{self.config}]" if self.config else ""
+        return f"{self.name}{config}" + (f"/{self.split}" if self.split else "")
+
+
+@dataclass(frozen=True)
+class LayerRange:
+    """`first..last`, both included."""
+
+    expected: ClassVar[str] = "a range such as 0..5"
+
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> LayerRange:
+        found = _RANGE.fullmatch(text)
+        if not found or int(found[1]) > int(found[2]):
+            raise ValueError(text)
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.first}..{self.last}"

@@ -1,0 +1,272 @@
+"""spec.yaml as a value: read strictly, with every problem told at once.
+
+>>> try:
+...     parse_spec(Source("spec: 1\\nname: demo", "spec.yaml"), Path())
+... except Failed as failed:
+...     print(*[problem.message for problem in failed.diagnostics], sep="\\n")
+`spec.yaml` needs the key `backbone`
+`spec.yaml` needs the key `compose`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.documents import open_source, read
+from adaptcompose.language.codes import (
+    AC202,
+    AC601,
+    AC602,
+    AC604,
+    AC605,
+    AC606,
+    AC607,
+    AC610,
+)
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, suggest
+from adaptcompose.work.fields import Key, Reading, describe
+from adaptcompose.work.metrics import KINDS, supported_kinds
+from adaptcompose.work.references import DataRef, LayerRange
+from adaptcompose.work.sections import (
+    SPLITS,
+    BackboneSection,
+    DataSection,
+    EvaluateSection,
+    PredictSection,
+    PublishSection,
+    Spec,
+    TaskSection,
+    TrainSection,
+)
+from adaptcompose.work.template import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = [
+    "BackboneSection",
+    "DataRef",
+    "DataSection",
+    "EvaluateSection",
+    "LayerRange",
+    "PredictSection",
+    "PublishSection",
+    "Spec",
+    "TaskSection",
+    "TrainSection",
+    "keys",
+    "parse_spec",
+    "read_spec",
+]
+RESERVED = {"none", "true", "false", "let"}
+
+
+def read_spec(path: Path) -> Spec:
+    """The spec in a file. Everything wrong with it is in one Failed."""
+    if not path.is_file():
+        raise Failed(AC607.at(path=str(path), root=str(Path.cwd())))
+    return parse_spec(open_source(path), path.parent)
+
+
+def parse_spec(source: Source, root: Path) -> Spec:
+    """The spec in a text; relative paths start at `root`."""
+    reading = Reading()
+    document = expand(read(source), reading)
+    spec = replace(reading.section(Spec, document, ""), root=root)
+    resolving = _Resolving(spec)
+    spec = resolving.resolved()
+    found = [*reading.problems, *resolving.problems, *_check(spec)]
+    # An item with `each` is read once for every combination; its mistakes are told once.
+    problems = list({(one.code, one.message, one.position()): one for one in found}.values())
+    if problems:
+        raise Failed(problems)
+    return spec
+
+
+def keys() -> Iterator[Key]:
+    """Every key of spec.yaml: path, type in words, default, help."""
+    return describe(Spec)
+
+
+@dataclass
+class _Resolving:
+    """Fills in the splits that references to data leave open."""
+
+    spec: Spec
+
+    def __post_init__(self) -> None:
+        self.problems: list[Diagnostic] = []
+
+    def resolved(self) -> Spec:
+        spec = self.spec
+        evaluate = tuple(
+            replace(item, data=self._fill(item.data, item.place("data"), "test", "validation"))
+            for item in spec.evaluate
+        )
+        predict = tuple(
+            replace(item, data=self._fill(item.data, item.place("data"), "test", "validation"))
+            for item in spec.predict
+        )
+        train = self._train(spec.train) if spec.train else None
+        self._declared()
+        return replace(spec, train=train, evaluate=evaluate, predict=predict)
+
+    def _train(self, train: TrainSection) -> TrainSection:
+        data = self._fill(train.data, train.place("data"), "train")
+        validation = train.validation
+        if validation:
+            validation = self._fill(validation, train.place("validation"), "validation")
+        elif data and data.name in self.spec.data and data.split != "validation":
+            section = self.spec.data[data.name]
+            if "validation" in (section.files or {}):
+                validation = replace(data, split="validation")
+        keep = train.keep or ("best" if validation else "last")
+        needing = {"keep": train.keep == "best", "every": train.every, "patience": train.patience}
+        for name in [name for name, given in needing.items() if given and not validation]:
+            help = f"`{name}` needs validation data"
+            place = train.place(name)
+            self.problems.append(AC606.at(place, section="train", name="validation", help=help))
+        return replace(train, data=data, validation=validation, keep=keep)
+
+    def _fill(self, ref: Any, place: Span | None, *splits: str) -> Any:
+        """The reference with its split, or as it is after a problem."""
+        if ref is None:
+            return None
+        data = self.spec.data
+        if ref.name not in data:
+            self._unknown(ref.name, data, place)
+            return ref
+        files = data[ref.name].files or {}
+        split = ref.split or next((one for one in splits if one in files), splits[0])
+        if split not in files:
+            if files:
+                self._unknown(f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in files], place)
+            return ref
+        config = ref.config or data[ref.name].config
+        templated = any("{config}" in path for path in files[split])
+        why = None
+        if templated and not config:
+            why = f"its files have {{config}}: write {ref.name}[config], or set config"
+        if ref.config and not templated:
+            why = f"the files of `{ref.name}` have no {{config}}"
+        if why:
+            self.problems.append(AC610.at(place, name=str(ref), help=why))
+            return ref
+        filled = replace(ref, split=split, config=config if templated else None)
+        self._check_files(filled)
+        return filled
+
+    def _declared(self) -> None:
+        """Files that no reference needs yet must exist as well."""
+        for name, section in self.spec.data.items():
+            for split, paths in (section.files or {}).items():
+                if section.config or not any("{config}" in path for path in paths):
+                    self._check_files(DataRef(name, section.config, split))
+
+    def _check_files(self, ref: DataRef) -> None:
+        assert ref.split is not None
+        section = self.spec.data[ref.name]
+        for written, path in zip(section.files[ref.split], self.spec.files(ref), strict=True):
+            if not path.is_file():
+                place = section.place(f"files.{ref.split}")
+                shown = written.replace("{config}", ref.config or "")
+                self.problems.append(AC607.at(place, path=shown, root=str(self.spec.root)))
+
+    def _unknown(self, name: str, known: Iterable[str], place: Span | None) -> None:
+        known = list(known)
+        near = suggest(name, known)
+        listed = ", ".join(known) or "none; add data:"
+        self.problems.append(AC610.at(place, name=name, known=listed, help=near))
+
+
+def _check(spec: Spec) -> Iterator[Diagnostic]:
+    yield from _check_task(spec)
+    yield from _check_metrics(spec)
+    yield from _check_names(spec)
+    for name, section in spec.data.items():
+        yield from _check_data(name, section)
+    train = spec.train
+    if train and len(set(train.seeds)) < len(train.seeds):
+        place = train.place("seeds")
+        yield AC605.at(place, name="train.seeds", expected="distinct", got="equal ones")
+    if train and train.update == ():
+        yield AC605.at(train.place("update"), name="train.update", expected="names", got="none")
+
+
+def _check_task(spec: Spec) -> Iterator[Diagnostic]:
+    task = spec.task
+    if task is None:
+        for name in ("train", "evaluate", "predict"):
+            if getattr(spec, name):
+                place = spec.place(name)
+                help = f"`{name}` needs it: add task: with kind:"
+                yield AC606.at(_first_line(place), section="spec", name="task", help=help)
+        return
+    if task.kind in KINDS and not KINDS[task.kind].supported:
+        known = ", ".join(supported_kinds())
+        yield AC604.at(task.place("kind"), name=f"task.kind: {task.kind}", known=known)
+    labels = spec.labels()
+    for index, label in enumerate(labels or ()):
+        if label in (labels or ())[:index]:
+            yield AC602.at(task.place(f"labels[{index}]"), name=label)
+    if labels and task.kind == "masked-lm":
+        yield AC605.at(task.place("labels"), name="task.labels", expected="left out", got="labels")
+    if labels and len(labels) < 2 and task.kind == "text-classification":
+        expected = "a list of at least 2 labels"
+        yield AC605.at(task.place("labels"), name="task.labels", expected=expected, got="1")
+
+
+def _check_metrics(spec: Spec) -> Iterator[Diagnostic]:
+    task = spec.task
+    if task is None or task.kind not in KINDS or not KINDS[task.kind].supported:
+        return
+    known = KINDS[task.kind].metrics
+    named = [(task.metric, "task.metric", task.place("metric"))] if task.metric else []
+    for item in spec.evaluate:
+        for index, name in enumerate(item.metrics or ()):
+            named.append((name, "evaluate.metrics", item.place(f"metrics[{index}]")))
+    for name, key, place in named:
+        if name not in known:
+            expected = f"a metric of {task.kind}: {', '.join(known)}"
+            yield AC605.at(place, name=key, expected=expected, got=name, help=suggest(name, known))
+
+
+def _check_names(spec: Spec) -> Iterator[Diagnostic]:
+    for name in spec.adapters:
+        if name in RESERVED or not name.replace("-", "_").isidentifier():
+            yield AC605.at(
+                spec.place(f"adapters.{name}"),
+                name=f"adapters.{name}",
+                expected="named by a word of letters, digits, `_` and `-` that is not reserved",
+                got=name,
+            )
+    for what, items in (("evaluate", spec.evaluate), ("predict", spec.predict)):
+        seen: dict[str, list[dict[str, str]]] = {}
+        for item in items:
+            variables = item.variables if isinstance(item, EvaluateSection) else {}
+            others = seen.setdefault(item.name, [])
+            # Items that differ in a variable of `each` are replicates, pooled in the report.
+            if item.name and any(one == variables or not one for one in others):
+                help = f"give this item of {what} another name"
+                yield AC202.at(item.place("name"), name=item.name, help=help)
+            others.append(variables)
+
+
+def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
+    for split in section.files or {}:
+        if split not in SPLITS:
+            yield AC601.at(
+                section.place(f"files.{split}"),
+                section=f"data.{name}.files",
+                name=split,
+                known=", ".join(SPLITS),
+                help=suggest(split, SPLITS),
+            )
+
+
+def _first_line(span: Span | None) -> Span | None:
+    if span is None:
+        return None
+    return Span(span.source, span.start, span.start + len(span.text.split("\n")[0].rstrip()))

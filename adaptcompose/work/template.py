@@ -1,0 +1,102 @@
+"""`each` in spec.yaml: one item for every combination, `${name}` filled in."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.documents import Value, scalar
+from adaptcompose.language.codes import AC603, AC605
+from adaptcompose.work.fields import Reading, Traits, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+COMBINATION_LIMIT = 1000
+_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+_FREE_TEXT = {"description", "text", "message"}
+
+
+def expand(document: Value, reading: Reading) -> Value:
+    """The document with the items of `evaluate` that have `each` written out."""
+    if not isinstance(document.data, dict):
+        return document
+    expanded = dict(document.data)
+    items = expanded.get("evaluate")
+    if items is not None and isinstance(items.data, tuple):
+        written = [one for item in items.data for one in _combinations(item, reading)]
+        expanded["evaluate"] = replace(items, data=tuple(written))
+        if items.data and not written:
+            del expanded["evaluate"]
+    result = replace(document, data=expanded)
+    _check_variables(result, reading)
+    return result
+
+
+def _combinations(item: Value, reading: Reading) -> Iterator[Value]:
+    if not isinstance(item.data, dict) or "each" not in item.data:
+        yield item
+        return
+    each = item.data["each"]
+    found = reading.value(dict[str, tuple[Word, ...]], each, "evaluate.each", Traits(""))
+    if found is None or len(found) < len(each.data):
+        return
+    values = {name: one.data for name, one in each.data.items()}
+    count = 1
+    for options in values.values():
+        count *= len(options)
+    if not values or count > COMBINATION_LIMIT:
+        expected = f"between 1 and {COMBINATION_LIMIT} combinations"
+        reading.problems.append(
+            AC605.at(each.span, name="each", expected=expected, got=f"{count if values else 0}")
+        )
+        return
+    body = {name: one for name, one in item.data.items() if name != "each"}
+    for choice in itertools.product(*values.values()):
+        chosen = dict(zip(values, choice, strict=True))
+        texts = {name: one.text for name, one in chosen.items()}
+        filled = {name: _fill(one, texts) for name, one in body.items()}
+        singles = {name: replace(each.data[name], data=(one,)) for name, one in chosen.items()}
+        filled["each"] = replace(each, data=singles)
+        yield replace(item, data=filled)
+
+
+def _fill(value: Value, texts: Mapping[str, str]) -> Value:
+    if isinstance(value.data, dict):
+        return replace(value, data={name: _fill(one, texts) for name, one in value.data.items()})
+    if isinstance(value.data, tuple):
+        return replace(value, data=tuple(_fill(one, texts) for one in value.data))
+    if not isinstance(value.data, str) or not _VARIABLE.search(value.data):
+        return value
+    text = ""
+    places: list[int] = []
+    at = 0
+    for found in _VARIABLE.finditer(value.data):
+        if found[1] not in texts:
+            continue
+        new = texts[found[1]]
+        text += value.data[at : found.start()] + new
+        places += value.offsets[at : found.start()]
+        # The first character stands at `$`, the last at `}`: a caret covers all of `${name}`.
+        places += [value.offsets[found.start()]] * (len(new) - 1)
+        places += [value.offsets[found.end() - 1 if len(new) > 1 else found.start()]] * bool(new)
+        at = found.end()
+    text += value.data[at:]
+    data: Any = scalar(text) if not value.style else text
+    data = data if isinstance(data, (str, int, float)) else text
+    return replace(value, data=data, given=(*places, *value.offsets[at:]))
+
+
+def _check_variables(value: Value, reading: Reading, name: str = "") -> None:
+    if isinstance(value.data, dict):
+        for key, one in value.data.items():
+            _check_variables(one, reading, key)
+    elif isinstance(value.data, tuple):
+        for one in value.data:
+            _check_variables(one, reading, name)
+    elif isinstance(value.data, str) and name not in _FREE_TEXT:
+        source = value.source()
+        for found in _VARIABLE.finditer(value.data):
+            reading.problems.append(AC603.at(source.span(*found.span()).origin(), name=found[1]))
