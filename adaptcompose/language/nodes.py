@@ -60,7 +60,7 @@ def _flat(node: Node) -> list[str]:
         value = pending.pop()
         if isinstance(value, Node):
             found.append(type(value).__name__)
-            pending.extend(getattr(value, name) for name in value.__match_args__)
+            pending.extend(getattr(value, name) for name in _parts(value))
         elif isinstance(value, tuple):
             found.append(f"{len(value)} parts")
             pending.extend(value)
@@ -68,6 +68,12 @@ def _flat(node: Node) -> list[str]:
             # repr keeps 1, 1.0, True and "1" apart, as their canonical texts do
             found.append(repr(value))
     return found
+
+
+def _parts(node: Any) -> tuple[str, ...]:
+    """The positional fields: what a node says, without its places."""
+    names: tuple[str, ...] = node.__match_args__
+    return names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -217,7 +223,7 @@ def walk(node: Node) -> Iterator[Node]:
         value = pending.pop()
         if isinstance(value, Node):
             yield value
-            pending.extend(getattr(value, name) for name in reversed(value.__match_args__))
+            pending.extend(getattr(value, name) for name in reversed(_parts(value)))
         elif isinstance(value, tuple):
             pending.extend(reversed(value))
 

@@ -139,11 +139,19 @@ def _check_tokens(parts: list[Raw[Token]], source: Source) -> None:
 def _build(parts: list[Raw[Token]], source: Source) -> Tree:
     made: dict[int, Any] = {}
     for part in parts:
-        children = [made.get(id(child), child) for child in part.children]
+        children = [
+            _leaf(child, source) if isinstance(child, str) else made[id(child)]
+            for child in part.children
+        ]
         span = source.span(part.meta.start_pos, part.meta.end_pos)
         made[id(part)] = _MAKE[part.data](children, span)
     tree: Tree = made[id(parts[-1])]
     return tree
+
+
+def _leaf(token: Token, source: Source) -> Any:
+    make = _LEAVES.get(token.type)
+    return make(str(token), _token_span(token, source)) if make else token
 
 
 def _token_span(token: Token, source: Source) -> Span:
@@ -173,7 +181,7 @@ def _argument(item: Any) -> Argument:
 
 
 def _given(children: list[Any], span: Span) -> Argument:
-    name = children.pop(0) if not isinstance(children[0], Node) else None
+    name = None if isinstance(children[0], Node) else children.pop(0)
     value, *weights = children
     weight = weights[0] if weights else None
     return Argument(
@@ -195,12 +203,14 @@ _MAKE: dict[str, Callable[[list[Any], Span], Any]] = {
     "given": _given,
     "exclude": lambda children, span: Exclude(children[0], span=span),
     "listing": lambda children, span: Listing(tuple(children), span=span),
-    "weight": lambda children, span: Number(literals.number(children[0]), span=span),
-    "ref": lambda children, span: Reference(str(children[0]), span=span),
-    "number": lambda children, span: Number(literals.number(children[0]), span=span),
-    "range": lambda children, span: Range(*literals.ends(children[0]), span=span),
-    "text": lambda children, span: Text(literals.unquote(children[0]), span=span),
-    "flag": lambda children, span: Flag(children[0] == "true", span=span),
+}
+_LEAVES: dict[str, Callable[[str, Span], Node]] = {
+    "REF": lambda text, span: Reference(text, span=span),
+    "FLOAT": lambda text, span: Number(literals.number(text), span=span),
+    "INT": lambda text, span: Number(literals.number(text), span=span),
+    "RANGE": lambda text, span: Range(*literals.ends(text), span=span),
+    "STRING": lambda text, span: Text(literals.unquote(text), span=span),
+    "BOOLEAN": lambda text, span: Flag(text == "true", span=span),
 }
 
 
