@@ -10,9 +10,7 @@ from adaptcompose.language.diagnostics import Code
 
 # syntax
 AC001 = Code("AC001", "unterminated string", "close it with {quote}")
-AC002 = Code(
-    "AC002", "expected a revision after `@`", "a branch, tag or commit: user/repo@main"
-)
+AC002 = Code("AC002", "expected a revision after `@`", "a branch, tag or commit: user/repo@main")
 AC003 = Code("AC003", "unexpected character `{char}`", "quote paths with unusual characters")
 AC004 = Code("AC004", "`{bracket}` is never closed", "add `{closing}`")
 AC005 = Code("AC005", "missing comma between arguments", "put `,` before `{word}`")
@@ -67,8 +65,12 @@ AC208 = Code(
     "change them, or pass normalize=true",
 )
 AC209 = Code("AC209", "`{name}` of `{operator}` must be {expected}", "got {got}")
-AC210 = Code("AC210", "`!` takes something away from the globs before it, and `{operator}` has none")
-AC211 = Code("AC211", "`{operator}` takes no names: `{name}`", "write the adapters one after another")
+AC210 = Code(
+    "AC210", "`!` takes something away from the globs before it, and `{operator}` has none"
+)
+AC211 = Code(
+    "AC211", "`{operator}` takes no names: `{name}`", "write the adapters one after another"
+)
 # structure
 AC301 = Code(
     "AC301",
@@ -121,7 +123,9 @@ AC320 = Code(
 AC321 = Code("AC321", "`none` cannot stand in `{operator}`", "leave it out")
 AC322 = Code("AC322", "`{slot}` names more than one slot here", "give the slots different names")
 # hub, files and backbones
-AC401 = Code("AC401", "no repository `{repo}` on the hub {hub}", "check the name, or: hub: <folder>")
+AC401 = Code(
+    "AC401", "no repository `{repo}` on the hub {hub}", "check the name, or: hub: <folder>"
+)
 AC402 = Code("AC402", "`{repo}` has no revision `{revision}`", "latest: {known}")
 AC403 = Code(
     "AC403",
@@ -135,9 +139,7 @@ AC405 = Code(
     "run once online",
 )
 AC406 = Code("AC406", "`{name}` holds {what}, no adapter", "use it as backbone:")
-AC407 = Code(
-    "AC407", "`{name}` uses {method}, which adaptcompose cannot run", "supported: {known}"
-)
+AC407 = Code("AC407", "`{name}` uses {method}, which adaptcompose cannot run", "supported: {known}")
 AC408 = Code("AC408", "`{name}`: {detail}", "use an adapter of this backbone")
 AC409 = Code(
     "AC409",
@@ -156,7 +158,9 @@ AC414 = Code(
 )
 AC415 = Code("AC415", "publishing to `{repo}` failed: {why}", "the hub is unchanged; try again")
 AC416 = Code("AC416", "`{name}` brings a head of kind {kind}, which adaptcompose cannot run")
-AC417 = Code("AC417", "the fusion of `{name}` covers no {site}", "load one that covers it, or drop it")
+AC417 = Code(
+    "AC417", "the fusion of `{name}` covers no {site}", "load one that covers it, or drop it"
+)
 AC418 = Code("AC418", "`{name}` lacks {missing}", "the file is incomplete; fetch it again")
 AC419 = Code("AC419", "the hub {hub} cannot be reached: {why}", "try again, or set hub: <folder>")
 AC420 = Code("AC420", "`{name}` is no repository name", "user/repo, letters, digits, `.`, `_`, `-`")

@@ -97,7 +97,9 @@ def describe_adapter(folder: Path, title: str, span: Span | None = None) -> Desc
 
 def _what_else(folder: Path) -> str:
     kinds = {"composition.yaml": "a composition", FUSION: "a fusion", "config.json": "a full model"}
-    return next((what for name, what in kinds.items() if (folder / name).is_file()), "no such files")
+    return next(
+        (what for name, what in kinds.items() if (folder / name).is_file()), "no such files"
+    )
 
 
 def _unknown(found: Described, method: str) -> Diagnostic:
@@ -119,7 +121,9 @@ def read_method(found: Described, facts: Facts) -> Method:
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         why = f"its configuration is not understood: {error}"
         raise Failed(AC413.at(found.span, file=f"{found.title}: {ADAPTER}", why=why)) from None
-    kind = found.config.get("architecture") or found.config.get("inv_adapter") or "an unknown method"
+    kind = (
+        found.config.get("architecture") or found.config.get("inv_adapter") or "an unknown method"
+    )
     raise Failed(_unknown(found, "compacter" if found.config.get("phm_layer") else str(kind)))
 
 
@@ -129,7 +133,9 @@ def check_base(found: Described, facts: Facts) -> None:
     if model_type is not None and model_type != facts.type:
         base = found.base or f"a {model_type}"
         raise Failed(
-            AC403.at(found.span, name=found.title, base=base, backbone=facts.name or f"a {facts.type}")
+            AC403.at(
+                found.span, name=found.title, base=base, backbone=facts.name or f"a {facts.type}"
+            )
         )
     if width is not None and width != facts.width:
         detail = f"it is made for width {width}, the backbone has {facts.width}"
@@ -228,7 +234,11 @@ class Writer:
     """Also write `.bin`, without which the peer does not open a folder by default."""
 
     def adapter(
-        self, folder: Path, name: str, method: Method, weights: Mapping[tuple[Site, str], torch.Tensor]
+        self,
+        folder: Path,
+        name: str,
+        method: Method,
+        weights: Mapping[tuple[Site, str], torch.Tensor],
     ) -> None:
         self._describe(folder / ADAPTER, name, {"config": method.adapterhub_config(self.facts)})
         self._weights(folder, ADAPTER, dict(self._keyed(method, name, weights)))
@@ -246,7 +256,11 @@ class Writer:
         self._weights(folder, FUSION, dict(self._keyed(method, name, weights)))
 
     def head(
-        self, folder: Path, name: str, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+        self,
+        folder: Path,
+        name: str,
+        config: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor],
     ) -> None:
         self._describe(folder / HEAD, name, {"config": dict(config)})
         self._weights(folder, HEAD, {f"heads.{name}.{key}": t for key, t in tensors.items()})

@@ -1,0 +1,6 @@
+"""Backbones as data: one file a family, each a `Layout` literal. Nothing here imports torch."""
+
+from adaptcompose.backbones import bert
+from adaptcompose.backbones.layout import Facts, Layout, Site, layout_of, layouts, read_facts
+
+__all__ = ["Facts", "Layout", "Site", "bert", "layout_of", "layouts", "read_facts"]

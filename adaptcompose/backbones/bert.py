@@ -1,0 +1,59 @@
+"""BERT and the families of the same shape: RoBERTa, XLM-R, ELECTRA (Devlin et al., 2019, and after)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from adaptcompose.backbones.layout import Layout, Place, add_layout
+
+
+def _parameters(config: Mapping[str, Any]) -> int:
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    embedding = config.get("embedding_size") or width
+    rows = config["vocab_size"] + config["max_position_embeddings"] + config["type_vocab_size"]
+    embeddings = rows * embedding + 2 * embedding
+    attention = 4 * (width * width + width) + 2 * width
+    feed_forward = 2 * width * inner + inner + width + 2 * width
+    project = embedding * width + width if embedding != width else 0
+    pooler = 0 if config["model_type"] == "electra" else width * width + width
+    layers = config["num_hidden_layers"] * (attention + feed_forward)
+    return int(embeddings + project + layers + pooler)
+
+
+BERT = add_layout(
+    Layout(
+        types={
+            "bert": "bert",
+            "roberta": "roberta",
+            "xlm-roberta": "roberta",
+            "electra": "electra",
+        },
+        layers="encoder.layer",
+        sites={
+            "tokens": Place("embeddings.word_embeddings", "tokens", "embedding_size"),
+            "embed.out": Place("embeddings", "output", "embedding_size"),
+            "attn.q": Place("attention.self.query", "linear"),
+            "attn.k": Place("attention.self.key", "linear"),
+            "attn.v": Place("attention.self.value", "linear"),
+            "attn.o": Place("attention.output.dense", "linear"),
+            "attn.kv": Place("attention.self", "attention"),
+            "attn.out": Place("attention.output", "sublayer"),
+            "ffn.in": Place("intermediate.dense", "linear", "intermediate_size"),
+            "ffn.mid": Place("output.dense", "linear", "hidden_size", "intermediate_size"),
+            "ffn.out": Place("output", "sublayer"),
+            "layer.out": Place("", "output"),
+            "head.in": Place("", "vocabulary", "embedding_size"),
+        },
+        embedding="embedding_size",
+        parameters=_parameters,
+        pooler="pooler",
+        adapterhub={
+            "bert": "BertAdapterModel",
+            "roberta": "RobertaAdapterModel",
+            "xlm-roberta": "XLMRobertaAdapterModel",
+            "electra": "ElectraAdapterModel",
+        },
+        vocabulary=("cls.predictions.decoder", "lm_head.decoder", "generator_lm_head"),
+    )
+)

@@ -1,0 +1,43 @@
+"""What does nothing goes. Exact: the outputs are bit-equal.
+
+- nothing stands at a site of a dropped layer (lowering leaves it out already);
+- a chain gives up the chains inside it, and a chain of one is its member;
+- in a chain, an adapter whose contribution is multiplied by 0 goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from adaptcompose.compiler.program import Bottleneck, Chain, Mixture, Primitive, Program
+
+
+def prune(program: Program) -> Program:
+    kept = ((site, _prune(node)) for site, node in program.sites.items())
+    return replace(program, sites={site: node for site, node in kept if node is not None})
+
+
+def _prune(node: Primitive) -> Primitive | None:
+    if isinstance(node, Chain):
+        return _chain(node)
+    if isinstance(node, Mixture):
+        branches = tuple(_prune(branch) or branch for branch in node.branches)
+        return replace(node, branches=branches)
+    return node
+
+
+def _chain(node: Chain) -> Primitive | None:
+    flat: list[Primitive] = []
+    for member in node.members:
+        kept = _prune(member)
+        if kept is not None:
+            flat += kept.members if isinstance(kept, Chain) else (kept,)
+    last = flat[-1]
+    flat = [m for m in flat[:-1] if not _idle(m)] + [last]
+    return flat[0] if len(flat) == 1 else Chain(tuple(flat))
+
+
+def _idle(node: Primitive) -> bool:
+    """A bottleneck that adds nothing to h, so that the next one sees what it would have seen."""
+    still = isinstance(node, Bottleneck) and node.scale == 0.0 and not node.norm_after
+    return still and node.placement.residual == "output"

@@ -1,0 +1,240 @@
+"""The program that a composition is compiled to: per site of the backbone, a few primitives.
+
+At a site of a post-norm layer the backbone computes LN(h + x): `h` is the output of the sub-layer
+(after its dense map and dropout), `x` the sub-layer's input. An adapter there is a function of h
+that may also look at x and LN. It is a residual `r` and a contribution `u`, and returns r + u.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.language.signature import spans
+
+Reads = Literal["output", "norm", "input"]
+Residual = Literal["output", "sum", "read"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What an adapter reads, what it is added to, and whether the backbone's norm follows.
+
+    reads     `output` h · `norm` LN(h + x) · `input` x
+    residual  `output` h · `sum` h + x · `read` what it reads
+    finish    the backbone's own LN(· + x) follows; otherwise the adapter replaces it
+    """
+
+    reads: Reads = "norm"
+    residual: Residual = "output"
+    finish: bool = True
+
+    def __str__(self) -> str:
+        words = {"output": "h", "norm": "LN(h+x)", "input": "x", "sum": "h+x"}
+        words["read"] = words[self.reads]
+        return (
+            f"{words[self.residual]} + u({words[self.reads]}){'' if self.finish else ', no norm'}"
+        )
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """An operation at one site. `part` names the weights it uses."""
+
+    def inner(self) -> tuple[Primitive, ...]:
+        """The primitives inside this one."""
+        return ()
+
+    def parts(self) -> Iterator[str]:
+        """The names of the parts whose weights this primitive uses."""
+        for primitive in self.inner():
+            yield from primitive.parts()
+
+    @property
+    def placement(self) -> Placement:
+        raise NotImplementedError
+
+    def multiplications(self) -> int:
+        """Multiplications of matrix products per token."""
+        return sum(primitive.multiplications() for primitive in self.inner())
+
+    def lines(self, depth: int = 0) -> Iterator[str]:
+        yield "  " * depth + str(self)
+        for primitive in self.inner():
+            yield from primitive.lines(depth + 1)
+
+
+@dataclass(frozen=True)
+class Leaf(Primitive):
+    """A primitive with weights of its own, at one site."""
+
+    part: str
+    site: Site
+
+    def parts(self) -> Iterator[str]:
+        yield self.part
+
+
+@dataclass(frozen=True)
+class Bottleneck(Leaf):
+    """u = s·(U σ(D z + b) + c), z what it reads (Houlsby et al., 2019, and after).
+
+    `norm_before` puts an own LayerNorm in front of D, `norm_after` one behind; the residual is
+    added before the latter if `residual_inside`. `gate` multiplies by mean_t σ(w·z_t + v).
+    """
+
+    width: int
+    rank: int
+    activation: str
+    where: Placement
+    scale: float | Literal["learned", "channel"] = 1.0
+    gate: bool = False
+    norm_before: bool = False
+    norm_after: bool = False
+    residual_inside: bool = False
+    dropout: float = 0.0
+    depth_drop: float = 0.0
+
+    @property
+    def placement(self) -> Placement:
+        return self.where
+
+    def multiplications(self) -> int:
+        return 2 * self.width * self.rank + (self.width if self.gate else 0)
+
+    def __str__(self) -> str:
+        shape = f"{self.width}→{self.rank}→{self.width}"
+        flags = ("norm_before", "norm_after", "gate")
+        extra = "".join(f" {flag}" for flag in flags if getattr(self, flag))
+        scale = "" if self.scale == 1.0 else f" ×{self.scale}"
+        return f"bottleneck {self.part} {shape} {self.activation}{scale}{extra}  {self.where}"
+
+
+@dataclass(frozen=True)
+class Coupling(Leaf):
+    """Additive coupling, NICE (Dinh et al., 2015; Pfeiffer et al., 2020b), or its inverse.
+
+    y₁ = x₁ + F(x₂), y₂ = x₂ + G(y₁); inverse: x₂ = y₂ − G(y₁), x₁ = y₁ − F(x₂).
+    """
+
+    width: int
+    rank: int
+    activation: str
+    inverse: bool = False
+
+    @property
+    def placement(self) -> Placement:
+        return Placement("output", "output", False)
+
+    def multiplications(self) -> int:
+        return 2 * self.width * self.rank
+
+    def __str__(self) -> str:
+        name = "uncouple" if self.inverse else "couple"
+        return f"{name} {self.part} {self.width // 2}→{self.rank}→{self.width - self.width // 2}"
+
+
+@dataclass(frozen=True)
+class Chain(Primitive):
+    """One after another: the output of the first is h for the second."""
+
+    members: tuple[Primitive, ...]
+
+    def inner(self) -> tuple[Primitive, ...]:
+        return self.members
+
+    @property
+    def placement(self) -> Placement:
+        """Reads and residual of the first; whether the norm follows is for the last to say."""
+        return replace(self.members[0].placement, finish=self.members[-1].placement.finish)
+
+    def __str__(self) -> str:
+        return "chain"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How an AdapterFusion weighs its branches (Pfeiffer et al., 2021).
+
+    tₙ = (W_q q + b_q)·(W_k uₙ + b_k) / T, α = softmax(t). An absent map is the identity.
+    """
+
+    part: str
+    site: Site
+    width: int
+    query: bool = True
+    key: bool = True
+    value: bool = True
+    query_before_norm: bool = False
+    residual_before: bool = False
+    dropout: float | None = None
+    temperature: bool = False
+
+
+@dataclass(frozen=True)
+class Mixture(Primitive):
+    """r + Σ αₙ W_v uₙ over the branches; r the residual of their common placement."""
+
+    branches: tuple[Primitive, ...]
+    weights: Attention
+
+    def inner(self) -> tuple[Primitive, ...]:
+        return self.branches
+
+    def parts(self) -> Iterator[str]:
+        yield self.weights.part
+        yield from super().parts()
+
+    @property
+    def placement(self) -> Placement:
+        return self.branches[0].placement
+
+    def multiplications(self) -> int:
+        maps = self.weights
+        square = maps.width * maps.width
+        count = len(self.branches)
+        own = maps.query * square + count * (maps.key + maps.value) * square
+        return super().multiplications() + own + 2 * count * maps.width
+
+    def __str__(self) -> str:
+        return f"fuse {self.weights.part} of {len(self.branches)}"
+
+
+@dataclass(frozen=True)
+class Program:
+    """Which primitive stands at which site; sites without one are the backbone's own."""
+
+    facts: Facts
+    sites: Mapping[Site, Primitive] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Equal layers are printed once.
+
+        >>> print(Program(None))
+        backbone only
+        """
+        blocks: dict[tuple[str, ...], list[Site]] = {}
+        for site, primitive in self.sites.items():
+            name = (site.part, site.name, *primitive.lines())
+            blocks.setdefault(name, []).append(site)
+        if not blocks:
+            return "backbone only"
+        return "\n".join(
+            "\n    ".join([_where(sites), *lines[2:]]) for lines, sites in blocks.items()
+        )
+
+    def parts(self) -> set[str]:
+        return {part for primitive in self.sites.values() for part in primitive.parts()}
+
+    def multiplications(self) -> int:
+        """Multiplications of matrix products per token that the composition adds."""
+        return sum(primitive.multiplications() for primitive in self.sites.values())
+
+
+def _where(sites: list[Site]) -> str:
+    """`ffn.out of layers 5..9`."""
+    layers = [site.layer for site in sites if site.layer is not None]
+    first = Site(sites[0].name, None, sites[0].part)
+    return f"{first} of layers {spans(layers)}" if layers else str(first)

@@ -1,0 +1,164 @@
+"""References become pinned files: which revision, which method, which head, all before a weight moves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from adaptcompose.backbones.layout import Facts
+from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.refs import Ref
+from adaptcompose.hub.store import FileRecord, Store, open_store, records, verify
+from adaptcompose.language import codes
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
+from adaptcompose.language.graph import Adapter, Block, Head, Pin, transform
+from adaptcompose.language.operators import Fuse
+
+
+@dataclass
+class Sources:
+    """Where references lead: the hub, the folder that `./` starts from, and earlier pins.
+
+    A pinned reference never moves: its revision comes from the pin, and its files must have the
+    hashes that the pin records.
+    """
+
+    hub: str = "hf"
+    root: Path = Path()
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+
+    def store(self, ref: Ref | None = None) -> Store:
+        """`hf://` always means the Hugging Face Hub, everything else the spec's hub."""
+        return open_store("hf" if ref is not None and ref.forced else self.hub, self.root)
+
+    def local(self, path: str, span: Span | None = None) -> Path:
+        folder = (self.root / Path(path).expanduser()).resolve()
+        if not folder.is_dir():
+            raise Failed(codes.AC412.at(span, path=path, root=self.root.resolve()))
+        return folder
+
+    def pin(self, ref: Ref, leaf_variant: object = None, span: Span | None = None) -> Pin:
+        """The pin of a reference: an earlier one, or the newest revision now."""
+        known = self.pins.get(str(ref))
+        if known is not None:
+            return known
+        if ref.kind == "local":
+            assert ref.path is not None
+            folder = self.local(ref.path, span)
+            return Pin(path=ref.path, files=_own_files(records(folder), ""))
+        repo, revision, subfolder = _place(ref, leaf_variant)
+        try:
+            store = self.store(ref)
+            exact = store.resolve(repo, revision)
+            files = store.files(repo, exact)
+        except Failed as failed:
+            raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
+        return Pin(repo, exact, subfolder or "", files=_own_files(files, subfolder or ""))
+
+    def fetch(self, ref: Ref, pin: Pin, names: Collection[str] | None = None) -> Path:
+        """The folder with the pin's files (or those named), each with the hash of the pin."""
+        wanted = [name for name in pin.files if names is None or name in names]
+        if pin.path is not None:
+            folder = self.local(pin.path)
+        else:
+            assert pin.repo is not None
+            inside = [f"{pin.subfolder}/{name}" if pin.subfolder else name for name in wanted]
+            folder = self.store(ref).fetch(pin.repo, pin.revision, inside) / pin.subfolder
+        for name in wanted:
+            verify(folder, name, pin.files[name], pin.repo or pin.path or "")
+        return folder
+
+
+def _place(ref: Ref, variant: object) -> tuple[str, str | None, str | None]:
+    if ref.kind == "hub":
+        assert ref.repo is not None
+        return ref.repo, ref.revision, ref.subfolder
+    repo = getattr(variant, "repo", None)
+    if repo is None:
+        raise Failed(codes.AC103.at(name=str(ref)))
+    return repo, getattr(variant, "revision", None), getattr(variant, "subfolder", None)
+
+
+def _own_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str, FileRecord]:
+    """The files that matter: configurations and weights directly in the folder."""
+    names = {*adapterhub.WEIGHTS, *(name for pair in adapterhub.WEIGHTS.values() for name in pair)}
+    prefix = f"{subfolder}/" if subfolder else ""
+    own = {path[len(prefix) :]: found for path, found in files.items() if path.startswith(prefix)}
+    safe = {name for name in own if name.endswith(".safetensors")}
+    kept = {name: own[name] for name in sorted(own) if name in names}
+    twins = {b for a, b in adapterhub.WEIGHTS.values() if a in safe}
+    return {name: found for name, found in kept.items() if name not in twins}
+
+
+@dataclass
+class Resolved:
+    """The graph with pins, methods and heads, and what there is to say about it."""
+
+    graph: Block
+    notes: list[Diagnostic]
+
+
+def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
+    """Pin every reference and read its configuration; all problems of all adapters at once."""
+    found: list[Diagnostic] = []
+    done: dict[str, Block] = {}
+
+    def pin(block: Block) -> Block:
+        key = f"{type(block).__name__} {getattr(block, 'ref', None)}"
+        try:
+            if isinstance(block, Adapter) and block.ref is not None and block.pin is None:
+                if key not in done:
+                    done[key] = _adapter(block, facts, sources, found)
+                return done[key]
+            if isinstance(block, Fuse) and block.ref is not None and block.pin is None:
+                return _fusion(block, facts, sources, found)
+        except Failed as failed:
+            found.extend(failed.diagnostics)
+        return block
+
+    graph = transform(graph, pin)
+    if problems := errors(dict.fromkeys(found)):
+        raise Failed(problems)
+    return Resolved(graph, list(dict.fromkeys(found)))
+
+
+def _adapter(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Adapter:
+    assert leaf.ref is not None
+    pin = sources.pin(leaf.ref, leaf.variant, leaf.span)
+    configurations = [adapterhub.ADAPTER, adapterhub.HEAD, adapterhub.FUSION]
+    folder = sources.fetch(leaf.ref, pin, configurations)
+    described = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
+    if described.outer.get("adapter_names") is not None:
+        raise Failed(codes.AC406.at(leaf.span, name=str(leaf.ref), what="a fusion"))
+    method = adapterhub.read_method(described, facts)
+    weights = set(adapterhub.WEIGHTS[adapterhub.ADAPTER]) & set(pin.files)
+    if not weights:
+        missing = " and ".join(adapterhub.WEIGHTS[adapterhub.ADAPTER])
+        raise Failed(codes.AC418.at(leaf.span, name=str(leaf.ref), missing=missing))
+    if not any(name.endswith(".safetensors") for name in weights):
+        notes.append(codes.AC409.at(leaf.span, name=str(leaf.ref)))
+    head = adapterhub.describe(folder, adapterhub.HEAD, str(leaf.ref), leaf.span)
+    kept = Head(leaf.name, head.config) if head is not None and head.config else None
+    return replace(leaf, pin=replace(pin, base=described.base), method=method, head=kept)
+
+
+def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Fuse:
+    assert block.ref is not None
+    title = str(block.ref)
+    pin = sources.pin(block.ref, None, block.span)
+    folder = sources.fetch(block.ref, pin)
+    described = adapterhub.describe(folder, adapterhub.FUSION, title, block.span)
+    if described is None:
+        raise Failed(
+            codes.AC406.at(block.span, name=title, what="no fusion", help="load= names one")
+        )
+    trained = described.outer.get("adapter_names")
+    given = [str(getattr(slot.block, "ref", slot.block)).split("/")[-1] for slot in block.members]
+    if isinstance(trained, list) and len(trained) != len(given):
+        notes.append(
+            codes.AC506.at(
+                block.span, name=title, trained=", ".join(map(str, trained)), given=", ".join(given)
+            )
+        )
+    return replace(block, pin=pin, loaded=adapterhub.read_fusion(described, facts))

@@ -1,0 +1,209 @@
+"""What is said to a user who made a mistake: where, what, and what to do about it.
+
+>>> from adaptcompose.language.codes import AC201
+>>> source = Source("stack(sw) | drop(botom=5)")
+>>> print(AC201.at(source.span(17, 22), operator="drop", name="botom", help="did you mean `bottom`?"))
+error[AC201]: `drop` has no argument `botom`
+  --> <expression>:1:18
+  |
+1 | stack(sw) | drop(botom=5)
+  |                  ^^^^^
+  = help: did you mean `bottom`?
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text that a user wrote.
+
+    A text cut out of a file (an expression inside spec.yaml) keeps its `host` and, for each of its
+    characters and its end, the `offsets` in the host, so that a caret points into the file.
+    """
+
+    text: str
+    name: str = "<expression>"
+    host: Source | None = field(default=None, repr=False, compare=False)
+    offsets: tuple[int, ...] = field(default=(), repr=False, compare=False)
+
+    def span(self, start: int = 0, end: int | None = None) -> Span:
+        return Span(self, start, len(self.text) if end is None else end)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *(i + 1 for i, char in enumerate(self.text) if char == "\n")]
+
+    def line_and_column(self, offset: int) -> tuple[int, int]:
+        """Both counted from 1."""
+        from bisect import bisect_right
+
+        line = bisect_right(self._starts, offset)
+        return line, offset - self._starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        return self.text.split("\n")[number - 1]
+
+
+@dataclass(frozen=True)
+class Span:
+    """The characters `start` to `end` (exclusive) of a source."""
+
+    source: Source
+    start: int
+    end: int
+
+    @property
+    def text(self) -> str:
+        return self.source.text[self.start : self.end]
+
+    def origin(self) -> Span:
+        """The same characters in the file that the source was cut out of."""
+        if self.source.host is None:
+            return self
+        offsets = self.source.offsets
+        start = offsets[min(self.start, len(offsets) - 1)]
+        end = offsets[min(self.end - 1, len(offsets) - 1)] + 1 if self.end > self.start else start
+        return Span(self.source.host, start, max(start, end)).origin()
+
+    def to(self, other: Span) -> Span:
+        return Span(self.source, self.start, other.end)
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One message with its stable code, its place and its remedy."""
+
+    code: str
+    message: str
+    span: Span | None = None
+    help: str | None = None
+    severity: Severity = "error"
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [f"{self.severity}[{self.code}]: {self.message}", *self._place(), *self._help()]
+        )
+
+    def _place(self) -> list[str]:
+        if self.span is None:
+            return []
+        span = self.span.origin()
+        line, column = span.source.line_and_column(span.start)
+        gutter = " " * len(str(line))
+        text = span.source.line(line)
+        width = max(1, min(span.end - span.start, len(text) - column + 1))
+        margin = "".join(char if char == "\t" else " " for char in text[: column - 1])
+        return [
+            f"{gutter} --> {span.source.name}:{line}:{column}",
+            f"{gutter} |",
+            f"{line} | {text}",
+            f"{gutter} | {margin}{'^' * width}",
+        ]
+
+    def _help(self) -> list[str]:
+        if self.help is None:
+            return []
+        gutter = " " if self.span is None else " " * len(str(self._line))
+        return [f"{gutter} = help: {self.help}"]
+
+    @property
+    def _line(self) -> int:
+        assert self.span is not None
+        span = self.span.origin()
+        return span.source.line_and_column(span.start)[0]
+
+    def position(self) -> tuple[str, int]:
+        """Sorts diagnostics by place; those without one come last."""
+        if self.span is None:
+            return ("￿", 0)
+        span = self.span.origin()
+        return (span.source.name, span.start)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: positions counted from 1, `end_column` exclusive."""
+        record: dict[str, Any] = {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+        }
+        if self.span is not None:
+            span = self.span.origin()
+            line, column = span.source.line_and_column(span.start)
+            end_line, end_column = span.source.line_and_column(span.end)
+            record |= {"file": span.source.name, "line": line, "column": column}
+            record |= {"end_line": end_line, "end_column": end_column}
+        return record | ({"help": self.help} if self.help else {})
+
+
+class Failed(Exception):
+    """The one exception for users' mistakes. Its text is what the command line prints."""
+
+    def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic]):
+        found = [diagnostics] if isinstance(diagnostics, Diagnostic) else diagnostics
+        self.diagnostics = tuple(sorted(found, key=Diagnostic.position))
+        super().__init__(self.diagnostics)
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.diagnostics))
+
+
+@dataclass(frozen=True)
+class Code:
+    """A kind of diagnostic: its stable name, its message and, where one fits all, its remedy."""
+
+    id: str
+    message: str
+    help: str | None = None
+    severity: Severity = "error"
+
+    def at(self, span: Span | None = None, *, help: str | None = None, **values: Any) -> Diagnostic:
+        remedy = help if help is not None else self.help
+        return Diagnostic(
+            self.id,
+            self.message.format(**values),
+            span,
+            remedy.format(**values) if remedy and help is None else remedy,
+            self.severity,
+        )
+
+
+def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    return [found for found in diagnostics if found.severity == "error"]
+
+
+def suggest(word: str, known: Iterable[str]) -> str | None:
+    """`did you mean …?` for the nearest known word, or None if none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else None
+
+
+def render(diagnostics: Sequence[Diagnostic], form: str = "text") -> str:
+    """`text` with carets, `json` (one array) or `github` (workflow annotations)."""
+    ordered = sorted(diagnostics, key=Diagnostic.position)
+    if form == "json":
+        return json.dumps([found.as_dict() for found in ordered], indent=2, ensure_ascii=False)
+    if form == "github":
+        return "\n".join(map(_annotation, ordered))
+    return "\n\n".join(map(str, ordered))
+
+
+def _annotation(found: Diagnostic) -> str:
+    record = found.as_dict()
+    level = {"error": "error", "warning": "warning", "note": "notice"}[found.severity]
+    fields = [f"{key}={record[name]}" for key, name in _ANNOTATION if name in record]
+    text = found.message + (f" (help: {found.help})" if found.help else "")
+    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return f"::{level} {','.join([*fields, f'title={found.code}'])}::{escaped}"
+
+
+_ANNOTATION = (("file", "file"), ("line", "line"), ("col", "column"), ("endColumn", "end_column"))

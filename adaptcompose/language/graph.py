@@ -1,0 +1,173 @@
+"""The composition graph: immutable blocks that know how they are written and how they lower.
+
+A block denotes, at every site of a backbone, a function of the state; `at` gives it as a primitive
+of the program, None meaning the identity. There is no other way to run a composition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.program import Chain, Primitive
+from adaptcompose.hub.cards import Variant
+from adaptcompose.hub.refs import Ref
+from adaptcompose.hub.store import FileRecord
+from adaptcompose.language.diagnostics import Diagnostic, Span
+from adaptcompose.methods.method import Method
+
+
+@dataclass(frozen=True)
+class Block:
+    """A node of the composition. `span` is where the user wrote it."""
+
+    span: Span | None = field(default=None, compare=False, repr=False, kw_only=True)
+
+    def inner(self) -> tuple[Block, ...]:
+        """The blocks inside this one, in the order in which they are written."""
+        return ()
+
+    def rebuild(self, inner: tuple[Block, ...]) -> Block:
+        """The same block around other inner blocks."""
+        return self
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        """This block as a primitive at a site; None is the identity."""
+        raise NotImplementedError
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        """What is wrong with this block as far as it is known by now."""
+        yield from ()
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The texts that a pipe shows for this block."""
+        return (str(self),)
+
+
+@dataclass(frozen=True)
+class Empty(Block):
+    """`none`: the composition without adapters."""
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        return None
+
+    def __str__(self) -> str:
+        return "none"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A prediction head as AdapterHub's head_config.json describes it; `part` names its weights."""
+
+    part: str
+    config: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return str(self.config["head_type"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names in the order of their ids."""
+        by_name = self.config.get("label2id") or {}
+        if by_name:
+            return tuple(sorted(by_name, key=lambda name: int(by_name[name])))
+        return tuple(f"LABEL_{number}" for number in range(int(self.config.get("num_labels", 0))))
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Where an adapter's files are: a repository of a hub at a revision, or a local folder.
+
+    `files` are its sizes and sha256 by name, as the lock records them.
+    """
+
+    repo: str | None = None
+    revision: str | None = None
+    subfolder: str = ""
+    path: str | None = None
+    base: str | None = None
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return self.path
+        folder = f"/{self.subfolder}" if self.subfolder else ""
+        return f"{self.repo}@{(self.revision or '')[:7]}{folder}"
+
+
+@dataclass(frozen=True)
+class Adapter(Block):
+    """One adapter: new (a method call) or read from a reference.
+
+    `name` identifies its weights: two occurrences of one name share them. What is not known yet
+    (before the lock) is None.
+    """
+
+    name: str
+    method: Method | None = None
+    ref: Ref | None = None
+    variant: Variant | None = None
+    pin: Pin | None = None
+    head: Head | None = None
+
+    @property
+    def new(self) -> bool:
+        return self.ref is None
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        assert self.method is not None
+        return self.method.lower(self.name, site, facts)
+
+    def __str__(self) -> str:
+        return str(self.method) if self.ref is None else str(self.ref)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A block in a place that may have a name."""
+
+    name: str | None
+    block: Block
+    weight: float | None = None
+
+    def __str__(self) -> str:
+        name = f"{self.name}=" if self.name else ""
+        weight = "" if self.weight is None else f":{self.weight!r}"
+        return f"{name}{self.block}{weight}"
+
+
+def chain(members: list[Primitive | None], *, backwards: bool = False) -> Primitive | None:
+    """The members that are there, one after another."""
+    present = [member for member in members if member is not None]
+    if not present:
+        return None
+    ordered = tuple(reversed(present)) if backwards else tuple(present)
+    return ordered[0] if len(ordered) == 1 else Chain(ordered)
+
+
+def walk(block: Block) -> Iterator[Block]:
+    """A block and everything inside it, outermost first."""
+    yield block
+    for child in block.inner():
+        yield from walk(child)
+
+
+def adapters(block: Block) -> dict[str, Adapter]:
+    """Every adapter once, by name, in the order in which they are written."""
+    return {leaf.name: leaf for leaf in walk(block) if isinstance(leaf, Adapter)}
+
+
+def transform(block: Block, change: Callable[[Block], Block]) -> Block:
+    """The graph with `change` applied to every block, innermost first."""
+    children = block.inner()
+    if children:
+        block = block.rebuild(tuple(transform(child, change) for child in children))
+    return change(block)
+
+
+def with_slots(slots: tuple[Slot, ...], inner: tuple[Block, ...]) -> tuple[Slot, ...]:
+    return tuple(replace(slot, block=block) for slot, block in zip(slots, inner, strict=True))

@@ -1,0 +1,388 @@
+"""Every operator of the language, one class each: its fields are its arguments.
+
+Laws stand in the docstrings; tests hold them on random compositions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, TypeVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.program import Mixture, Primitive
+from adaptcompose.hub.refs import Ref
+from adaptcompose.language import codes
+from adaptcompose.language.diagnostics import Diagnostic, suggest
+from adaptcompose.language.graph import (
+    Adapter,
+    Block,
+    Empty,
+    Pin,
+    Slot,
+    chain,
+    transform,
+    walk,
+    with_slots,
+)
+from adaptcompose.language.signature import Layers, changed, option, parameters, spans, spell
+from adaptcompose.methods.fusion import Fusion
+from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
+
+Takes = Literal["slots", "adapters", "nothing"]
+
+
+@dataclass(frozen=True)
+class Operator(Block):
+    """What the checker needs to know of an operator beside its arguments.
+
+    `takes` says what its unnamed or freely named arguments are; `least` how many it needs.
+    """
+
+    word: ClassVar[str]
+    modifier: ClassVar[bool] = False
+    takes: ClassVar[Takes] = "nothing"
+    least: ClassVar[int] = 0
+
+    def options(self) -> list[str]:
+        """The arguments that differ from their defaults, as written."""
+        defaults = type(self).__dataclass_fields__
+        names = [parameter.name for parameter in parameters(type(self))]
+        given = [(name, getattr(self, name)) for name in names]
+        return [
+            f"{name}={spell(value)}" for name, value in given if value != defaults[name].default
+        ]
+
+
+@dataclass(frozen=True)
+class Members(Operator):
+    """A block operator around named or unnamed members."""
+
+    members: tuple[Slot, ...] = ()
+
+    def inner(self) -> tuple[Block, ...]:
+        return tuple(slot.block for slot in self.members)
+
+    def rebuild(self, inner: tuple[Block, ...]) -> Block:
+        return replace(self, members=with_slots(self.members, inner))
+
+    def __str__(self) -> str:
+        return f"{self.word}({', '.join([*map(str, self.members), *self.options()])})"
+
+
+@dataclass(frozen=True)
+class Modifier(Operator):
+    """Changes the graph to its left."""
+
+    modifier: ClassVar[bool] = True
+
+    body: Block = Empty()
+
+    def inner(self) -> tuple[Block, ...]:
+        return (self.body,)
+
+    def rebuild(self, inner: tuple[Block, ...]) -> Block:
+        return replace(self, body=inner[0])
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return (*self.body.stages, f"{self.word}({', '.join(self.options())})")
+
+    def __str__(self) -> str:
+        return " | ".join(self.stages)
+
+
+_OPERATORS: dict[str, type[Operator]] = {}
+
+O = TypeVar("O", bound=type[Operator])
+
+
+def operator(cls: O) -> O:
+    """Make an operator known to the language by its word."""
+    _OPERATORS[cls.word] = cls
+    return cls
+
+
+def operators() -> Mapping[str, type[Operator]]:
+    return _OPERATORS
+
+
+@operator
+@dataclass(frozen=True)
+class Stack(Members):
+    """One block on top of another, the lowest first; a name makes a slot that `swap` can refill.
+
+    ⟦stack(e₁, …, eₙ)⟧ = ⟦eₙ⟧ ∘ … ∘ ⟦e₁⟧. Laws: stack(a) = a; stack(a, stack(b, c)) =
+    stack(a, b, c); a | b = stack(a, b).
+    """
+
+    word: ClassVar[str] = "stack"
+    takes: ClassVar[Takes] = "slots"
+    least: ClassVar[int] = 1
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        # the inverse of a composition undoes its last part first
+        return chain([block.at(site, facts) for block in self.inner()], backwards=site == HEAD)
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        names: set[str] = set()
+        for slot in self.members:
+            if slot.name in names:
+                yield codes.AC202.at(slot.block.span, name=slot.name)
+            names |= {slot.name} if slot.name else set()
+        yield from self._followed(facts)
+
+    def _followed(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        """AC320: an adapter without the backbone's norm has to be the last one at its sites."""
+        if facts is None or not _complete(self):
+            return
+        for index, slot in enumerate(self.members[:-1]):
+            later = self.members[index + 1 :]
+            for site in facts.sublayers():
+                here = slot.block.at(site, facts)
+                if here is None or here.placement.finish:
+                    continue
+                if any(other.block.at(site, facts) is not None for other in later):
+                    yield codes.AC320.at(slot.block.span, name=slot.block)
+                    break
+
+
+def flatten(members: list[Slot]) -> tuple[Slot, ...]:
+    """Unnamed stacks among the members give up their members: stack(a, stack(b)) = stack(a, b)."""
+    flat: list[Slot] = []
+    for slot in members:
+        if slot.name is None and isinstance(slot.block, Stack):
+            flat += slot.block.members
+        else:
+            flat.append(slot)
+    return tuple(flat)
+
+
+@operator
+@dataclass(frozen=True)
+class Fuse(Members):
+    """AdapterFusion: attention over what the members add, learned per site (Pfeiffer et al., 2021).
+
+    ⟦fuse(e₁, …, eₙ)⟧(h) = r + Σ αᵢ W_v uᵢ, α = softmaxᵢ((W_q q + b_q)·(W_k uᵢ + b_k) / T), over the
+    members that are present at the site; r, uᵢ residual and contribution of a member, q the state
+    the members read. A member that has nothing at a site is no branch there.
+    """
+
+    word: ClassVar[str] = "fuse"
+    takes: ClassVar[Takes] = "adapters"
+    least: ClassVar[int] = 2
+
+    load: str | None = option(None, "a trained fusion to start from; without it new weights")
+    dropout: float = option(0.0, "on the scores, in training", least=0, below=1)
+    value: bool = option(True, "with a map W_v")
+    pull: float = option(0.01, "weight of ‖I − W_v‖² in the loss", least=0)
+    temperature: bool = option(False, "divide scores by T, falling to 1 in training")
+    query: Literal["before", "after"] = option("after", "ask with h, or with what members read")
+    name: str = ""
+    loaded: Fusion | None = None
+    ref: Ref | None = None
+    pin: Pin | None = None
+
+    @property
+    def new(self) -> bool:
+        return self.ref is None
+
+    def fusion(self, facts: Facts) -> Fusion:
+        """The settings with the sites at which a member is present."""
+        names = [slot.block for slot in self.members]
+        sites = facts.sublayers()
+        present = tuple(s for s in sites if any(block.at(s, facts) is not None for block in names))
+        if self.loaded is not None:
+            return self.loaded
+        return Fusion(
+            at=present,
+            value=self.value,
+            query_before_ln=self.query == "before",
+            temperature=self.temperature,
+            dropout=self.dropout,
+            pull=self.pull if self.value else 0.0,
+        )
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        branches = [block.at(site, facts) for block in self.inner()]
+        present = tuple(branch for branch in branches if branch is not None)
+        if site in (EMBEDDINGS, HEAD):
+            # members share one part at the embeddings, or bring none
+            return present[0] if present else None
+        if not present:
+            return None
+        return Mixture(present, self.fusion(facts).lower_attention(self.name, site, facts))
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        for slot in self.members:
+            yield from self._member(slot)
+        if facts is not None and _complete(self):
+            yield from self._embeddings(facts)
+            yield from self._placements(facts)
+            yield from self._covered(facts)
+
+    def _member(self, slot: Slot) -> Iterator[Diagnostic]:
+        for block in walk(slot.block):
+            if isinstance(block, Fuse):
+                yield codes.AC305.at(block.span, inner=block.word)
+            if isinstance(block, Empty):
+                yield codes.AC321.at(block.span, slot=slot.name, operator=self.word)
+            method = block.method if isinstance(block, Adapter) else None
+            if method is not None and not method.fusible:
+                yield codes.AC306.at(block.span, operator=self.word, method=method.word)
+
+    def _embeddings(self, facts: Facts) -> Iterator[Diagnostic]:
+        here = {slot.block.at(EMBEDDINGS, facts) for slot in self.members}
+        if len(here) > 1 and len(here - {None}) > 0:
+            names = ", ".join(str(s.block) for s in self.members if s.block.at(EMBEDDINGS, facts))
+            yield codes.AC315.at(self.span, detail=names)
+
+    def _placements(self, facts: Facts) -> Iterator[Diagnostic]:
+        for site in facts.sublayers():
+            found = {}
+            for slot in self.members:
+                primitive = slot.block.at(site, facts)
+                if primitive is not None:
+                    found.setdefault(primitive.placement, slot.block)
+            if len(found) > 1:
+                detail = ", ".join(f"`{block}` is {place}" for place, block in found.items())
+                yield codes.AC314.at(self.span, detail=detail)
+                return
+
+    def _covered(self, facts: Facts) -> Iterator[Diagnostic]:
+        if self.loaded is None:
+            return
+        for site in facts.sublayers():
+            used = any(slot.block.at(site, facts) is not None for slot in self.members)
+            if used and site not in self.loaded.at:
+                yield codes.AC417.at(self.span, name=self.load, site=site)
+                return
+
+
+@dataclass(frozen=True)
+class Restriction(Modifier):
+    """Adapters in some layers only; what is at the embeddings is in no layer and stays."""
+
+    bottom: int = option(0, "so many lowest layers", least=0)
+    top: int = option(0, "so many highest layers", least=0)
+    layers: Layers = option(frozenset(), "layers counted from 0, as 3, 0..4 or [0, 5..7]")
+
+    def named(self, facts: Facts) -> frozenset[int]:
+        """The layers that the arguments name."""
+        count = facts.layers
+        bottom, top = range(min(self.bottom, count)), range(max(0, count - self.top), count)
+        return self.layers | frozenset(bottom) | frozenset(top)
+
+    def kept(self, facts: Facts) -> frozenset[int]:
+        raise NotImplementedError
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        if site.layer is not None and site.layer not in self.kept(facts):
+            return None
+        return self.body.at(site, facts)
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        if facts is None:
+            return
+        beyond = [layer for layer in self.layers if layer >= facts.layers]
+        if beyond:
+            yield codes.AC312.at(self.span, wanted=spans(beyond), last=facts.layers - 1)
+            return
+        left = self.kept(facts)
+        body = self.body
+        while isinstance(body, Restriction):
+            left, body = left & body.kept(facts), body.body
+        if not left:
+            yield codes.AC311.at(self.span, operator=self.word, layers=facts.layers)
+
+
+@operator
+@dataclass(frozen=True)
+class Drop(Restriction):
+    """AdapterDrop: no adapters in these layers (Rücklé et al., 2021).
+
+    Laws: drop(bottom=0) = identity; drop(S) | drop(T) = drop(S ∪ T); invertible parts stay.
+    """
+
+    word: ClassVar[str] = "drop"
+
+    def kept(self, facts: Facts) -> frozenset[int]:
+        return frozenset(range(facts.layers)) - self.named(facts)
+
+
+@operator
+@dataclass(frozen=True)
+class Keep(Restriction):
+    """Adapters in these layers only. Law: keep(S) = drop(all layers without S)."""
+
+    word: ClassVar[str] = "keep"
+
+    def kept(self, facts: Facts) -> frozenset[int]:
+        return self.named(facts)
+
+
+@operator
+@dataclass(frozen=True)
+class Swap(Modifier):
+    """Put another block, or `none`, into a named slot, wherever it is to the left.
+
+    Law: swap(k=a) | swap(k=b) = swap(k=b). The graph holds the result, not the operator.
+    """
+
+    word: ClassVar[str] = "swap"
+    takes: ClassVar[Takes] = "slots"
+    least: ClassVar[int] = 1
+
+    members: tuple[Slot, ...] = ()
+
+    def applied(self) -> Block:
+        """The body with its slots refilled."""
+        new = {slot.name: slot.block for slot in self.members}
+
+        def refill(block: Block) -> Block:
+            if not isinstance(block, Stack):
+                return block
+            filled = [replace(s, block=new.get(s.name, s.block)) for s in block.members]
+            return replace(block, members=tuple(filled))
+
+        return transform(self.body, refill)
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        known = slots(self.body)
+        for slot in self.members:
+            if slot.name is not None and slot.name not in known:
+                remedy = suggest(slot.name, known)
+                names = ", ".join(known) or "none"
+                yield codes.AC310.at(slot.block.span, name=slot.name, known=names, help=remedy)
+
+
+def slots(block: Block) -> list[str]:
+    """Names of the slots in a graph, in the order in which they are written."""
+    stacks = [inner for inner in walk(block) if isinstance(inner, Stack)]
+    return list(dict.fromkeys(s.name for stack in stacks for s in stack.members if s.name))
+
+
+def fusions(block: Block) -> dict[str, Fuse]:
+    """Every fusion once, by name."""
+    return {inner.name: inner for inner in walk(block) if isinstance(inner, Fuse)}
+
+
+def _complete(block: Block) -> bool:
+    """Whether the methods of all adapters are known, so that sites can be looked at."""
+    leaves = [inner for inner in walk(block) if isinstance(inner, Adapter)]
+    return all(leaf.method is not None for leaf in leaves)
+
+
+__all__ = [
+    "Drop",
+    "Fuse",
+    "Keep",
+    "Operator",
+    "Stack",
+    "Swap",
+    "changed",
+    "flatten",
+    "fusions",
+    "operators",
+    "slots",
+]

@@ -1,0 +1,6 @@
+"""Methods: families of adapters, one file each. torch is imported inside bodies only."""
+
+from adaptcompose.methods import bottleneck
+from adaptcompose.methods.method import Method, Shape, calls, spell_method
+
+__all__ = ["Method", "Shape", "bottleneck", "calls", "spell_method"]

@@ -1,0 +1,247 @@
+"""Bottleneck adapters: Houlsby et al. (2019), Pfeiffer et al. (2021), He et al. (2022), MAD-X.
+
+u = s·(U σ(D z + b) + c); what z is, and what u is added to, is the placement. MAD-X's language and
+task adapters compute what their published weights were trained with: no second LayerNorm between
+them (Pfeiffer et al., 2020b, print another equation for the task adapter than its weights use).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.program import Bottleneck as BottleneckPrimitive
+from adaptcompose.compiler.program import Placement, Primitive
+from adaptcompose.language.signature import Layers, option
+from adaptcompose.methods import invertible
+from adaptcompose.methods.method import Method, Shape, configuration, method
+
+if TYPE_CHECKING:
+    import torch
+
+Init = Literal["bert", "houlsby", "mam_adapter"]
+
+STATES = {"attn.out": "attention", "ffn.out": "output"}
+"""The sites, and the argument that puts an adapter there."""
+
+
+@method
+@dataclass(frozen=True)
+class Bottleneck(Method):
+    """A small network with a residual after attention, feed-forward or both.
+
+    Written without arguments it is the adapter of Pfeiffer et al. (2021): one after each
+    feed-forward block, reading LN(h + x), with the backbone's own norm used a second time.
+    """
+
+    word: ClassVar[str] = "bottleneck"
+    fusible: ClassVar[bool] = True
+
+    reduction: float | tuple[float, ...] = option(
+        16.0, "width divided by rank; a list gives one number per layer", least=0.001
+    )
+    activation: str = option("relu", "any activation that transformers knows")
+    attention: bool = option(False, "an adapter after self-attention")
+    output: bool = option(True, "an adapter after the feed-forward block")
+    parallel: bool = option(False, "read the input of the block instead of its output")
+    scale: float | Literal["learned", "channel"] = option(
+        1.0, "factor of what is added: a number, one learned number, or one per channel"
+    )
+    gate: bool = option(False, "a learned gate per example")
+    ln_before: bool = option(False, "an own LayerNorm in front")
+    ln_after: bool = option(False, "an own LayerNorm behind")
+    original_ln_before: bool = option(True, "read LN(h + x), the backbone's own norm")
+    original_ln_after: bool = option(True, "the backbone's residual and norm follow")
+    residual_before_ln: bool | Literal["post_add"] = option(
+        True, "add to h; false: to what is read; post_add: to h + x"
+    )
+    adapter_residual_before_ln: bool = option(False, "add the residual in front of ln_after")
+    dropout: float = option(0.0, "on what is added, in training", least=0, below=1)
+    stochastic_depth: float = option(
+        0.0, "chance to leave the adapter out for an example, in training", least=0, below=1
+    )
+    init: Init = option("bert", "how new weights start")
+    leave_out: Layers = option(frozenset(), "layers without an adapter")
+    invertible: Literal["nice"] | None = option(None, "an invertible part at the embeddings")
+    invertible_reduction: float = option(2.0, "half the embedding width divided by rank", least=1)
+
+    def sites(self, facts: Facts) -> tuple[Site, ...]:
+        names = [name for name, argument in STATES.items() if getattr(self, argument)]
+        kept = [site for site in facts.sites(*names) if site.layer not in self.leave_out]
+        return (*((invertible.EMBEDDINGS,) if self.invertible else ()), *kept)
+
+    def rank(self, site: Site, facts: Facts) -> int:
+        assert site.layer is not None
+        reduction = self.reduction
+        if isinstance(reduction, tuple):
+            reduction = reduction[min(site.layer, len(reduction) - 1)]
+        return max(1, int(facts.size(site) // reduction))
+
+    def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        if site == invertible.EMBEDDINGS:
+            return invertible.tensors(facts, self.invertible_reduction)
+        width, rank = facts.size(site), self.rank(site, facts)
+        norm: dict[str, Shape] = {"weight": (width,), "bias": (width,)}
+        shapes: dict[str, Shape] = {}
+        if self.ln_before:
+            shapes |= {f"norm_before.{name}": shape for name, shape in norm.items()}
+        shapes |= {"down.weight": (rank, width), "down.bias": (rank,)}
+        shapes |= {"up.weight": (width, rank), "up.bias": (width,)}
+        if self.ln_after:
+            shapes |= {f"norm_after.{name}": shape for name, shape in norm.items()}
+        if self.gate:
+            shapes |= {"gate.weight": (1, width), "gate.bias": (1,)}
+        if isinstance(self.scale, str):
+            shapes["scale"] = (1,) if self.scale == "learned" else (width,)
+        return shapes
+
+    def start(self, name: str, tensor: torch.Tensor) -> None:
+        from torch.nn import init
+
+        module, _, kind = name.rpartition(".")
+        if name == "scale" or (module.startswith("norm") and kind == "weight"):
+            init.ones_(tensor)
+        elif kind == "bias":
+            init.zeros_(tensor)
+        elif self.init == "mam_adapter" and module == "down":
+            init.kaiming_uniform_(tensor, a=5**0.5)
+        elif self.init == "mam_adapter" and module == "up":
+            init.zeros_(tensor)
+        elif self.init == "houlsby" and module in ("down", "up"):
+            init.trunc_normal_(tensor, std=0.01, a=-0.02, b=0.02)
+        else:
+            init.normal_(tensor, std=0.02)
+
+    @property
+    def placement(self) -> Placement:
+        if self.parallel:
+            return Placement("input", "output", self.original_ln_after)
+        if not self.original_ln_before:
+            return Placement("output", "output", self.original_ln_after)
+        residuals: dict[Any, Any] = {True: "output", "post_add": "sum", False: "read"}
+        return Placement("norm", residuals[self.residual_before_ln], self.original_ln_after)
+
+    def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+        if site in (invertible.EMBEDDINGS, invertible.HEAD):
+            if self.invertible is None:
+                return None
+            return invertible.lower(part, site, facts, self.invertible_reduction, self.activation)
+        if not getattr(self, STATES.get(site.name, ""), False) or site.layer in self.leave_out:
+            return None
+        return BottleneckPrimitive(
+            part,
+            site,
+            width=facts.size(site),
+            rank=self.rank(site, facts),
+            activation=self.activation,
+            where=self.placement,
+            scale=self.scale,
+            gate=self.gate,
+            norm_before=self.ln_before,
+            norm_after=self.ln_after,
+            residual_inside=self.adapter_residual_before_ln and not self.parallel,
+            dropout=self.dropout,
+            depth_drop=0.0 if self.parallel else self.stochastic_depth,
+        )
+
+    def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
+        settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
+        reduction = self.reduction
+        if isinstance(reduction, tuple):
+            per_layer = {str(layer): value for layer, value in enumerate(reduction)}
+            settings["reduction_factor"] = per_layer | {"default": reduction[-1]}
+        settings["leave_out"] = sorted(self.leave_out)
+        if self.invertible is None:
+            settings["inv_adapter_reduction_factor"] = None
+        return settings | _NO_PHM
+
+    @classmethod
+    def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Bottleneck | None:
+        """The method that a `config` means, or None if it is of another family."""
+        if config.get("architecture") is not None or config.get("phm_layer"):
+            return None
+        if config.get("inv_adapter") not in (None, "nice") or "reduction_factor" not in config:
+            return None
+        given = {name: config[key] for key, name in _FIELDS.items() if config.get(key) is not None}
+        reduction = given["reduction"]
+        if isinstance(reduction, dict):
+            layers = [str(layer) for layer in range(facts.layers)]
+            given["reduction"] = tuple(
+                float(reduction.get(layer, reduction.get("default", 1))) for layer in layers
+            )
+        else:
+            given["reduction"] = float(reduction)
+        given["leave_out"] = frozenset(given.get("leave_out", ()))
+        given["activation"] = str(given["activation"]).lower()
+        return cls(**(_PEER_DEFAULTS | given))
+
+    def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
+        if site == invertible.EMBEDDINGS:
+            return {key: invertible.keys(name, key) for key in self.tensors(site, facts)}
+        stem = f"{facts.layout.path(site)}.adapters.{name}"
+        first = 1 if self.ln_before else 0  # an own norm takes the first slot of the sequence
+        modules = {
+            "down": [f"adapter_down.{first}"],
+            "up": ["adapter_up"],
+            # stored twice, because the peer registers one module under two names
+            "norm_before": ["adapter_norm_before", "adapter_down.0"],
+            "norm_after": ["adapter_norm_after"],
+            "gate": ["gate"],
+        }
+        keys = {}
+        for tensor in self.tensors(site, facts):
+            module, _, kind = tensor.rpartition(".")
+            keys[tensor] = [f"{stem}.{key}.{kind}" for key in modules.get(module, [])]
+            if tensor == "scale":
+                keys[tensor] = [f"{stem}.scaling"]
+        return keys
+
+
+configuration("pfeiffer", Bottleneck())
+configuration("houlsby", Bottleneck(attention=True, activation="swish", original_ln_before=False))
+configuration("language", Bottleneck(reduction=2.0, invertible="nice"))
+
+_FIELDS = {
+    "reduction_factor": "reduction",
+    "non_linearity": "activation",
+    "mh_adapter": "attention",
+    "output_adapter": "output",
+    "is_parallel": "parallel",
+    "scaling": "scale",
+    "use_gating": "gate",
+    "ln_before": "ln_before",
+    "ln_after": "ln_after",
+    "original_ln_before": "original_ln_before",
+    "original_ln_after": "original_ln_after",
+    "residual_before_ln": "residual_before_ln",
+    "adapter_residual_before_ln": "adapter_residual_before_ln",
+    "dropout": "dropout",
+    "stochastic_depth": "stochastic_depth",
+    "init_weights": "init",
+    "leave_out": "leave_out",
+    "inv_adapter": "invertible",
+    "inv_adapter_reduction_factor": "invertible_reduction",
+}
+"""Keys of AdapterHub's `config` and the fields here."""
+
+_PEER_DEFAULTS: dict[str, Any] = {"original_ln_before": False}
+"""What an absent key means to the peer, where it differs from the defaults here."""
+
+_NO_PHM = {
+    "cross_adapter": False,
+    "phm_layer": False,
+    "phm_dim": 4,
+    "phm_bias": True,
+    "phm_c_init": "normal",
+    "phm_init_range": 0.0001,
+    "phm_rank": 1,
+    "learn_phm": True,
+    "factorized_phm_W": True,
+    "factorized_phm_rule": False,
+    "shared_W_phm": False,
+    "shared_phm_rule": True,
+    "hypercomplex_nonlinearity": "glorot-uniform",
+    "init_weights_seed": None,
+}
+"""Keys of other families that the peer's files always carry."""

@@ -1,0 +1,108 @@
+"""What every method says of itself: its arguments, its sites, its tensors, how it starts and lowers.
+
+A method is a frozen dataclass; its fields are its arguments in the language. A family adds itself
+with `@method`, a well-known setting of it with `configuration`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.program import Primitive
+from adaptcompose.language.signature import changed, spell
+
+if TYPE_CHECKING:
+    import torch
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A family of adapters with its settings."""
+
+    word: ClassVar[str]
+    fusible: ClassVar[bool] = False
+    """Whether AdapterFusion can attend over its outputs."""
+
+    def sites(self, facts: Facts) -> tuple[Site, ...]:
+        """Where it has weights on this backbone."""
+        raise NotImplementedError
+
+    def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        """Names and shapes of its weights at a site."""
+        raise NotImplementedError
+
+    def start(self, name: str, tensor: torch.Tensor) -> None:
+        """Fill a new weight in place."""
+        raise NotImplementedError
+
+    def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+        """What it is at a site, as a primitive of the program; None where it has nothing."""
+        raise NotImplementedError
+
+    def parameters(self, facts: Facts) -> int:
+        """How many numbers it has on this backbone."""
+        return sum(
+            _product(shape)
+            for site in self.sites(facts)
+            for shape in self.tensors(site, facts).values()
+        )
+
+    def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
+        """The `config` of adapter_config.json that means this method to `adapters`."""
+        raise NotImplementedError
+
+    def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, Sequence[str]]:
+        """Per tensor its keys in AdapterHub files, below the base model; the first one is read."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return spell_method(self)
+
+
+def _product(shape: Shape) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+_CALLS: dict[str, Method] = {}
+
+M = TypeVar("M", bound=type[Method])
+
+
+def method(cls: M) -> M:
+    """Make a family callable in the language by its word."""
+    _CALLS[cls.word] = cls()
+    return cls
+
+
+def configuration(word: str, settings: Method) -> None:
+    """Make a well-known setting of a method callable by a word of its own."""
+    _CALLS[word] = settings
+
+
+def calls() -> Mapping[str, Method]:
+    """Words of the language that make a new adapter, each with its default settings."""
+    return _CALLS
+
+
+def spell_method(value: Method) -> str:
+    """The shortest call that means these settings.
+
+    >>> from adaptcompose.methods.bottleneck import Bottleneck
+    >>> spell_method(Bottleneck(reduction=2, invertible="nice"))
+    'language()'
+    """
+    spelt = [
+        (len(arguments := list(changed(value, default))), word, arguments)
+        for word, default in _CALLS.items()
+        if type(default) is type(value)
+    ]
+    _, word, arguments = min(spelt, key=lambda found: (found[0], found[1] != value.word))
+    return f"{word}({', '.join(f'{name}={spell(setting)}' for name, setting in arguments)})"

@@ -1,0 +1,1 @@
+"""The running model: the only side of the package that imports torch at the top."""

@@ -1,0 +1,255 @@
+"""From an expression to a running model: parse, check, lock, lower, optimise, attach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from adaptcompose.backbones.layout import Facts, read_config, read_facts
+from adaptcompose.compiler.lower import lower
+from adaptcompose.compiler.passes import optimise as run_passes
+from adaptcompose.compiler.program import Program
+from adaptcompose.hub.cards import Catalogue
+from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.refs import parse_ref
+from adaptcompose.hub.resolve import Sources, resolve
+from adaptcompose.language import codes
+from adaptcompose.language.check import Context, check, verify
+from adaptcompose.language.diagnostics import Failed, Source, errors
+from adaptcompose.language.graph import Adapter, Block, Head, adapters
+from adaptcompose.language.operators import Stack, fusions
+from adaptcompose.resources import resource
+from adaptcompose.runtime.attach import attach
+from adaptcompose.runtime.heads import FlexHead, head_config
+from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
+
+HeadChoice = str | Mapping[str, Any] | Head | None
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a composed model was made from."""
+
+    graph: Block
+    facts: Facts
+    program: Program
+    head: Head | Literal["backbone"] | None
+    backbone: PreTrainedModel = field(repr=False)
+    sources: Sources = field(repr=False)
+
+    @property
+    def lock(self) -> dict[str, Any]:
+        """The pins of the adapters, by reference."""
+        leaves = adapters(self.graph).values()
+        return {str(leaf.ref): leaf.pin for leaf in leaves if leaf.ref is not None}
+
+
+def compose(
+    expr: str | Source,
+    backbone: str | Path | PreTrainedModel,
+    *,
+    root: str | Path = ".",
+    head: HeadChoice = "auto",
+    optimise: bool = True,
+    hub: str | None = None,
+) -> ComposedModel:
+    """A running model of `expr` over `backbone`, in eval mode; the backbone is never changed.
+
+    `backbone` is a repository, a folder or a loaded model. `root` is where `./` starts. `head`:
+    "auto" (of the last part of the outermost stack that brings one), "backbone" (the checkpoint's
+    own), a name of a part, {"task": …, "labels": […]} for a new one, or None.
+    """
+    sources = Sources(hub or "hf", Path(root))
+    source = Source(expr) if isinstance(expr, str) else expr
+    model = backbone if isinstance(backbone, PreTrainedModel) else None
+    facts = _facts(backbone, sources)
+    cards = Catalogue.open(resource("hub_cards"), sources.root / "hub_cards")
+    checked = check(source, Context(cards, facts))
+    graph = resolve(checked.raise_errors(), facts, sources).graph
+    if problems := errors(verify(graph, facts)):
+        raise Failed(problems)
+    if model is None:
+        model = load_backbone(backbone_folder(str(backbone), sources), with_head=head == "backbone")
+    return build(graph, facts, model, sources, head=head, optimise=optimise)
+
+
+def build(  # noqa: PLR0913
+    graph: Block,
+    facts: Facts,
+    backbone: PreTrainedModel,
+    sources: Sources,
+    *,
+    head: HeadChoice = "auto",
+    optimise: bool = True,
+    given: Mapping[str, Part] | None = None,
+) -> ComposedModel:
+    """The running model of a checked and resolved graph; `given` parts keep their weights."""
+    chosen = choose_head(graph, head)
+    program = lower(graph, facts)
+    if optimise:
+        program = run_passes(program)
+    parts = Parts(make_parts(graph, facts, sources, given or {}))
+    parts.to(device=backbone.device)
+    body, flex = attach(program, backbone, parts, chosen)
+    if flex is not None:
+        _fill_head(flex, graph, facts, sources)
+        flex.to(device=backbone.device)
+    composition = Composition(graph, facts, program, chosen, backbone, sources)
+    return ComposedModel(body, parts, flex, composition).eval()
+
+
+def make_parts(
+    graph: Block, facts: Facts, sources: Sources, given: Mapping[str, Part]
+) -> dict[str, Part]:
+    """Every part with its weights: given, read from its pinned files, or new."""
+    parts: dict[str, Part] = {}
+    for name, leaf in adapters(graph).items():
+        assert leaf.method is not None
+        parts[name] = given.get(name) or _adapter_part(leaf, facts, sources)
+    for name, block in fusions(graph).items():
+        if name in given:
+            parts[name] = given[name]
+        elif block.ref is None:
+            parts[name] = new_part(name, block.fusion(facts), facts)
+        else:
+            assert block.pin is not None and block.loaded is not None
+            folder = sources.fetch(block.ref, block.pin)
+            found = adapterhub.describe(folder, adapterhub.FUSION, str(block.ref), block.span)
+            assert found is not None
+            weights = adapterhub.read_weights(found, block.loaded, facts, adapterhub.FUSION)
+            parts[name] = loaded_part(name, block.loaded, weights)
+    return parts
+
+
+def _adapter_part(leaf: Adapter, facts: Facts, sources: Sources) -> Part:
+    assert leaf.method is not None
+    if leaf.ref is None:
+        return new_part(leaf.name, leaf.method, facts)
+    assert leaf.pin is not None
+    folder = sources.fetch(leaf.ref, leaf.pin)
+    found = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
+    return loaded_part(leaf.name, leaf.method, adapterhub.read_weights(found, leaf.method, facts))
+
+
+def choose_head(graph: Block, wanted: HeadChoice) -> Head | Literal["backbone"] | None:
+    """Which head a choice means for this graph."""
+    if wanted is None or isinstance(wanted, Head):
+        return wanted
+    if isinstance(wanted, Mapping):
+        return new_head(str(wanted["task"]), tuple(wanted.get("labels") or ()))
+    if wanted == "backbone":
+        return "backbone"
+    if wanted == "auto":
+        return head_of(graph)
+    leaves = adapters(graph)
+    known = {name: leaf for name, leaf in leaves.items() if leaf.head is not None}
+    if wanted not in known:
+        names = ", ".join([*known, "auto", "backbone"])
+        raise Failed(codes.AC508.at(what=f"head={wanted!r}", help=f"heads: {names}"))
+    return known[wanted].head
+
+
+def new_head(task: str, labels: tuple[str, ...]) -> Head:
+    """A new head for a task kind, named after it."""
+    kinds = {
+        "text-classification": "classification",
+        "token-classification": "tagging",
+        "masked-lm": "masked_lm",
+    }
+    if task not in kinds:
+        known = ", ".join(kinds)
+        raise Failed(codes.AC604.at(name=task, known=known))
+    return Head("head", head_config(kinds[task], labels))
+
+
+def head_of(graph: Block) -> Head | None:
+    """The head of the last part of the outermost stack that brings one.
+
+    Members of fuse give none: what they were trained for is not what the fusion is for.
+    """
+    inner = graph
+    while hasattr(inner, "body"):
+        inner = inner.body
+    blocks = [slot.block for slot in inner.members] if isinstance(inner, Stack) else [inner]
+    for block in reversed(blocks):
+        if isinstance(block, Adapter) and block.head is not None:
+            return block.head
+        if isinstance(block, Stack) or hasattr(block, "body"):
+            found = head_of(block)
+            if found is not None:
+                return found
+    return None
+
+
+def _fill_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> None:
+    leaf = adapters(graph).get(flex.part)
+    if leaf is None or leaf.ref is None or leaf.head is None:
+        flex.start(float(facts.config.get("initializer_range") or 0.02))
+        return
+    assert leaf.pin is not None
+    folder = sources.fetch(leaf.ref, leaf.pin)
+    found = adapterhub.describe(folder, adapterhub.HEAD, str(leaf.ref), leaf.span)
+    assert found is not None
+    try:
+        flex.fill(adapterhub.read_head(found))
+    except (RuntimeError, KeyError) as error:
+        detail = f"its head does not fit its configuration: {str(error).splitlines()[-1].strip()}"
+        raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail)) from None
+    flex.slots.requires_grad_(False)
+
+
+def _facts(backbone: str | Path | PreTrainedModel, sources: Sources) -> Facts:
+    if isinstance(backbone, PreTrainedModel):
+        name = backbone.config._name_or_path or ""
+        return read_facts(backbone.config.to_dict(), name if _is_name(name) else None)
+    folder = backbone_folder(str(backbone), sources)
+    text = str(backbone)
+    return read_facts(read_config(folder), text.partition("@")[0] if _is_name(text) else None)
+
+
+def _is_name(text: str) -> bool:
+    """Whether this is a repository's name, not a path of this machine."""
+    head = text.partition("@")[0]
+    return bool(head) and not text.startswith((".", "/", "~")) and not Path(head).is_dir()
+
+
+def backbone_folder(backbone: str, sources: Sources) -> Path:
+    """The folder of a backbone: a local one, or its pinned files of the hub."""
+    if Path(backbone).is_dir() or not _is_name(backbone):
+        path = Path(backbone) if Path(backbone).is_absolute() else Path(backbone)
+        return path if path.is_dir() else sources.local(backbone)
+    ref = parse_ref(backbone, ())
+    repo = ref.repo or ref.name
+    assert repo is not None
+    store = sources.store(ref)
+    revision = store.resolve(repo, ref.revision)
+    files = store.files(repo, revision)
+    wanted = [name for name in files if _of_backbone(name)]
+    return store.fetch(repo, revision, wanted)
+
+
+def _of_backbone(name: str) -> bool:
+    """Configuration, safetensors weights, tokenizer: what from_pretrained opens, no pickles."""
+    return "/" not in name and name.endswith((".json", ".safetensors", ".model", ".txt"))
+
+
+def load_backbone(folder: Path, *, with_head: bool = False) -> PreTrainedModel:
+    """A stock transformers model in eval mode; with its own head if it is asked for."""
+    config = read_config(folder)
+    if not with_head:
+        return transformers.AutoModel.from_pretrained(folder).eval()  # type: ignore[no-any-return]
+    names = config.get("architectures") or []
+    cls = getattr(transformers, str(names[0]), None) if names else None
+    if cls is None or not (isinstance(cls, type) and issubclass(cls, PreTrainedModel)):
+        cls = transformers.AutoModelForMaskedLM
+    return cls.from_pretrained(folder).eval()  # type: ignore[no-any-return]
+
+
+__all__ = ["Composition", "build", "compose", "replace", "torch"]

@@ -1,0 +1,156 @@
+"""Prediction heads, in the form in which AdapterHub's files describe them.
+
+A head is a sequence of slots; the number of a slot is the number in its keys (`heads.ner.1.weight`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adaptcompose.backbones.layout import Facts
+from adaptcompose.language.codes import AC416
+from adaptcompose.language.diagnostics import Failed
+from adaptcompose.language.graph import Head
+from adaptcompose.runtime.primitives import Running, State, activation
+
+IGNORED = -100  # the label that the loss skips, as everywhere in transformers
+
+
+def head_config(kind: str, labels: Sequence[str] = (), **settings: Any) -> dict[str, Any]:
+    """The configuration of a new head: `classification`, `tagging` or `masked_lm`."""
+    by_name = {label: number for number, label in enumerate(labels)}
+    config: dict[str, Any] = {"head_type": kind} | _DEFAULTS[kind] | settings
+    return config | ({"num_labels": len(labels), "label2id": by_name} if labels else {})
+
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "classification": {
+        "layers": 2,
+        "activation_function": "tanh",
+        "use_pooler": False,
+        "bias": True,
+        "dropout_prob": None,
+    },
+    "tagging": {"layers": 1, "activation_function": "tanh", "dropout_prob": None},
+    "masked_lm": {
+        "layers": 2,
+        "activation_function": "gelu",
+        "layer_norm": True,
+        "bias": True,
+        "shift_labels": False,
+    },
+}
+
+
+class FlexHead(nn.Module):
+    """A head on the last hidden state; `inverse` stands in front of a vocabulary matrix."""
+
+    def __init__(self, head: Head, facts: Facts, inverse: Running | None = None) -> None:
+        super().__init__()
+        if head.kind not in _SLOTS:
+            raise Failed(AC416.at(name=head.part, kind=head.kind, help=f"run: {', '.join(_SLOTS)}"))
+        self.part = head.part
+        self.kind = head.kind
+        self.config = dict(head.config)
+        self.slots = nn.ModuleList(_SLOTS[head.kind](self.config, facts))
+        self.inverse = inverse
+
+    def forward(self, hidden: Tensor, pooled: Tensor | None = None) -> Tensor:
+        """[batch, tokens, width] to logits: [batch, labels], or one row per token."""
+        state = hidden
+        if self.kind == "classification":
+            state = pooled if self.config.get("use_pooler") else hidden[:, 0]  # type: ignore[assignment]
+        *inner, last = self.slots
+        for slot in inner:
+            state = slot(state)
+        if self.inverse is not None and self.kind == "masked_lm":
+            state = self.inverse(State(state))
+        logits: Tensor = last(state)
+        return logits
+
+    def loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
+        if self.kind == "classification" and logits.shape[-1] == 1:
+            return functional.mse_loss(logits.view(-1), labels.view(-1).to(logits.dtype))
+        if self.kind == "tagging" and attention_mask is not None:
+            labels = labels.masked_fill(attention_mask == 0, IGNORED)
+        flat = logits.reshape(-1, logits.shape[-1]).float()
+        return functional.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORED)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights by their keys below `heads.<name>.`: `1.weight`, …"""
+        return {key: tensor.detach() for key, tensor in self.slots.state_dict().items()}
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        self.slots.load_state_dict(dict(tensors))
+
+    def start(self, std: float) -> None:
+        """New weights: N(0, std), biases zero, as the backbone's own layers start."""
+        for module in self.slots:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+def _perceptron(config: Mapping[str, Any], facts: Facts) -> list[nn.Module]:
+    """Dropout, linear, activation, as often as there are layers; no activation behind the last."""
+    slots: list[nn.Module] = []
+    probability = _dropout(config, facts)
+    for number in range(count := int(config.get("layers", 1))):
+        last = number == count - 1
+        size = int(config["num_labels"]) if last else facts.width
+        linear = nn.Linear(facts.width, size, bias=bool(config.get("bias", True)))
+        slots += [nn.Dropout(probability), linear]
+        if not last and config.get("activation_function"):
+            slots.append(_Activation(config["activation_function"]))
+    return slots
+
+
+def _dropout(config: Mapping[str, Any], facts: Facts) -> float:
+    candidates = [config.get("dropout_prob")]
+    candidates += [facts.config.get(key) for key in ("classifier_dropout", "hidden_dropout_prob")]
+    return float(next((found for found in candidates if found is not None), 0.0))
+
+
+def _language_model(config: Mapping[str, Any], facts: Facts) -> list[nn.Module]:
+    slots: list[nn.Module] = []
+    width = facts.width
+    for _ in range(int(config.get("layers", 1)) - 1):
+        slots.append(nn.Linear(width, facts.embedding))
+        width = facts.embedding
+        if config.get("activation_function"):
+            slots.append(_Activation(config["activation_function"]))
+        if config.get("layer_norm"):
+            eps = float(facts.config.get("layer_norm_eps", 1e-12))
+            slots.append(nn.LayerNorm(facts.embedding, eps=eps))
+    size = int(config.get("vocab_size") or facts.config["vocab_size"])
+    slots.append(nn.Linear(width, size, bias=bool(config.get("bias", True))))
+    return slots
+
+
+_SLOTS: dict[str, Callable[[Mapping[str, Any], Facts], list[nn.Module]]] = {
+    "classification": _perceptron,
+    "tagging": _perceptron,
+    "masked_lm": _language_model,
+}
+
+
+class _Activation(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.function = activation(name)
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self.function(state)
+
+
+def pull(value: Tensor) -> Tensor:
+    """‖I − W_v‖², which keeps the value map of a fusion near the identity in training."""
+    return (
+        (torch.eye(value.shape[0], device=value.device, dtype=value.dtype) - value).square().sum()
+    )

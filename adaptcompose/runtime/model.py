@@ -1,0 +1,159 @@
+"""A composition at work: a stock backbone's copy, the parts, and the head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from adaptcompose.compiler.program import Program
+from adaptcompose.language.codes import AC509
+from adaptcompose.language.diagnostics import Failed
+from adaptcompose.methods.fusion import Fusion
+from adaptcompose.runtime.attach import copy_structure
+from adaptcompose.runtime.heads import FlexHead, pull
+from adaptcompose.runtime.parts import Parts
+from adaptcompose.runtime.primitives import RunningMixture
+
+if TYPE_CHECKING:
+    from adaptcompose.runtime.compose import Composition
+
+
+@dataclass
+class Output(ModelOutput):
+    """`last_hidden_state` without a head, `logits` with one, `loss` with labels."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+
+
+class ComposedModel(nn.Module):
+    """What `ac.compose` returns. The caller's backbone is never changed by it.
+
+    One forward at a time per model; a thread takes a `copy()`.
+    """
+
+    # Trainer would otherwise multiply the loss by the number of accumulated batches
+    accepts_loss_kwargs = False
+    main_input_name = "input_ids"
+
+    def __init__(
+        self, body: nn.Module, parts: Parts, head: FlexHead | None, composition: Composition
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.parts = parts
+        self.head = head
+        self.composition = composition
+        self._detached = False
+
+    @property
+    def program(self) -> Program:
+        """What runs, per layer and site."""
+        return self.composition.program
+
+    @property
+    def lock(self) -> Any:
+        """The pins of everything that was loaded."""
+        return self.composition.lock
+
+    @property
+    def config(self) -> Any:
+        return self.body.config
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Output:
+        """Token ids [batch, tokens] to an `Output`; labels as the head's kind has them."""
+        if self._detached:
+            raise Failed(AC509.at())
+        given = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            "inputs_embeds": inputs_embeds,
+        }
+        batch = {name: value for name, value in given.items() if value is not None}
+        if self.composition.head == "backbone":
+            out = self.body(**batch, **({} if labels is None else {"labels": labels}))
+            return Output(self._with_pull(out.get("loss")), out["logits"])
+        out = self.body(**batch)
+        if self.head is None:
+            return Output(last_hidden_state=out.last_hidden_state)
+        logits = self.head(out.last_hidden_state, out.get("pooler_output"))
+        loss = None if labels is None else self.head.loss(logits, labels, attention_mask)
+        return Output(self._with_pull(loss), logits)
+
+    def _with_pull(self, loss: Tensor | None) -> Tensor | None:
+        """In training, what keeps W_v near the identity (Pfeiffer et al., 2021) joins the loss."""
+        if loss is None or not self.training:
+            return loss
+        for _, part in self.parts.items():
+            if isinstance(part.method, Fusion) and part.method.pull and part.trained:
+                for site in part.places:
+                    value = part[site].get("value.weight")
+                    if value is not None:
+                        loss = loss + part.method.pull * pull(value)
+        return loss
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """What training changes: exactly this goes into checkpoints."""
+        return ((name, value) for name, value in self.named_parameters() if value.requires_grad)
+
+    def update(self, names: frozenset[str]) -> None:
+        """Train the parts of these names, and the head if `head` is among them; freeze the rest."""
+        for name, part in self.parts.items():
+            part.requires_grad_(name in names)
+        if self.head is not None:
+            self.head.slots.requires_grad_("head" in names)
+
+    def set_temperature(self, value: float) -> None:
+        """T of the fusions that have one, in training; at inference it is 1."""
+        for module in self.modules():
+            if isinstance(module, RunningMixture) and module.node.weights.temperature:
+                module.temperature = value
+
+    def copy(self) -> ComposedModel:
+        """The same composition over the same tensors, to be run beside this one."""
+        return copy_structure(self, frozen=False)
+
+    def detach(self) -> PreTrainedModel:
+        """The backbone that was given to compose(), as it was; this model no longer runs."""
+        self._detached = True
+        return self.composition.backbone
+
+    def save(self, folder: str) -> None:
+        """Write the composition: `ac.load(folder)` gives bit-equal outputs."""
+        from pathlib import Path
+
+        from adaptcompose.work.publish import save_composition
+
+        save_composition(self, Path(folder))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ComposedModel:
+        """What describes the composition is shared, modules are not."""
+        memo[id(self.composition)] = self.composition
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        import copy
+
+        for key, value in self.__dict__.items():
+            twin.__dict__[key] = copy.deepcopy(value, memo)
+        return twin

@@ -1,0 +1,225 @@
+"""What the primitives of a program compute. One module class per primitive, found by its type.
+
+Every module gets a `State` and splits its result into a residual r and a contribution u; its output
+is r + u. Shapes: h, x, r, u are [batch, tokens, width].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.activations import get_activation
+
+from adaptcompose.compiler import program
+from adaptcompose.compiler.program import Placement, Primitive
+from adaptcompose.runtime.parts import Parts, SiteWeights
+
+NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files assume
+
+
+class State:
+    """What can be read at a site: h, the input x of the sub-layer, and the backbone's LN."""
+
+    def __init__(
+        self, h: Tensor, x: Tensor | None = None, norm: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.h, self.x, self.norm = h, x, norm
+        self._normed: Tensor | None = None
+
+    def after(self, h: Tensor) -> State:
+        """The state that the next of a chain sees."""
+        return State(h, self.x, self.norm)
+
+    @property
+    def sum(self) -> Tensor:
+        return self.h if self.x is None else self.h + self.x
+
+    @property
+    def normed(self) -> Tensor:
+        if self._normed is None:  # the members of a fusion read it once each
+            self._normed = self.sum if self.norm is None else self.norm(self.sum)
+        return self._normed
+
+    def read(self, placement: Placement) -> Tensor:
+        if placement.reads == "input":
+            assert self.x is not None
+            return self.x
+        return self.h if placement.reads == "output" else self.normed
+
+    def residual(self, placement: Placement) -> Tensor:
+        if placement.residual == "read":
+            return self.read(placement)
+        return self.h if placement.residual == "output" else self.sum
+
+
+class Running(nn.Module):
+    """A primitive at work."""
+
+    def split(self, state: State) -> tuple[Tensor, Tensor]:
+        """Residual and contribution."""
+        raise NotImplementedError
+
+    def forward(self, state: State) -> Tensor:
+        residual, contribution = self.split(state)
+        return residual + contribution
+
+
+_RUNNING: dict[type[Primitive], Callable[[Any, Parts], Running]] = {}
+
+
+R = TypeVar("R", bound=type[Running])
+
+
+def runs(primitive: type[Primitive]) -> Callable[[R], R]:
+    """Say which module computes a primitive."""
+
+    def register(cls: R) -> R:
+        _RUNNING[primitive] = cls
+        return cls
+
+    return register
+
+
+def running(primitive: Primitive, parts: Parts) -> Running:
+    """The module that computes a primitive with the weights of its parts."""
+    return _RUNNING[type(primitive)](primitive, parts)
+
+
+def _linear(weights: SiteWeights, name: str, z: Tensor) -> Tensor:
+    return functional.linear(z, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+
+
+def _norm(weights: SiteWeights, name: str, z: Tensor) -> Tensor:
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    return functional.layer_norm(z, weight.shape, weight, bias, NORM_EPS)
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """An activation by the name that adapter files use."""
+    if name == "leakyrelu":
+        return functional.leaky_relu
+    found: Callable[[Tensor], Tensor] = get_activation(name)
+    return found
+
+
+@runs(program.Bottleneck)
+class RunningBottleneck(Running):
+    def __init__(self, node: program.Bottleneck, parts: Parts) -> None:
+        super().__init__()
+        self.node = node
+        self.weights = parts[node.part][node.site]
+        self.activation = activation(node.activation)
+        self.dropout = nn.Dropout(node.dropout)
+
+    def split(self, state: State) -> tuple[Tensor, Tensor]:
+        node, weights = self.node, self.weights
+        z, residual = state.read(node.where), state.residual(node.where)
+        y = _norm(weights, "norm_before", z) if node.norm_before else z
+        u = _linear(weights, "up", self.activation(_linear(weights, "down", y)))
+        u = self.dropout(self._depth_drop(u) * self._scale())
+        if node.gate:
+            # one number per example; padding takes part in the mean, as in the published files
+            u = u * torch.sigmoid(_linear(weights, "gate", z)).mean(dim=1, keepdim=True)
+        if node.norm_after:
+            inside = residual if node.residual_inside else torch.zeros_like(u)
+            u = _norm(weights, "norm_after", u + inside) - inside
+        return residual, u
+
+    def _scale(self) -> Tensor | float:
+        return self.weights["scale"] if isinstance(self.node.scale, str) else self.node.scale
+
+    def _depth_drop(self, u: Tensor) -> Tensor:
+        """Stochastic depth (Huang et al., 2016): leave the adapter out for some examples."""
+        if not self.training or self.node.depth_drop == 0.0:
+            return u
+        keep = 1.0 - self.node.depth_drop
+        mask = u.new_empty(u.shape[0], *([1] * (u.dim() - 1))).bernoulli_(keep)
+        return u * mask / keep
+
+
+@runs(program.Coupling)
+class RunningCoupling(Running):
+    def __init__(self, node: program.Coupling, parts: Parts) -> None:
+        super().__init__()
+        self.node = node
+        self.weights = parts[node.part][node.site]
+        self.activation = activation(node.activation)
+
+    def _net(self, name: str, half: Tensor) -> Tensor:
+        inner = self.activation(_linear(self.weights, f"{name}.0", half))
+        return _linear(self.weights, f"{name}.2", inner)
+
+    def forward(self, state: State) -> Tensor:
+        first = self.node.width // 2
+        one, two = state.h[..., :first], state.h[..., first:]
+        if self.node.inverse:
+            two = two - self._net("G", one)
+            one = one - self._net("F", two)
+        else:
+            one = one + self._net("F", two)
+            two = two + self._net("G", one)
+        return torch.cat([one, two], dim=-1)
+
+    def split(self, state: State) -> tuple[Tensor, Tensor]:
+        return state.h, self.forward(state) - state.h
+
+
+@runs(program.Chain)
+class RunningChain(Running):
+    def __init__(self, node: program.Chain, parts: Parts) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(running(member, parts) for member in node.members)
+
+    def forward(self, state: State) -> Tensor:
+        for member in self.members:
+            state = state.after(member(state))
+        return state.h
+
+    def split(self, state: State) -> tuple[Tensor, Tensor]:
+        first, *others = self.members
+        assert isinstance(first, Running)
+        residual, contribution = first.split(state)
+        state = state.after(residual + contribution)
+        for member in others:
+            state = state.after(member(state))
+        return residual, state.h - residual
+
+
+@runs(program.Mixture)
+class RunningMixture(Running):
+    """AdapterFusion, read literally: every branch in full, then scores, then the mean."""
+
+    def __init__(self, node: program.Mixture, parts: Parts) -> None:
+        super().__init__()
+        self.node = node
+        self.branches = nn.ModuleList(running(branch, parts) for branch in node.branches)
+        self.weights = parts[node.weights.part][node.weights.site]
+        self.dropout = nn.Dropout(node.weights.dropout or 0.0)
+        self.temperature = 1.0  # set by the trainer where the fusion asks for it
+
+    def split(self, state: State) -> tuple[Tensor, Tensor]:
+        maps = self.node.weights
+        splits = [branch.split(state) for branch in self.branches]  # type: ignore[operator]
+        residual = splits[0][0]
+        contributions = torch.stack([u for _, u in splits], dim=-2)  # [batch, tokens, n, width]
+        query = state.h if maps.query_before_norm else state.read(self.node.placement)
+        if maps.query:
+            query = _linear(self.weights, "query", query)
+        keys = _linear(self.weights, "key", contributions) if maps.key else contributions
+        alpha = self._alpha((keys * query.unsqueeze(-2)).sum(dim=-1))
+        values = contributions
+        if maps.residual_before:
+            values = values + residual.unsqueeze(-2)
+        if maps.value:
+            values = _linear(self.weights, "value", values)
+        mixed = (alpha.unsqueeze(-1) * values).sum(dim=-2)
+        return residual, mixed - residual if maps.residual_before else mixed
+
+    def _alpha(self, scores: Tensor) -> Tensor:
+        if self.training:
+            scores = scores / self.temperature
+        return self.dropout(scores).softmax(dim=-1)

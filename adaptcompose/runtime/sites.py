@@ -1,0 +1,64 @@
+"""Sites at work: small modules that own the stock modules they stand for, swapped into a copy.
+
+Their inner modules keep the stock names, so that the copy's keys stay those of the checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from adaptcompose.runtime.primitives import Running, State
+
+
+class SubLayer(nn.Module):
+    """dense, dropout, LN(h + x), with the composition between dropout and norm."""
+
+    def __init__(self, stock: nn.Module, adapter: Running, *, finish: bool) -> None:
+        super().__init__()
+        self.dense, self.dropout, self.LayerNorm = stock.dense, stock.dropout, stock.LayerNorm
+        self.adapter = adapter
+        self.finish = finish
+
+    def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
+        h = self.dropout(self.dense(hidden_states))
+        out = self.adapter(State(h, input_tensor, self.LayerNorm))
+        return self.LayerNorm(out + input_tensor) if self.finish else out
+
+
+class Output(nn.Module):
+    """A stock module whose output passes through the composition."""
+
+    def __init__(self, stock: nn.Module, adapter: Running) -> None:
+        super().__init__()
+        self.stock = stock
+        self.adapter = adapter
+
+    def __getattr__(self, name: str) -> Any:
+        # transformers reaches into the embeddings (for instance for their position ids)
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("stock"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.adapter(State(self.stock(*args, **kwargs)))
+
+
+class Input(nn.Module):
+    """A stock module whose input passes through the composition first."""
+
+    def __init__(self, stock: nn.Module, adapter: Running) -> None:
+        super().__init__()
+        self.stock = stock
+        self.adapter = adapter
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("stock"), name)
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self.stock(self.adapter(State(state)))
