@@ -7,15 +7,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.hub.cards import Catalogue, Variant
-from adaptcompose.hub.refs import Ref, is_glob, local_ref, parse_ref
+from adaptcompose.hub.cards import Catalogue
+from adaptcompose.hub.refs import is_glob, local_ref, matches
 from adaptcompose.language import codes, syntax
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, suggest
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot, adapters, transform, walk
+from adaptcompose.language.names import Names
 from adaptcompose.language.operators import (
     Fuse,
     Modifier,
@@ -24,6 +25,7 @@ from adaptcompose.language.operators import (
     Swap,
     flatten,
     operators,
+    slots,
 )
 from adaptcompose.language.signature import Binding, parameters
 from adaptcompose.methods import calls
@@ -111,6 +113,7 @@ class Checker:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.names = Names(context.catalogue, context.backbone)
         self.problems: list[Diagnostic] = []
         self.globs: dict[str, tuple[str, ...]] = {}
         self._bound: dict[str, Block | None] = {}
@@ -138,7 +141,7 @@ class Checker:
         if isinstance(node, syntax.Reference):
             return self._reference(node, slot)
         if isinstance(node, syntax.Text):
-            return self._adapter(local_ref(node.value), node.span)
+            return self.names.adapter(local_ref(node.value), node.span)
         self.problems.append(codes.AC205.at(node.span, got=f"`{node}`"))
         return None
 
@@ -160,16 +163,25 @@ class Checker:
         if not preceded:
             self.problems.append(codes.AC301.at(call.name_span, operator=modifier.word))
         if issubclass(modifier, Swap):
-            members = self._members(modifier, call, [])
-            if members is None or body is None:
-                return None
-            swap = Swap(body, tuple(members), span=call.span)
-            self.problems += swap.problems(self.context.backbone)
-            return swap.applied()
+            return self._swap(call, body)
         values = self._options(modifier, call.arguments)
         if values is None or body is None:
             return None
         return modifier(body=body, span=call.span, **values)
+
+    def _swap(self, call: syntax.Call, body: Block | None) -> Block | None:
+        known = slots(body) if body is not None else []
+        for argument in call.arguments if body is not None else ():
+            name = argument.name if isinstance(argument, syntax.Argument) else None
+            if isinstance(argument, syntax.Argument) and name is not None and name not in known:
+                listed, near = ", ".join(known) or "none", suggest(name, known)
+                found = codes.AC310.at(argument.name_span, name=name, known=listed, help=near)
+                self.problems.append(found)
+                return None
+        members = self._members(Swap, call, list(call.arguments))
+        if members is None or body is None or not self._enough(Swap, call, members):
+            return None
+        return Swap(body, tuple(members), span=call.span).applied()
 
     def _call(self, call: syntax.Call, hint: str) -> Block | None:
         operator = operators().get(call.name)
@@ -195,8 +207,8 @@ class Checker:
             self.problems.append(codes.AC301.at(call.name_span, operator=operator.word))
             return None
         options = {parameter.name for parameter in parameters(operator)}
-        named = [argument for argument in call.arguments if argument.name in options]
-        others = [argument for argument in call.arguments if argument.name not in options]
+        named = [a for a in call.arguments if isinstance(a, syntax.Argument) and a.name in options]
+        others = [argument for argument in call.arguments if argument not in named]
         values = self._options(operator, named)
         members = self._members(operator, call, others)
         if values is None or members is None or not self._enough(operator, call, members):
@@ -206,8 +218,18 @@ class Checker:
             lone = len(flat) == 1 and flat[0].name is None
             return flat[0].block if lone else Stack(flat, span=call.span)
         assert issubclass(operator, Fuse)
-        ref = self._parse(values["load"], call.span) if values.get("load") else None
-        return Fuse(tuple(members), span=call.span, name=hint, ref=ref, **values)
+        return self._fuse(tuple(members), call, hint, values)
+
+    def _fuse(
+        self, members: tuple[Slot, ...], call: syntax.Call, hint: str, values: dict[str, object]
+    ) -> Block | None:
+        load = values.get("load")
+        try:
+            ref = self.names.parse(str(load), call.span) if load else None
+        except Failed as failed:
+            self.problems += failed.diagnostics
+            return None
+        return Fuse(members, span=call.span, name=hint, ref=ref, **values)  # type: ignore[arg-type]
 
     def _options(
         self,
@@ -219,43 +241,48 @@ class Checker:
         return values if len(self.problems) == before else None
 
     def _members(
-        self, operator: type[Operator], call: syntax.Call, arguments: list[syntax.Argument]
+        self,
+        operator: type[Operator],
+        call: syntax.Call,
+        arguments: list[syntax.Argument | syntax.Exclude],
     ) -> list[Slot] | None:
         """The blocks among the arguments, globs spelt out, exclusions taken away."""
         before = len(self.problems)
         members: list[Slot] = []
-        globbed = False
-        for argument in arguments or call.arguments:
+        globbed, whole = False, True
+        for argument in arguments:
             if isinstance(argument, syntax.Exclude):
                 self._exclude(operator, argument, members, globbed)
                 continue
-            self._refuse(operator, argument)
+            if self._refused(operator, argument):
+                continue
             node = argument.value
             if isinstance(node, syntax.Reference) and is_glob(node.text):
                 globbed = True
                 members += [Slot(None, leaf) for leaf in self._glob(node)]
                 continue
             block = self.block(node, hint=argument.name or "", slot=argument.name)
-            if block is not None:
+            if block is None:
+                whole = False
+            else:
                 members.append(Slot(argument.name, block))
-        return members if len(self.problems) == before else None
+        return members if whole and len(self.problems) == before else None
 
-    def _refuse(self, operator: type[Operator], argument: syntax.Argument) -> None:
+    def _refused(self, operator: type[Operator], argument: syntax.Argument) -> bool:
         """Weights and names where they mean nothing, modifiers where blocks belong."""
-        if argument.weight is not None:
-            self.problems.append(codes.AC206.at(argument.weight_span, operator=operator.word))
-        if argument.name is not None and operator.takes == "adapters":
-            known = parameters(operator)
-            self.problems.append(Binding(operator.word, known, []).unknown(argument))
-        if argument.name is None and issubclass(operator, Swap):
-            self.problems.append(
-                codes.AC203.at(argument.span, operator=operator.word, example="lang")
-            )
+        found: Diagnostic | None = None
         node = argument.value
         inner = operators().get(node.name) if isinstance(node, syntax.Call) else None
-        if inner is not None and issubclass(inner, Modifier):
+        if argument.weight is not None:
+            found = codes.AC206.at(argument.weight_span, operator=operator.word)
+        elif argument.name is not None and operator.takes == "adapters":
+            found = Binding(operator.word, parameters(operator), []).unknown(argument)
+        elif argument.name is None and issubclass(operator, Swap):
+            found = codes.AC203.at(argument.span, operator=operator.word, example="lang")
+        elif inner is not None and issubclass(inner, Modifier):
             found = codes.AC302.at(node.span, modifier=inner.word, operator=operator.word)
-            self.problems.append(found)
+        self.problems += [found] if found else []
+        return found is not None
 
     def _exclude(
         self, operator: type[Operator], node: syntax.Exclude, members: list[Slot], globbed: bool
@@ -263,8 +290,13 @@ class Checker:
         if not globbed:
             self.problems.append(codes.AC210.at(node.span, operator=operator.word))
             return
-        names = {leaf.name for leaf in self._glob(node.reference, silent=True)}
-        members[:] = [s for s in members if getattr(s.block, "name", None) not in names]
+        try:
+            ref = self.names.parse(node.reference.text, node.reference.span)
+        except Failed as failed:
+            self.problems += failed.diagnostics
+            return
+        pattern = str(ref)
+        members[:] = [s for s in members if not matches(pattern, getattr(s.block, "name", ""))]
 
     def _enough(self, operator: type[Operator], call: syntax.Call, members: list[Slot]) -> bool:
         count = len(members)
@@ -297,18 +329,23 @@ class Checker:
             return self._bound[node.text]
         if node.text in self.context.aliases:
             return self._alias(node)
+        try:
+            return self._named(node, slot)
+        except Failed as failed:
+            self.problems += failed.diagnostics
+            return None
+
+    def _named(self, node: syntax.Reference, slot: str | None) -> Block:
         if is_glob(node.text):
-            self.problems.append(codes.AC205.at(node.span, got=f"the glob `{node}`"))
-            return None
-        ref = self._parse(node.text, node.span)
-        if ref is None:
-            return None
+            raise Failed(codes.AC205.at(node.span, got=f"the glob `{node}`"))
+        ref = self.names.parse(node.text, node.span)
+        if ref.kind == "bare" and slot is None:
+            others = [*self._bound, *self.context.aliases]
+            raise self.names.unknown(node.text, node.span, None, *others)
         if ref.kind == "bare":
-            if slot is None:
-                self._unknown(node.text, None, node.span)
-                return None
+            assert slot is not None
             ref = ref.inside(slot)
-        return self._adapter(ref, node.span)
+        return self.names.adapter(ref, node.span)
 
     def _alias(self, node: syntax.Reference) -> Block | None:
         name = node.text
@@ -338,132 +375,18 @@ class Checker:
         """An alias sees other aliases, never the lets of the expression that uses it."""
         return {key: value for key, value in self._bound.items() if key in self.context.aliases}
 
-    def _parse(self, text: str, span: Span) -> Ref | None:
+    def _glob(self, node: syntax.Reference) -> list[Adapter]:
         try:
-            return parse_ref(text, self.context.catalogue.spaces(), span)
+            found = self.names.glob(self.names.parse(node.text, node.span), node.span)
         except Failed as failed:
             self.problems += failed.diagnostics
-            return None
-
-    def _adapter(self, ref: Ref, span: Span) -> Block | None:
-        variant = None
-        if ref.kind == "catalogue":
-            assert ref.space is not None and ref.name is not None
-            if not self._listed(ref, span):
-                return None
-            try:
-                variant = self._variant(ref, span)
-            except Failed as failed:
-                self.problems += failed.diagnostics
-                return None
-        return Adapter(str(ref), ref=ref, variant=variant, span=span)
-
-    def _listed(self, ref: Ref, span: Span) -> bool:
-        assert ref.space is not None and ref.name is not None
-        spaces = self.context.catalogue.spaces()
-        if ref.space not in spaces:
-            remedy = suggest(ref.space, spaces)
-            known = ", ".join(spaces) or "none"
-            self.problems.append(codes.AC106.at(span, space=ref.space, known=known, help=remedy))
-            return False
-        if ref.name not in self.context.catalogue.names(ref.space):
-            self._unknown(str(ref), ref.space, span)
-            return False
-        return True
-
-    def _variant(self, ref: Ref, span: Span) -> Variant | None:
-        backbone = self.context.backbone
-        if backbone is None:
-            return None
-        assert ref.space is not None and ref.name is not None
-        card = self.context.catalogue.card(ref.space, ref.name)
-        if backbone.name is None:
-            bases = sorted({variant.backbone for variant in card.variants})
-            raise Failed(codes.AC107.at(span, name=ref, known=", ".join(bases), example=bases[0]))
-        key = ref.variant or "default"
-        found = [v for v in card.variants if v.backbone == backbone.name and v.key == key]
-        if found:
-            return found[0]
-        here = [v.key for v in card.variants if v.backbone == backbone.name]
-        if here:
-            wanted = Ref("catalogue", space=ref.space, name=ref.name, variant=here[0])
-            raise Failed(codes.AC103.at(span, name=ref, help=f"for this backbone: {wanted}"))
-        bases = sorted({variant.backbone for variant in card.variants})
-        fitting = [
-            name for name, _ in self.context.catalogue.match(f"{ref.space}/*", backbone.name)
-        ]
-        remedy = (
-            f"`{ref.space}/` has {'for it: ' + ', '.join(fitting) if fitting else 'nothing for it'}"
-        )
-        raise Failed(
-            codes.AC403.at(
-                span,
-                name=ref,
-                base=" and ".join(bases),
-                backbone=backbone.name,
-                help=f"{remedy}; set backbone, or train one",
-            )
-        )
-
-    def _unknown(self, text: str, space: str | None, span: Span) -> None:
-        catalogue = self.context.catalogue
-        spaces = [space] if space else catalogue.spaces()
-        known = [f"{name}/{entry}" for name in spaces for entry in catalogue.names(name)]
-        near = suggest(text, [*known, *self._bound, *self.context.aliases])
-        exact = [entry for entry in known if entry.split("/")[1] == text]
-        if exact:
-            near = f"did you mean `{exact[0]}`?"
-        self.problems.append(codes.AC103.at(span, name=text, help=near))
-
-    def _glob(self, node: syntax.Reference, *, silent: bool = False) -> Iterator[Adapter]:
-        """The adapters that a glob means, by name; AC105 and AC106 where it means none."""
-        ref = self._parse(node.text, node.span)
-        if ref is None:
-            return
-        if ref.kind != "catalogue":
-            if silent or ref.kind == "bare":
-                yield from self._plain_exclusion(ref)
-                return
-            self.problems.append(
-                codes.AC604.at(node.span, name=str(ref), known="globs over the catalogue")
-            )
-            return
-        if not ref.glob:
-            yield Adapter(str(ref), ref=ref)
-            return
-        yield from self._matches(ref, node, silent=silent)
-
-    def _plain_exclusion(self, ref: Ref) -> Iterator[Adapter]:
-        yield Adapter(str(ref), ref=ref)
-
-    def _matches(self, ref: Ref, node: syntax.Reference, *, silent: bool) -> Iterator[Adapter]:
-        catalogue, backbone = self.context.catalogue, self.context.backbone
-        assert ref.space is not None
-        spaces = catalogue.spaces()
-        if ref.space not in spaces:
-            remedy = suggest(ref.space, spaces)
-            known = ", ".join(spaces) or "none"
-            found = codes.AC106.at(node.span, space=ref.space, known=known, help=remedy)
-            self.problems.append(found)
-            return
-        name = backbone.name if backbone else None
-        matched = catalogue.match(str(ref), name)
-        if not silent:
-            self.globs[node.text] = tuple(f"{ref.space}/{entry}" for entry, _ in matched)
-        if not matched and not silent:
-            names = [entry for entry, _ in catalogue.match(f"{ref.space}/*", name)]
-            known = ", ".join(names) or (f"nothing for {name}" if name else "nothing")
-            self.problems.append(
-                codes.AC105.at(node.span, pattern=ref, space=ref.space, known=known)
-            )
-        for entry, variant in matched:
-            found_ref = Ref("catalogue", space=ref.space, name=entry, variant=ref.variant)
-            yield Adapter(str(found_ref), ref=found_ref, variant=variant, span=node.span)
+            return []
+        self.globs[node.text] = tuple(leaf.name for leaf in found)
+        return found
 
 
 def _stacked(blocks: list[Block | None], span: Span) -> Block:
     present = [Slot(None, block) for block in blocks if block is not None]
-    flat = flatten(present)
     if len(present) == 1:
         return present[0].block
-    return Stack(flat, span=span)
+    return Stack(flatten(present), span=span)

@@ -13,7 +13,7 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Mixture, Primitive
 from adaptcompose.hub.refs import Ref
 from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, suggest
+from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import (
     Adapter,
     Block,
@@ -346,14 +346,6 @@ class Swap(Modifier):
             return replace(block, members=tuple(filled))
 
         return transform(self.body, refill)
-
-    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
-        known = slots(self.body)
-        for slot in self.members:
-            if slot.name is not None and slot.name not in known:
-                remedy = suggest(slot.name, known)
-                names = ", ".join(known) or "none"
-                yield codes.AC310.at(slot.block.span, name=slot.name, known=names, help=remedy)
 
 
 def slots(block: Block) -> list[str]:

@@ -1,0 +1,95 @@
+"""What names mean: entries of the catalogue for this backbone, globs, folders and repositories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from adaptcompose.backbones.layout import Facts
+from adaptcompose.hub.cards import DEFAULT, Catalogue, Variant
+from adaptcompose.hub.refs import Ref, matches, parse_ref
+from adaptcompose.language import codes
+from adaptcompose.language.diagnostics import Failed, Span, suggest
+from adaptcompose.language.graph import Adapter
+
+
+@dataclass(frozen=True)
+class Names:
+    """References against a catalogue; without a backbone every variant will do."""
+
+    catalogue: Catalogue
+    backbone: Facts | None = None
+
+    def parse(self, text: str, span: Span) -> Ref:
+        return parse_ref(text, self.catalogue.spaces(), span)
+
+    def adapter(self, ref: Ref, span: Span) -> Adapter:
+        """The leaf of one reference; AC103, AC106, AC107 or AC403 where it means none here."""
+        variant = self._variant(ref, span) if ref.kind == "catalogue" else None
+        return Adapter(str(ref), ref=ref, variant=variant, span=span)
+
+    def _variant(self, ref: Ref, span: Span) -> Variant | None:
+        assert ref.space is not None and ref.name is not None
+        self._known(ref, span)
+        if self.backbone is None:
+            return None
+        name = self.backbone.name
+        return self.catalogue.variant(ref.space, ref.name, name, ref.variant or DEFAULT, span=span)
+
+    def _known(self, ref: Ref, span: Span) -> None:
+        """Spaces and names are file names: no card is read for this."""
+        assert ref.space is not None
+        self._space(ref.space, span)
+        if ref.name not in self.catalogue.names(ref.space):
+            raise self.unknown(str(ref), span, ref.space)
+
+    def _space(self, space: str, span: Span) -> None:
+        spaces = self.catalogue.spaces()
+        if space not in spaces:
+            known = ", ".join(spaces) or "none"
+            raise Failed(
+                codes.AC106.at(span, space=space, known=known, help=suggest(space, spaces))
+            )
+
+    def unknown(self, text: str, span: Span, space: str | None, *others: str) -> Failed:
+        """AC103 with the nearest name: the same word in another space, or a like one."""
+        spaces = [space] if space else self.catalogue.spaces()
+        known = [f"{name}/{entry}" for name in spaces for entry in self.catalogue.names(name)]
+        same = [entry for entry in known if entry.split("/")[1] == text]
+        near = f"did you mean `{same[0]}`?" if same else suggest(text, [*known, *others])
+        return Failed(codes.AC103.at(span, name=text, help=near))
+
+    def glob(self, ref: Ref, span: Span) -> list[Adapter]:
+        """Every entry that matches and is there for this backbone, sorted by name."""
+        if ref.kind != "catalogue":
+            known = "globs over the catalogue, such as glue/*"
+            raise Failed(codes.AC604.at(span, name=str(ref), known=known))
+        assert ref.space is not None and ref.name is not None
+        self._space(ref.space, span)
+        leaves = list(self._matching(ref, span))
+        if not leaves:
+            here = ", ".join(leaf.name for leaf in self._matching(_whole(ref.space), span))
+            base = self.backbone.name if self.backbone else None
+            known = here or (f"nothing for {base}" if base else "nothing")
+            raise Failed(codes.AC105.at(span, pattern=ref, space=ref.space, known=known))
+        return leaves
+
+    def _matching(self, ref: Ref, span: Span) -> Iterator[Adapter]:
+        assert ref.space is not None and ref.name is not None
+        for name in self.catalogue.names(ref.space):
+            if not matches(ref.name, name):
+                continue
+            entry = Ref("catalogue", space=ref.space, name=name, variant=ref.variant)
+            if self.backbone is None:
+                yield Adapter(str(entry), ref=entry, span=span)
+                continue
+            card = self.catalogue.card(ref.space, name, span)
+            if self.backbone.name is None:
+                self.catalogue.variant(ref.space, name, None, span=span)  # raises AC107
+            variant = card.variant(self.backbone.name or "", ref.variant or DEFAULT)
+            if variant is not None:
+                yield Adapter(str(entry), ref=entry, variant=variant, span=span)
+
+
+def _whole(space: str) -> Ref:
+    return Ref("catalogue", space=space, name="*")
