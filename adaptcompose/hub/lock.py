@@ -1,0 +1,263 @@
+"""`<spec>.lock`: everything that a run used, pinned by revision and by hash.
+
+>>> lock = Lock(spec="sha256:0", backbone=Locked(repo="demo/tiny", revision="0" * 40))
+>>> print(lock)
+# written by adaptcompose, do not edit
+lock: 1
+spec: sha256:0
+hub: hf
+backbone:
+  repo: demo/tiny
+  revision: '0000000000000000000000000000000000000000'
+<BLANKLINE>
+>>> Lock.read(str(lock)) == lock
+True
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.documents import dump, load, write_atomically
+from adaptcompose.hub.refs import is_repo_name, is_safe_path
+from adaptcompose.hub.store import FileRecord, records
+from adaptcompose.language.codes import AC410, AC413
+from adaptcompose.language.diagnostics import Diagnostic, Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+VERSION = 1
+SIZE_LIMIT = 1_000_000
+HEADER = "# written by adaptcompose, do not edit\n"
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_BLOB = _REVISION = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Locked:
+    """One thing that a run used: a repository at a revision, or a local folder or file.
+
+    `content` is the hash of a folder as a whole; `files` are the files read, relative to the
+    subfolder or folder; `method` is what an adapter is, in the language.
+    """
+
+    repo: str | None = None
+    revision: str | None = None
+    subfolder: str | None = None
+    path: str | None = None
+    method: str | None = None
+    content: str | None = None
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+
+    def as_plain(self) -> dict[str, Any]:
+        given = {name: getattr(self, name) for name in _TEXTS}
+        entry: dict[str, Any] = {name: text for name, text in given.items() if text is not None}
+        if self.files:
+            entry["files"] = {path: _plain_file(self.files[path]) for path in sorted(self.files)}
+        return entry
+
+
+_TEXTS = ("repo", "revision", "subfolder", "path", "method", "content")
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What a run pinned; printing is the inverse of reading, and everything is sorted.
+
+    `spec` is the hash of what the user wrote, `globs` what each glob stands for, `adapters` what
+    each reference is, `data` what each set of examples is.
+    """
+
+    spec: str
+    backbone: Locked
+    hub: str = "hf"
+    globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    adapters: Mapping[str, Locked] = field(default_factory=dict)
+    data: Mapping[str, Locked] = field(default_factory=dict)
+
+    def as_plain(self) -> dict[str, Any]:
+        entry: dict[str, Any] = {"lock": VERSION, "spec": self.spec, "hub": self.hub}
+        entry["backbone"] = self.backbone.as_plain()
+        if self.globs:
+            entry["globs"] = {glob: list(self.globs[glob]) for glob in sorted(self.globs)}
+        for name in ("adapters", "data"):
+            if held := getattr(self, name):
+                entry[name] = {key: held[key].as_plain() for key in sorted(held)}
+        return entry
+
+    def __str__(self) -> str:
+        return HEADER + dump(self.as_plain())
+
+    @classmethod
+    def read(cls, text: str, name: str = "spec.lock") -> Lock:
+        """The lock in a text; `name` is what messages call the file."""
+        data = load(text, name)
+        try:
+            return _read_lock(data)
+        except _DamagedError as error:
+            raise Failed(AC413.at(file=name, why=str(error), help=f"rm {name}")) from None
+
+    @classmethod
+    def open(cls, path: Path) -> Lock | None:
+        """The lock of a file, or None if there is no such file."""
+        path = Path(path)
+        try:
+            if path.stat().st_size > SIZE_LIMIT:
+                raise Failed(AC413.at(file=path.name, why="it is longer than 1 MB"))
+            return cls.read(path.read_text("utf-8"), path.name)
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise Failed(AC413.at(file=path.name, why=str(error))) from None
+
+    def write(self, path: Path) -> None:
+        """Write the file, unless it already says this: an unchanged lock keeps its time."""
+        path = Path(path)
+        if not path.is_file() or path.read_bytes() != str(self).encode():
+            write_atomically(path, str(self))
+
+
+def hash_of(value: Any) -> str:
+    """The hash of plain values, however their keys are ordered: `spec: sha256:…` of a lock.
+
+    >>> hash_of({"a": 1, "b": [2]}) == hash_of({"b": [2], "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def content_hash(folder: Path, paths: Iterable[str] | None = None) -> str:
+    """The hash of the files of a folder, or of some: their names and what they hold."""
+    found = records(Path(folder), paths)
+    return hash_of({path: [file.size, file.sha256] for path, file in found.items()})
+
+
+def compare(old: Lock, new: Lock, name: str = "spec.lock") -> list[Diagnostic]:
+    """AC410 for everything that changed since the lock was written; nothing if nothing did."""
+    changed: list[str] = []
+    if old.hub != new.hub:
+        changed.append("`hub`")
+    changed += _differences("`backbone`", old.backbone, new.backbone)
+    for glob in sorted({*old.globs, *new.globs}):
+        changed += _members(glob, old.globs.get(glob, ()), new.globs.get(glob, ()))
+    for section in ("adapters", "data"):
+        before, after = getattr(old, section), getattr(new, section)
+        for key in sorted({*before, *after}):
+            changed += _differences(f"`{key}`", before.get(key), after.get(key))
+    if old.spec != new.spec and not changed:
+        changed.append("the spec")
+    return [AC410.at(lock=name, what=what) for what in changed]
+
+
+def _members(glob: str, old: tuple[str, ...], new: tuple[str, ...]) -> list[str]:
+    gone, come = sorted({*old} - {*new}), sorted({*new} - {*old})
+    if not gone and not come:
+        return [f"the order of `{glob}`"] if old != new else []
+    parts = [f"without {', '.join(gone)}"] * bool(gone) + [f"with {', '.join(come)}"] * bool(come)
+    return [f"`{glob}` ({' and '.join(parts)})"]
+
+
+def _differences(label: str, old: Locked | None, new: Locked | None) -> list[str]:
+    if old is None or new is None:
+        return [f"{label} ({'new' if old is None else 'no longer used'})"]
+    found = []
+    for name in _TEXTS:
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            shown = [(text or "none")[:12] if name == "revision" else text or "none"
+                     for text in (before, after)]  # fmt: skip
+            found.append(f"{name} {shown[0]} to {shown[1]}" if name != "content" else "its files")
+    if not found:
+        paths = {*old.files, *new.files}
+        found = [p for p in sorted(paths) if old.files.get(p) != new.files.get(p)]
+    return [f"{label} ({', '.join(found)})"] if found else []
+
+
+class _DamagedError(Exception):
+    """What is wrong with a lock."""
+
+
+def _plain_file(file: FileRecord) -> dict[str, Any]:
+    hashes = {"sha256": file.sha256, "blob": file.blob}
+    return {"size": file.size, **{name: value for name, value in hashes.items() if value}}
+
+
+def _read_lock(data: Any) -> Lock:
+    entry = _mapping(data, {"lock", "spec", "hub", "backbone", "globs", "adapters", "data"})
+    if entry.get("lock") != VERSION:
+        raise _DamagedError(f"it is of version {entry.get('lock')}, not {VERSION}")
+    globs = _mapping(entry.get("globs", {}))
+    if not all(isinstance(names, list) for names in globs.values()):
+        raise _DamagedError("what a glob stands for is a list")
+    return Lock(
+        spec=_text(entry.get("spec")),
+        hub=_text(entry.get("hub")),
+        backbone=_read_locked(entry.get("backbone")),
+        globs={glob: tuple(map(_text, names)) for glob, names in globs.items()},
+        adapters=_each(entry.get("adapters", {})),
+        data=_each(entry.get("data", {})),
+    )
+
+
+def _each(data: Any) -> dict[str, Locked]:
+    return {key: _read_locked(value) for key, value in _mapping(data).items()}
+
+
+def _read_locked(data: Any) -> Locked:
+    entry = dict(_mapping(data, {*_TEXTS, "files"}))
+    files = {
+        _checked(path, is_safe_path, "name of a file"): _read_file(file)
+        for path, file in _mapping(entry.pop("files", {})).items()
+    }
+    texts = {name: _text(value) for name, value in entry.items()}
+    for name, is_fine in _CHECKS.items():
+        if name in texts:
+            _checked(texts[name], is_fine, name)
+    return Locked(**texts, files=files)
+
+
+_CHECKS: dict[str, Callable[[str], Any]] = {
+    "repo": is_repo_name,
+    "revision": _REVISION.fullmatch,
+    "subfolder": is_safe_path,
+}
+
+
+def _read_file(data: Any) -> FileRecord:
+    entry = _mapping(data, {"size", "sha256", "blob"})
+    size, sha256, blob = entry.get("size"), entry.get("sha256"), entry.get("blob")
+    if not isinstance(size, int) or isinstance(size, bool) or (sha256 is None and blob is None):
+        raise _DamagedError("a file needs its size and its hash")
+    if sha256 is not None:
+        _checked(_text(sha256), _HASH.fullmatch, "sha256")
+    if blob is not None:
+        _checked(_text(blob), _BLOB.fullmatch, "blob")
+    return FileRecord(size, sha256, blob)
+
+
+def _mapping(data: Any, keys: set[str] | None = None) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise _DamagedError("a mapping is missing")
+    if keys is not None and (unknown := sorted({*data} - keys)):
+        raise _DamagedError(f"it has an unknown key `{unknown[0]}`")
+    return data
+
+
+def _text(data: Any) -> str:
+    if not isinstance(data, str) or not data:
+        raise _DamagedError("a text is missing")
+    return data
+
+
+def _checked(text: str, is_fine: Callable[[str], Any], what: str) -> str:
+    if not is_fine(text):
+        raise _DamagedError(f"`{text[:60]}` is no {what}")
+    return text

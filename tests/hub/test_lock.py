@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptcompose.hub.lock import Lock, Locked, compare, content_hash, hash_of
+from adaptcompose.hub.store import FileRecord
+from adaptcompose.language.diagnostics import Failed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = FileRecord(3, "ab" * 32)
+LOCK = Lock(
+    spec=hash_of({"compose": "stack(lang=sw)"}),
+    hub="./hub",
+    backbone=Locked("demo/tiny", "0" * 40, files={"config.json": FILE}),
+    globs={"glue/*": ("glue/a", "glue/b")},
+    adapters={
+        "lang/sw": Locked(
+            "demo/sw", "1" * 40, "sub", method="language(reduction=2)", files={"w": FILE}
+        ),
+        "./ner": Locked(path="./ner", content=hash_of("x")),
+        "glue/a": Locked("a/b", "2" * 40, files={"w": FileRecord(1, blob="3" * 40)}),
+    },
+    data={"train": Locked(path="train.jsonl", files={"train.jsonl": FILE})},
+)
+
+hexes = st.integers(0, 16**40 - 1).map(lambda n: f"{n:040x}")
+names = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=9)
+file_records = st.builds(FileRecord, st.integers(0, 2**40), st.just("ab" * 32))
+entries = st.builds(
+    Locked,
+    repo=st.sampled_from([None, "demo/tiny", "1/2"]),
+    revision=st.one_of(st.none(), hexes),
+    path=st.one_of(st.none(), names),
+    method=st.one_of(st.none(), names),
+    files=st.dictionaries(st.sampled_from(["a", "b/c", "5", "no"]), file_records, max_size=3),
+)
+locks = st.builds(
+    Lock,
+    spec=st.just(hash_of(1)),
+    hub=names,
+    backbone=entries,
+    globs=st.dictionaries(names, st.lists(names, max_size=3).map(tuple), max_size=3),
+    adapters=st.dictionaries(names, entries, max_size=3),
+    data=st.dictionaries(names, entries, max_size=2),
+)
+
+
+@given(locks)
+def test_printing_is_the_inverse_of_reading(lock: Lock) -> None:
+    assert Lock.read(str(lock)) == lock
+    assert str(Lock.read(str(lock))) == str(lock)
+
+
+def test_order_does_not_show() -> None:
+    backwards = replace(LOCK, adapters=dict(reversed(LOCK.adapters.items())))
+    assert str(backwards) == str(LOCK)
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    assert Lock.open(path) is None
+    LOCK.write(path)
+    assert Lock.open(path) == LOCK
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    LOCK.write(path)
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
+
+
+def test_the_hash_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "sub" / "b").write_text("2")
+    first = content_hash(tmp_path)
+    (tmp_path / ".hidden").write_text("")
+    assert content_hash(tmp_path) == first
+    (tmp_path / "a").write_text("3")
+    assert content_hash(tmp_path) != first
+    assert content_hash(tmp_path, ["sub/b"]) == content_hash(tmp_path, iter(["sub/b"]))
+
+
+def changes(new: Lock) -> list[str]:
+    found = compare(LOCK, new, "x.lock")
+    assert all(one.code == "AC410" and "x.lock is out of date" in one.message for one in found)
+    return [one.message.split(": ", 1)[1].removesuffix(" changed") for one in found]
+
+
+def with_adapter(key: str, **values: Any) -> Lock:
+    return replace(LOCK, adapters={**LOCK.adapters, key: replace(LOCK.adapters[key], **values)})
+
+
+def test_what_changed_is_said() -> None:
+    assert changes(LOCK) == []
+    assert changes(replace(LOCK, spec=hash_of("y"))) == ["the spec"]
+    assert changes(replace(LOCK, hub="hf")) == ["`hub`"]
+    assert changes(replace(LOCK, globs={"glue/*": ("glue/a", "glue/c")})) == [
+        "`glue/*` (without glue/b and with glue/c)"
+    ]
+    assert changes(replace(LOCK, globs={"glue/*": ("glue/b", "glue/a")})) == [
+        "the order of `glue/*`"
+    ]
+    assert changes(with_adapter("lang/sw", revision="9" * 40)) == [
+        "`lang/sw` (revision 111111111111 to 999999999999)"
+    ]
+    assert changes(with_adapter("lang/sw", files={"w": FileRecord(4, "ab" * 32)})) == [
+        "`lang/sw` (w)"
+    ]
+    assert changes(with_adapter("./ner", content=hash_of("y"))) == ["`./ner` (its files)"]
+    assert changes(replace(LOCK, data={})) == ["`train` (no longer used)"]
+    assert changes(replace(LOCK, data={**LOCK.data, "dev": Locked(path="d")})) == ["`dev` (new)"]
+
+
+TEXT = str(LOCK)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "why"),
+    [
+        (TEXT.replace("lock: 1", "lock: 2"), "AC413", "version 2"),
+        (TEXT.replace("demo/tiny", "../tiny"), "AC413", "no repo"),
+        (TEXT.replace("1" * 40, "main"), "AC413", "no revision"),
+        (TEXT.replace("subfolder: sub", "subfolder: ../sub"), "AC413", "no subfolder"),
+        (TEXT.replace("config.json:", "../config.json:"), "AC413", "no name of a file"),
+        (TEXT.replace("size: 3", "size: x"), "AC413", "size and its hash"),
+        (TEXT.replace("ab" * 32, "ab"), "AC413", "no sha256"),
+        (TEXT.replace("hub: ./hub", "hub: 5"), "AC413", "text is missing"),
+        (TEXT + "more: 1\n", "AC413", "unknown key `more`"),
+        ("[]", "AC413", "mapping is missing"),
+        (TEXT + "hub: hf\n", "AC602", "twice"),
+        ("{", "AC611", "YAML"),
+    ],
+)
+def test_damaged_locks(text: str, code: str, why: str) -> None:
+    with pytest.raises(Failed) as failure:
+        Lock.read(text, "x.lock")
+    (found,) = failure.value.diagnostics
+    assert found.code == code
+    assert why in found.message
