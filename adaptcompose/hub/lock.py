@@ -56,6 +56,12 @@ class Locked:
     content: str | None = None
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        if self.path is not None:
+            return self.path
+        folder = f"/{self.subfolder}" if self.subfolder else ""
+        return f"{self.repo}@{(self.revision or '')[:7]}{folder}"
+
     def as_plain(self) -> dict[str, Any]:
         given = {name: getattr(self, name) for name in _TEXTS}
         entry: dict[str, Any] = {name: text for name, text in given.items() if text is not None}

@@ -1,4 +1,4 @@
-"""References become pinned files: which revision, which method, which head, all before a weight moves."""
+"""References become pinned files, methods and heads, all before a weight moves."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref
 from adaptcompose.hub.store import FileRecord, Store, open_store, records, verify
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
-from adaptcompose.language.graph import Adapter, Block, Head, Pin, transform
+from adaptcompose.language.graph import Adapter, Block, Head, transform
 from adaptcompose.language.operators import Fuse
 
 
@@ -26,7 +28,7 @@ class Sources:
 
     hub: str = "hf"
     root: Path = Path()
-    pins: Mapping[str, Pin] = field(default_factory=dict)
+    pins: Mapping[str, Locked] = field(default_factory=dict)
 
     def store(self, ref: Ref | None = None) -> Store:
         """`hf://` always means the Hugging Face Hub, everything else the spec's hub."""
@@ -38,7 +40,7 @@ class Sources:
             raise Failed(codes.AC412.at(span, path=path, root=self.root.resolve()))
         return folder
 
-    def pin(self, ref: Ref, leaf_variant: object = None, span: Span | None = None) -> Pin:
+    def pin(self, ref: Ref, variant: Variant | None = None, span: Span | None = None) -> Locked:
         """The pin of a reference: an earlier one, or the newest revision now."""
         known = self.pins.get(str(ref))
         if known is not None:
@@ -46,17 +48,17 @@ class Sources:
         if ref.kind == "local":
             assert ref.path is not None
             folder = self.local(ref.path, span)
-            return Pin(path=ref.path, files=_own_files(records(folder), ""))
-        repo, revision, subfolder = _place(ref, leaf_variant)
+            return Locked(path=ref.path, files=_own_files(records(folder), ""))
+        repo, revision, subfolder = _place(ref, variant)
         try:
             store = self.store(ref)
             exact = store.resolve(repo, revision)
             files = store.files(repo, exact)
         except Failed as failed:
             raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
-        return Pin(repo, exact, subfolder or "", files=_own_files(files, subfolder or ""))
+        return Locked(repo, exact, subfolder, files=_own_files(files, subfolder or ""))
 
-    def fetch(self, ref: Ref, pin: Pin, names: Collection[str] | None = None) -> Path:
+    def fetch(self, ref: Ref, pin: Locked, names: Collection[str] | None = None) -> Path:
         """The folder with the pin's files (or those named), each with the hash of the pin."""
         wanted = [name for name in pin.files if names is None or name in names]
         if pin.path is not None:
@@ -64,20 +66,20 @@ class Sources:
         else:
             assert pin.repo is not None
             inside = [f"{pin.subfolder}/{name}" if pin.subfolder else name for name in wanted]
-            folder = self.store(ref).fetch(pin.repo, pin.revision, inside) / pin.subfolder
+            folder = self.store(ref).fetch(pin.repo, pin.revision, inside)
+            folder = folder / pin.subfolder if pin.subfolder else folder
         for name in wanted:
             verify(folder, name, pin.files[name], pin.repo or pin.path or "")
         return folder
 
 
-def _place(ref: Ref, variant: object) -> tuple[str, str | None, str | None]:
+def _place(ref: Ref, variant: Variant | None) -> tuple[str, str | None, str | None]:
+    """Repository, revision and subfolder: of the reference itself, or of the card's variant."""
     if ref.kind == "hub":
         assert ref.repo is not None
         return ref.repo, ref.revision, ref.subfolder
-    repo = getattr(variant, "repo", None)
-    if repo is None:
-        raise Failed(codes.AC103.at(name=str(ref)))
-    return repo, getattr(variant, "revision", None), getattr(variant, "subfolder", None)
+    assert variant is not None, "the checker has chosen a variant"
+    return variant.repo, variant.revision, variant.subfolder
 
 
 def _own_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str, FileRecord]:
@@ -100,7 +102,7 @@ class Resolved:
 
 
 def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
-    """Pin every reference and read its configuration; all problems of all adapters at once."""
+    """Locked every reference and read its configuration; all problems of all adapters at once."""
     found: list[Diagnostic] = []
     done: dict[str, Block] = {}
 
@@ -140,7 +142,8 @@ def _adapter(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnost
         notes.append(codes.AC409.at(leaf.span, name=str(leaf.ref)))
     head = adapterhub.describe(folder, adapterhub.HEAD, str(leaf.ref), leaf.span)
     kept = Head(leaf.name, head.config) if head is not None and head.config else None
-    return replace(leaf, pin=replace(pin, base=described.base), method=method, head=kept)
+    pin = replace(pin, method=str(method))
+    return replace(leaf, pin=pin, base=described.base, method=method, head=kept)
 
 
 def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Fuse:

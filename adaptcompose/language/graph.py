@@ -13,8 +13,8 @@ from typing import Any
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Chain, Primitive
 from adaptcompose.hub.cards import Variant
+from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref
-from adaptcompose.hub.store import FileRecord
 from adaptcompose.language.diagnostics import Diagnostic, Span
 from adaptcompose.methods.method import Method
 
@@ -79,39 +79,19 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Pin:
-    """Where an adapter's files are: a repository of a hub at a revision, or a local folder.
-
-    `files` are its sizes and sha256 by name, as the lock records them.
-    """
-
-    repo: str | None = None
-    revision: str | None = None
-    subfolder: str = ""
-    path: str | None = None
-    base: str | None = None
-    files: Mapping[str, FileRecord] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        if self.path is not None:
-            return self.path
-        folder = f"/{self.subfolder}" if self.subfolder else ""
-        return f"{self.repo}@{(self.revision or '')[:7]}{folder}"
-
-
-@dataclass(frozen=True)
 class Adapter(Block):
     """One adapter: new (a method call) or read from a reference.
 
     `name` identifies its weights: two occurrences of one name share them. What is not known yet
-    (before the lock) is None.
+    (before the lock) is None. `base` is the backbone that its file names.
     """
 
     name: str
     method: Method | None = None
     ref: Ref | None = None
     variant: Variant | None = None
-    pin: Pin | None = None
+    pin: Locked | None = None
+    base: str | None = None
     head: Head | None = None
 
     @property

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Mixture, Primitive
+from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
@@ -18,7 +19,6 @@ from adaptcompose.language.graph import (
     Adapter,
     Block,
     Empty,
-    Pin,
     Slot,
     chain,
     transform,
@@ -181,7 +181,7 @@ class Fuse(Members):
     name: str = ""
     loaded: Fusion | None = None
     ref: Ref | None = None
-    pin: Pin | None = None
+    pin: Locked | None = None
 
     @property
     def new(self) -> bool:
