@@ -207,6 +207,12 @@ AC612 = Code(
     "AC612", "`{word}` is {reading} in other YAML readers; here it is the text", None, "warning"
 )
 AC613 = Code("AC613", "`{section}` takes `{first}` or `{second}`, not both", "remove one of them")
+AC614 = Code(
+    "AC614",
+    "`{label}` starts an entity in {place} ({count} such); it is counted as `B-`",
+    None,
+    "warning",
+)
 # limits
 AC901 = Code("AC901", "the expression is {size} long; the limit is {limit}", "use let, or globs")
 AC902 = Code("AC902", "brackets are nested {depth} deep; the limit is {limit}", "use let")

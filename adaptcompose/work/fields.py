@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping  # noqa: TC003 - read as the type of a field
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin

@@ -2,7 +2,7 @@
 
 The fields below are the schema: names, types, defaults, limits and help are stated here only.
 """
-# ruff: noqa: RUF009, TC001 - `key` is a `field` with help; types of fields are read at run time
+# ruff: noqa: RUF009 - `key` is a `field` with help; types of fields are read at run time
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ from adaptcompose.work.references import DataRef, LayerRange
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+ENDINGS = {
+    "jsonl": (".jsonl", ".ndjson"),
+    "csv": (".csv",),
+    "tsv": (".tsv",),
+    "conll": (".conll", ".iob", ".iob2", ".bio"),
+    "text": (".txt",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +77,11 @@ class DataSection(Section):
     shuffle_seed: int | None = key("shuffle before the limit", None, least=0)
     repo: str | None = key("data set of the hub", None, later=True)
     splits: dict[str, str] = key("its names of the splits", {}, later=True)
+
+    def format_of(self, path: str) -> str | None:
+        """The declared format, or the one that the ending of the file names."""
+        named = [form for form, endings in ENDINGS.items() if path.lower().endswith(endings)]
+        return self.format or next(iter(named), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from adaptcompose.work.fields import Key, Reading, describe
 from adaptcompose.work.metrics import KINDS, supported_kinds
 from adaptcompose.work.references import DataRef, LayerRange
 from adaptcompose.work.sections import (
+    ENDINGS,
     SPLITS,
     BackboneSection,
     DataSection,
@@ -255,7 +256,11 @@ def _check_names(spec: Spec) -> Iterator[Diagnostic]:
 
 
 def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
-    for split in section.files or {}:
+    for split, paths in (section.files or {}).items():
+        if unclear := next((path for path in paths if section.format_of(path) is None), None):
+            place = section.place(f"files.{split}")
+            help = f"`{unclear}` does not say: add format: {', '.join(ENDINGS)}"
+            yield AC606.at(place, section=f"data.{name}", name="format", help=help)
         if split not in SPLITS:
             yield AC601.at(
                 section.place(f"files.{split}"),
