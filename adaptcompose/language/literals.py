@@ -66,7 +66,8 @@ def mistake(kind: str, span: Span) -> Diagnostic | None:
     """What is wrong with a token that has the right form, if anything is."""
     text = span.text
     if kind in ("INT", "FLOAT", "RANGE"):
-        return AC903.at(span, text=_short(text)) if _too_large(kind, text) else None
+        help = "numbers end at 1.8e308" if kind == "FLOAT" else None
+        return AC903.at(span, text=_short(text), help=help) if _too_large(kind, text) else None
     if kind == "STRING":
         return _wrong_escape(span)
     if kind == "REF":

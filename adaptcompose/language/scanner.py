@@ -61,9 +61,12 @@ def _terminals() -> tuple[re.Pattern[str], dict[str, str]]:
     from adaptcompose.language.syntax import parser
 
     terminals = sorted(parser().terminals, key=lambda terminal: -terminal.priority)
-    parts = [r"(?P<ADDRESS>https?://[^\s,)\]|]*)"]
+    parts = [r"(?P<ADDRESS>(?:https?://|[A-Za-z]:\\)[^\s,)\]|]*)"]
     parts += [f"(?P<{known.name}>{known.pattern.to_regexp()})" for known in terminals]
-    parts += [r"""(?P<UNCLOSED>["'][^\n]*)""", r"""(?P<BRACES>/?\{(?:[^{}()\[\];="'\n]*\})?)"""]
+    parts += [
+        r"""(?P<UNCLOSED>["'][^\n]*)""",
+        r"""(?P<BRACES>/?\{(?:[^{}()\[\];="'\n]*\}|[\w.,*?-]*))""",
+    ]
     parts += [r"(?P<UNKNOWN>(?P<char>(?s:.))(?P=char)*)"]
     marks = {known.name: known.pattern.value for known in terminals if _is_mark(known.pattern)}
     return re.compile("|".join(parts)), marks
@@ -89,6 +92,9 @@ def unreadable(token: Token, before: Token | None) -> Diagnostic | None:
 
 
 def _address(token: Token) -> Diagnostic:
+    if ":\\" in token.text:
+        help = 'quote it, with `/`: "{}"'.format(token.text.replace("\\", "/"))
+        return AC013.at(token.span, expected="a reference", got=token.shown, help=help)
     path = re.sub(r"https?://", "", token.text).split("/")
     repo = "/".join(path[1:3]) if path[0] == "huggingface.co" and len(path) > 2 else "user/repo"
     help = f"write hf://{repo}"
@@ -101,6 +107,8 @@ _HELP = {
     "$": "`${…}` is only known inside an item with `each:`",
     "/": "a reference has no empty parts and no `/` at its end",
     "\\": "write `/`, or quote the path",
+    "~": "your own folder is ~/name",
+    "@": "a reference has one revision: user/repo@main",
     "}": "patterns look like glue/{mnli,qqp}",
 }
 
@@ -117,13 +125,13 @@ def _unknown(token: Token, before: Token | None) -> Diagnostic:
 
 def _braces(span: Span) -> Diagnostic:
     start = span.start + span.text.index("{")
-    place = Span(span.source, start, span.end)
-    if not place.text.endswith("}"):
-        return AC004.at(place, bracket="{", closing="}")
-    names = [name.strip() for name in place.text[1:-1].split(",") if name.strip()]
+    mark = Span(span.source, start, start + 1)
+    if not span.text.endswith("}"):
+        return AC004.at(mark, bracket="{", closing="}")
+    inside = span.source.text[start + 1 : span.end - 1]
+    names = [name.strip() for name in inside.split(",") if name.strip()]
     blanks = len(names) > 1 and all(re.fullmatch(r"[\w.*?-]+", name) for name in names)
     help = f"no blanks inside: {{{','.join(names)}}}" if blanks else None
-    mark = Span(span.source, start, start + 1)
     return AC003.at(mark, char="{", help=help or "patterns look like glue/{mnli,qqp}")
 
 

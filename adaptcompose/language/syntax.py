@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from lark import Lark, Token
     from lark import Tree as Raw
 
+    from adaptcompose.language.diagnostics import Diagnostic
+
 __all__ = [
     "Argument",
     "Binding",
@@ -81,12 +83,11 @@ def parse_tree(source: Source | str) -> Tree:
     try:
         raw = parser().parse(source.text)
     except UnexpectedInput:
-        from adaptcompose.language.syntax_errors import explain
-
-        raise Failed(explain(source)) from None
+        raise Failed(_explain(source)) from None
     # inner parts first, without recursion
     parts = list(raw.iter_subtrees())
-    _check_tokens(parts, source)
+    if any(_is_mistaken(part, source) for part in parts):
+        raise Failed(_explain(source))
     return _build(parts, source)
 
 
@@ -125,15 +126,18 @@ def _check_size(source: Source) -> None:
             raise Failed(AC902.at(source.span(*found.span()), depth=depth, limit=DEPTH))
 
 
-def _check_tokens(parts: list[Raw[Token]], source: Source) -> None:
-    found = (
-        literals.mistake(child.type, _token_span(child, source))
-        for part in parts
-        for child in part.children
-        if isinstance(child, str)
-    )
-    if wrong := [diagnostic for diagnostic in found if diagnostic]:
-        raise Failed(wrong)
+def _explain(source: Source) -> list[Diagnostic]:
+    from adaptcompose.language.syntax_errors import explain
+
+    return explain(source)
+
+
+def _is_mistaken(part: Raw[Token], source: Source) -> bool:
+    """Whether a token has a form that the grammar takes and the language does not."""
+    tokens = [child for child in part.children if isinstance(child, str)]
+    if part.data == "exclude" and tokens[0].type != "REF":
+        return True
+    return any(literals.mistake(token.type, _token_span(token, source)) for token in tokens)
 
 
 def _build(parts: list[Raw[Token]], source: Source) -> Tree:
@@ -238,10 +242,10 @@ def _folded(part: Binding | Stage | Pipe, width: int) -> str:
     return head + "\n  | ".join(stages) + end
 
 
-_OTHER_SCALAR = re.compile(
-    r"(?:y|n|yes|no|on|off|true|false|null|none)|[0-9.][0-9a-f_.:+-]*|[0-9].*[0-9]|\.(?:inf|nan)",
-    re.IGNORECASE,
-)
+# a word alone, without any mark of the language, may be a truth value, a number or a date to YAML
+_MARK = re.compile(r"[(|/@]")
+_WORD = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[^\W\d]", re.IGNORECASE)
+_BEGINNING = re.compile(r"[^\W_]|[_./(]|~/")
 
 
 def yaml_safe(text: str) -> bool:
@@ -252,9 +256,9 @@ def yaml_safe(text: str) -> bool:
     """
     return (
         text.isprintable()
-        and re.match(r"[^\W_]|[_./(]|~/", text) is not None
+        and _BEGINNING.match(text) is not None
+        and (_MARK.search(text) is not None or _WORD.match(text) is not None)
         and ": " not in text
         and " #" not in text
         and not text.endswith((":", " "))
-        and _OTHER_SCALAR.fullmatch(text) is None
     )

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptcompose.language import codes, literals
+from adaptcompose.language import syntax_messages as say
 from adaptcompose.language.scanner import (
     ADDRESS,
     BRACES,
@@ -31,15 +32,11 @@ from adaptcompose.language.scanner import (
 )
 from adaptcompose.language.syntax_messages import (
     CLOSING,
+    ITEM,
     PART,
     WANTING,
     Bracket,
     Phase,
-    bad_name,
-    bad_weight,
-    lower,
-    missing,
-    unexpected,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +77,7 @@ class _Reader:
             self._take(token)
             self.before = token
             self.muted = False
-        return self.found
+        return self.found[:MOST]
 
     def _tell(self, diagnostic: Diagnostic | None) -> None:
         if diagnostic and not self.muted:
@@ -93,6 +90,10 @@ class _Reader:
     @property
     def _next(self) -> Token:
         return self.tokens[min(self.index + 1, len(self.tokens) - 1)]
+
+    @property
+    def _part(self) -> str:
+        return ITEM if self._inside == "list" else PART
 
     def _take(self, token: Token) -> None:
         if token.kind == END:
@@ -118,7 +119,7 @@ class _Reader:
             self._key(token)
         elif token.kind == "!":
             if self._inside != "call" or self.phase is not Phase.START:
-                self._unexpected(token, PART, "`!` belongs into a call")
+                self._unexpected(token, self._part, "`!` belongs into a call")
             self.phase = Phase.REFERENCE
         elif token.kind == "LET":
             self._let(token)
@@ -131,7 +132,7 @@ class _Reader:
     def _value(self, token: Token) -> None:
         self.begun = self.phase
         if self.phase is Phase.WEIGHT:
-            self._tell(bad_weight(token))
+            self._tell(say.bad_weight(token))
         elif self.phase is Phase.REFERENCE and token.kind not in ("REF", ADDRESS):
             self._unexpected(token, "a reference after `!`")
         else:
@@ -145,7 +146,7 @@ class _Reader:
         elif self.phase is Phase.REFERENCE:
             self._unexpected(token, "a reference after `!`")
         elif self._inside == "list":
-            self._unexpected(token, "a name or a number in the list")
+            self._unexpected(token, ITEM)
 
     def _open(self, token: Token) -> None:
         if token.kind == "(":
@@ -157,7 +158,7 @@ class _Reader:
         else:
             free = self.phase in (Phase.START, Phase.VALUE) and self._inside == "call"
             if not free:
-                self._unexpected(token, PART, "lists are values of arguments")
+                self._unexpected(token, self._part, "lists are values of arguments")
             self.brackets.append(Bracket("list", token, "]"))
         self.phase = Phase.START
 
@@ -165,10 +166,13 @@ class _Reader:
         if self._inside != "call":
             name = token.text
             help = f"arguments belong into a call: stack({name}=…)"
-            if self._inside == "top" and self.phase is Phase.START and not self.binding:
+            if name == "let":
+                help = "for example let x = stack(sw);"
+                self.binding = self._semicolon_follows()
+            elif self._inside == "top" and self.phase is Phase.START and not self.binding:
                 help = f"to bind a name: let {name} = …;"
                 self.binding = self._semicolon_follows()
-            self._unexpected(token, PART, help)
+            self._unexpected(token, self._part, help)
         elif self.phase is not Phase.START:
             self._unexpected(token, self._wanted())
         self.phase = Phase.EQUALS
@@ -190,33 +194,36 @@ class _Reader:
             self.phase = Phase.VALUE
             return
         if self._next.kind == "=" and token.kind in VALUES:
-            help = f"write let {lower(token.text)} = …;"
+            help = f"write let {say.lower(token.text)} = …;"
             self._unexpected(token, "a lower-case name after `let`", help)
             self.phase = Phase.EQUALS
             return
         self._unexpected(token, "a name and `=` after `let`", "for example let x = stack(sw);")
         self.phase = Phase.VALUE
-        if token.kind not in ("REF", UNCLOSED):
+        if self._next.kind == END:
+            self._end_binding()
+        elif token.kind not in ("REF", UNCLOSED):
             self.muted = True
             self._begin(token)
 
     def _wanted(self) -> str:
         if self.phase is Phase.START:
             return {"call": "an argument", "list": "an item"}.get(self._inside, PART)
-        name = self.tokens[self.index - 2].text if self.index > 1 else ""
+        named = self.index > 1 and self.tokens[self.index - 1].kind == "="
+        name = self.tokens[self.index - 2].text if named else ""
         return {
-            Phase.VALUE: f"a value after `{shortened(name)}=`",
+            Phase.VALUE: f"a value after `{shortened(name)}=`" if name else "a value",
             Phase.REFERENCE: "a reference after `!`",
             Phase.BOUND: "a name after `let`",
         }.get(self.phase, PART)
 
     def _missing(self, token: Token) -> None:
-        self._tell(missing(self.phase, self.before, token, self._wanted()))
+        self._tell(say.missing(self.phase, self.before, token, self._wanted()))
 
     def _mark(self, token: Token) -> None:
         """What a mark stands for when the value before it is missing."""
         if token.kind == ";":
-            self._end_binding(token)
+            self._end_binding()
         elif token.kind == "," and self._inside in ("call", "list"):
             self.phase = Phase.START
         elif token.kind == ":" and self._inside == "call":
@@ -247,7 +254,8 @@ class _Reader:
         if self._inside == "list":
             self._unexpected(token, "`,` or `]`")
         elif self.phase is Phase.CLOSED:
-            help = "put a pipe with a weight in brackets: (a | b):0.3"
+            weighted = self.before is not None and self.before.kind in ("INT", "FLOAT")
+            help = "put a pipe with a weight in brackets: (a | b):0.3" if weighted else None
             self._unexpected(token, "`,` or `)`", help)
         self.phase = Phase.STAGE
 
@@ -266,13 +274,17 @@ class _Reader:
         if not self.binding:
             self._unexpected(token, self._follower(), "only `let x = …` ends with `;`")
         elif self.brackets:
-            self._unclosed()
-        self._end_binding(token)
+            self.found += [bracket.unclosed() for bracket in self.brackets]
+        if self.brackets and not self.binding:
+            self.phase = Phase.START
+        else:
+            self._end_binding()
 
-    def _end_binding(self, token: Token) -> None:
+    def _end_binding(self) -> None:
+        stray = not self.binding or self.before is None or self.before.kind == "LET"
         self.brackets.clear()
         self.binding = False
-        self.phase = Phase.START
+        self.phase = Phase.DONE if stray and self._next.kind == END else Phase.START
 
     def _equals(self, token: Token) -> None:
         last = self.before
@@ -281,7 +293,7 @@ class _Reader:
         elif self._inside != "call":
             self._unexpected(token, self._follower(), "arguments belong into a call")
         else:
-            self._tell(bad_name(last))
+            self._tell(say.bad_name(last))
         self.phase = Phase.VALUE
 
     def _is_called(self) -> bool:
@@ -290,26 +302,27 @@ class _Reader:
 
     def _wrong_call(self, token: Token) -> None:
         assert self.before is not None
-        remedy = f"{lower(self.before.text)}(…)"
+        remedy = f"{say.lower(self.before.text)}(…)"
         self._tell(codes.AC012.at(self.before.span.to(token.span), remedy=remedy))
         self.brackets.append(Bracket("call", token, CLOSING[token.kind]))
         self.phase = Phase.START
 
     def _separate(self, token: Token) -> None:
         if self._inside in ("call", "list") and token.kind not in (",", "LET"):
-            self._tell(codes.AC005.at(token.span, word=shortened(token.text)))
+            word = token.text + (self._next.text if token.kind == "!" else "")
+            self._tell(codes.AC005.at(token.span, word=shortened(word)))
             self.phase = Phase.START
         elif self._inside == "top" and not self.binding:
             self._tell(codes.AC011.at(token.span))
             self.phase = Phase.STAGE
         else:
             ends = self.binding and not self.brackets and not self._semicolon_follows()
-            help = f"put `;` before {token.shown}" if ends else None
+            help = f"put `;` before {token.shown}" if ends else "separate stages with `|`"
             if token.kind == ",":
                 help = "arguments belong into a call: stack(a, b)"
             self._unexpected(token, self._follower(), help)
             if ends:
-                self._end_binding(token)
+                self._end_binding()
             else:
                 self.phase = Phase.STAGE
         if token.kind != ",":
@@ -350,15 +363,18 @@ class _Reader:
 
     def _unmatched(self, token: Token) -> None:
         wanted = self.brackets[-1].closing if self.brackets else None
-        instead = wanted is not None and self._next.kind != wanted
+        instead = wanted is not None and not self._all_closed_later()
         help = f"write `{wanted}`" if instead else None
         self._tell(codes.AC008.at(token.span, bracket=token.kind, help=help))
         if instead:
             kind = self.brackets.pop().kind
             self.phase = Phase.CLOSED if kind == "list" else Phase.DONE
 
-    def _unclosed(self) -> None:
-        self.found += [bracket.unclosed() for bracket in self.brackets]
+    def _all_closed_later(self) -> bool:
+        rest = [token.kind for token in self.tokens[self.index + 1 :]]
+        closed = rest.count(")") + rest.count("]")
+        opened = rest.count("(") + rest.count("[")
+        return closed - opened >= len(self.brackets)
 
     def _finish(self, token: Token) -> None:
         if len(self.tokens) == 1:
@@ -367,14 +383,16 @@ class _Reader:
         if any(known.kind == UNCLOSED for known in self.tokens):
             # what is missing likely went into the string without an end
             return
-        if self.phase in WANTING and not (self.brackets and self.phase is Phase.START):
+        ended = self.before is not None and self.before.kind == ";"
+        bare = self.phase is Phase.START and (self.brackets or not ended)
+        if self.phase in WANTING and not bare:
             self._missing(token)
         elif self.binding and not self.brackets:
             assert self.before is not None
             end = self.before.span.end
             place = self.source.span(end, end)
             self._tell(codes.AC013.at(place, expected="`;` and a composition", got=token.shown))
-        self._unclosed()
+        self.found += [bracket.unclosed() for bracket in self.brackets]
 
     def _unexpected(self, token: Token, expected: str, help: str | None = None) -> None:
-        self._tell(unexpected(token, expected, help))
+        self._tell(say.unexpected(token, expected, help))

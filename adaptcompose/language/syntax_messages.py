@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adaptcompose.language.diagnostics import Diagnostic
 
 PART = "an adapter or a block"
+ITEM = "a name or a number in the list"
 CLOSING = {"(": ")", "[": "]"}
 
 
@@ -63,7 +64,7 @@ def missing(phase: Phase, last: Token | None, token: Token, expected: str) -> Di
     if phase is Phase.START and token.kind == END and last and last.kind == ";":
         return codes.AC010.at(last.span, mark=";")
     place = last if token.kind == END and last else token
-    help = "remove it" if token.kind in (",", ";") else None
+    help = "remove it" if token.kind in (",", ";") and phase is Phase.START else None
     return codes.AC013.at(place.span, expected=expected, got=token.shown, help=help)
 
 
@@ -82,7 +83,9 @@ def bad_name(token: Token) -> Diagnostic:
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", token.text):
         return codes.AC006.at(token.span, name=shortened(token.text), lower=lower(token.text))
     expected = "an argument name (a-z, 0-9, _)"
-    return unexpected(token, expected, f"write `{lower(token.text)}`")
+    name = lower(token.text)
+    alike = len(name) == len(token.text)
+    return unexpected(token, expected, f"write `{name}`" if alike else "for example lang=sw")
 
 
 def lower(text: str) -> str:

@@ -1,0 +1,407 @@
+"""The text of the language: what is accepted, how it prints, what is said about everything else.
+
+Cases are written in the language, in fixtures/accept.compose and fixtures/reject.txt. With
+ADAPTCOMPOSE_SOAK=1 the random tests run a hundred times as many cases.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lark import Lark
+from lark.exceptions import UnexpectedInput
+
+from adaptcompose.documents import read
+from adaptcompose.language import syntax
+from adaptcompose.language.diagnostics import Failed, Source
+from adaptcompose.language.literals import quote, unquote
+from adaptcompose.language.nodes import (
+    Argument,
+    Binding,
+    Call,
+    Exclude,
+    Flag,
+    Listing,
+    Node,
+    Number,
+    Pipe,
+    Range,
+    Reference,
+    Text,
+    Tree,
+    walk,
+)
+from adaptcompose.language.syntax import format_tree, parse_tree, yaml_safe
+from adaptcompose.language.syntax_errors import MOST, explain
+from adaptcompose.resources import resource
+
+FIXTURES = Path(__file__).parent / "fixtures"
+SOAK = 100 if os.environ.get("ADAPTCOMPOSE_SOAK") == "1" else 1
+LAWS = settings(
+    max_examples=300 * SOAK, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+RULE = "=" * 40 + "\n"
+
+
+def accepted() -> list[tuple[str, str]]:
+    lines = (FIXTURES / "accept.compose").read_text(encoding="utf-8").splitlines()
+    cases = []
+    for line in lines:
+        if line and not line.startswith("##"):
+            text, _, canonical = line.partition("  =>  ")
+            cases.append((text.replace("↵", "\n").replace("→", "\t"), canonical or text))
+    return cases
+
+
+def rejected() -> list[tuple[str, str]]:
+    blocks = (FIXTURES / "reject.txt").read_text(encoding="utf-8").split(RULE)
+    parts = (block.partition("\n\n") for block in blocks)
+    return [(source, expected.rstrip("\n")) for source, _, expected in parts]
+
+
+ACCEPTED = accepted()
+REJECTED = rejected()
+
+
+def outcome(text: str) -> Tree | Failed:
+    """The tree, or what was said; nothing else may happen to any text."""
+    try:
+        return parse_tree(text)
+    except Failed as failed:
+        assert failed.diagnostics
+        assert str(failed)
+        return failed
+
+
+@pytest.mark.parametrize(("text", "canonical"), ACCEPTED)
+def test_accepted(text: str, canonical: str) -> None:
+    tree = parse_tree(text)
+    assert str(tree) == canonical
+    again = parse_tree(canonical)
+    assert again == tree
+    assert hash(again) == hash(tree)
+    assert str(again) == canonical
+    assert not explain(Source(text))
+
+
+@pytest.mark.parametrize(("text", "expected"), REJECTED)
+def test_rejected(text: str, expected: str) -> None:
+    with pytest.raises(Failed) as caught:
+        parse_tree(text)
+    # an editor removes blanks at the ends of lines, and so may the fixture
+    lines = [line.rstrip() for line in str(caught.value).splitlines()]
+    assert lines == [line.rstrip() for line in expected.splitlines()]
+
+
+def test_the_fixtures_are_many_and_distinct() -> None:
+    assert len({text for text, _ in ACCEPTED}) == len(ACCEPTED) >= 120
+    assert len({text for text, _ in REJECTED}) == len(REJECTED) >= 80
+    said = "".join(expected for _, expected in REJECTED)
+    missing = [code for code in range(1, 17) if f"[AC{code:03}]" not in said]
+    assert not missing
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\r\n\t", "\u00a0", "# a\n# b"])
+def test_nothing_is_an_empty_composition(text: str) -> None:
+    with pytest.raises(Failed, match="empty composition"):
+        parse_tree(text)
+
+
+@pytest.mark.parametrize(
+    ("char", "shown"),
+    [("\0", "U+0000"), ("\ud800", "U+D800"), ("\u200f", "U+200F"), ("\ufeff", "U+FEFF")],
+)
+def test_invisible_characters_are_named(char: str, shown: str) -> None:
+    with pytest.raises(Failed) as caught:
+        parse_tree(f"stack(a{char})")
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message) == ("AC003", f"unexpected character `{shown}`")
+    assert found.span is not None
+    assert (found.span.start, found.span.end) == (7, 8)
+
+
+def test_every_kind_of_blank_separates() -> None:
+    tree = parse_tree("stack(a,\r\n\tlang\u00a0=\u2003b)\r\n|\x0cdrop(bottom=5)\r\n# end\r\n")
+    assert str(tree) == "stack(a, lang=b) | drop(bottom=5)"
+
+
+def test_at_most_so_many_mistakes_are_told() -> None:
+    assert len(explain(Source("$ a, " * 1000))) == MOST
+
+
+def test_spans_are_the_characters_of_each_node() -> None:
+    tree = parse_tree("let g = f( a );  # x\n (stack(k = [1, 2] : 0.5, ! x) | b) | 'c'")
+    assert [(type(node).__name__, node.span.text) for node in walk(tree)][1:] == [
+        ("Binding", "let g = f( a );"),
+        ("Call", "f( a )"),
+        ("Argument", "a"),
+        ("Reference", "a"),
+        ("Pipe", "(stack(k = [1, 2] : 0.5, ! x) | b) | 'c'"),
+        ("Pipe", "stack(k = [1, 2] : 0.5, ! x) | b"),
+        ("Call", "stack(k = [1, 2] : 0.5, ! x)"),
+        ("Argument", "k = [1, 2] : 0.5"),
+        ("Listing", "[1, 2]"),
+        ("Number", "1"),
+        ("Number", "2"),
+        ("Exclude", "! x"),
+        ("Reference", "x"),
+        ("Reference", "b"),
+        ("Text", "'c'"),
+    ]
+    (binding,) = tree.bindings
+    assert binding.name_span.text == "g"
+    call = next(node for node in walk(tree.body) if isinstance(node, Call))
+    assert call.name_span.text == "stack"
+    argument = call.arguments[0]
+    assert isinstance(argument, Argument)
+    assert argument.name_span is not None
+    assert argument.weight_span is not None
+    assert (argument.name_span.text, argument.weight_span.text) == ("k", "0.5")
+
+
+def test_a_pipe_in_brackets_is_another_tree() -> None:
+    flat = parse_tree("stack(a) | drop(bottom=5) | fuse(b, c)")
+    assert parse_tree("(stack(a) | drop(bottom=5)) | fuse(b, c)") != flat
+    assert parse_tree("(stack(a) | drop(bottom=5) | fuse(b, c))") == flat
+
+
+def test_numbers_that_print_differently_differ() -> None:
+    assert len({Number(1), Number(1.0), Text("1"), Reference("1"), Flag(True)}) == 5
+    assert Number(1) != 1
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [
+        ("stack(a)|drop(bottom=5)", 88, "stack(a) | drop(bottom=5)"),
+        ("stack(a)|drop(bottom=5)", 20, "stack(a)\n  | drop(bottom=5)"),
+        ("(a|b)|drop(bottom=5)|c", 8, "(a | b)\n  | drop(bottom=5)\n  | c"),
+        ("let g=fuse(a,b);g|c", 18, "let g = fuse(a, b);\ng | c"),
+        ("let g=fuse(a,b)|c;g|c", 12, "let g = fuse(a, b)\n  | c;\ng | c"),
+        ("stack(a, b, c)", 5, "stack(a, b, c)"),
+    ],
+)
+def test_long_texts_are_folded(text: str, width: int, expected: str) -> None:
+    tree = parse_tree(text)
+    assert format_tree(tree, width) == expected
+    assert parse_tree(expected) == tree
+
+
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,6}", fullmatch=True)
+REFERENCES = st.builds(
+    Reference,
+    st.sampled_from(
+        ["sw", "let", "lang/sw", "glue/*", "a/b@refs/pr/3", "./d", "hf://a/b@x/y", "x-1"]
+    )
+    | NAMES.filter(lambda name: name not in ("true", "false")),
+)
+TEXTS = st.builds(Text, st.text(max_size=8) | st.text(st.characters(), max_size=4))
+WHOLE = st.integers(-(10**18) + 1, 10**18 - 1)
+REAL = st.floats(allow_nan=False, allow_infinity=False)
+LITERALS = (
+    st.builds(Number, WHOLE | REAL)
+    | st.builds(Range, st.integers(0, 99), st.integers(0, 99))
+    | TEXTS
+    | st.builds(Flag, st.booleans())
+)
+LEAVES = REFERENCES | LITERALS
+LISTS = st.builds(Listing, st.lists(LEAVES, max_size=3).map(tuple))
+
+
+def grown(stages: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    weights = st.none() | WHOLE | REAL
+    arguments = st.builds(Argument, stages | LISTS, st.none() | NAMES, weights)
+    some = st.lists(arguments | st.builds(Exclude, REFERENCES), max_size=3).map(tuple)
+    piped = st.lists(stages, min_size=2, max_size=3).map(tuple)
+    return st.builds(Call, NAMES, some) | st.builds(Pipe, piped)
+
+
+STAGES = st.recursive(LEAVES, grown, max_leaves=12)
+BINDINGS = st.lists(st.builds(Binding, NAMES, STAGES), max_size=2).map(tuple)
+TREES = st.builds(Tree, BINDINGS, STAGES)
+
+
+@LAWS
+@given(TREES)
+def test_parsing_is_the_inverse_of_printing(tree: Tree) -> None:
+    text = str(tree)
+    assert text.isprintable()
+    assert parse_tree(text) == tree
+    assert parse_tree(format_tree(tree, width=10)) == tree
+
+
+@LAWS
+@given(TREES)
+def test_safe_text_needs_no_quotes_in_yaml(tree: Tree) -> None:
+    text = str(tree)
+    if yaml_safe(text):
+        document = f"compose: {text}\n"
+        assert yaml.safe_load(document) == {"compose": text}
+        assert read(Source(document)).plain() == {"compose": text}
+
+
+@pytest.mark.parametrize("text", [canonical for _, canonical in ACCEPTED])
+def test_canonical_text_is_safe_in_yaml_or_known_not_to_be(text: str) -> None:
+    try:
+        unharmed = yaml.safe_load(f"compose: {text}\n") == {"compose": text}
+    except yaml.YAMLError:
+        unharmed = False
+    if yaml_safe(text):
+        assert unharmed
+    elif unharmed:
+        # caution costs quotes only where a text begins unusually
+        assert text[0] in "-?~{*" or text[0].isdigit()
+
+
+MISREAD = ["no", "true", "Null", "5", "1e5", "0x1F", "2020-01-01", ".inf", "*/x", "{a,b}/c", "?x"]
+MISREAD += ['"a b"', "~", "-", "---", "...", "-x", "!x", "a: b", "f(a) # b", "a:", "0..4", "1_0"]
+
+
+@pytest.mark.parametrize("text", MISREAD)
+def test_text_that_yaml_would_misread(text: str) -> None:
+    assert not yaml_safe(text)
+
+
+PLAIN = ["stack(lang=sw, task=ner) | fuse(glue/*) | drop(bottom=5)", "average(a:0.3, b:0.7)"]
+PLAIN += ["let g = fuse(a, b); g", "(a | b) | c", "sw", "none", "./dir", "~/dir", "hf://a/b@c"]
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_text_that_yaml_takes_as_it_is(text: str) -> None:
+    assert yaml_safe(text)
+
+
+@LAWS
+@given(st.text(st.characters()) | st.text("\\\"'nux0\n"))
+def test_quoting_keeps_every_text(value: str) -> None:
+    assert unquote(quote(value)) == value
+    assert quote(value).isprintable()
+
+
+PIECES = ["stack", "fuse(", "(", ")", "[", "]", ",", "|", ":", "=", ";", "!", "let ", "let x = "]
+PIECES += ["a", "lang/sw", "user/repo@main", "glue/*", "k=", "0.3", "5", "0..4", "'s'", '"t"']
+PIECES += ["# c\n", " ", "\n", "\r\n", "Lang", "STACK", "@", "{", "}", "{a,b}", "/", ".5", "5."]
+PIECES += ["$", "'", "\\", "average(a:0.3)", "drop(bottom=5)", "\0", "\ud800", "é", "\u200f"]
+PIECES += ["https://x.y/z", "hf://a/b", "c:\\d", "+5", "-", "~", "?", "x" * 60, "!5", "1e999"]
+PIECES += ["true", "false", "0...4"]
+
+
+def mutated(rng: random.Random) -> str:
+    if rng.random() < 0.5:
+        return "".join(rng.choice(PIECES) for _ in range(rng.randint(0, 9)))
+    text = rng.choice(ACCEPTED)[1]
+    for _ in range(rng.randint(1, 3)):
+        place = rng.randrange(len(text) + 1)
+        other = rng.choice([rng.choice(PIECES), text[place : place + 9], ""])
+        text = text[:place] + other + text[place + rng.randint(0, 1) :]
+    return text
+
+
+def test_any_text_is_a_tree_or_explained() -> None:
+    seed = int(os.environ.get("ADAPTCOMPOSE_SEED", "20"))
+    rng = random.Random(seed)
+    kinds = {Tree: 0, Failed: 0}
+    for _ in range(4000 * SOAK):
+        text = mutated(rng)
+        result = outcome(text)
+        kinds[type(result)] += 1
+        if isinstance(result, Tree):
+            assert parse_tree(str(result)) == result, (seed, text)
+        # the parser and the reader that explains accept the same texts
+        assert bool(explain(Source(text))) == isinstance(result, Failed), (seed, text)
+        if not grammar_takes(text):
+            assert isinstance(result, Failed), (seed, text)
+    assert min(kinds.values()) > 500 * SOAK
+
+
+def grammar_takes(text: str) -> bool:
+    try:
+        syntax.parser().parse(text)
+    except UnexpectedInput:
+        return False
+    return True
+
+
+@LAWS
+@given(st.text(st.characters(), max_size=40))
+def test_any_characters_are_a_tree_or_explained(text: str) -> None:
+    assert bool(explain(Source(text))) == isinstance(outcome(text), Failed)
+
+
+UNITS = ["a|", "a,", "k=5:0.5,", "f()|", "$", "$%", "a@", "(", "f(", ")", "{", "a{", '"', '"\\']
+UNITS += ["a ", "#\n", "a#\n", "a =", "let x = a; ", "let ", "1", ".", "a/", "/", "\0", " ", ";"]
+UNITS += ["a:", "[", "!", "(a)|", "f(a,", "(a|", "http://", "c:\\", "1.", "0..", "é", "'\n"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_long_texts_get_an_answer(unit: str) -> None:
+    count = syntax.SIZE // len(unit)
+    for text in (unit * count, f"f({unit * (count - 2)})", unit * count + "a"):
+        result = outcome(text[: syntax.SIZE])
+        if isinstance(result, Tree):
+            assert hash(result) == hash(parse_tree(text[: syntax.SIZE]))
+
+
+def test_too_long_and_too_deep() -> None:
+    def code(text: str) -> str | None:
+        result = outcome(text)
+        return result.diagnostics[0].code if isinstance(result, Failed) else None
+
+    deep = syntax.DEPTH
+    assert code("a" * syntax.SIZE) is None
+    assert code("a" * (syntax.SIZE + 1)) == "AC901"
+    assert code("f(" * deep + "a" + ")" * deep) is None
+    assert code("f(" * (deep + 1) + "a" + ")" * (deep + 1)) == "AC902"
+    assert code("f(" * 2000 + "a" + ")" * 2000) == "AC902"
+    assert code("(" * 2000) == "AC902"
+    assert code('"' + "(" * 2000 + '"') is None
+    assert code("a # " + "(" * 2000) is None
+
+
+def test_nodes_made_by_programs_may_be_deep() -> None:
+    def tower(height: int) -> Node:
+        node: Node = Reference("a")
+        for _ in range(height):
+            node = Pipe((Call("f", (Argument(node, "x", 0.5),)), Reference("b")))
+        return node
+
+    first, second = tower(5000), tower(5000)
+    assert first == second
+    assert hash(first) == hash(second)
+    assert str(first) == repr(first)[len("<Pipe ") : -1]
+    assert first != tower(4999)
+
+
+def test_the_grammar_has_no_conflicts_and_no_colliding_terminals() -> None:
+    pytest.importorskip("interegular")
+    text = (resource("grammar") / "compose.lark").read_text(encoding="utf-8")
+    strict = Lark(text, parser="lalr", lexer="contextual", start="program", strict=True)
+    for case, _ in ACCEPTED:
+        strict.parse(case)
+
+
+def test_reading_imports_nothing_heavy_and_writes_nothing() -> None:
+    code = (
+        "import sys; from adaptcompose.language import syntax;"
+        "assert 'lark' not in sys.modules;"
+        "syntax.parse_tree('stack(a) | b');"
+        "heavy = {'torch', 'transformers', 'huggingface_hub', 'rich', 'yaml'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=resource("grammar").parent,
+    )
+    assert done.stdout.strip() == "[]"
+    assert [path.name for path in resource("grammar").iterdir()] == ["compose.lark"]
