@@ -7,8 +7,9 @@ them (Pfeiffer et al., 2020b, print another equation for the task adapter than i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Bottleneck as BottleneckPrimitive
@@ -70,6 +71,11 @@ class Bottleneck(Method):
         names = [name for name, argument in STATES.items() if getattr(self, argument)]
         kept = [site for site in facts.sites(*names) if site.layer not in self.leave_out]
         return (*((invertible.EMBEDDINGS,) if self.invertible else ()), *kept)
+
+    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+        kept = {site.layer for site in sites}
+        lost = {site.layer for site in self.sites(facts) if site.layer is not None} - kept
+        return replace(self, leave_out=self.leave_out | lost) if lost else self
 
     def rank(self, site: Site, facts: Facts) -> int:
         assert site.layer is not None

@@ -5,8 +5,9 @@ Not called by a word of its own: `fuse(…)` of the language makes one per site 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Attention
@@ -39,6 +40,9 @@ class Fusion(Method):
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         return self.at
+
+    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+        return replace(self, at=tuple(site for site in self.at if site in sites))
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         width = facts.size(site)

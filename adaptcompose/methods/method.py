@@ -7,8 +7,9 @@ with `@method`, a well-known setting of it with `configuration`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
@@ -36,6 +37,10 @@ class Method:
         """Names and shapes of its weights at a site."""
         raise NotImplementedError
 
+    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+        """The same settings with weights at these of its sites and nothing at the others."""
+        raise NotImplementedError
+
     def start(self, name: str, tensor: torch.Tensor) -> None:
         """Fill a new weight in place."""
         raise NotImplementedError
@@ -46,10 +51,12 @@ class Method:
 
     def parameters(self, facts: Facts) -> int:
         """How many numbers it has on this backbone."""
+        return self.parameters_at(self.sites(facts), facts)
+
+    def parameters_at(self, sites: Iterable[Site], facts: Facts) -> int:
+        """How many numbers it has at some of its sites."""
         return sum(
-            _product(shape)
-            for site in self.sites(facts)
-            for shape in self.tensors(site, facts).values()
+            math.prod(shape) for site in sites for shape in self.tensors(site, facts).values()
         )
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
@@ -62,13 +69,6 @@ class Method:
 
     def __str__(self) -> str:
         return spell_method(self)
-
-
-def _product(shape: Shape) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 _CALLS: dict[str, Method] = {}

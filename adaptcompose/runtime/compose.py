@@ -11,8 +11,8 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from adaptcompose.backbones.layout import Facts, read_config, read_facts
-from adaptcompose.compiler.lower import lower
+from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
+from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import optimise as run_passes
 from adaptcompose.compiler.program import Program
 from adaptcompose.hub.cards import Catalogue
@@ -22,8 +22,8 @@ from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check, verify
 from adaptcompose.language.diagnostics import Failed, Source, errors
-from adaptcompose.language.graph import Adapter, Block, Head, adapters
-from adaptcompose.language.operators import Stack, fusions
+from adaptcompose.language.graph import Adapter, Block, Head, adapters, transform
+from adaptcompose.language.operators import Fuse, Stack, fusions
 from adaptcompose.resources import resource
 from adaptcompose.runtime.attach import attach
 from adaptcompose.runtime.heads import FlexHead, head_config
@@ -92,10 +92,12 @@ def build(  # noqa: PLR0913
 ) -> ComposedModel:
     """The running model of a checked and resolved graph; `given` parts keep their weights."""
     chosen = choose_head(graph, head)
+    graph = adopt(graph, given or {})
     program = lower(graph, facts)
+    # of the literal program, so that a pass never decides which weights there are
+    parts = Parts(make_parts(graph, sources, given or {}, program))
     if optimise:
         program = run_passes(program)
-    parts = Parts(make_parts(graph, facts, sources, given or {}))
     parts.to(device=backbone.device)
     body, flex = attach(program, backbone, parts, chosen)
     if flex is not None:
@@ -105,37 +107,65 @@ def build(  # noqa: PLR0913
     return ComposedModel(body, parts, flex, composition).eval()
 
 
+def adopt(graph: Block, given: Mapping[str, Part]) -> Block:
+    """The graph with given parts as they were made: one trained under `drop` has nothing there."""
+
+    def change(block: Block) -> Block:
+        if isinstance(block, Adapter) and block.name in given:
+            return replace(block, method=given[block.name].method)
+        return block
+
+    return transform(graph, change)
+
+
 def make_parts(
-    graph: Block, facts: Facts, sources: Sources, given: Mapping[str, Part]
+    graph: Block, sources: Sources, given: Mapping[str, Part], program: Program
 ) -> dict[str, Part]:
-    """Every part with its weights: given, read from its pinned files, or new."""
+    """Every part with its weights: given, read from its pinned files, or new.
+
+    New parts have weights only where the program reads them.
+    """
     parts: dict[str, Part] = {}
+    used = weights_used(program)
     for name, leaf in adapters(graph).items():
-        assert leaf.method is not None
-        parts[name] = given.get(name) or _adapter_part(leaf, facts, sources)
+        sites = used.get(name, ())
+        parts[name] = given.get(name) or _adapter_part(leaf, sites, sources, program.facts)
     for name, block in fusions(graph).items():
+        sites = used.get(name, ())
         if name in given:
-            parts[name] = given[name]
-        elif block.ref is None:
-            parts[name] = new_part(name, block.fusion(facts), facts)
+            parts[name] = _covering(given[name], block, sites)
         else:
-            assert block.pin is not None and block.loaded is not None
-            folder = sources.fetch(block.ref, block.pin)
-            found = adapterhub.describe(folder, adapterhub.FUSION, str(block.ref), block.span)
-            assert found is not None
-            weights = adapterhub.read_weights(found, block.loaded, facts, adapterhub.FUSION)
-            parts[name] = loaded_part(name, block.loaded, weights)
+            parts[name] = _fusion_part(block, sites, sources, program.facts)
     return parts
 
 
-def _adapter_part(leaf: Adapter, facts: Facts, sources: Sources) -> Part:
+def _covering(part: Part, block: Block, sites: tuple[Site, ...]) -> Part:
+    for site in sites:
+        if site not in part.places:
+            raise Failed(codes.AC417.at(block.span, name=part.name, site=site))
+    return part
+
+
+def _fusion_part(block: Fuse, sites: tuple[Site, ...], sources: Sources, facts: Facts) -> Part:
+    if block.ref is None:
+        return new_part(block.name, block.fusion(facts).only(sites, facts), facts)
+    assert block.pin is not None and block.loaded is not None
+    folder = sources.fetch(block.ref, block.pin)
+    found = adapterhub.describe(folder, adapterhub.FUSION, str(block.ref), block.span)
+    assert found is not None
+    weights = adapterhub.read_weights(found, block.loaded, facts, adapterhub.FUSION)
+    return loaded_part(block.name, block.loaded, weights, used=sites)
+
+
+def _adapter_part(leaf: Adapter, sites: tuple[Site, ...], sources: Sources, facts: Facts) -> Part:
     assert leaf.method is not None
     if leaf.ref is None:
-        return new_part(leaf.name, leaf.method, facts)
+        return new_part(leaf.name, leaf.method.only(sites, facts), facts)
     assert leaf.pin is not None
     folder = sources.fetch(leaf.ref, leaf.pin)
     found = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
-    return loaded_part(leaf.name, leaf.method, adapterhub.read_weights(found, leaf.method, facts))
+    weights = adapterhub.read_weights(found, leaf.method, facts)
+    return loaded_part(leaf.name, leaf.method, weights, used=sites)
 
 
 def choose_head(graph: Block, wanted: HeadChoice) -> Head | Literal["backbone"] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -39,10 +39,21 @@ def _attribute(name: str) -> str:
 
 
 class Part(nn.Module):
-    """One adapter or fusion: its method, and its weights by site."""
+    """One adapter or fusion: its method, and its weights by site.
 
-    def __init__(self, name: str, method: Method, sites: Mapping[Site, SiteWeights]) -> None:
+    `used` are the sites at which the composition reads them. A file's other weights are kept, so
+    that it can be published whole, and never trained.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        method: Method,
+        sites: Mapping[Site, SiteWeights],
+        used: Collection[Site] | None = None,
+    ) -> None:
         super().__init__()
+        self.used = frozenset(sites if used is None else used)
         self.name = name
         self.method = method
         self.places = tuple(sites)
@@ -61,6 +72,12 @@ class Part(nn.Module):
             for name, tensor in self[site].items()
         }
 
+    def requires_grad_(self, requires_grad: bool = True) -> Part:
+        """Train or freeze the weights that are used."""
+        for site in self.places:
+            self[site].requires_grad_(requires_grad and site in self.used)
+        return self
+
     @property
     def trained(self) -> bool:
         return any(parameter.requires_grad for parameter in self.parameters())
@@ -71,7 +88,10 @@ def _module(site: Site) -> str:
 
 
 def new_part(name: str, method: Method, facts: Facts) -> Part:
-    """A part whose weights start as its method says; trained."""
+    """A part whose weights start as its method says; trained.
+
+    `method.only(sites, facts)` makes none in layers where the composition has no use for them.
+    """
     sites = {}
     for site in method.sites(facts):
         tensors = {}
@@ -82,12 +102,15 @@ def new_part(name: str, method: Method, facts: Facts) -> Part:
     return Part(name, method, sites)
 
 
-def loaded_part(name: str, method: Method, weights: Weights, *, trained: bool = False) -> Part:
-    """A part with the weights of a file; frozen unless said otherwise."""
+def loaded_part(
+    name: str, method: Method, weights: Weights, *, used: Collection[Site] | None = None
+) -> Part:
+    """A part with the weights of a file; frozen."""
     sites: dict[Site, dict[str, Tensor]] = {}
     for (site, key), tensor in weights.items():
         sites.setdefault(site, {})[key] = tensor
-    return Part(name, method, {s: SiteWeights(t, trained=trained) for s, t in sites.items()})
+    frozen = {site: SiteWeights(tensors, trained=False) for site, tensors in sites.items()}
+    return Part(name, method, frozen, used)
 
 
 class Parts(nn.Module):
