@@ -38,12 +38,12 @@ def test_labels_are_declared_else_brought_else_found() -> None:
 
 
 def test_without_labels_anywhere_they_are_asked_for() -> None:
-    with pytest.raises(Failed, match="AC606.*labels"):
+    with pytest.raises(Failed, match=r"AC606.*labels"):
         open_task(TaskSection(kind="token-classification"))
 
 
 def test_one_label_is_no_classification() -> None:
-    with pytest.raises(Failed, match="AC608.*one label"):
+    with pytest.raises(Failed, match=r"AC608.*one label"):
         open_task(TaskSection(kind="text-classification"), texts("a", "a"))
 
 
@@ -52,7 +52,7 @@ def test_the_score_fits_the_labels() -> None:
     assert open_task(section, sentences(["B-PER", "I-PER", "O"])).metric.name == "span-f1"
     assert open_task(section, sentences(["NOUN", "VERB"])).metric.name == "accuracy"
     spans = TaskSection(kind="token-classification", metric="span-f1")
-    with pytest.raises(Failed, match="AC605.*plain labels"):
+    with pytest.raises(Failed, match=r"AC605.*plain labels"):
         open_task(spans, sentences(["NOUN", "VERB"]))
 
 
@@ -84,13 +84,13 @@ def test_an_entity_that_starts_inside_is_a_warning() -> None:
 
 
 def test_kinds_that_cannot_run_yet_say_so() -> None:
-    with pytest.raises(Failed, match="AC604.*supported: text-classification, token-"):
+    with pytest.raises(Failed, match=r"AC604.*regression"):
         open_task(TaskSection(kind="regression"))
 
 
 def test_an_unknown_score_names_the_known_ones() -> None:
     task = open_task(TaskSection(kind="text-classification"), texts("a", "b"))
-    with pytest.raises(Failed, match="AC605.*accuracy, macro-f1"):
+    with pytest.raises(Failed, match=r"AC605.*accuracy, macro-f1"):
         task.score(["a"], ["a"], ["f1"])
     assert task.score(["a", "b"], ["a", "a"], ["accuracy", "macro-f1"]) == {
         "accuracy": 0.5, "macro-f1": pytest.approx(1 / 3),
@@ -131,7 +131,7 @@ def test_perplexity_of_certainty_and_of_despair() -> None:
 
 @pytest.mark.parametrize("score", [accuracy, macro_f1, span_f1, perplexity])
 def test_predictions_must_fit_the_references(score: object) -> None:
-    with pytest.raises(ValueError, match="argument 2|no predictions"):
+    with pytest.raises(ValueError, match=r"argument 2|no predictions"):
         score([["O"]], [["O"], ["O"]])  # type: ignore[operator]
-    with pytest.raises(ValueError, match="no predictions"):
+    with pytest.raises(ValueError, match=r"no predictions"):
         score([], [])  # type: ignore[operator]
