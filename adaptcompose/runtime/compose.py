@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 import transformers
 from transformers import PreTrainedModel
 
@@ -15,22 +14,22 @@ from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import optimise as run_passes
 from adaptcompose.compiler.program import Program
+from adaptcompose.hub.backbone import find_backbone
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.refs import parse_ref
+from adaptcompose.hub.refs import is_repo_name
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check, verify
 from adaptcompose.language.diagnostics import Failed, Source, errors
-from adaptcompose.language.graph import Adapter, Block, Head, adapters, transform
-from adaptcompose.language.operators import Fuse, Stack, fusions
+from adaptcompose.language.graph import Adapter, Block, adapters, transform
+from adaptcompose.language.heads import Chosen, HeadChoice, choose_head
+from adaptcompose.language.operators import Fuse, fusions
 from adaptcompose.resources import resource
 from adaptcompose.runtime.attach import attach
-from adaptcompose.runtime.heads import FlexHead, head_config
+from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
-
-HeadChoice = str | Mapping[str, Any] | Head | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Composition:
     graph: Block
     facts: Facts
     program: Program
-    head: Head | Literal["backbone"] | None
+    head: Chosen
     backbone: PreTrainedModel = field(repr=False)
     sources: Sources = field(repr=False)
 
@@ -69,14 +68,16 @@ def compose(
     sources = Sources(hub or "hf", Path(root))
     source = Source(expr) if isinstance(expr, str) else expr
     model = backbone if isinstance(backbone, PreTrainedModel) else None
-    facts = _facts(backbone, sources)
+    base = None if isinstance(backbone, PreTrainedModel) else find_backbone(str(backbone), sources)
+    facts = base.facts if base is not None else loaded_facts(model)
     cards = Catalogue.open(resource("hub_cards"), sources.root / "hub_cards")
     checked = check(source, Context(cards, facts))
     graph = resolve(checked.raise_errors(), facts, sources).graph
     if problems := errors(verify(graph, facts)):
         raise Failed(problems)
     if model is None:
-        model = load_backbone(backbone_folder(str(backbone), sources), with_head=head == "backbone")
+        assert base is not None
+        model = load_backbone(base.folder(), with_head=head == "backbone")
     return build(graph, facts, model, sources, head=head, optimise=optimise)
 
 
@@ -168,56 +169,6 @@ def _adapter_part(leaf: Adapter, sites: tuple[Site, ...], sources: Sources, fact
     return loaded_part(leaf.name, leaf.method, weights, used=sites)
 
 
-def choose_head(graph: Block, wanted: HeadChoice) -> Head | Literal["backbone"] | None:
-    """Which head a choice means for this graph."""
-    if wanted is None or isinstance(wanted, Head):
-        return wanted
-    if isinstance(wanted, Mapping):
-        return new_head(str(wanted["task"]), tuple(wanted.get("labels") or ()))
-    if wanted == "backbone":
-        return "backbone"
-    if wanted == "auto":
-        return head_of(graph)
-    leaves = adapters(graph)
-    known = {name: leaf for name, leaf in leaves.items() if leaf.head is not None}
-    if wanted not in known:
-        names = ", ".join([*known, "auto", "backbone"])
-        raise Failed(codes.AC508.at(what=f"head={wanted!r}", help=f"heads: {names}"))
-    return known[wanted].head
-
-
-def new_head(task: str, labels: tuple[str, ...]) -> Head:
-    """A new head for a task kind, named after it."""
-    kinds = {
-        "text-classification": "classification",
-        "token-classification": "tagging",
-        "masked-lm": "masked_lm",
-    }
-    if task not in kinds:
-        known = ", ".join(kinds)
-        raise Failed(codes.AC604.at(name=task, known=known))
-    return Head("head", head_config(kinds[task], labels))
-
-
-def head_of(graph: Block) -> Head | None:
-    """The head of the last part of the outermost stack that brings one.
-
-    Members of fuse give none: what they were trained for is not what the fusion is for.
-    """
-    inner = graph
-    while hasattr(inner, "body"):
-        inner = inner.body
-    blocks = [slot.block for slot in inner.members] if isinstance(inner, Stack) else [inner]
-    for block in reversed(blocks):
-        if isinstance(block, Adapter) and block.head is not None:
-            return block.head
-        if isinstance(block, Stack) or hasattr(block, "body"):
-            found = head_of(block)
-            if found is not None:
-                return found
-    return None
-
-
 def _fill_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> None:
     leaf = adapters(graph).get(flex.part)
     if leaf is None or leaf.ref is None or leaf.head is None:
@@ -235,39 +186,12 @@ def _fill_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> 
     flex.slots.requires_grad_(False)
 
 
-def _facts(backbone: str | Path | PreTrainedModel, sources: Sources) -> Facts:
-    if isinstance(backbone, PreTrainedModel):
-        name = backbone.config._name_or_path or ""
-        return read_facts(backbone.config.to_dict(), name if _is_name(name) else None)
-    folder = backbone_folder(str(backbone), sources)
-    text = str(backbone)
-    return read_facts(read_config(folder), text.partition("@")[0] if _is_name(text) else None)
-
-
-def _is_name(text: str) -> bool:
-    """Whether this is a repository's name, not a path of this machine."""
-    head = text.partition("@")[0]
-    return bool(head) and not text.startswith((".", "/", "~")) and not Path(head).is_dir()
-
-
-def backbone_folder(backbone: str, sources: Sources) -> Path:
-    """The folder of a backbone: a local one, or its pinned files of the hub."""
-    if Path(backbone).is_dir() or not _is_name(backbone):
-        path = Path(backbone) if Path(backbone).is_absolute() else Path(backbone)
-        return path if path.is_dir() else sources.local(backbone)
-    ref = parse_ref(backbone, ())
-    repo = ref.repo or ref.name
-    assert repo is not None
-    store = sources.store(ref)
-    revision = store.resolve(repo, ref.revision)
-    files = store.files(repo, revision)
-    wanted = [name for name in files if _of_backbone(name)]
-    return store.fetch(repo, revision, wanted)
-
-
-def _of_backbone(name: str) -> bool:
-    """Configuration, safetensors weights, tokenizer: what from_pretrained opens, no pickles."""
-    return "/" not in name and name.endswith((".json", ".safetensors", ".model", ".txt"))
+def loaded_facts(model: PreTrainedModel | None) -> Facts:
+    """Facts of a model in memory; its name is the repository that it was loaded from."""
+    assert model is not None
+    name = str(model.config._name_or_path or "")
+    named = is_repo_name(name) and not Path(name).is_dir()
+    return read_facts(model.config.to_dict(), name if named else None)
 
 
 def load_backbone(folder: Path, *, with_head: bool = False) -> PreTrainedModel:
@@ -280,6 +204,3 @@ def load_backbone(folder: Path, *, with_head: bool = False) -> PreTrainedModel:
     if cls is None or not (isinstance(cls, type) and issubclass(cls, PreTrainedModel)):
         cls = transformers.AutoModelForMaskedLM
     return cls.from_pretrained(folder).eval()  # type: ignore[no-any-return]
-
-
-__all__ = ["Composition", "build", "compose", "replace", "torch"]

@@ -5,7 +5,7 @@ A head is a sequence of slots; the number of a slot is the number in its keys (`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,32 +19,6 @@ from adaptcompose.language.graph import Head
 from adaptcompose.runtime.primitives import Running, State, activation
 
 IGNORED = -100  # the label that the loss skips, as everywhere in transformers
-
-
-def head_config(kind: str, labels: Sequence[str] = (), **settings: Any) -> dict[str, Any]:
-    """The configuration of a new head: `classification`, `tagging` or `masked_lm`."""
-    by_name = {label: number for number, label in enumerate(labels)}
-    config: dict[str, Any] = {"head_type": kind} | _DEFAULTS[kind] | settings
-    return config | ({"num_labels": len(labels), "label2id": by_name} if labels else {})
-
-
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "classification": {
-        "layers": 2,
-        "activation_function": "tanh",
-        "use_pooler": False,
-        "bias": True,
-        "dropout_prob": None,
-    },
-    "tagging": {"layers": 1, "activation_function": "tanh", "dropout_prob": None},
-    "masked_lm": {
-        "layers": 2,
-        "activation_function": "gelu",
-        "layer_norm": True,
-        "bias": True,
-        "shift_labels": False,
-    },
-}
 
 
 class FlexHead(nn.Module):

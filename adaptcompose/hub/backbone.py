@@ -1,0 +1,77 @@
+"""The backbone of a composition: its name, its pinned files, and the facts of its config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adaptcompose.backbones.layout import Facts, read_config, read_facts
+from adaptcompose.hub.lock import Locked
+from adaptcompose.hub.refs import Ref, local_ref, parse_ref
+from adaptcompose.hub.resolve import Sources
+from adaptcompose.hub.store import records
+from adaptcompose.language.diagnostics import Failed, Span
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A checkpoint that is not loaded yet."""
+
+    ref: Ref
+    pin: Locked
+    facts: Facts
+    sources: Sources
+
+    def folder(self) -> Path:
+        """The folder with every file of the checkpoint, each verified where it is pinned."""
+        return self.sources.fetch(self.ref, self.pin)
+
+
+def find_backbone(
+    text: str,
+    sources: Sources,
+    *,
+    known_as: str | None = None,
+    pin: Locked | None = None,
+    span: Span | None = None,
+) -> Backbone:
+    """The backbone of a repository or folder; only config.json is read."""
+    ref = _ref(text, span)
+    if pin is None:
+        pin = _local_pin(ref, sources, span) if ref.kind == "local" else _pin(ref, sources, span)
+    folder = sources.fetch(ref, pin, ["config.json"])
+    name = known_as or (ref.repo if ref.kind == "hub" else None)
+    return Backbone(ref, pin, read_facts(read_config(folder), name), sources)
+
+
+def _ref(text: str, span: Span | None) -> Ref:
+    if Path(text).is_absolute():
+        return local_ref(text)
+    ref = parse_ref(text, (), span)
+    # the early models of the Hub have one-word names
+    return Ref("hub", repo=ref.name) if ref.kind == "bare" else ref
+
+
+def _local_pin(ref: Ref, sources: Sources, span: Span | None) -> Locked:
+    assert ref.path is not None
+    folder = sources.local(ref.path, span)
+    wanted = _of_backbone(path.name for path in folder.iterdir() if path.is_file())
+    return Locked(path=ref.path, files=records(folder, wanted))
+
+
+def _pin(ref: Ref, sources: Sources, span: Span | None) -> Locked:
+    assert ref.repo is not None
+    try:
+        store = sources.store(ref)
+        revision = store.resolve(ref.repo, ref.revision)
+        files = store.files(ref.repo, revision)
+    except Failed as failed:
+        raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
+    return Locked(ref.repo, revision, files={name: files[name] for name in _of_backbone(files)})
+
+
+def _of_backbone(names: Iterable[str]) -> list[str]:
+    """Configuration, safetensors weights, tokenizer: what transformers opens; no pickles."""
+    kinds = (".json", ".safetensors", ".model", ".txt")
+    return sorted(name for name in names if "/" not in name and name.endswith(kinds))
