@@ -19,6 +19,7 @@ from adaptcompose.work.references import DataRef, LayerRange
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+ROLES = {"text": 2, "tokens": 1, "labels": 1}
 ENDINGS = {
     "jsonl": (".jsonl", ".ndjson"),
     "csv": (".csv",),
@@ -67,7 +68,9 @@ class DataSection(Section):
     )
     config: str | None = key("what {config} is where a reference names none", None)
     columns: dict[str, tuple[Word, ...]] = key(
-        "role (text, tokens, labels, label) to column: a name, or a number from 0", {}, single=True
+        "text, tokens, labels: a column by name, or number from 0; text may be [first, second]",
+        {},
+        single=True,
     )
     format: Literal["jsonl", "csv", "tsv", "conll", "text"] | None = key(
         "file format; else from the ending", None

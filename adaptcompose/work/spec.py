@@ -31,6 +31,7 @@ from adaptcompose.work.metrics import KINDS, supported_kinds
 from adaptcompose.work.references import DataRef, LayerRange
 from adaptcompose.work.sections import (
     ENDINGS,
+    ROLES,
     SPLITS,
     BackboneSection,
     DataSection,
@@ -255,7 +256,19 @@ def _check_names(spec: Spec) -> Iterator[Diagnostic]:
             others.append(variables)
 
 
+def _check_columns(name: str, section: DataSection) -> Iterator[Diagnostic]:
+    for role, columns in section.columns.items():
+        place, key = section.place(f"columns.{role}"), f"data.{name}.columns"
+        if role not in ROLES:
+            values = {"section": key, "name": role, "known": ", ".join(ROLES)}
+            yield AC601.at(place, **values, help=suggest(role, ROLES))
+        elif len(columns) > ROLES[role]:
+            expected = "one column" if ROLES[role] == 1 else "one column or two"
+            yield AC605.at(place, name=f"{key}.{role}", expected=expected, got=len(columns))
+
+
 def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
+    yield from _check_columns(name, section)
     for split, paths in (section.files or {}).items():
         if unclear := next((path for path in paths if section.format_of(path) is None), None):
             place = section.place(f"files.{split}")
