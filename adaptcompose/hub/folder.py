@@ -137,6 +137,7 @@ class FolderStore:
         message: str,
         delete: Collection[str] = (),
         branch: str = BRANCH,
+        private: bool | None = None,
     ) -> str:
         """A new revision: its parent's files, these instead or besides, those to delete left out.
 

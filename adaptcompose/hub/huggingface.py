@@ -113,7 +113,7 @@ class HuggingFaceStore:
             made = self._api.create_commit(
                 repo,
                 [*added, *gone],
-                commit_message=message,
+                commit_message=message or "Update",
                 revision=branch,
                 parent_commit=parent if branch == "main" else None,
             )

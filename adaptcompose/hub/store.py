@@ -49,8 +49,13 @@ class Store(Protocol):
         *,
         message: str,
         delete: Collection[str] = (),
+        branch: str = "main",
+        private: bool | None = None,
     ) -> str:
-        """A new revision with these files instead of or beside the old ones; all or nothing."""
+        """A new revision with these files instead of or beside the old ones; all or nothing.
+
+        `private` is for a repository that does not exist yet, on a hub that knows the difference.
+        """
 
     def repositories(self, pattern: str = "*") -> list[str]:
         """The repositories whose name fits a glob, sorted."""
