@@ -29,12 +29,13 @@ _OFFSET_TYPES = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet
 Feature = dict[str, list[int] | int]
 
 
-def open_tokenizer(folder: Path) -> Any:
-    """The fast tokenizer of a folder, set to pad on the right and to take words one by one."""
+def open_tokenizer(folder: Path, kind: str) -> Any:
+    """The fast tokenizer of a folder, as a kind of task uses it, set to pad on the right."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        # Byte-level vocabularies know a word by the blank before it, split texts have none.
-        if getattr(tokenizer, "add_prefix_space", None) is False:
+        # Byte-level vocabularies know a word by the blank before it, which split texts lack.
+        bare = getattr(tokenizer, "add_prefix_space", None) is False
+        if bare and kind == "token-classification":
             tokenizer = AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, add_prefix_space=True
             )

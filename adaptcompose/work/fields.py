@@ -27,6 +27,7 @@ from typing import get_type_hints as _type_hints
 from adaptcompose.documents import Value
 from adaptcompose.language.codes import AC601, AC604, AC605, AC606, AC613
 from adaptcompose.language.diagnostics import Diagnostic, Source, Span, suggest
+from adaptcompose.work.references import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,34 +83,6 @@ class Section:
             for name, entry in entries(type(self)).items()
             if getattr(self, entry.name) != _default(entry)
         }
-
-
-class Word(str):
-    """A text that may look like a number: a label, a column, a value to substitute."""
-
-    expected: ClassVar[str] = "a text or a number"
-
-    @classmethod
-    def parse(cls, text: str) -> Word:
-        return cls(text)
-
-
-class Duration(float):
-    """Seconds.
-
-    >>> [float(Duration.parse(text)) for text in ("30m", "1h30m", "5ms", "90")]
-    [1800.0, 5400.0, 0.005, 90.0]
-    """
-
-    expected: ClassVar[str] = "a time such as 90s, 30m or 1h30m"
-    _UNITS: ClassVar[dict[str, float]] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-    @classmethod
-    def parse(cls, text: str) -> Duration:
-        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhd]|$)", text)
-        if not parts or "".join(map("".join, parts)) != text:
-            raise ValueError(text)
-        return cls(sum(float(number) * cls._UNITS[unit or "s"] for number, unit in parts))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The small words of spec.yaml: a reference to data, a range of layers.
+"""The small words of spec.yaml: a time, a reference to data, a range of layers.
 
 >>> str(DataRef.parse("wikiann[en]/test"))
 'wikiann[en]/test'
@@ -55,3 +55,31 @@ class LayerRange:
 
     def __str__(self) -> str:
         return f"{self.first}..{self.last}"
+
+
+class Word(str):
+    """A text that may look like a number: a label, a column, a value to substitute."""
+
+    expected: ClassVar[str] = "a text or a number"
+
+    @classmethod
+    def parse(cls, text: str) -> Word:
+        return cls(text)
+
+
+class Duration(float):
+    """Seconds.
+
+    >>> [float(Duration.parse(text)) for text in ("30m", "1h30m", "5ms", "90")]
+    [1800.0, 5400.0, 0.005, 90.0]
+    """
+
+    expected: ClassVar[str] = "a time such as 90s, 30m or 1h30m"
+    _UNITS: ClassVar[dict[str, float]] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    @classmethod
+    def parse(cls, text: str) -> Duration:
+        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhd]|$)", text)
+        if not parts or "".join(map("".join, parts)) != text:
+            raise ValueError(text)
+        return cls(sum(float(number) * cls._UNITS[unit or "s"] for number, unit in parts))

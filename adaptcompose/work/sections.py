@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from adaptcompose.language.diagnostics import Source
-from adaptcompose.work.fields import Duration, Section, Word, key
+from adaptcompose.work.fields import Section, key
 from adaptcompose.work.metrics import KINDS
-from adaptcompose.work.references import DataRef, LayerRange
+from adaptcompose.work.references import DataRef, Duration, LayerRange, Word
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.documents import Value, scalar
 from adaptcompose.language.codes import AC603, AC605
-from adaptcompose.work.fields import Reading, Traits, Word
+from adaptcompose.work.fields import Reading
+from adaptcompose.work.references import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ def _combinations(item: Value, reading: Reading) -> Iterator[Value]:
         yield item
         return
     each = item.data["each"]
-    found = reading.value(dict[str, tuple[Word, ...]], each, "evaluate.each", Traits(""))
+    found = reading.value(dict[str, tuple[Word, ...]], each, "evaluate.each")
     if found is None or len(found) < len(each.data):
         return
     values = {name: one.data for name, one in each.data.items()}

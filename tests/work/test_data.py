@@ -10,7 +10,7 @@ import pytest
 
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.work.data import Examples, examples_of, open_data, read_examples
-from adaptcompose.work.fields import Word
+from adaptcompose.work.references import Word
 from adaptcompose.work.sections import DataSection
 from adaptcompose.work.spec import DataRef, read_spec
 

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForTokenClassification,
+    RobertaTokenizer,
+    Trainer,
+    TrainingArguments,
+)
 
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.work.data import Examples, examples_of
@@ -45,7 +52,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("tokenizer")
     made.save_pretrained(str(folder))
-    return open_tokenizer(folder)
+    return open_tokenizer(folder, "masked-lm")
 
 
 def tagged(*pairs: tuple[str, str]) -> Examples:
@@ -173,4 +180,54 @@ def test_the_longest_input(tokenizer: Any) -> None:
 
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="AC413"):
-        open_tokenizer(tmp_path)
+        open_tokenizer(tmp_path, "masked-lm")
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), "Ġa", "ab"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    folder = tmp_path_factory.mktemp("byte-level")
+    RobertaTokenizer(vocab=vocabulary, merges=[("Ġ", "a"), ("a", "b")]).save_pretrained(str(folder))
+    return folder
+
+
+def test_byte_level_words_have_their_blank_and_texts_do_not(byte_level: Path) -> None:
+    examples = tagged(("ab a", "O B-PER"))
+    task = task_of("token-classification", examples)
+    found = encode(task, examples, open_tokenizer(byte_level, task.kind), 16)
+    text = encode(
+        task_of("text-classification", labels=("x", "y")),
+        examples_of(["ab a"]),
+        open_tokenizer(byte_level, "text-classification"),
+        16,
+    )
+    tokenizer = open_tokenizer(byte_level, task.kind)
+    shown = [tokenizer.convert_ids_to_tokens(one[0]["input_ids"]) for one in (found, text)]
+    assert shown == [["<s>", "Ġa", "b", "Ġa", "</s>"], ["<s>", "ab", "Ġa", "</s>"]]
+
+
+def test_the_trainer_takes_it_as_it_is(byte_level: Path, tmp_path: Path) -> None:
+    examples = tagged(("ab a", "O B-PER"), ("a", "O"), ("a ab a", "O O B-PER"))
+    task = task_of("token-classification", examples)
+    tokenizer = open_tokenizer(byte_level, task.kind)
+    config = RobertaConfig(
+        vocab_size=300, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, num_labels=2, max_position_embeddings=34, pad_token_id=1,
+    )  # fmt: skip
+    found = encode(task, examples, tokenizer, longest_input(tokenizer, config))
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), report_to=[], use_cpu=True, max_steps=60, learning_rate=0.05,
+        disable_tqdm=True, save_strategy="no", per_device_eval_batch_size=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    trainer = Trainer(
+        RobertaForTokenClassification(config),
+        arguments,
+        data_collator=collator(task, tokenizer),
+        train_dataset=found,
+        preprocess_logits_for_metrics=reduce_logits(task),
+    )
+    trainer.train()
+    predictions = trainer.predict(found).predictions
+    assert found.decode(predictions) == [list(labels) for _, labels in examples.rows]
