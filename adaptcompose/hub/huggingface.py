@@ -133,10 +133,10 @@ class HuggingFaceStore:
 
     @property
     def _api(self) -> HfApi:
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, constants
 
         # A token is a password: it does not travel unencrypted to another machine.
-        place = urlsplit(self.endpoint or "https:")
+        place = urlsplit(self.endpoint or constants.ENDPOINT)
         is_open = place.scheme == "http" and place.hostname not in ("localhost", "127.0.0.1", "::1")
         return HfApi(
             endpoint=self.endpoint, token=False if is_open else None, library_name="adaptcompose"
@@ -244,6 +244,6 @@ def _label(repo: str, revision: str | None) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error, short."""
-    message = getattr(error, "server_message", None) or str(error) or type(error).__name__
-    return str(message).strip().splitlines()[0][:200]
+    """The first line of an error, short and safe for a terminal."""
+    message = str(getattr(error, "server_message", None) or error).strip() or type(error).__name__
+    return "".join(filter(str.isprintable, message.splitlines()[0][:200]))

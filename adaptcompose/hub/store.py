@@ -134,6 +134,7 @@ def check_paths(paths: Collection[str], repo: str) -> None:
         parents = path.casefold().split("/")[:-1]
         above = ("/".join(parents[: n + 1]) for n in range(len(parents)))
         if not is_safe_path(path) or any(folder in folded for folder in above):
-            raise Failed(AC413.at(file=f"{repo}: {path}", why="a file cannot be called so"))
+            shown = ascii(path[:80])[1:-1]
+            raise Failed(AC413.at(file=f"{repo}: {shown}", why="a file cannot be called so"))
     if len(folded) != len(paths):
         raise Failed(AC413.at(file=repo, why="two of its files differ by case only"))

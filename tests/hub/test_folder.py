@@ -234,9 +234,8 @@ def fault(step: int, happen: Callable[[], None], after: bool = False) -> Iterato
             return Disk(io.FileIO(path, mode.replace("b", "")))
         return opened(path, mode, *arguments, **options)
 
-    names = ("fsync", "replace", "rename", "link", "mkdir", "unlink", "rmdir", "open")
     with pytest.MonkeyPatch.context() as patch:
-        for name in names:
+        for name in ("fsync", "replace", "rename", "link", "mkdir", "unlink", "rmdir", "open"):
             patch.setattr(os, name, wrap(name, getattr(os, name)))
         patch.setattr(io, "open", open_file)
         yield calls

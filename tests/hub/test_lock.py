@@ -59,7 +59,7 @@ def test_printing_is_the_inverse_of_reading(lock: Lock) -> None:
 
 
 def test_order_does_not_show() -> None:
-    backwards = replace(LOCK, adapters=dict(reversed(LOCK.adapters.items())))
+    backwards = replace(LOCK, adapters=dict(reversed(list(LOCK.adapters.items()))))
     assert str(backwards) == str(LOCK)
 
 

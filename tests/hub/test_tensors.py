@@ -178,8 +178,15 @@ def rebuilt(offset: int, shape: tuple[int, ...], strides: tuple[int, ...], count
             return None
 
     buffer = io.BytesIO()
-    arguments = (bytearray(), offset, shape, strides, False, collections.OrderedDict())
-    Writer(buffer, 2).dump({"a": Call(torch._utils._rebuild_tensor_v2, *arguments)})  # type: ignore[attr-defined]
+    arguments: tuple[Any, ...] = (
+        bytearray(),
+        offset,
+        shape,
+        strides,
+        False,
+        collections.OrderedDict(),
+    )
+    Writer(buffer, 2).dump({"a": Call(torch._utils._rebuild_tensor_v2, *arguments)})
     return buffer.getvalue()
 
 
@@ -251,6 +258,27 @@ def test_flipped_bytes_never_crash(tmp_path_factory: Any, data: st.DataObject) -
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "flipped.bin"
     path.write_bytes(changed)
+    try:
+        found = read_tensors(path)
+    except Failed as failure:
+        assert {one.code for one in failure.diagnostics} <= {"AC413", "AC414"}
+    else:
+        assert all(isinstance(value, torch.Tensor) for value in found.values())
+
+
+INSTRUCTIONS = [
+    b"(", b"t", b")", b"\x85", b"\x86", b"\x87", b"]", b"a", b"e", b"}", b"s", b"u", b"N", b"\x88",
+    b"K\x01", b"J\xff\xff\xff\xff", b"q\x00", b"h\x00", b"\x94", b"Q", b"R", b"b", b"\x93", b"0",
+    b"ccollections\nOrderedDict\n", b"ctorch\nSize\n", b"ctorch\nFloatStorage\n", b"cos\nsystem\n",
+    b"ctorch._utils\n_rebuild_tensor_v2\n", b"X\x07\x00\x00\x00storage", b"X\x01\x00\x00\x000",
+]  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(INSTRUCTIONS), max_size=40))
+def test_no_program_gets_further_than_tensors(tmp_path_factory: Any, program: list[bytes]) -> None:
+    path = tmp_path_factory.getbasetemp() / "program.bin"
+    archive(path, b"\x80\x02" + b"".join(program) + b".", {"0": b"\0" * 4})
     try:
         found = read_tensors(path)
     except Failed as failure:

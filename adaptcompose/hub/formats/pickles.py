@@ -20,6 +20,11 @@ class BrokenError(Exception):
     """A file that is no pickle of torch, or a damaged one; the text says why."""
 
 
+def printable(text: str) -> str:
+    """A name out of a file, made safe for a terminal."""
+    return ascii(text[:80])[1:-1]
+
+
 @dataclass(frozen=True)
 class Storage:
     """Where the numbers of a tensor lie: an entry of the archive, and how many of which kind."""
@@ -172,7 +177,7 @@ def _expect(value: Any, kind: type[Any]) -> Any:
 
 def _allowed(name: str) -> _Named:
     if name not in _ALLOWED:
-        raise MoreThanTensorsError("".join(c if c.isprintable() else "?" for c in name[:80]))
+        raise MoreThanTensorsError(printable(name))
     return _Named(name)
 
 

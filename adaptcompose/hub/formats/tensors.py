@@ -21,6 +21,7 @@ from adaptcompose.hub.formats.pickles import (
     MoreThanTensorsError,
     Storage,
     Strided,
+    printable,
     read_pickle,
 )
 from adaptcompose.language.codes import AC413, AC414
@@ -180,7 +181,7 @@ def _extent(entry: Any) -> tuple[int, int]:
     shape = entry["shape"]
     kind = _SAFE_DTYPES.get(entry["dtype"])
     if kind is None:
-        raise BrokenError(f"it has tensors of kind {str(entry['dtype'])[:20]}")
+        raise BrokenError(f"it has tensors of kind {printable(str(entry['dtype']))}")
     if not all(isinstance(n, int) and 0 <= n < 2**48 for n in (begin, end, *shape)):
         raise ValueError("sizes")
     _require(len(shape) <= 8 and end - begin == math.prod(shape) * _WIDTHS[kind], "sizes disagree")
@@ -259,7 +260,7 @@ def _named(value: Any) -> dict[str, Strided]:
     for key, tensor in value.items():
         if not isinstance(tensor, Strided):
             kind = "dict" if isinstance(tensor, dict) else type(tensor).__name__
-            raise MoreThanTensorsError(f"a {kind} called `{key[:60]}`")
+            raise MoreThanTensorsError(f"a {kind} called `{printable(key)}`")
     kinds: dict[str, Storage] = {}
     for tensor in value.values():
         known = kinds.setdefault(tensor.storage.key, tensor.storage)
