@@ -76,6 +76,10 @@ class Section:
         """Where `name`, or item 0 of it as `name[0]`, stands in the file."""
         return self.places.get(name)
 
+    def key_place(self, name: str, inner: str) -> Span | None:
+        """Where the key `inner` of the mapping `name` stands."""
+        return self.places.get(f"{name}.{inner}:")
+
     def plain(self) -> dict[str, Any]:
         """The section as YAML would hold it, without what equals its default."""
         return {
@@ -189,7 +193,7 @@ class Reading:
         paths = [where if _inner(kind) else f"{where}[{i}]" for i in range(len(value.data))]
         pairs = zip(value.data, paths, strict=True)
         read = [self.value(kind, one, path, traits) for one, path in pairs]
-        return tuple(one for one in read if one is not None)
+        return None if None in read else tuple(read)
 
     def _entries(self, kind: Any, value: Value, where: str, traits: Traits) -> Any:
         if not isinstance(value.data, dict):
@@ -250,7 +254,8 @@ def got(value: Value) -> str:
     if value.data is None:
         return "nothing"
     if isinstance(value.data, dict):
-        return "a mapping; quote a text that starts with {" if value.data else "a mapping"
+        flow = value.span.text.startswith("{")
+        return "a mapping; quote a text that starts with {" if flow else "a mapping"
     if isinstance(value.data, tuple):
         return "a list" if value.data else "an empty list"
     text = value.span.text.split("\n")[0]
@@ -352,7 +357,8 @@ def _item_places(name: str, value: Value) -> dict[str, Span]:
     if isinstance(value.data, tuple):
         return {f"{name}[{index}]": one.span for index, one in enumerate(value.data)}
     if isinstance(value.data, dict):
-        return {f"{name}.{inner}": one.span for inner, one in value.data.items()}
+        keys = {f"{name}.{inner}:": span for inner, span in value.keys.items()}
+        return keys | {f"{name}.{inner}": one.span for inner, one in value.data.items()}
     return {}
 
 

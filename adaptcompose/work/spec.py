@@ -239,7 +239,7 @@ def _check_names(spec: Spec) -> Iterator[Diagnostic]:
     for name in spec.adapters:
         if name in RESERVED or not name.replace("-", "_").isidentifier():
             yield AC605.at(
-                spec.place(f"adapters.{name}"),
+                spec.key_place("adapters", name),
                 name=f"adapters.{name}",
                 expected="named by a word of letters, digits, `_` and `-` that is not reserved",
                 got=name,
@@ -261,7 +261,8 @@ def _check_columns(name: str, section: DataSection) -> Iterator[Diagnostic]:
         place, key = section.place(f"columns.{role}"), f"data.{name}.columns"
         if role not in ROLES:
             values = {"section": key, "name": role, "known": ", ".join(ROLES)}
-            yield AC601.at(place, **values, help=suggest(role, ROLES))
+            at = section.key_place("columns", role)
+            yield AC601.at(at, **values, help=suggest(role, ROLES))
         elif len(columns) > ROLES[role]:
             expected = "one column" if ROLES[role] == 1 else "one column or two"
             yield AC605.at(place, name=f"{key}.{role}", expected=expected, got=len(columns))
@@ -276,7 +277,7 @@ def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
             yield AC606.at(place, section=f"data.{name}", name="format", help=help)
         if split not in SPLITS:
             yield AC601.at(
-                section.place(f"files.{split}"),
+                section.key_place("files", split),
                 section=f"data.{name}.files",
                 name=split,
                 known=", ".join(SPLITS),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from adaptcompose.documents import dump
+from adaptcompose.documents import dump, load
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source
 from adaptcompose.work.spec import DataRef, LayerRange, Spec, keys, parse_spec, read_spec
 
@@ -186,6 +187,9 @@ def test_a_digest_is_of_what_is_said_not_of_how(folder: Path) -> None:
         ("data: {x: {}}", "AC606 5 `data.x` needs the key `files`"),
         ("data: {x: {files: {trian: a}}}", "AC601 5 `data.x.files` has no key `trian`"),
         ("data: {x: {files: {train: gone.jsonl}}}", "AC607 5 no file `gone.jsonl`"),
+        ("data: {x: {files: {train: a.md}}}", "AC606 5 `data.x` needs the key `format`"),
+        ("data: {x: {files: {test: a.txt}, columns: {label: a}}}", "AC601 5 `data.x.columns` has"),
+        ("data: {x: {files: {}, columns: {tokens: [a, b]}}}", "AC605 5 `data.x.columns.tokens`"),
         ("publish: {repo: me/x}", "AC606 5 `publish` needs the key `license`"),
         ("publish: {repo: x, license: mit}", "AC605 5 `publish.repo` must be a repository such as"),
         ("evaluate: [{name: a, data: x}]", "AC606 5 `spec` needs the key `task`"),
@@ -274,6 +278,23 @@ def test_a_mistake_in_evaluate(folder: Path, item: str, expected: str) -> None:
     assert any(found.startswith(expected) for found in problems(MINIMAL + EACH + item, folder))
 
 
+def test_items_that_share_a_name_are_replicates(folder: Path) -> None:
+    item = "- {each: {m: [lang/sw, lang/yo]}, name: wrong, data: d, pipe: 'swap(lang=${m})'}"
+    found = spec_of(MINIMAL + EACH + item, folder).evaluate
+    assert [(one.name, one.pipe and one.pipe.text) for one in found] == [
+        ("wrong", "swap(lang=lang/sw)"),
+        ("wrong", "swap(lang=lang/yo)"),
+    ]
+
+
+def test_an_unknown_column_points_at_its_name(folder: Path) -> None:
+    text = MINIMAL + "data: {x: {files: {test: plain.jsonl}, columns: {txt: tweet}}}\n"
+    (found,) = failures(text, folder)
+    assert found.span is not None
+    assert found.span.text == "txt"
+    assert found.help == "did you mean `text`?"
+
+
 def test_a_mistake_in_a_template_is_told_once(folder: Path) -> None:
     item = "- {each: {x: [p, q]}, name: a, data: d, metric: y}"
     assert len(failures(MINIMAL + EACH + item, folder)) == 1
@@ -336,3 +357,29 @@ def test_reading_a_spec_imports_no_heavy_library(folder: Path) -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+STRANGE = (None, 5, True, -1.5, "x", "${y}", "", [], ["x"], [[]], {}, {"x": {"y": 1}}, [{"x": 1}])
+
+
+def replacements(data: object) -> Iterator[object]:
+    """`data` with one value inside it replaced by something strange."""
+    yield from STRANGE
+    if isinstance(data, dict):
+        for name, inner in data.items():
+            yield from (data | {name: other} for other in replacements(inner))
+    if isinstance(data, list):
+        for index, inner in enumerate(data):
+            yield from ([*data[:index], other, *data[index + 1 :]] for other in replacements(inner))
+
+
+def test_no_strange_value_is_a_crash(folder: Path) -> None:
+    refused = 0
+    every = list(replacements(load(FULL)))
+    for data in every[:: len(every) // 200]:
+        try:
+            spec_of(dump(data), folder)
+        except Failed as failed:
+            assert str(failed)
+            refused += 1
+    assert refused > 100
