@@ -32,8 +32,14 @@ demo: .venv/ready
 soak: .venv/ready
 	ADAPTCOMPOSE_SOAK=1 ADAPTCOMPOSE_SEED=$(SEED) $(BIN)/python -m pytest -m "not slow" | tee docs/soak.txt
 
-parity: .venv-peer/ready
+parity: .venv/ready .venv-peer/ready
 	.venv-peer/bin/python tests/parity/generate.py
+	.venv-peer/bin/python tests/parity/check_written.py tests/parity/goldens
+	for files in "" --bin; do \
+		$(BIN)/python tests/parity/write.py build/parity $$files && \
+		.venv-peer/bin/python tests/parity/check_written.py build/parity || exit 1; \
+	done
+	rm -rf build/parity
 
 .venv-peer/ready: tests/parity/requirements.txt
 	test -x .venv-peer/bin/python || $(PYTHON) -m venv .venv-peer

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -275,6 +276,45 @@ def _bounds(parameter: Parameter, value: Any) -> str | None:
         if parameter.below is not None and not number < parameter.below:
             return f"less than {spell(parameter.below)}"
     return None
+
+
+def accept(cls: type, name: str, value: Any) -> Any:
+    """A value that a file gives for a field; ValueError says what it must be.
+
+    >>> accept(Parameter, "name", 3)
+    Traceback (most recent call last):
+    ...
+    ValueError: must be a name, not 3
+    """
+    kinds = _alternatives(typing.get_type_hints(cls)[name])
+    fitting = [kind for kind in kinds if _ACCEPTED.get(kind, _literal(kind))(value)]
+    if not fitting:
+        words = " or ".join(_WORDS.get(kind) or _literals(kind) for kind in kinds)
+        raise ValueError(f"must be {words}, not {value!r}")
+    read = float(value) if fitting[0] is float else value
+    for parameter in parameters(cls):
+        if parameter.name == name and (bounded := _bounds(parameter, read)):
+            raise ValueError(f"must be {bounded}, not {value!r}")
+    return read
+
+
+def _literal(kind: Any) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in typing.get_args(kind)
+
+
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+_ACCEPTED: dict[Any, Callable[[Any], bool]] = {
+    int: lambda value: type(value) is int,
+    float: _finite,
+    bool: lambda value: type(value) is bool,
+    str: lambda value: isinstance(value, str),
+    types.NoneType: lambda value: value is None,
+    Layers: lambda value: all(type(layer) is int and layer >= 0 for layer in value),
+    tuple[float, ...]: lambda value: isinstance(value, tuple) and all(map(_finite, value)),
+}
 
 
 def changed(value: Any, default: Any) -> Iterator[tuple[str, Any]]:

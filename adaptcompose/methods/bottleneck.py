@@ -16,7 +16,7 @@ from adaptcompose.compiler.program import Bottleneck as BottleneckPrimitive
 from adaptcompose.compiler.program import Placement, Primitive
 from adaptcompose.language.signature import Layers, option
 from adaptcompose.methods import invertible
-from adaptcompose.methods.method import Method, Shape, configuration, method
+from adaptcompose.methods.method import Method, Shape, configuration, method, read_settings
 
 if TYPE_CHECKING:
     import torch
@@ -155,8 +155,9 @@ class Bottleneck(Method):
         settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
         reduction = self.reduction
         if isinstance(reduction, tuple):
-            per_layer = {str(layer): value for layer, value in enumerate(reduction)}
-            settings["reduction_factor"] = per_layer | {"default": reduction[-1]}
+            rest = reduction[-1]
+            own = {str(layer): value for layer, value in enumerate(reduction) if value != rest}
+            settings["reduction_factor"] = own | {"default": rest}
         settings["leave_out"] = sorted(self.leave_out)
         if self.invertible is None:
             settings["inv_adapter_reduction_factor"] = None
@@ -169,18 +170,15 @@ class Bottleneck(Method):
             return None
         if config.get("inv_adapter") not in (None, "nice") or "reduction_factor" not in config:
             return None
-        given = {name: config[key] for key, name in _FIELDS.items() if config.get(key) is not None}
-        reduction = given["reduction"]
-        if isinstance(reduction, dict):
-            layers = [str(layer) for layer in range(facts.layers)]
-            given["reduction"] = tuple(
-                float(reduction.get(layer, reduction.get("default", 1))) for layer in layers
-            )
-        else:
-            given["reduction"] = float(reduction)
+        missing = [key for key in _REQUIRED if config.get(key) is None]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+        given = {key: value for key, value in config.items() if value is not None}
+        if isinstance(given["reduction_factor"], dict):
+            given["reduction_factor"] = _per_layer(given["reduction_factor"], facts.layers)
+        given["non_linearity"] = str(given["non_linearity"]).lower()
         given["leave_out"] = frozenset(given.get("leave_out", ()))
-        given["activation"] = str(given["activation"]).lower()
-        return cls(**(_PEER_DEFAULTS | given))
+        return cls(**(_PEER_DEFAULTS | read_settings(cls, given, _FIELDS)))
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
         if site == invertible.EMBEDDINGS:
@@ -202,6 +200,14 @@ class Bottleneck(Method):
             if tensor == "scale":
                 keys[tensor] = [f"{stem}.scaling"]
         return keys
+
+
+def _per_layer(factors: dict[str, Any], layers: int) -> tuple[Any, ...]:
+    """The peer's mapping of layers, as one factor per layer."""
+    found = [factors.get(str(layer), factors.get("default")) for layer in range(layers)]
+    if None in found:
+        raise ValueError(f"reduction_factor has nothing for layer {found.index(None)}")
+    return tuple(found)
 
 
 configuration("pfeiffer", Bottleneck())
@@ -230,6 +236,9 @@ _FIELDS = {
     "inv_adapter_reduction_factor": "invertible_reduction",
 }
 """Keys of AdapterHub's `config` and the fields here."""
+
+_REQUIRED = ("reduction_factor", "non_linearity", "mh_adapter", "output_adapter")
+"""Keys without a default in the peer."""
 
 _PEER_DEFAULTS: dict[str, Any] = {"original_ln_before": False}
 """What an absent key means to the peer, where it differs from the defaults here."""

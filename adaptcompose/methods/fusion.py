@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Attention
-from adaptcompose.methods.method import Method, Shape
+from adaptcompose.methods.method import Method, Shape, read_settings
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ class Fusion(Method):
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], at: tuple[Site, ...]) -> Fusion:
         """Files of before 2024 carry no `dropout_prob`: that means the host's own."""
-        given = {name: config[key] for key, name in _FIELDS.items() if key in config}
+        given = read_settings(cls, config, _FIELDS)
         pull = 0.01 if config.get("regularization", True) else 0.0
         return cls(at=at, pull=pull, **({"dropout": None} | given))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.signature import changed, spell
+from adaptcompose.language.signature import accept, changed, spell
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +90,20 @@ def configuration(word: str, settings: Method) -> None:
 def calls() -> Mapping[str, Method]:
     """Words of the language that make a new adapter, each with its default settings."""
     return _CALLS
+
+
+def read_settings(
+    cls: type[Method], config: Mapping[str, Any], fields: Mapping[str, str]
+) -> dict[str, Any]:
+    """The values of a file's `config` by the names of the fields; ValueError names a wrong one."""
+    settings = {}
+    for key, name in fields.items():
+        if key in config:
+            try:
+                settings[name] = accept(cls, name, config[key])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{key} {error}") from None
+    return settings
 
 
 def spell_method(value: Method) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,20 +112,27 @@ def read_method(found: Described, facts: Facts) -> Method:
     """The method that a configuration means on this backbone; AC403, AC407, AC408 if none."""
     check_base(found, facts)
     families = dict.fromkeys(type(method) for method in calls().values())
-    try:
+    with _understood(found, ADAPTER):
         for family in families:
             reader = getattr(family, "from_adapterhub", None)
             method = reader(dict(found.config), facts) if reader else None
             if method is not None:
                 assert isinstance(method, Method)
                 return method
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        why = f"its configuration is not understood: {error}"
-        raise Failed(AC413.at(found.span, file=f"{found.title}: {ADAPTER}", why=why)) from None
     kind = (
         found.config.get("architecture") or found.config.get("inv_adapter") or "an unknown method"
     )
     raise Failed(_unknown(found, "compacter" if found.config.get("phm_layer") else str(kind)))
+
+
+@contextmanager
+def _understood(found: Described, kind: str) -> Iterator[None]:
+    """What goes wrong inside is the fault of the file's configuration: AC413."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        why = f"its configuration is not understood: {error}"
+        raise Failed(AC413.at(found.span, file=f"{found.title}: {kind}", why=why)) from None
 
 
 def check_base(found: Described, facts: Facts) -> None:
@@ -157,7 +165,8 @@ def read_fusion(found: Described, facts: Facts) -> Fusion:
         for site in facts.sublayers()
         if {facts.layout.path(site), f"{prefix}.{facts.layout.path(site)}"} & places
     )
-    return Fusion.from_adapterhub(dict(found.config), at)
+    with _understood(found, FUSION):
+        return Fusion.from_adapterhub(dict(found.config), at)
 
 
 def weights_file(found: Described, kind: str) -> Path:
@@ -212,8 +221,8 @@ def _check_shapes(
         if tuple(tensor.shape) != expected:
             detail = f"{name} at {site} is {tuple(tensor.shape)}, the backbone needs {expected}"
             raise Failed(AC408.at(found.span, name=found.title, detail=detail))
-        if not tensor.isfinite().all():
-            why = f"{name} at {site} holds numbers that are not finite"
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            why = f"{name} at {site} is not made of finite floating-point numbers"
             raise Failed(AC413.at(found.span, file=found.title, why=why))
 
 

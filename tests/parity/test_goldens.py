@@ -1,0 +1,193 @@
+"""What `adapters` wrote is read exactly, what it computed is computed, our files are as its own."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
+from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS, Writer
+from adaptcompose.hub.formats.tensors import read_tensors
+from adaptcompose.methods import Method
+from adaptcompose.runtime.compose import compose, load_backbone
+
+GOLDENS = Path(__file__).parent / "goldens"
+CASES = sorted(path.parent for path in GOLDENS.glob("*/*/case.json"))
+TOLERANCE = 1e-5  # against outputs of order one
+
+Weights = dict[tuple[Site, str], torch.Tensor]
+
+
+def label(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+@functools.cache
+def backbone(family: str, with_head: bool) -> PreTrainedModel:
+    return load_backbone(GOLDENS / family / "backbone", with_head=with_head)
+
+
+@functools.cache
+def facts_of(family: str) -> Facts:
+    return read_facts(read_config(GOLDENS / family / "backbone"), f"tiny/{family}")
+
+
+def folders(kind: str) -> list[Path]:
+    return sorted(path.parent for path in GOLDENS.glob(f"*/*/*/{kind}"))
+
+
+def test_there_are_goldens_for_every_family() -> None:
+    assert len(CASES) >= 171
+    assert {path.parent.name for path in CASES} == {"bert", "roberta", "xlm-roberta", "electra"}
+
+
+@pytest.mark.parametrize("optimise", [True, False], ids=["optimised", "literal"])
+@pytest.mark.parametrize("folder", CASES, ids=label)
+def test_outputs_are_the_peers(folder: Path, optimise: bool) -> None:
+    case = json.loads((folder / "case.json").read_text())
+    tensors = load_file(folder / "expected.safetensors")
+    head = f"./{case['head']}" if case["head"] else None
+    if head is None and case["output"] == "logits":
+        head = "backbone"
+    body = backbone(case["family"], head == "backbone")
+    model = compose(case["compose"], body, root=folder, head=head, optimise=optimise)
+    with torch.no_grad():
+        out = model(tensors["input_ids"], attention_mask=tensors["attention_mask"])
+    got = out[case["output"]]
+    assert got.shape == tensors["output"].shape
+    assert (got - tensors["output"]).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("folder", folders(ADAPTER), ids=lambda f: f"{label(f.parent)}/{f.name}")
+def test_an_adapter_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Path) -> None:
+    facts = facts_of(folder.parent.parent.name)
+    found = adapterhub.describe_adapter(folder, "golden")
+    method = adapterhub.read_method(found, facts)
+    weights = adapterhub.read_weights(found, method, facts)
+    Writer(facts).adapter(tmp_path, found.name, method, weights)
+    assert_same_files(folder, tmp_path, ADAPTER)
+
+    again = adapterhub.describe_adapter(tmp_path, "ours")
+    assert adapterhub.read_method(again, facts) == method
+    assert_equal(adapterhub.read_weights(again, method, facts), weights)
+
+
+@pytest.mark.parametrize("folder", folders(FUSION), ids=lambda f: label(f.parent))
+def test_a_fusion_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Path) -> None:
+    facts = facts_of(folder.parent.parent.name)
+    found = adapterhub.describe(folder, FUSION, "golden")
+    assert found is not None
+    method = adapterhub.read_fusion(found, facts)
+    weights = adapterhub.read_weights(found, method, facts, FUSION)
+    Writer(facts).fusion(tmp_path, found.outer["adapter_names"], method, weights)
+    assert_same_files(folder, tmp_path, FUSION)
+
+    again = adapterhub.describe(tmp_path, FUSION, "ours")
+    assert again is not None
+    assert adapterhub.read_fusion(again, facts) == method
+    assert_equal(adapterhub.read_weights(again, method, facts, FUSION), weights)
+
+
+@pytest.mark.parametrize("folder", folders(HEAD), ids=lambda f: f"{label(f.parent)}/{f.name}")
+def test_a_head_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Path) -> None:
+    facts = facts_of(folder.parent.parent.name)
+    found = adapterhub.describe(folder, HEAD, "golden")
+    assert found is not None
+    tensors = adapterhub.read_head(found)
+    Writer(facts).head(tmp_path, found.name, found.config, tensors)
+    assert_same_files(folder, tmp_path, HEAD)
+
+
+@pytest.mark.parametrize("reader", ["safetensors", "bin"])
+def test_both_of_our_files_hold_the_same(reader: str, tmp_path: Path) -> None:
+    """The peer opens `.bin` by default; without the safetensors it is what we read, too."""
+    folder = GOLDENS / "bert" / "ln_both_double" / "a"
+    facts = facts_of("bert")
+    found = adapterhub.describe_adapter(folder, "golden")
+    method = adapterhub.read_method(found, facts)
+    weights = adapterhub.read_weights(found, method, facts)
+    Writer(facts).adapter(tmp_path, "a", method, weights)
+    safe, pickle = (tmp_path / name for name in WEIGHTS[ADAPTER])
+    assert read_tensors(safe).keys() == read_tensors(pickle).keys()
+    (pickle if reader == "safetensors" else safe).unlink()
+    again = adapterhub.describe_adapter(tmp_path, "ours")
+    assert_equal(adapterhub.read_weights(again, method, facts), weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.update(scaling="often"), "scaling"),
+        (lambda c: c.update(reduction_factor=0), "reduction_factor"),
+        (lambda c: c.update(reduction_factor={"0": 2}), "reduction_factor"),
+        (lambda c: c.update(reduction_factor="16"), "reduction_factor"),
+        (lambda c: c.update(reduction_factor=float("nan")), "reduction_factor"),
+        (lambda c: c.update(leave_out=["first"]), "leave_out"),
+        (lambda c: c.update(use_gating="no"), "use_gating"),
+        (lambda c: c.update(dropout=1.5), "dropout"),
+        (lambda c: c.update(residual_before_ln="pre"), "residual_before_ln"),
+        (lambda c: c.pop("non_linearity"), "non_linearity"),
+    ],
+)
+def test_a_configuration_that_means_nothing_is_refused(
+    change: Callable[[dict[str, Any]], object], says: str, tmp_path: Path
+) -> None:
+    outer = json.loads((GOLDENS / "bert" / "seq_bn" / "a" / ADAPTER).read_text())
+    change(outer["config"])
+    (tmp_path / ADAPTER).write_text(json.dumps(outer))
+    found = adapterhub.describe_adapter(tmp_path, "spoilt")
+    with pytest.raises(adapterhub.Failed, match=f"AC413(.|\n)*{says}"):
+        adapterhub.read_method(found, facts_of("bert"))
+
+
+def test_an_integer_scaling_is_written_as_the_float_that_the_peer_needs() -> None:
+    facts = facts_of("bert")
+    outer = json.loads((GOLDENS / "bert" / "seq_bn" / "a" / ADAPTER).read_text())
+    method = families(outer["config"] | {"scaling": 4}, facts)
+    assert method == families(outer["config"] | {"scaling": 4.0}, facts)
+    assert isinstance(method.adapterhub_config(facts)["scaling"], float)
+
+
+def families(config: dict[str, Any], facts: Facts) -> Method:
+    found = adapterhub.Described(Path(), "golden", "a", config, {"config": config})
+    return adapterhub.read_method(found, facts)
+
+
+def assert_equal(first: Weights, second: Weights) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def assert_same_files(peer: Path, ours: Path, kind: str) -> None:
+    """The JSON key for key, the tensors by name, shape and value; more files are not written."""
+    assert plain(ours / kind) == plain(peer / kind)
+    theirs = next(peer / name for name in WEIGHTS[kind] if (peer / name).is_file())
+    expected = read_tensors(theirs)
+    for name in WEIGHTS[kind]:
+        written = read_tensors(ours / name)
+        assert written.keys() == expected.keys()
+        for key, tensor in expected.items():
+            assert written[key].dtype == tensor.dtype
+            assert torch.equal(written[key], tensor)
+    assert {path.name for path in ours.iterdir()} == {kind, *WEIGHTS[kind]}
+
+
+def plain(path: Path) -> dict[str, Any]:
+    """JSON in which 16 and 16.0 are equal, but 1 and true are not."""
+
+    def mark(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: mark(inner) for key, inner in value.items()}
+        return ("flag", value) if isinstance(value, bool) else value
+
+    found: dict[str, Any] = mark(json.loads(path.read_text()))
+    return found
