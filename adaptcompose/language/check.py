@@ -35,13 +35,16 @@ from adaptcompose.methods import calls
 class Context:
     """What an expression is read against.
 
-    `aliases` are the expressions of a spec's `adapters:`. Without `backbone` nothing is said about
-    variants and layers.
+    `aliases` are the expressions of a spec's `adapters:`, `parts` the new parts of a run, which
+    its other compositions name. `globs` are expansions that a lock has fixed. Without `backbone`
+    nothing is said about variants and layers.
     """
 
     catalogue: Catalogue
     backbone: Facts | None = None
     aliases: Mapping[str, Source] = field(default_factory=dict)
+    parts: Mapping[str, Block] = field(default_factory=dict)
+    globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,18 @@ def check(source: Source | str, context: Context) -> Checked:
         tree = syntax.parse_tree(source)
     except Failed as failed:
         return Checked(None, None, failed.diagnostics)
+    return check_tree(tree, context)
+
+
+def piped(tree: syntax.Tree, more: syntax.Tree) -> syntax.Tree:
+    """A composition with the stages of another one behind it: `compose` and `pipe` of a spec."""
+    stages = more.body.stages if isinstance(more.body, syntax.Pipe) else (more.body,)
+    body = syntax.Pipe((tree.body, *stages), span=more.body.span)
+    return syntax.Tree((*tree.bindings, *more.bindings), body, span=tree.span)
+
+
+def check_tree(tree: syntax.Tree, context: Context) -> Checked:
+    """Everything that a tree, the catalogue and the facts of the backbone can tell."""
     checker = Checker(context)
     graph = checker.tree(tree)
     found = checker.problems
@@ -113,16 +128,17 @@ class Checker:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.names = Names(context.catalogue, context.backbone)
+        self.names = Names(context.catalogue, context.backbone, context.globs)
         self.problems: list[Diagnostic] = []
         self.globs: dict[str, tuple[str, ...]] = {}
-        self._bound: dict[str, Block | None] = {}
+        self._bound: dict[str, Block | None] = dict(context.parts)
         self._used: set[str] = set()
         self._resolving: list[str] = []
 
     def tree(self, tree: syntax.Tree) -> Block | None:
         for binding in tree.bindings:
-            if binding.name in self._bound or binding.name == "none":
+            bound = self._bound.keys() - self.context.parts.keys()
+            if binding.name in bound or binding.name == "none":
                 self.problems.append(codes.AC102.at(binding.name_span, name=binding.name))
                 continue
             self._bound[binding.name] = self.block(binding.value, hint=binding.name)

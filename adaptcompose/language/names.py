@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import DEFAULT, Catalogue, Variant
@@ -19,6 +19,8 @@ class Names:
 
     catalogue: Catalogue
     backbone: Facts | None = None
+    locked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Expansions of globs that a lock has fixed: a new card never changes an old run."""
 
     def parse(self, text: str, span: Span) -> Ref:
         return parse_ref(text, self.catalogue.spaces(), span)
@@ -66,6 +68,8 @@ class Names:
             raise Failed(codes.AC604.at(span, name=str(ref), known=known))
         assert ref.space is not None and ref.name is not None
         self._space(ref.space, span)
+        if str(ref) in self.locked:
+            return [self.adapter(self.parse(one, span), span) for one in self.locked[str(ref)]]
         leaves = list(self._matching(ref, span))
         if not leaves:
             here = ", ".join(leaf.name for leaf in self._matching(_whole(ref.space), span))

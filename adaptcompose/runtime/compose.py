@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from torch import nn
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
@@ -17,6 +18,7 @@ from adaptcompose.compiler.program import Program
 from adaptcompose.hub.backbone import find_backbone
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import is_repo_name
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import codes
@@ -42,6 +44,7 @@ class Composition:
     head: Chosen
     backbone: PreTrainedModel = field(repr=False)
     sources: Sources = field(repr=False)
+    backbone_pin: Locked | None = None
 
     @property
     def lock(self) -> dict[str, Any]:
@@ -78,7 +81,9 @@ def compose(
     if model is None:
         assert base is not None
         model = load_backbone(base.folder(), with_head=head == "backbone")
-    return build(graph, facts, model, sources, head=head, optimise=optimise)
+    made = build(graph, facts, model, sources, head=head, optimise=optimise)
+    made.composition = replace(made.composition, backbone_pin=base.pin if base else None)
+    return made
 
 
 def build(  # noqa: PLR0913
@@ -90,8 +95,13 @@ def build(  # noqa: PLR0913
     head: HeadChoice = "auto",
     optimise: bool = True,
     given: Mapping[str, Part] | None = None,
+    slots: nn.ModuleList | None = None,
 ) -> ComposedModel:
-    """The running model of a checked and resolved graph; `given` parts keep their weights."""
+    """The running model of a checked and resolved graph.
+
+    Parts that are `given`, and the `slots` of a head, are used as they are: two models that share
+    them are trained together.
+    """
     chosen = choose_head(graph, head)
     graph = adopt(graph, given or {})
     program = lower(graph, facts)
@@ -101,7 +111,9 @@ def build(  # noqa: PLR0913
         program = run_passes(program)
     parts.to(device=backbone.device)
     body, flex = attach(program, backbone, parts, chosen)
-    if flex is not None:
+    if flex is not None and slots is not None:
+        flex.slots = slots
+    elif flex is not None:
         _fill_head(flex, graph, facts, sources)
         flex.to(device=backbone.device)
     composition = Composition(graph, facts, program, chosen, backbone, sources)

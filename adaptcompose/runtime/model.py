@@ -143,7 +143,7 @@ class ComposedModel(nn.Module):
         """Write the composition: `ac.load(folder)` gives bit-equal outputs."""
         from pathlib import Path
 
-        from adaptcompose.work.publish import save_composition
+        from adaptcompose.runtime.saved import save_composition
 
         save_composition(self, Path(folder))
 

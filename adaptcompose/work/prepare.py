@@ -12,7 +12,7 @@ from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Lock, Locked, compare
 from adaptcompose.hub.resolve import Sources, resolve
-from adaptcompose.hub.store import FileRecord
+from adaptcompose.hub.store import record
 from adaptcompose.language import codes, syntax
 from adaptcompose.language.check import Checked, Context, check_tree, piped, verify
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors
@@ -214,7 +214,7 @@ class _Preparation:
         """`task.head` names a part or a slot of the composition."""
         named = {name: leaf for name, leaf in adapters(graph).items() if leaf.head is not None}
         for slot, names in slot_parts(graph).items():
-            named |= {slot: named[name] for name in names if name in named}
+            named.update((slot, named[name]) for name in names if name in named)
         if section.head not in named:
             known = ", ".join(["new", "of-adapter", "of-backbone", *named])
             place = section.place("head")
@@ -268,7 +268,7 @@ class _Preparation:
         return frozenset(chosen)
 
     def _check_items(self, graph: Block, items: Sequence[Item], trained: frozenset[str]) -> None:
-        """AC501 where an item uses a new part, or a site of one, that the training does not reach."""
+        """AC501 where an item uses a new part at a site that training does not reach."""
         reach = weights_used(lower(graph, self.facts))
         known = set(adapters(graph)) | set(fusions(graph))
         for item in items:
@@ -298,14 +298,8 @@ class _Preparation:
         for ref in dict.fromkeys(ref for ref in refs if ref is not None):
             files = {}
             for path in spec.files(ref):
-                files[_relative(path, spec.root)] = _record(path)
+                files[_relative(path, spec.root)] = record(path)
             yield str(ref), Locked(files=files)
-
-
-def _record(path: Path) -> FileRecord:
-    from adaptcompose.hub.store import record
-
-    return record(path)
 
 
 def _relative(path: Path, root: Path) -> str:

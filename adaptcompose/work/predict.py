@@ -1,0 +1,49 @@
+"""Running a model over examples: scores and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.work.encode import Encoded, collator, reduce_logits
+
+BATCH = 64
+
+
+def run(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> list[Any]:
+    """What `Encoded.decode` needs of the logits, one entry per example, in order."""
+    return [row for rows in _batches(model, encoded, tokenizer) for row in rows]
+
+
+def _batches(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> Iterator[Any]:
+    task = encoded.task
+    reduce = reduce_logits(task)
+    collate = collator(task, tokenizer, masked=True)
+    model.eval()
+    with torch.inference_mode():
+        for batch in DataLoader(encoded, batch_size=BATCH, collate_fn=collate):  # type: ignore[arg-type]
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            labels = inputs.pop("labels", None)
+            yield reduce(model(**inputs).logits, labels).cpu().numpy()
+
+
+def score(
+    model: ComposedModel, encoded: Encoded, tokenizer: Any, names: tuple[str, ...] | None = None
+) -> dict[str, float]:
+    """The scores of a model on labelled examples, by metric."""
+    return encoded.score(run(model, encoded, tokenizer), names)
+
+
+def records(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> list[dict[str, Any]]:
+    """One record per example: its text or tokens, and what the model says."""
+    predictions = encoded.decode(run(model, encoded, tokenizer))
+    names = [name for name in ("text", "tokens") if name in encoded.examples.columns]
+    columns = {name: encoded.examples.column(name) for name in names}
+    return [
+        {name: column[row] for name, column in columns.items()} | {"prediction": prediction}
+        for row, prediction in enumerate(predictions)
+    ]

@@ -1,0 +1,258 @@
+"""Training of what is new, with transformers' Trainer; one run per seed.
+
+Checkpoints hold the trained tensors only, also where a language-model head is tied to the frozen
+embeddings; resuming and going back to the best state read exactly those.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import SequentialSampler
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.robust import RobustDrop
+from adaptcompose.work.encode import Encoded, collator, reduce_logits
+from adaptcompose.work.prepare import Prepared
+from adaptcompose.work.sections import TrainSection
+
+STATE = "trained.safetensors"
+HEAT, COOLING = 50.0, 0.05  # T of a fusion with temperature: falls per step to 1, as published
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained seed: the model with its best (or last) state."""
+
+    seed: int
+    model: ComposedModel
+    score: float | None
+    steps: int
+    seconds: float
+    curve: list[dict[str, float]] = field(default_factory=list, repr=False)
+
+
+def train_seed(
+    prepared: Prepared, model: ComposedModel, data: TrainingData, seed: int, where: Place
+) -> Trained:
+    """Train the model in place from a seed; it goes on from an interrupted run by itself."""
+    section = prepared.spec.train
+    assert section is not None and prepared.task is not None
+    arguments = _arguments(section, where.folder, seed, data, prepared.task.metric.higher)
+    heat = any(part.method.temperature for part in _fusions(model))
+    levels = section.robust_drop
+    body = RobustDrop.of(model, range(levels.first, levels.last + 1)) if levels else model
+    callbacks: list[TrainerCallback] = [_Progress(where.report, model, heat=heat, robust=body)]
+    if section.patience:
+        callbacks.append(EarlyStoppingCallback(section.patience))
+    if section.budget:
+        callbacks.append(_Budget(section.budget))
+    task = prepared.task
+    trainer = CompositionTrainer(
+        model=body,
+        args=arguments,
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        data_collator=collator(task, data.tokenizer, seed),
+        compute_metrics=None if data.validation is None else _scorer(data.validation),
+        preprocess_logits_for_metrics=reduce_logits(task),
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(_printer())
+    started = time.monotonic()
+    last = get_last_checkpoint(str(where.folder)) if where.folder.is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+    model.eval()
+    model.set_temperature(1.0)
+    return Trained(
+        seed,
+        model,
+        trainer.state.best_metric,
+        trainer.state.global_step,
+        time.monotonic() - started,
+        [dict(entry) for entry in trainer.state.log_history],
+    )
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Encoded examples, and the tokenizer that pads them."""
+
+    tokenizer: Any
+    train: Encoded
+    validation: Encoded | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a seed keeps its checkpoints, and whom it tells how far it is."""
+
+    folder: Path
+    report: Report
+
+
+class CompositionTrainer(Trainer):
+    """A Trainer whose checkpoints hold what is trained, and nothing of the backbone."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_state(self._inner(), folder / STATE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        load_state(self._inner(), Path(resume_from_checkpoint) / STATE)
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint:
+            load_state(self._inner(), Path(self.state.best_model_checkpoint) / STATE)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        # scores are computed against the examples in their order
+        return SequentialSampler(eval_dataset)
+
+    def _inner(self) -> ComposedModel:
+        model = self.accelerator.unwrap_model(self.model)
+        inner = model.full if isinstance(model, RobustDrop) else model
+        assert isinstance(inner, ComposedModel)
+        return inner
+
+
+def save_state(model: ComposedModel, path: Path) -> None:
+    """The trained tensors of a model."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.trained()}
+    save_file(tensors, path)
+
+
+def load_state(model: ComposedModel, path: Path) -> None:
+    """Put saved tensors back; the model must train exactly those."""
+    stored = load_file(path)
+    trained = dict(model.trained())
+    if stored.keys() != trained.keys():
+        odd = min(stored.keys() ^ trained.keys())
+        raise RuntimeError(f"{path} belongs to another composition: {odd}")
+    with torch.no_grad():
+        for name, value in trained.items():
+            value.copy_(stored[name])
+
+
+def _fusions(model: ComposedModel) -> list[Any]:
+    return [part for _, part in model.parts.items() if hasattr(part.method, "temperature")]
+
+
+def _scorer(validation: Encoded) -> Callable[[Any], dict[str, float]]:
+    return lambda outputs: validation.score(outputs.predictions)
+
+
+def _printer() -> type[TrainerCallback]:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+_OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
+
+
+def _arguments(
+    section: TrainSection, folder: Path, seed: int, data: TrainingData, higher: bool
+) -> TrainingArguments:
+    per_epoch = math.ceil(len(data.train) / (section.batch * section.accumulate))
+    total = section.steps or math.ceil(per_epoch * (section.epochs or 1))
+    validated = data.validation is not None
+    strategy = "no" if not validated else "steps" if section.every else "epoch"
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=section.batch,
+        per_device_eval_batch_size=max(32, section.batch),
+        gradient_accumulation_steps=section.accumulate,
+        num_train_epochs=section.epochs or 1,
+        max_steps=section.steps or -1,
+        learning_rate=section.lr,
+        lr_scheduler_type=_SCHEDULES[section.schedule],
+        warmup_steps=round(section.warmup * total),
+        optim=_OPTIMIZERS[section.optimizer],
+        weight_decay=section.weight_decay,
+        max_grad_norm=section.clip,
+        seed=seed,
+        data_seed=seed,
+        eval_strategy=strategy,
+        save_strategy=strategy if validated else "epoch",
+        eval_steps=section.every,
+        save_steps=section.every or 500,
+        save_total_limit=2,
+        load_best_model_at_end=validated and section.keep == "best",
+        metric_for_best_model=data.validation.task.metric.name if data.validation else None,
+        greater_is_better=higher,
+        train_sampling_strategy="group_by_length" if section.bucket else "random",
+        logging_steps=max(1, total // 50),
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        use_cpu=section.device == "cpu",
+    )
+
+
+class _Progress(TrainerCallback):
+    """Tells how far the training is; sets what changes from step to step."""
+
+    def __init__(self, report: Report, model: ComposedModel, *, heat: bool, robust: Any) -> None:
+        self.report, self.model, self.heat, self.robust = report, model, heat, robust
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if self.heat:
+            self.model.set_temperature(max(1.0, HEAT - COOLING * state.global_step))
+        if isinstance(self.robust, RobustDrop):
+            self.robust.draw(args.seed, state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        self.report({"event": "step", "step": state.global_step, "steps": state.max_steps})
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
+        if logs and "loss" in logs:
+            self.report({"event": "loss", "loss": logs["loss"], "step": state.global_step})
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, **rest: Any
+    ) -> None:
+        name = args.metric_for_best_model
+        if metrics and name:
+            score = metrics.get(f"eval_{name}")
+            self.report({"event": "score", "metric": name, "score": score})
+
+
+class _Budget(TrainerCallback):
+    """Stops cleanly when the time is up; the state is that of the last validation."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> Any:
+        if time.monotonic() > self.until:
+            control.should_training_stop = True
+            control.should_evaluate = control.should_save = True
+        return control
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` is an accelerator if there is one."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
