@@ -1,1 +1,1 @@
-"""The compiler: a locked graph becomes a program of primitives per site. Nothing here imports torch."""
+"""The compiler: a locked graph becomes a program of primitives per site, without torch."""

@@ -1,0 +1,279 @@
+"""A plan as text of at most 100 columns: what there is, in which layers, and what it sums up to."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from adaptcompose.compiler.plan import CONVENTION, Item, Plan
+
+WIDTH = 100
+_LABEL = 28
+_MANY = 4
+
+
+def text(plan: Plan) -> str:
+    """Header, parts, layers, files, sum."""
+    blocks = [_header(plan), _parts(plan), _pins(plan), _layers(plan), _notes(plan)]
+    blocks.append([*_fetch(plan), _sum(plan), f"Counted: {CONVENTION}."])
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def amount(number: int) -> str:
+    """A number of parameters in four signs or so.
+
+    >>> [amount(n) for n in (7, 5383, 894528, 278043648)]
+    ['7', '5.4 k', '0.9 M', '278.0 M']
+    """
+    if number >= 100_000:
+        return f"{number / 1e6:.1f} M"
+    return f"{number / 1e3:.1f} k" if number >= 1000 else str(number)
+
+
+def size(number: int) -> str:
+    """A number of bytes.
+
+    >>> size(812), size(3_600_000), size(1_120_000_000)
+    ('812 B', '3.6 MB', '1.1 GB')
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= scale:
+            return f"{number / scale:.1f} {unit}"
+    return f"{number} B"
+
+
+def percent(part: int, whole: int) -> str:
+    """A share with two decimals, or with two digits if it is very small.
+
+    >>> percent(899911, 286343463), percent(5383, 278049031), percent(0, 5)
+    ('0.31 %', '0.0019 %', '0 %')
+    """
+    share = 100 * part / whole if whole else 0.0
+    if not share:
+        return "0 %"
+    return f"{share:.2f} %" if share >= 0.01 else f"{share:.2g} %"
+
+
+def shorten(words: str, width: int) -> str:
+    """The middle of a long name gives way to `…`.
+
+    >>> shorten("AdapterHub/bert-base-uncased-pf-mnli", 20)
+    'AdapterHub…d-pf-mnli'
+    """
+    if len(words) <= width:
+        return words
+    behind = (width - 1) // 2
+    return words[: width - 1 - behind] + "…" + words[len(words) - behind :]
+
+
+def _header(plan: Plan) -> list[str]:
+    facts = plan.facts
+    base = f"on {_backbone(plan)} ({facts.layers} layers, {amount(plan.backbone)}, frozen)"
+    title = [plan.title] if plan.title else []
+    line = "   ".join([*title, plan.expression, base])
+    if len(line) <= WIDTH:
+        return [line]
+    wrapped = textwrap.wrap(plan.expression, WIDTH - 4, break_on_hyphens=False)
+    first = "   ".join([*title, plan.expression])
+    if len(first) <= WIDTH:
+        return [first, f"  {base}"]
+    first, *others = [*title, *wrapped]
+    return [first, *(f"  {row}" for row in others), f"  {base}"]
+
+
+def _backbone(plan: Plan) -> str:
+    """`FacebookAI/xlm-roberta-base@e73636d`, or a folder with the name that it is known under."""
+    pin, name = plan.pin, plan.facts.name
+    if pin is not None and pin.path is not None:
+        return f"{pin.path} as {name}" if name else pin.path
+    if pin is not None:
+        return str(pin)
+    return name or f"a {plan.facts.type}"
+
+
+def _parts(plan: Plan) -> list[str]:
+    """One row a part; where sources do not fit beside it, they get a block of their own."""
+    if not plan.items and plan.head is None:
+        return ["  no adapters: the backbone alone"]
+    rows = _rows(plan, pinned=True)
+    if _excess(rows) > 0:
+        rows = _rows(plan, pinned=False)
+    while _excess(rows) > 0:  # the widest of the first columns gives way
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        column = widths.index(max(widths))
+        width = max(widths) - 1
+        rows = [[*r[:column], shorten(r[column], width), *r[column + 1 :]] for r in rows]
+    return _table(rows)
+
+
+def _excess(rows: list[list[str]]) -> int:
+    """By how much a table is too wide."""
+    return max((len(line) for line in _table(rows)), default=0) - WIDTH
+
+
+def _rows(plan: Plan, *, pinned: bool) -> list[list[str]]:
+    rows = [_row(item, pinned=pinned) for item in plan.items]
+    own = ["= head", "", "the backbone's own, not counted", "", "", "frozen"]
+    return [*rows, own] if plan.head == "backbone" else rows
+
+
+def _row(item: Item, *, pinned: bool) -> list[str]:
+    """Mark and slot, name, source, sites, parameters, state."""
+    if item.kind == "head":
+        slot, name = "head", "" if item.new else item.name
+        source, sites = item.call, ""
+    else:
+        slot = ", ".join(item.slots)
+        name = "" if item.name == slot else item.name
+        if _is_place(item):
+            name = str(item.pin)
+        pin = str(item.pin) if pinned and _informative(item) else ""
+        source = f"new {item.call}" if item.new else pin
+        sites = _sites(item)
+    state = "trained" if item.trained else "frozen"
+    return [f"{item.mark} {slot}", name, source, sites, amount(item.parameters), state]
+
+
+def _is_place(item: Item) -> bool:
+    """Whether the reference is a repository or a folder, so that its pin names it best."""
+    pin = item.pin
+    return pin is not None and (pin.path is not None or str(pin.repo) in str(item.reference))
+
+
+def _informative(item: Item) -> bool:
+    """Whether the pin says more than the name does."""
+    return item.pin is not None and not _is_place(item)
+
+
+def _sites(item: Item) -> str:
+    """`ffn.out ×7 of 12, embeddings`."""
+    words = []
+    for name, count in item.counts.items():
+        if name == "embed.out":
+            words.append("embeddings")
+            continue
+        owned = (item.owned or {}).get(name, count)
+        words.append(f"{name} ×{count}{f' of {owned}' if owned > count else ''}")
+    return ", ".join(words) or "unused"
+
+
+def _table(rows: list[list[str]], gap: int = 3) -> list[str]:
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(6)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column == 4 else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            if width
+        ]
+        lines.append(("  " + (" " * gap).join(cells)).rstrip())
+    tight = gap > 2 and max(map(len, lines), default=0) > WIDTH
+    return _table(rows, gap - 1) if tight else lines
+
+
+def _pins(plan: Plan) -> list[str]:
+    """The sources, if the table has no room for them."""
+    if _excess(_rows(plan, pinned=True)) <= 0:
+        return []
+    shortened = _excess(_rows(plan, pinned=False)) > 0
+    loaded = [i for i in plan.items if i.kind != "head" and i.pin is not None]
+    found = [i for i in loaded if shortened or _informative(i)]
+    width = max((len(shorten(item.name, 36)) for item in found), default=0)
+    return [
+        f"  {shorten(item.name, 36).ljust(width)}   {shorten(str(item.pin), WIDTH - width - 5)}"
+        for item in found
+    ]
+
+
+def _layers(plan: Plan) -> list[str]:
+    """Per part a strip under the numbers of the layers, in pieces if there are very many."""
+    rows = list(_strips(plan))
+    if not rows:
+        return []
+    label = max(len("layer"), *(len(name) for name, _ in rows))
+    embedded = any(item.embedded for _, item in rows)
+    lines: list[str] = []
+    for numbers in _pieces(plan.facts.layers, WIDTH - label - 18):
+        head = ["emb"] if embedded and not lines else []
+        lines += [""] if lines else []
+        lines.append(_strip_line("layer", label, [*head, *map(str, numbers)]))
+        for name, item in rows:
+            mark = "○" if item.new or item.trained else "●"
+            first = [(mark if item.embedded else "·").center(3)] if head else []
+            cells = [(mark if n in item.layers else "·").rjust(len(str(n))) for n in numbers]
+            state = "trained" if item.trained else "frozen"
+            lines.append(_strip_line(name, label, [*first, *cells]) + f"   {state}")
+    return lines
+
+
+def _strip_line(name: str, width: int, cells: list[str]) -> str:
+    return f"  {name.ljust(width)}  {' '.join(cells)}"
+
+
+def _pieces(layers: int, room: int) -> Iterator[range]:
+    """The numbers of the layers, as many at a time as fit into so many columns."""
+    start, taken = 0, 0
+    for number in range(layers):
+        taken += len(str(number)) + 1
+        if taken > room:
+            yield range(start, number)
+            start, taken = number, len(str(number)) + 1
+    yield range(start, layers)
+
+
+def _strips(plan: Plan) -> Iterator[tuple[str, Item]]:
+    """One row a part; neighbours that look the same share a row if there are many."""
+    run: list[Item] = []
+    for item in [*(i for i in plan.items if i.kind != "head"), None]:
+        if run and (item is None or _look(item) != _look(run[0])):
+            yield from _run(run)
+            run = []
+        if item is not None:
+            run.append(item)
+
+
+def _look(item: Item) -> tuple[object, ...]:
+    return item.new, item.trained, item.embedded, item.layers, item.kind, bool(item.slots)
+
+
+def _run(run: list[Item]) -> Iterator[tuple[str, Item]]:
+    if len(run) < _MANY:
+        yield from ((shorten(item.name, _LABEL), item) for item in run)
+        return
+    first, last = (shorten(item.name, _LABEL // 2) for item in (run[0], run[-1]))
+    yield f"{first} … {last} ({len(run)})", run[0]
+
+
+def _notes(plan: Plan) -> list[str]:
+    """What was compared only in part."""
+    names = plan.unrecorded()
+    if not names:
+        return []
+    whose = "this backbone has no name of the Hub" if plan.facts.name is None else None
+    listed = ", ".join(shorten(name, 40) for name in names[:3]) + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )
+    said = whose or f"not recorded for {listed}"
+    note = f"base      {said}: type, width and layers were compared, no names"
+    return [
+        f"  {row}"
+        for row in textwrap.wrap(
+            note, WIDTH - 4, subsequent_indent=" " * 10, break_on_hyphens=False
+        )
+    ]
+
+
+def _fetch(plan: Plan) -> list[str]:
+    fetched = [item for item in plan.items if item.size]
+    if not plan.fetch:
+        return []
+    parts = ["1 part" if len(fetched) == 1 else f"{len(fetched)} parts"] if fetched else []
+    what = ", ".join([*(["backbone"] if plan.size else []), *parts])
+    return [f"  fetch     {size(plan.fetch)} ({what})", ""]
+
+
+def _sum(plan: Plan) -> str:
+    trained, total = amount(plan.trained), amount(plan.total)
+    share = percent(plan.trained, plan.total)
+    done = f"{plan.create} to create, {plan.load} to load."
+    return f"Plan: {done} {trained} of {total} parameters trained ({share})."
