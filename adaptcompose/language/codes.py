@@ -71,6 +71,11 @@ AC210 = Code(
 AC211 = Code(
     "AC211", "`{operator}` takes no names: `{name}`", "write the adapters one after another"
 )
+AC212 = Code(
+    "AC212",
+    "no activation `{name}`",
+    "for example relu, gelu, swish, tanh: as transformers has them",
+)
 # structure
 AC301 = Code(
     "AC301",
@@ -165,6 +170,7 @@ AC418 = Code("AC418", "`{name}` lacks {missing}", "the file is incomplete; fetch
 AC419 = Code("AC419", "the hub {hub} cannot be reached: {why}", "try again, or set hub: <folder>")
 AC420 = Code("AC420", "`{name}` is no repository name", "user/repo, letters, digits, `.`, `_`, `-`")
 AC421 = Code("AC421", "the card `{name}` cannot be read: {why}", "correct hub_cards/{name}.md")
+AC422 = Code("AC422", "`{path}` exists already", "name another folder, or remove it")
 # training and heads
 AC501 = Code(
     "AC501",

@@ -128,7 +128,7 @@ class _Preparation:
     def run(self, digest: str) -> Prepared:
         tree = syntax.parse_tree(self.spec.compose)
         graph = self._graph(check_tree(tree, self.context))
-        self.context = replace(self.context, parts=_new_parts(graph))
+        self.context = replace(self.context, parts=new_parts(graph))
         graphs = self._graphs(tree)
         task, head = self._task(graph)
         trained = self._trained(graph, head)
@@ -165,7 +165,7 @@ class _Preparation:
         problems: list[Diagnostic] = []
         for section in (*self.spec.evaluate, *self.spec.predict):
             try:
-                whole = _tree_of(section, tree)
+                whole = tree_of(section, tree)
                 found.append((section, self._graph(check_tree(whole, self.context))))
             except Failed as failed:
                 problems += failed.diagnostics
@@ -309,7 +309,8 @@ def _relative(path: Path, root: Path) -> str:
         return path.name
 
 
-def _tree_of(section: Section, tree: syntax.Tree) -> syntax.Tree:
+def tree_of(section: Section, tree: syntax.Tree) -> syntax.Tree:
+    """What an item runs: its own composition, or the main one with its pipe behind it."""
     if section.compose is not None:
         return syntax.parse_tree(section.compose)
     if section.pipe is not None:
@@ -322,7 +323,7 @@ def _place_of(section: Section) -> Span | None:
     return source.span() if source is not None else section.place("name")
 
 
-def _new_parts(graph: Block) -> dict[str, Block]:
+def new_parts(graph: Block) -> dict[str, Block]:
     """The new parts of a composition under their names, for the other compositions of a run."""
     found: dict[str, Block] = {name: leaf for name, leaf in adapters(graph).items() if leaf.new}
     return found | {name: block for name, block in fusions(graph).items() if block.new}

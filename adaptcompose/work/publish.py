@@ -14,6 +14,7 @@ from adaptcompose.language.draw import draw_mermaid
 from adaptcompose.resources import resource
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saved import Manifest, save_composition
+from adaptcompose.work.prepare import Prepared
 from adaptcompose.work.report import Score, markdown, pool
 from adaptcompose.work.sections import PublishSection, Spec
 from adaptcompose.work.tasks import Task
@@ -29,11 +30,18 @@ PIPELINES = {
 class Result:
     """What is published with a model."""
 
-    spec: Spec
-    task: Task | None
+    prepared: Prepared
     model: ComposedModel
     scores: Sequence[Score]
     plan: Mapping[str, Any]
+
+    @property
+    def spec(self) -> Spec:
+        return self.prepared.spec
+
+    @property
+    def task(self) -> Task | None:
+        return self.prepared.task
 
 
 def publish(result: Result, store: Store) -> str:
@@ -50,14 +58,18 @@ def publish(result: Result, store: Store) -> str:
 
 def write_folder(result: Result, section: PublishSection, folder: Path) -> None:
     """Everything that is published, as files."""
-    manifest = {
-        "name": result.spec.name,
-        "description": result.spec.description,
-        "task": _task_entry(result.task),
-    }
     everything = section.weights == "all"
-    save_composition(result.model, folder, everything=everything, manifest=manifest)
+    save_composition(
+        result.model, folder, everything=everything, manifest=manifest(result.prepared)
+    )
     (folder / "README.md").write_text(card(result, section, folder), "utf-8")
+
+
+def manifest(prepared: Prepared) -> dict[str, Any]:
+    """What composition.yaml says beside the composition itself."""
+    spec = prepared.spec
+    task = _task_entry(prepared.task)
+    return {"name": spec.name, "description": spec.description, "task": task}
 
 
 def _task_entry(task: Task | None) -> dict[str, Any] | None:

@@ -1,0 +1,318 @@
+"""The command line: read arguments, call one function, print.
+
+Exit codes: 0 fine · 1 problems in what you wrote · 2 usage or an error of ours · 3 the hub cannot be
+reached or refuses · 4 a run failed · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adaptcompose.language.codes import AC607, AC999
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors, render
+from adaptcompose.version import __version__
+
+if TYPE_CHECKING:
+    from adaptcompose.compiler.plan import Plan
+    from adaptcompose.language.graph import Block
+    from adaptcompose.work.prepare import Prepared
+
+PROBLEMS, INTERNAL, HUB, RUN, INTERRUPTED = 1, 2, 3, 4, 130
+_HUB_CODES = {"AC404", "AC405", "AC419"}
+
+EXAMPLES = """\
+Compose adapters on a frozen language model: one line, compiled.
+
+\b
+adaptcompose check 'stack(lang=sw, task=ner) | fuse(glue/*) | drop(bottom=5)'
+adaptcompose plan examples/quickstart.yaml
+adaptcompose run examples/quickstart.yaml
+adaptcompose predict demo/sw-ner --hub examples/demo/hub --text 'Amina anaishi Mombasa'
+adaptcompose pull demo/sw-ner --hub examples/demo/hub
+"""
+
+app = typer.Typer(
+    help=EXAMPLES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog=(__doc__ or "").partition("\n\n")[2],
+)
+
+Target = Annotated[str, typer.Argument(help="an expression, a spec.yaml, a .compose file, or -")]
+Base = Annotated[str | None, typer.Option(help="backbone: a folder or a repository")]
+Hub = Annotated[str, typer.Option(help="hf, or the folder of a hub")]
+Form = Annotated[str, typer.Option("--format", help="text, json or github")]
+
+
+@app.command()
+def check(target: Target, backbone: Base = None, hub: Hub = "hf", form: Form = "text") -> None:
+    """Say everything that is wrong with an expression or a spec; nothing is downloaded."""
+    found = _diagnostics(target, backbone, hub)
+    if form != "text" or found:
+        print(render(found, form))
+    if errors(found):
+        raise typer.Exit(_exit_code(found))
+    if form == "text" and not found:
+        print("fine")
+
+
+def _diagnostics(target: str, backbone: str | None, hub: str) -> list[Diagnostic]:
+    from adaptcompose.language.check import check as check_source
+    from adaptcompose.language.public import context
+
+    try:
+        if _is_spec(target):
+            from adaptcompose.work.spec import read_spec
+            from adaptcompose.work.static import check_spec
+
+            return check_spec(read_spec(Path(target)))
+        source, root = _expression(target)
+        return list(check_source(source, context(backbone, root, hub)).diagnostics)
+    except Failed as failed:
+        return list(failed.diagnostics)
+
+
+@app.command()
+def plan(
+    target: Target,
+    backbone: Base = None,
+    hub: Hub = "hf",
+    form: Form = "text",
+    program: Annotated[bool, typer.Option(help="print the program as well")] = False,
+) -> None:
+    """Show what would be loaded, created and trained; no weights are read."""
+    found, notes = _plan(target, backbone, hub)
+    if form == "json":
+        print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        return
+    _say(notes)
+    print(found)
+    if program:
+        print(f"\n{found.program}")
+
+
+def _plan(target: str, backbone: str | None, hub: str) -> tuple[Plan, list[Diagnostic]]:
+    if _is_spec(target):
+        prepared = _prepare(target)
+        return _plan_of(prepared), list(prepared.notes)
+    from adaptcompose.compiler.plan import make_plan
+    from adaptcompose.hub.resolve import Sources, resolve
+    from adaptcompose.language.check import check as check_source
+    from adaptcompose.language.check import verify
+    from adaptcompose.language.heads import head_of
+    from adaptcompose.language.public import context
+
+    source, root = _expression(target)
+    if backbone is None:
+        raise typer.BadParameter("a plan needs a backbone", param_hint="--backbone")
+    base = context(backbone, root, hub)
+    checked = check_source(source, base)
+    assert base.backbone is not None or checked.raise_errors()
+    facts = base.backbone
+    assert facts is not None
+    resolved = resolve(checked.raise_errors(), facts, Sources(hub, root))
+    if problems := errors(verify(resolved.graph, facts)):
+        raise Failed(problems)
+    notes = [*checked.diagnostics, *resolved.notes]
+    made = make_plan(
+        resolved.graph, facts, head=head_of(resolved.graph), expression=source.text.strip()
+    )
+    return made, notes
+
+
+def _plan_of(prepared: Prepared) -> Plan:
+    from adaptcompose.compiler.plan import make_plan
+
+    return make_plan(
+        prepared.graph,
+        prepared.facts,
+        trained=prepared.trained,
+        head=prepared.head,
+        title=prepared.spec.name,
+        expression=str(prepared.tree),
+        pin=prepared.backbone.pin,
+    )
+
+
+def _prepare(target: str) -> Prepared:
+    from adaptcompose.work.prepare import prepare
+    from adaptcompose.work.spec import read_spec
+
+    path = Path(target)
+    return prepare(read_spec(path), path)
+
+
+@app.command()
+def graph(
+    target: Target,
+    backbone: Base = None,
+    hub: Hub = "hf",
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Mermaid text instead")] = False,
+) -> None:
+    """Draw a composition."""
+    from adaptcompose.language.draw import draw, draw_mermaid
+    from adaptcompose.language.public import context
+
+    if _is_spec(target):
+        prepared = _prepare(target)
+        block: Block = prepared.graph
+        facts = prepared.facts
+    else:
+        from adaptcompose.language.check import check as check_source
+
+        source, root = _expression(target)
+        base = context(backbone, root, hub)
+        block, facts = check_source(source, base).raise_errors(), base.backbone  # type: ignore[assignment]
+    print(draw_mermaid(block, facts) if mermaid else draw(block, facts))
+
+
+@app.command()
+def run(
+    spec: Annotated[Path, typer.Argument(help="a spec.yaml")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="train again what is done")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print the report only")] = False,
+    form: Form = "text",
+) -> None:
+    """Do everything that a spec says: lock, plan, train, evaluate, predict, report, publish."""
+    from adaptcompose.terminal import Terminal
+    from adaptcompose.work.prepare import lock_path
+
+    prepared = _prepare(str(spec))
+    found = _plan_of(prepared)
+    terminal = Terminal(quiet=quiet or form == "json")
+    _say(prepared.notes)
+    if not terminal.quiet:
+        print(f"{found}\n")
+    prepared.lock.write(lock_path(spec))
+    folder = Path("runs") / prepared.spec.name
+    _hush()
+    from adaptcompose.work.run import Run
+
+    result = Run(prepared, found, folder, terminal, fresh=fresh).run()
+    terminal.close()
+    if form == "json":
+        print(json.dumps(result, indent=2, ensure_ascii=False, default=str))
+        return
+    if "published" in result:
+        print(f"published {result['published']['repo']}@{result['published']['revision'][:7]}")
+    print(f"report: {folder / 'report.json'}")
+
+
+@app.command()
+def predict(
+    target: Annotated[
+        str, typer.Argument(help="a published composition, a run, a spec or an expression")
+    ],
+    text: Annotated[list[str], typer.Option("--text", "-t", help="a text; several times for more")],
+    backbone: Base = None,
+    hub: Hub = "hf",
+    form: Form = "text",
+) -> None:
+    """Run a composition on texts."""
+    _hush()
+    from adaptcompose.work.answer import answer
+
+    records = answer(target, text, backbone=backbone, hub=hub)
+    if form == "json":
+        print(json.dumps(records, indent=2, ensure_ascii=False))
+        return
+    for record in records:
+        print(record["shown"])
+
+
+@app.command()
+def pull(
+    ref: Annotated[str, typer.Argument(help="user/repo@revision of a published composition")],
+    folder: Annotated[Path | None, typer.Argument(help="where to; else its name here")] = None,
+    hub: Hub = "hf",
+) -> None:
+    """Fetch a published composition, verified, into a folder."""
+    from adaptcompose.work.pull import pull as pull_folder
+
+    place = pull_folder(ref, folder, hub)
+    print(f"{ref} is in {place}")
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _is_spec(target: str) -> bool:
+    return target.endswith((".yaml", ".yml"))
+
+
+def _expression(target: str) -> tuple[Source, Path]:
+    """The expression itself, and the folder at which `./` starts in it."""
+    if target == "-":
+        return Source(sys.stdin.read(), "<stdin>"), Path()
+    if target.endswith(".compose"):
+        path = Path(target)
+        if not path.is_file():
+            raise Failed(AC607.at(path=target, root=Path.cwd()))
+        return Source(path.read_text("utf-8"), target), path.parent
+    return Source(target), Path()
+
+
+def _say(notes: Any) -> None:
+    for note in notes:
+        print(f"{note}\n", file=sys.stderr)
+
+
+def _hush() -> None:
+    """Progress is ours to print; transformers' own bars and hints are for its own users."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _exit_code(found: list[Diagnostic]) -> int:
+    return HUB if any(one.code in _HUB_CODES for one in errors(found)) else PROBLEMS
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Users' mistakes become messages, errors of ours one sentence; the traceback on demand."""
+    try:
+        yield
+    except Failed as failed:
+        print(failed, file=sys.stderr)
+        sys.exit(_exit_code(list(failed.diagnostics)))
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("ADAPTCOMPOSE_DEBUG"):
+            raise
+        why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        print(AC999.at(why=why), file=sys.stderr)
+        sys.exit(INTERNAL)
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        # a text may hold characters that the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    with _told():
+        app()
+
+
+if __name__ == "__main__":
+    main()

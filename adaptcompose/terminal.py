@@ -1,0 +1,86 @@
+"""What a terminal shows: stages, progress and tables. Data goes to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_EVERY = 10.0  # seconds between plain lines where there is no terminal
+
+
+@dataclass
+class Terminal:
+    """One live line per stage on a terminal, plain lines now and then elsewhere."""
+
+    quiet: bool = False
+    _stage: str = ""
+    _last: float = field(default=0.0, repr=False)
+    _loss: float | None = None
+    _score: str = ""
+    _live: bool = False
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self._close()
+        self._stage, self._loss, self._score = f"{name} {detail}".strip(), None, ""
+        self._last = time.monotonic()
+        self._say(self._stage)
+
+    def event(self, entry: dict[str, Any]) -> None:
+        if entry["event"] == "loss":
+            self._loss = float(entry["loss"])
+        elif entry["event"] == "score" and entry["score"] is not None:
+            self._score = f"  {entry['metric']} {entry['score']:.3f}"
+        elif entry["event"] == "step":
+            self._step(int(entry["step"]), int(entry["steps"]))
+
+    def _step(self, step: int, steps: int) -> None:
+        loss = "" if self._loss is None else f"  loss {self._loss:.3f}"
+        line = f"  step {step}/{steps}{loss}{self._score}"
+        if self.quiet:
+            return
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[2K{line}")
+            sys.stderr.flush()
+            self._live = True
+        elif time.monotonic() - self._last > _EVERY:
+            self._last = time.monotonic()
+            self._say(line)
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._close()
+        if not self.quiet:
+            print(format_table(header, rows))
+
+    def close(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._live:
+            sys.stderr.write("\n")
+            self._live = False
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned, the first to the left and the others to the right.
+
+    >>> print(format_table(["", "f1"], [["right", "70.1"], ["none", "9.0"]]))
+             f1
+    right  70.1
+    none    9.0
+    """
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
