@@ -106,7 +106,7 @@ class Bottleneck(Leaf):
 
     def __str__(self) -> str:
         shape = f"{self.width}→{self.rank}→{self.width}"
-        flags = ("norm_before", "norm_after", "gate")
+        flags = ("norm_before", "norm_after", "residual_inside", "gate")
         extra = "".join(f" {flag}" for flag in flags if getattr(self, flag))
         scale = "" if self.scale == 1.0 else f" ×{self.scale}"
         return f"bottleneck {self.part} {shape} {self.activation}{scale}{extra}  {self.where}"
@@ -133,7 +133,9 @@ class Coupling(Leaf):
 
     def __str__(self) -> str:
         name = "uncouple" if self.inverse else "couple"
-        return f"{name} {self.part} {self.width // 2}→{self.rank}→{self.width - self.width // 2}"
+        first = self.width // 2
+        shape = f"{self.width - first}→{self.rank}→{first}"
+        return f"{name} {self.part} {shape} {self.activation}"
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,16 @@ class Mixture(Primitive):
         return super().multiplications() + own + 2 * count * maps.width
 
     def __str__(self) -> str:
-        return f"fuse {self.weights.part} of {len(self.branches)}"
+        maps = self.weights
+        absent = [name for name in ("query", "key", "value") if not getattr(maps, name)]
+        flags = [f"no {name}" for name in absent]
+        flags += [
+            name
+            for name in ("query_before_norm", "residual_before", "temperature")
+            if getattr(maps, name)
+        ]
+        extra = "".join(f" {flag}" for flag in flags)
+        return f"attention {maps.part} {maps.width} over {len(self.branches)}{extra}"
 
 
 @dataclass(frozen=True)
@@ -221,9 +232,10 @@ class Program:
             blocks.setdefault(name, []).append(site)
         if not blocks:
             return "backbone only"
-        return "\n".join(
-            "\n    ".join([_where(sites), *lines[2:]]) for lines, sites in blocks.items()
+        text = "\n".join(
+            "\n  ".join([_where(sites), *lines[2:]]) for lines, sites in blocks.items()
         )
+        return text + (f"\n{_SYMBOLS}" if "u(" in text else "")
 
     def parts(self) -> set[str]:
         return {part for primitive in self.sites.values() for part in primitive.parts()}
@@ -233,8 +245,12 @@ class Program:
         return sum(primitive.multiplications() for primitive in self.sites.values())
 
 
+_SYMBOLS = "h: output of the sub-layer, x: its input, LN: the backbone's norm, u: what is added"
+
+
 def _where(sites: list[Site]) -> str:
     """`ffn.out of layers 5..9`."""
     layers = [site.layer for site in sites if site.layer is not None]
     first = Site(sites[0].name, None, sites[0].part)
-    return f"{first} of layers {spans(layers)}" if layers else str(first)
+    word = "layer" if len(layers) == 1 else "layers"
+    return f"{first} of {word} {spans(layers)}" if layers else str(first)
