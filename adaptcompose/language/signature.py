@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from typing import Any, Literal
 from adaptcompose.language import syntax
 from adaptcompose.language.codes import AC201, AC202, AC203, AC204, AC206, AC209
 from adaptcompose.language.diagnostics import Diagnostic, suggest
+from adaptcompose.language.literals import quote
 
 Layers = frozenset[int]
 """Layers written as one number, a range `0..4`, or a list of both."""
@@ -77,12 +79,18 @@ def parameters(cls: type) -> tuple[Parameter, ...]:
     )
 
 
+_PLAIN = re.compile(r"(?:\.{1,2}/|~/|/|hf://)?[A-Za-z_][\w.-]*(?:/[\w.-]+)*(?:@[\w./-]+)?")
+_WORDLIKE = ("true", "false", "none", "let")  # as bare words they would be something else
+
+
 def spell(value: Any) -> str:
     """A value as the language writes it.
 
-    >>> spell(True), spell(0.5), spell(frozenset({0, 1, 2, 7})), spell("relu")
-    ('true', '0.5', '[0..2, 7]', 'relu')
+    >>> spell(True), spell(0.5), spell(frozenset({0, 1, 2, 7})), spell("relu"), spell("a b")
+    ('true', '0.5', '[0..2, 7]', 'relu', '"a b"')
     """
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, frozenset):
@@ -91,7 +99,9 @@ def spell(value: Any) -> str:
         return f"[{', '.join(map(spell, value))}]"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value) if value != "" else '""'
+    if isinstance(value, str) and not (_PLAIN.fullmatch(value) and value not in _WORDLIKE):
+        return quote(value)
+    return str(value)
 
 
 def spans(numbers: list[int]) -> str:

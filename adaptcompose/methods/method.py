@@ -63,7 +63,7 @@ class Method:
         """The `config` of adapter_config.json that means this method to `adapters`."""
         raise NotImplementedError
 
-    def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, Sequence[str]]:
+    def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Sequence[str]]:
         """Per tensor its keys in AdapterHub files, below the base model; the first one is read."""
         raise NotImplementedError
 

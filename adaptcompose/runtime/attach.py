@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Program
+from adaptcompose.language.codes import AC416, AC508
+from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Head
 from adaptcompose.methods.invertible import HEAD
 from adaptcompose.runtime.heads import FlexHead
@@ -50,10 +52,19 @@ def attach(
             _install(base, site, adapter, program)
     inverse = adapters.get(HEAD)
     if head == "backbone":
+        if base is whole:
+            help = "load it with its head, for instance with AutoModelForMaskedLM"
+            raise Failed(AC508.at(what="head=backbone", help=help))
         if inverse is not None:
             _install_inverse(whole, program.facts, inverse)
         return whole, None
-    return base, FlexHead(head, program.facts, inverse) if head is not None else None
+    if head is None:
+        return base, None
+    pooler = getattr(base, program.facts.layout.pooler or "pooler", None)
+    if head.config.get("use_pooler") and pooler is None:
+        help = "its checkpoint or its class has no pooler: give AutoModel's"
+        raise Failed(AC416.at(name=head.part, kind=f"{head.kind} on the pooler", help=help))
+    return base, FlexHead(head, program.facts, inverse)
 
 
 def _install(base: nn.Module, site: Site, adapter: Running, program: Program) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from torch import nn
 from transformers import PreTrainedModel
@@ -109,13 +110,14 @@ def build(  # noqa: PLR0913
     parts = Parts(make_parts(graph, sources, given or {}, program))
     if optimise:
         program = run_passes(program)
-    parts.to(device=backbone.device)
+    exact = torch.promote_types(backbone.dtype, torch.float32)  # what is trained is never in half
+    parts.to(device=backbone.device, dtype=exact)
     body, flex = attach(program, backbone, parts, chosen)
     if flex is not None and slots is not None:
         flex.slots = slots
     elif flex is not None:
         _fill_head(flex, graph, facts, sources)
-        flex.to(device=backbone.device)
+        flex.to(device=backbone.device, dtype=exact)
     composition = Composition(graph, facts, program, chosen, backbone, sources)
     return ComposedModel(body, parts, flex, composition).eval()
 

@@ -1,6 +1,6 @@
 """Prediction heads, in the form in which AdapterHub's files describe them.
 
-A head is a sequence of slots; the number of a slot is the number in its keys (`heads.ner.1.weight`).
+A head is a sequence of slots; the number of a slot stands in its keys (`heads.ner.1.weight`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.language.codes import AC416
+from adaptcompose.language.codes import AC413, AC416
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Head
 from adaptcompose.runtime.primitives import Running, State, activation
 
+_MOST_LAYERS = 100  # a file that says more is broken
 IGNORED = -100  # the label that the loss skips, as everywhere in transformers
 
 
@@ -27,19 +28,29 @@ class FlexHead(nn.Module):
     def __init__(self, head: Head, facts: Facts, inverse: Running | None = None) -> None:
         super().__init__()
         if head.kind not in _SLOTS:
-            raise Failed(AC416.at(name=head.part, kind=head.kind, help=f"run: {', '.join(_SLOTS)}"))
+            known = f"kinds that it can: {', '.join(_SLOTS)}"
+            raise Failed(AC416.at(name=head.part, kind=head.kind, help=known))
         self.part = head.part
         self.kind = head.kind
         self.config = dict(head.config)
-        self.slots = nn.ModuleList(_SLOTS[head.kind](self.config, facts))
+        try:
+            self.slots = nn.ModuleList(_SLOTS[head.kind](self.config, facts))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            why = f"its configuration is not understood: {error}"
+            raise Failed(AC413.at(file=f"{head.part}: its head", why=why)) from None
         self.inverse = inverse
 
     def forward(self, hidden: Tensor, pooled: Tensor | None = None) -> Tensor:
         """[batch, tokens, width] to logits: [batch, labels], or one row per token."""
         state = hidden
         if self.kind == "classification":
-            state = pooled if self.config.get("use_pooler") else hidden[:, 0]  # type: ignore[assignment]
+            state = hidden[:, 0]
+            if self.config.get("use_pooler"):
+                assert pooled is not None
+                state = pooled
         *inner, last = self.slots
+        # a head may be finer than a backbone in half precision
+        state = state.to(next(last.parameters()).dtype)
         for slot in inner:
             state = slot(state)
         if self.inverse is not None and self.kind == "masked_lm":
@@ -52,7 +63,8 @@ class FlexHead(nn.Module):
             return functional.mse_loss(logits.view(-1), labels.view(-1).to(logits.dtype))
         if self.kind == "tagging" and attention_mask is not None:
             labels = labels.masked_fill(attention_mask == 0, IGNORED)
-        flat = logits.reshape(-1, logits.shape[-1]).float()
+        flat = logits.reshape(-1, logits.shape[-1])
+        flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
         return functional.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORED)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -75,7 +87,7 @@ def _perceptron(config: Mapping[str, Any], facts: Facts) -> list[nn.Module]:
     """Dropout, linear, activation, as often as there are layers; no activation behind the last."""
     slots: list[nn.Module] = []
     probability = _dropout(config, facts)
-    for number in range(count := int(config.get("layers", 1))):
+    for number in range(count := _layers(config)):
         last = number == count - 1
         size = int(config["num_labels"]) if last else facts.width
         linear = nn.Linear(facts.width, size, bias=bool(config.get("bias", True)))
@@ -83,6 +95,13 @@ def _perceptron(config: Mapping[str, Any], facts: Facts) -> list[nn.Module]:
         if not last and config.get("activation_function"):
             slots.append(_Activation(config["activation_function"]))
     return slots
+
+
+def _layers(config: Mapping[str, Any]) -> int:
+    count = int(config.get("layers", 1))
+    if not 1 <= count <= _MOST_LAYERS:
+        raise ValueError(f"{count} layers")
+    return count
 
 
 def _dropout(config: Mapping[str, Any], facts: Facts) -> float:
@@ -94,7 +113,7 @@ def _dropout(config: Mapping[str, Any], facts: Facts) -> float:
 def _language_model(config: Mapping[str, Any], facts: Facts) -> list[nn.Module]:
     slots: list[nn.Module] = []
     width = facts.width
-    for _ in range(int(config.get("layers", 1)) - 1):
+    for _ in range(_layers(config) - 1):
         slots.append(nn.Linear(width, facts.embedding))
         width = facts.embedding
         if config.get("activation_function"):

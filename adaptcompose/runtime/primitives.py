@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.activations import get_activation
+from transformers.activations import ACT2FN, get_activation
 
 from adaptcompose.compiler import program
 from adaptcompose.compiler.program import Placement, Primitive
+from adaptcompose.language.codes import AC212
+from adaptcompose.language.diagnostics import Failed, suggest
 from adaptcompose.runtime.parts import Parts, SiteWeights
 
 NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files assume
@@ -29,6 +31,11 @@ class State:
     ) -> None:
         self.h, self.x, self.norm = h, x, norm
         self._normed: Tensor | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the backbone computes in here; adapters compute in the type of their weights."""
+        return self.h.dtype if self.x is None else torch.promote_types(self.h.dtype, self.x.dtype)
 
     def after(self, h: Tensor) -> State:
         """The state that the next of a chain sees."""
@@ -65,7 +72,7 @@ class Running(nn.Module):
 
     def forward(self, state: State) -> Tensor:
         residual, contribution = self.split(state)
-        return residual + contribution
+        return (residual + contribution).to(state.dtype)
 
 
 _RUNNING: dict[type[Primitive], Callable[[Any, Parts], Running]] = {}
@@ -90,19 +97,23 @@ def running(primitive: Primitive, parts: Parts) -> Running:
 
 
 def _linear(weights: SiteWeights, name: str, z: Tensor) -> Tensor:
-    return functional.linear(z, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+    weight = weights[f"{name}.weight"]
+    return functional.linear(z.to(weight.dtype), weight, weights.get(f"{name}.bias"))
 
 
 def _norm(weights: SiteWeights, name: str, z: Tensor) -> Tensor:
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-    return functional.layer_norm(z, weight.shape, weight, bias, NORM_EPS)
+    return functional.layer_norm(z.to(weight.dtype), weight.shape, weight, bias, NORM_EPS)
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
     """An activation by the name that adapter files use."""
     if name == "leakyrelu":
         return functional.leaky_relu
-    found: Callable[[Tensor], Tensor] = get_activation(name)
+    try:
+        found: Callable[[Tensor], Tensor] = get_activation(name)
+    except KeyError:
+        raise Failed(AC212.at(name=name, help=suggest(name, ACT2FN))) from None
     return found
 
 
@@ -162,7 +173,7 @@ class RunningCoupling(Running):
         else:
             one = one + self._net("F", two)
             two = two + self._net("G", one)
-        return torch.cat([one, two], dim=-1)
+        return torch.cat([one, two], dim=-1).to(state.dtype)
 
     def split(self, state: State) -> tuple[Tensor, Tensor]:
         return state.h, self.forward(state) - state.h
@@ -222,4 +233,5 @@ class RunningMixture(Running):
     def _alpha(self, scores: Tensor) -> Tensor:
         if self.training:
             scores = scores / self.temperature
-        return self.dropout(scores).softmax(dim=-1)
+        alpha: Tensor = self.dropout(scores).softmax(dim=-1)
+        return alpha

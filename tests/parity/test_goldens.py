@@ -145,7 +145,7 @@ def test_a_configuration_that_means_nothing_is_refused(
     change(outer["config"])
     (tmp_path / ADAPTER).write_text(json.dumps(outer))
     found = adapterhub.describe_adapter(tmp_path, "spoilt")
-    with pytest.raises(adapterhub.Failed, match=f"AC413(.|\n)*{says}"):
+    with pytest.raises(adapterhub.Failed, match=rf"AC413(.|\n)*{says}"):
         adapterhub.read_method(found, facts_of("bert"))
 
 

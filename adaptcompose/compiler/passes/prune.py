@@ -1,4 +1,4 @@
-"""What does nothing goes. Exact: the outputs are bit-equal.
+"""What does nothing goes. Exact: the outputs differ in rounding at most.
 
 - nothing stands at a site of a dropped layer (lowering leaves it out already);
 - a chain gives up the chains inside it, and a chain of one is its member;
@@ -32,9 +32,14 @@ def _chain(node: Chain) -> Primitive | None:
         kept = _prune(member)
         if kept is not None:
             flat += kept.members if isinstance(kept, Chain) else (kept,)
-    last = flat[-1]
-    flat = [m for m in flat[:-1] if not _idle(m)] + [last]
-    return flat[0] if len(flat) == 1 else Chain(tuple(flat))
+    left = [member for member in flat[:-1] if not _idle(member)] + flat[-1:]
+    if _entry(left[0]) != _entry(flat[0]):  # a fusion reads and adds where its branches start
+        left = [flat[0], *left]
+    return left[0] if len(left) == 1 else Chain(tuple(left))
+
+
+def _entry(node: Primitive) -> tuple[str, str]:
+    return node.placement.reads, node.placement.residual
 
 
 def _idle(node: Primitive) -> bool:

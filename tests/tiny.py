@@ -1,0 +1,111 @@
+"""Tiny backbones and compositions in which every weight is random and none is zero."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+
+from adaptcompose.runtime.compose import compose
+from adaptcompose.runtime.model import ComposedModel
+
+LAYERS, WIDTH, VOCABULARY, LENGTH = 3, 12, 40, 6
+
+SPECIAL: dict[str, dict[str, Any]] = {
+    "bert": {"type_vocab_size": 2},
+    "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 1},
+    "electra": {"type_vocab_size": 2, "embedding_size": 7},  # narrower, and odd
+}
+
+
+def config(family: str = "bert", **changes: Any) -> Any:
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": WIDTH,
+        "num_attention_heads": 2,
+        "num_hidden_layers": LAYERS,
+        "intermediate_size": 16,
+        "max_position_embeddings": 24,
+        "pad_token_id": 0,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    return AutoConfig.for_model(family, **(sizes | SPECIAL[family] | changes))
+
+
+def stream(*words: object) -> torch.Generator:
+    """A stream of random numbers of its own for everything that has a name."""
+    return torch.Generator().manual_seed(zlib.crc32("/".join(map(str, words)).encode()))
+
+
+def fill(parameter: torch.Tensor, name: str, *words: object) -> None:
+    """Norm weights and scales around one, the rest normal; of the order of trained weights."""
+    noise = torch.randn(parameter.shape, generator=stream(name, *words), dtype=torch.float64)
+    around_one = parameter.dim() == 1 and not name.endswith("bias")
+    values = 1 + 0.3 * torch.tanh(noise) if around_one else 0.3 * noise
+    parameter.data.copy_(values.to(parameter.dtype))
+
+
+def make_backbone(
+    family: str = "bert", kind: str = "AutoModel", seed: int = 0, **changes: Any
+) -> PreTrainedModel:
+    """A model of transformers with random weights, in eval mode."""
+    cls = getattr(transformers, kind)
+    model: PreTrainedModel = cls.from_config(config(family, **changes))
+    for name, parameter in model.named_parameters():
+        # the base model has the same weights under every head
+        fill(parameter, name.removeprefix(f"{model.base_model_prefix}."), family, seed)
+    return model.eval()
+
+
+@functools.cache
+def backbone(family: str = "bert", kind: str = "AutoModel", seed: int = 0) -> PreTrainedModel:
+    """The same, in float64 and shared: nothing changes a backbone."""
+    return make_backbone(family, kind, seed).double()
+
+
+def batch(*, pad: bool = True, seed: int = 0, rows: int = 3) -> dict[str, torch.Tensor]:
+    """Rows of different length, padded on the right."""
+    ids = torch.randint(3, VOCABULARY, (rows, LENGTH), generator=stream("batch", seed))
+    lengths = torch.tensor([LENGTH - (2 * row) % LENGTH if pad else LENGTH for row in range(rows)])
+    mask = (torch.arange(LENGTH)[None] < lengths[:, None]).long()
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def randomise(model: ComposedModel, seed: int = 0) -> ComposedModel:
+    """Parts get random weights that depend on their names alone: equal names, equal weights."""
+    for name, part in model.parts.items():
+        for site in part.places:
+            for tensor, parameter in part[site].items():
+                fill(parameter, tensor, name, site, seed)
+    if model.head is not None:
+        for name, parameter in model.head.slots.named_parameters():
+            fill(parameter, name, "head", seed)
+    return model
+
+
+def composed(
+    text: str, model: PreTrainedModel | None = None, seed: int = 0, **options: Any
+) -> ComposedModel:
+    """`text` over a tiny backbone, its new parts with random weights."""
+    options.setdefault("head", None)
+    return randomise(compose(text, backbone() if model is None else model, **options), seed)
+
+
+def hidden(model: nn.Module, **inputs: torch.Tensor) -> torch.Tensor:
+    """The last hidden state for the usual batch."""
+    with torch.no_grad():
+        out: torch.Tensor = model(**(batch() | inputs)).last_hidden_state
+    return out
+
+
+def distance(first: torch.Tensor, second: torch.Tensor) -> float:
+    """The largest difference, relative to the largest value."""
+    assert first.shape == second.shape
+    return float((first - second).abs().max() / second.abs().max())
