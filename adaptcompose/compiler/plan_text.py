@@ -70,11 +70,12 @@ def _header(plan: Plan) -> list[str]:
     facts = plan.facts
     base = f"on {_backbone(plan)} ({facts.layers} layers, {amount(plan.backbone)}, frozen)"
     title = [plan.title] if plan.title else []
-    line = "   ".join([*title, plan.expression, base])
+    expression = " ".join(plan.expression.split())
+    line = "   ".join([*title, expression, base])
     if len(line) <= WIDTH:
         return [line]
-    wrapped = textwrap.wrap(plan.expression, WIDTH - 4, break_on_hyphens=False)
-    first = "   ".join([*title, plan.expression])
+    wrapped = textwrap.wrap(expression, WIDTH - 4, break_on_hyphens=False)
+    first = "   ".join([*title, expression])
     if len(first) <= WIDTH:
         return [first, f"  {base}"]
     first, *others = [*title, *wrapped]

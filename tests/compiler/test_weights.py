@@ -8,9 +8,11 @@ import transformers
 
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
+from adaptcompose.compiler.plan import make_plan
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Adapter, Block, Slot
+from adaptcompose.language.heads import new_head
 from adaptcompose.language.operators import Drop, Fuse, Keep, Stack
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.runtime.compose import build
@@ -122,3 +124,16 @@ def test_a_loaded_part_keeps_all_weights_and_trains_the_used(facts: Facts) -> No
     assert trained == A.method.parameters_at(upper, facts)
     part.requires_grad_(False)
     assert not part.trained
+
+
+@pytest.mark.parametrize(
+    "graph", [Drop(body=stack(SW, fuse(A, B)), bottom=2), fuse(A, B), Keep(body=B, top=2)]
+)
+def test_the_plan_counts_what_the_model_trains(
+    graph: Block, facts: Facts, backbone: transformers.PreTrainedModel
+) -> None:
+    head = new_head("token-classification", ["O", "B", "I"])
+    model = build(graph, facts, backbone, Sources(), head=head)
+    plan = make_plan(graph, facts, head=head)
+    assert plan.trained == sum(parameter.numel() for _, parameter in model.trained())
+    assert plan.total == plan.trained + sum(p.numel() for p in backbone.parameters())
