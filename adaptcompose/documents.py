@@ -297,9 +297,9 @@ def _translation(source: Source, error: yaml.MarkedYAMLError) -> Failed:
     if why.startswith("mapping values are not allowed"):
         why, help = "`: ` inside an unquoted text", "quote the text, or remove the blank after `:`"
         return _refusal(source, place, place + 1, why, help)
-    help = "quote a text that holds { } [ ] or `, `" if "flow" in (error.context or "") else None
+    remedy = "quote a text that holds { } [ ] or `, `" if "flow" in (error.context or "") else None
     why = f"{why} {error.context}" if error.context else why
-    return _refusal(source, place, place, why, help)
+    return _refusal(source, place, place, why, remedy)
 
 
 _BREAK = r"(?:\r\n|[\n\r\x85\u2028\u2029])"

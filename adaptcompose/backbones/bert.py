@@ -1,4 +1,4 @@
-"""BERT and the families of the same shape: RoBERTa, XLM-R, ELECTRA (Devlin et al., 2019, and after)."""
+"""BERT (Devlin et al., 2019) and the families of the same shape: RoBERTa, XLM-R, ELECTRA."""
 
 from __future__ import annotations
 

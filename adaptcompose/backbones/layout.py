@@ -139,7 +139,7 @@ def layout_of(model_type: str) -> Layout:
 
 
 def read_facts(config: Mapping[str, Any], name: str | None = None) -> Facts:
-    """Facts from the content of config.json; `name` is the backbone's canonical Hub id, if known."""
+    """Facts from the content of config.json; `name` is the backbone's name on the Hub, if known."""
     layout = layout_of(str(config.get("model_type")))
     return Facts(
         type=str(config["model_type"]),

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from adaptcompose.backbones.layout import Facts
@@ -213,7 +213,7 @@ class Checker:
         default = calls()[call.name]
         binding = Binding(call.name, parameters(type(default)), self.problems)
         before = len(self.problems)
-        values = binding.bind(list(call.arguments))
+        values = binding.bind(call.arguments)
         if len(self.problems) > before:
             return None
         return Adapter(hint, replace(default, **values), span=call.span)
@@ -250,10 +250,10 @@ class Checker:
     def _options(
         self,
         operator: type[Operator],
-        arguments: list[syntax.Argument] | tuple[syntax.Argument, ...],
+        arguments: Sequence[syntax.Argument | syntax.Exclude],
     ) -> dict[str, object] | None:
         before = len(self.problems)
-        values = Binding(operator.word, parameters(operator), self.problems).bind(list(arguments))
+        values = Binding(operator.word, parameters(operator), self.problems).bind(arguments)
         return values if len(self.problems) == before else None
 
     def _members(

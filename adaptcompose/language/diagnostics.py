@@ -2,7 +2,8 @@
 
 >>> from adaptcompose.language.codes import AC201
 >>> source = Source("stack(sw) | drop(botom=5)")
->>> print(AC201.at(source.span(17, 22), operator="drop", name="botom", help="did you mean `bottom`?"))
+>>> place = source.span(17, 22)
+>>> print(AC201.at(place, operator="drop", name="botom", help="did you mean `bottom`?"))
 error[AC201]: `drop` has no argument `botom`
   --> <expression>:1:18
   |

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Mixture, Primitive
+from adaptcompose.compiler.program import Mixture, Placement, Primitive
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref
 from adaptcompose.language import codes
@@ -94,10 +94,10 @@ class Modifier(Operator):
 
 _OPERATORS: dict[str, type[Operator]] = {}
 
-O = TypeVar("O", bound=type[Operator])
+C = TypeVar("C", bound=type[Operator])
 
 
-def operator(cls: O) -> O:
+def operator(cls: C) -> C:
     """Make an operator known to the language by its word."""
     _OPERATORS[cls.word] = cls
     return cls
@@ -239,7 +239,7 @@ class Fuse(Members):
 
     def _placements(self, facts: Facts) -> Iterator[Diagnostic]:
         for site in facts.sublayers():
-            found = {}
+            found: dict[Placement, Block] = {}
             for slot in self.members:
                 primitive = slot.block.at(site, facts)
                 if primitive is not None:

@@ -16,12 +16,12 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from adaptcompose.language import syntax
-from adaptcompose.language.codes import AC201, AC202, AC203, AC204, AC206, AC209
+from adaptcompose.language.codes import AC201, AC202, AC203, AC204, AC206, AC209, AC210
 from adaptcompose.language.diagnostics import Diagnostic, suggest
 from adaptcompose.language.literals import quote
 
@@ -61,9 +61,13 @@ class Parameter:
         return tuple(str(v) for k in kinds for v in typing.get_args(k) if _is_literal(k))
 
 
-@functools.cache
 def parameters(cls: type) -> tuple[Parameter, ...]:
     """The arguments of an operator or method: its fields made by `option`."""
+    return _parameters(cls)
+
+
+@functools.cache
+def _parameters(cls: Any) -> tuple[Parameter, ...]:
     hints = typing.get_type_hints(cls)
     return tuple(
         Parameter(
@@ -127,10 +131,13 @@ class Binding:
     known: tuple[Parameter, ...]
     problems: list[Diagnostic]
 
-    def bind(self, arguments: list[syntax.Argument]) -> dict[str, Any]:
+    def bind(self, arguments: Sequence[syntax.Argument | syntax.Exclude]) -> dict[str, Any]:
         """Values by name; what does not fit becomes a diagnostic."""
         values: dict[str, Any] = {}
         for argument in arguments:
+            if isinstance(argument, syntax.Exclude):
+                self.problems.append(AC210.at(argument.span, operator=self.operator))
+                continue
             found = self._bind(argument, values)
             if isinstance(found, Diagnostic):
                 self.problems.append(found)
@@ -188,8 +195,8 @@ _UNREADABLE = object()
 
 def _read(kind: Any, node: syntax.Node) -> Any:
     for alternative in _alternatives(kind):
-        reader = _READERS.get(alternative, functools.partial(_read_literal, alternative))
-        value = reader(node)
+        reader = _READERS.get(alternative)
+        value = reader(node) if reader else _read_literal(alternative, node)
         if value is not _UNREADABLE:
             return value
     return _UNREADABLE

@@ -1,5 +1,7 @@
 """Methods: families of adapters, one file each. torch is imported inside bodies only."""
 
+from __future__ import annotations
+
 from adaptcompose.methods import bottleneck
 from adaptcompose.methods.method import Method, Shape, calls, spell_method
 

@@ -1,4 +1,4 @@
-"""What every method says of itself: its arguments, its sites, its tensors, how it starts and lowers.
+"""What a method says of itself: its arguments, its sites, its tensors, how it starts and lowers.
 
 A method is a frozen dataclass; its fields are its arguments in the language. A family adds itself
 with `@method`, a well-known setting of it with `configuration`.

@@ -212,9 +212,9 @@ def load_backbone(folder: Path, *, with_head: bool = False) -> PreTrainedModel:
     """A stock transformers model in eval mode; with its own head if it is asked for."""
     config = read_config(folder)
     if not with_head:
-        return transformers.AutoModel.from_pretrained(folder).eval()  # type: ignore[no-any-return]
+        return transformers.AutoModel.from_pretrained(folder).eval()
     names = config.get("architectures") or []
-    cls = getattr(transformers, str(names[0]), None) if names else None
+    cls: Any = getattr(transformers, str(names[0]), None) if names else None
     if cls is None or not (isinstance(cls, type) and issubclass(cls, PreTrainedModel)):
         cls = transformers.AutoModelForMaskedLM
-    return cls.from_pretrained(folder).eval()  # type: ignore[no-any-return]
+    return cls.from_pretrained(folder).eval()

@@ -17,7 +17,10 @@ class SubLayer(nn.Module):
 
     def __init__(self, stock: nn.Module, adapter: Running, *, finish: bool) -> None:
         super().__init__()
-        self.dense, self.dropout, self.LayerNorm = stock.dense, stock.dropout, stock.LayerNorm
+        stock_parts: Any = stock
+        self.dense: nn.Module = stock_parts.dense
+        self.dropout: nn.Module = stock_parts.dropout
+        self.LayerNorm: nn.Module = stock_parts.LayerNorm
         self.adapter = adapter
         self.finish = finish
 

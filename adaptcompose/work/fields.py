@@ -262,7 +262,7 @@ def got(value: Value) -> str:
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
-def word(kind: Any, traits: Traits) -> str:  # noqa: PLR0911 - one line a kind
+def word(kind: Any, traits: Traits) -> str:
     """A type in the user's words, with its limits."""
     kind = _present(kind)
     if traits.expected and get_origin(kind) not in (tuple, dict):
@@ -295,7 +295,7 @@ def _limits(traits: Traits) -> str:
 _PLURALS = {str: "texts", Word: "texts", int: "whole numbers", float: "numbers"}
 
 
-def _scalar(kind: Any, value: Value, traits: Traits) -> Any:  # noqa: PLR0911 - one a kind
+def _scalar(kind: Any, value: Value, traits: Traits) -> Any:
     data = value.data
     if isinstance(data, (dict, tuple)) or data is None:
         return None

@@ -25,7 +25,7 @@ def _batches(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> Iterator
     collate = collator(task, tokenizer, masked=True)
     model.eval()
     with torch.inference_mode():
-        for batch in DataLoader(encoded, batch_size=BATCH, collate_fn=collate):  # type: ignore[arg-type]
+        for batch in DataLoader(encoded, batch_size=BATCH, collate_fn=collate):
             inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
             labels = inputs.pop("labels", None)
             yield reduce(model(**inputs).logits, labels).cpu().numpy()

@@ -163,7 +163,8 @@ class _Preparation:
         """The composition of every item; the mistakes of all of them at once."""
         found: list[tuple[Section, Block]] = []
         problems: list[Diagnostic] = []
-        for section in (*self.spec.evaluate, *self.spec.predict):
+        sections: tuple[Section, ...] = (*self.spec.evaluate, *self.spec.predict)
+        for section in sections:
             try:
                 whole = tree_of(section, tree)
                 found.append((section, self._graph(check_tree(whole, self.context))))
@@ -293,8 +294,9 @@ class _Preparation:
 
     def _data(self) -> Iterator[tuple[str, Locked]]:
         spec = self.spec
+        sections: tuple[Section, ...] = (*spec.evaluate, *spec.predict)
         refs = [spec.train.data, spec.train.validation] if spec.train else []
-        refs += [section.data for section in (*spec.evaluate, *spec.predict)]
+        refs += [section.data for section in sections]
         for ref in dict.fromkeys(ref for ref in refs if ref is not None):
             files = {}
             for path in spec.files(ref):

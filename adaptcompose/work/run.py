@@ -149,7 +149,7 @@ class Run:
         save_state(model, place / STATE)
         for checkpoint in place.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        entry = {"digest": digest, "score": trained.score, "steps": trained.steps}
+        entry: dict[str, Any] = {"digest": digest, "score": trained.score, "steps": trained.steps}
         entry |= {"seconds": round(trained.seconds, 2), "curve": trained.curve}
         write_atomically(place / DONE, json.dumps(entry, indent=2))
         return trained

@@ -2,7 +2,6 @@
 
 The fields below are the schema: names, types, defaults, limits and help are stated here only.
 """
-# ruff: noqa: RUF009 - `key` is a `field` with help; types of fields are read at run time
 
 from __future__ import annotations
 

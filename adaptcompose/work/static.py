@@ -36,7 +36,8 @@ def check_spec(spec: Spec) -> list[Diagnostic]:
         if main.graph is not None:
             context = Context(cards, facts, aliases=spec.adapters, parts=new_parts(main.graph))
             found += _untrained(spec, main.graph)
-        for item in (*spec.evaluate, *spec.predict):
+        items: tuple[EvaluateSection | PredictSection, ...] = (*spec.evaluate, *spec.predict)
+        for item in items:
             found += _check_item(item, main.tree, context)
     return sorted(dict.fromkeys(found), key=Diagnostic.position)
 

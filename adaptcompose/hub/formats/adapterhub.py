@@ -4,7 +4,7 @@
 |---|---|---|
 | adapter | adapter_config.json | adapter.safetensors, pytorch_adapter.bin |
 | head | head_config.json | model_head.safetensors, pytorch_model_head.bin |
-| fusion | adapter_fusion_config.json | model_adapter_fusion.safetensors, pytorch_model_adapter_fusion.bin |
+| fusion | adapter_fusion_config.json | model_adapter_fusion.safetensors, pytorch_model_….bin |
 
 Configurations are read without torch; weights through the tensors-only readers. Nothing that a
 file says becomes a path, a module or an import.
