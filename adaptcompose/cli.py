@@ -1,7 +1,7 @@
 """The command line: read arguments, call one function, print.
 
-Exit codes: 0 fine · 1 problems in what you wrote · 2 usage or an error of ours · 3 the hub cannot be
-reached or refuses · 4 a run failed · 130 interrupted.
+Exit codes: 0 fine · 1 problems in what you wrote · 2 usage or an error of ours · 3 the hub cannot
+be reached or refuses · 4 a run failed · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -156,10 +156,11 @@ def graph(
     target: Target,
     backbone: Base = None,
     hub: Hub = "hf",
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="Mermaid text instead")] = False,
+    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Mermaid text instead")] = False,
 ) -> None:
     """Draw a composition."""
-    from adaptcompose.language.draw import draw, draw_mermaid
+    from adaptcompose.language.draw import draw
+    from adaptcompose.language.mermaid import mermaid
     from adaptcompose.language.public import context
 
     if _is_spec(target):
@@ -172,7 +173,7 @@ def graph(
         source, root = _expression(target)
         base = context(backbone, root, hub)
         block, facts = check_source(source, base).raise_errors(), base.backbone  # type: ignore[assignment]
-    print(draw_mermaid(block, facts) if mermaid else draw(block, facts))
+    print(mermaid(block, facts) if as_mermaid else draw(block, facts))
 
 
 @app.command()

@@ -78,6 +78,6 @@ def _shown(text: str, prediction: Any) -> str:
     'Amina/B-PER anaishi Mombasa/B-LOC'
     """
     if not isinstance(prediction, list):
-        return f"{prediction}\\t{text}"
+        return f"{prediction}\t{text}"
     words = zip(text.split(), prediction, strict=True)
     return " ".join(word if label == "O" else f"{word}/{label}" for word, label in words)

@@ -10,7 +10,7 @@ from typing import Any
 
 from adaptcompose.documents import dump
 from adaptcompose.hub.store import Store, listed
-from adaptcompose.language.draw import draw_mermaid
+from adaptcompose.language.mermaid import mermaid
 from adaptcompose.resources import resource
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saved import Manifest, save_composition
@@ -92,7 +92,7 @@ def card(result: Result, section: PublishSection, folder: Path) -> str:
         description=result.spec.description,
         written=str(result.spec.compose.text).strip(),
         published=Manifest.open(folder, section.repo).expression,
-        graph=draw_mermaid(made.graph, made.facts),
+        graph=mermaid(made.graph, made.facts),
         backbone=made.facts.title,
         scores=markdown(result.scores) if result.scores else "",
         parameters=result.plan["parameters"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -29,5 +28,5 @@ def pull(ref: str, folder: Path | None, hub: str) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".pull-") as name:
         shutil.copytree(fetched, Path(name) / "whole")
-        os.replace(Path(name) / "whole", place)
+        (Path(name) / "whole").replace(place)
     return place

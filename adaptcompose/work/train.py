@@ -74,6 +74,7 @@ def train_seed(
         preprocess_logits_for_metrics=reduce_logits(task),
         callbacks=callbacks,
     )
+    trainer.scoring = collator(task, data.tokenizer, masked=True)
     trainer.remove_callback(_printer())
     started = time.monotonic()
     last = get_last_checkpoint(str(where.folder)) if where.folder.is_dir() else None
@@ -122,6 +123,17 @@ class CompositionTrainer(Trainer):
         if self.state.best_model_checkpoint:
             load_state(self._inner(), Path(self.state.best_model_checkpoint) / STATE)
 
+    data_collator: Any
+    scoring: Any = None
+    """Puts validation examples into batches: those of masked-lm have their masks already."""
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        training, self.data_collator = self.data_collator, self.scoring
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = training
+
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         # scores are computed against the examples in their order
         return SequentialSampler(eval_dataset)
@@ -162,7 +174,8 @@ def _scorer(validation: Encoded) -> Callable[[Any], dict[str, float]]:
 def _printer() -> type[TrainerCallback]:
     from transformers.trainer_callback import PrinterCallback
 
-    return PrinterCallback
+    found: type[TrainerCallback] = PrinterCallback
+    return found
 
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
