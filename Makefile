@@ -1,9 +1,16 @@
-# Every target builds its own .venv on a fresh machine; `make quickstart` and `make test` are all a newcomer needs.
+# Every target builds its own .venv on a fresh machine; `make quickstart` and `make test` are all a
+# newcomer needs.
+SHELL = /bin/bash
+.SHELLFLAGS = -eu -o pipefail -c
 PYTHON ?= python3
 BIN = .venv/bin
 SEED ?= $(shell date +%Y%m%d)
+WORKERS ?= 2
 
-.PHONY: quickstart test check lint types demo soak parity clean
+# Workers share the cores between them: one thread each is fastest, and results do not depend on it.
+PYTEST = OMP_NUM_THREADS=1 ADAPTCOMPOSE_SEED=$(SEED) $(BIN)/python -m pytest -n $(WORKERS)
+
+.PHONY: quickstart test lint types check demo soak parity constraints clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -16,21 +23,23 @@ quickstart: .venv/ready
 	$(BIN)/adaptcompose run examples/quickstart.yaml
 
 test: .venv/ready
-	ADAPTCOMPOSE_SEED=$(SEED) $(BIN)/python -m pytest
+	@echo "random tests with the seed of the day; to repeat them: make test SEED=$(SEED)"
+	$(PYTEST)
 
 lint: .venv/ready
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: .venv/ready
 	$(BIN)/mypy
 
-check: lint types test quickstart
+check: lint types quickstart test
 
 demo: .venv/ready
 	$(BIN)/python examples/demo/build.py
 
 soak: .venv/ready
-	ADAPTCOMPOSE_SOAK=1 ADAPTCOMPOSE_SEED=$(SEED) $(BIN)/python -m pytest -m "not slow" | tee docs/soak.txt
+	ADAPTCOMPOSE_SOAK=1 $(PYTEST) -m "not slow" --hypothesis-show-statistics | tee docs/soak.txt
 
 parity: .venv/ready .venv-peer/ready
 	.venv-peer/bin/python tests/parity/generate.py
@@ -46,5 +55,17 @@ parity: .venv/ready .venv-peer/ready
 	.venv-peer/bin/python -m pip install -q -r tests/parity/requirements.txt
 	touch $@
 
+# What a clean environment gets without any constraint; look at the difference before committing it.
+constraints:
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install -q torch==2.13.0
+	build/constraints/bin/python -m pip install -q -e '.[dev]'
+	{ echo "# Known-good versions of everything that the runtime and the development tools need."; \
+	  echo "# Made by: make constraints"; \
+	  build/constraints/bin/python -m pip list --format=freeze | sed 's/+cpu//' > build/constraints/all; \
+	  grep '^torch=' build/constraints/all; \
+	  grep -vE '^(torch|adaptcompose|pip)=' build/constraints/all; } > constraints.txt
+
 clean:
-	rm -rf .venv .venv-peer runs
+	rm -rf .venv .venv-peer build runs
