@@ -14,6 +14,7 @@ from adaptcompose.language.codes import AC416, AC508
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Head
 from adaptcompose.methods.invertible import HEAD
+from adaptcompose.runtime import folded as _folded  # noqa: F401 - it registers itself
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import Running, running

@@ -13,27 +13,26 @@ from adaptcompose.compiler.program import Bottleneck, Chain, Mixture, Primitive,
 
 
 def prune(program: Program) -> Program:
-    kept = ((site, _prune(node)) for site, node in program.sites.items())
-    return replace(program, sites={site: node for site, node in kept if node is not None})
+    return replace(program, sites={site: _prune(node) for site, node in program.sites.items()})
 
 
-def _prune(node: Primitive) -> Primitive | None:
+def _prune(node: Primitive, *, fused: bool = False) -> Primitive:
     if isinstance(node, Chain):
-        return _chain(node)
+        return _chain(node, fused)
     if isinstance(node, Mixture):
-        branches = tuple(_prune(branch) or branch for branch in node.branches)
-        return replace(node, branches=branches)
+        return replace(node, branches=tuple(_prune(b, fused=True) for b in node.branches))
     return node
 
 
-def _chain(node: Chain) -> Primitive | None:
+def _chain(node: Chain, fused: bool) -> Primitive:
     flat: list[Primitive] = []
     for member in node.members:
-        kept = _prune(member)
-        if kept is not None:
-            flat += kept.members if isinstance(kept, Chain) else (kept,)
+        kept = _prune(member, fused=fused)
+        flat += kept.members if isinstance(kept, Chain) else (kept,)
     left = [member for member in flat[:-1] if not _idle(member)] + flat[-1:]
-    if _entry(left[0]) != _entry(flat[0]):  # a fusion reads and adds where its branches start
+    if fused and _entry(left[0]) != _entry(
+        flat[0]
+    ):  # a fusion reads and adds where its branches start
         left = [flat[0], *left]
     return left[0] if len(left) == 1 else Chain(tuple(left))
 

@@ -1,0 +1,59 @@
+"""AdapterFusion for little more than the price of its members.
+
+Everything around σ is linear. With zₙ = σ(Dₙx + bₙ), uₙ = Uₙzₙ + cₙ (scale and gate inside), the
+scores are tₙ = (Uₙᵀp)·zₙ + p·cₙ with p = W_kᵀ(W_q q + b_q); b_k adds the same to every score and
+leaves the softmax. Uₙᵀ W_kᵀ W_q is one matrix, so scores and down-projections are one product from
+d to 2Nr + N. Σ αₙ W_v uₙ = [W_v U₁ … W_v U_N, W_v C]·[α₁z₁; …; α_N z_N; α] is one from Nr + N to d.
+Together 3Ndr instead of (2N+1)d² + 2Ndr. While something is trained the products are only
+re-associated, and b_k stays, so that every parameter has its gradient.
+
+Condition, per site: every branch is one bottleneck without an own LayerNorm behind it. They read
+one state (the checker refuses others), up to an own LayerNorm in front. Law: exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from adaptcompose.compiler.program import Bottleneck, Chain, Mixture, Primitive, Program
+
+
+@dataclass(frozen=True)
+class FoldedMixture(Mixture):
+    """A mixture of plain bottlenecks, computed with folded products."""
+
+    @property
+    def members(self) -> tuple[Bottleneck, ...]:
+        return tuple(branch for branch in self.branches if isinstance(branch, Bottleneck))
+
+    def multiplications(self) -> int:
+        """Two products: [D; S] of 2Nr + N rows, and the values of Nr + N columns."""
+        width, ranks = self.weights.width, sum(member.rank for member in self.members)
+        gates = sum(member.width for member in self.members if member.gate)
+        residual = width * width if self.weights.residual_before and self.weights.value else 0
+        return (
+            width * (2 * ranks + len(self.members))
+            + width * (ranks + len(self.members))
+            + gates
+            + residual
+        )
+
+    def __str__(self) -> str:
+        return f"folded {super().__str__()}"
+
+
+def fold_fusion(program: Program) -> Program:
+    """Fold every mixture that meets the condition."""
+    return replace(program, sites={site: _fold(node) for site, node in program.sites.items()})
+
+
+def _fold(node: Primitive) -> Primitive:
+    if isinstance(node, Chain):
+        return replace(node, members=tuple(map(_fold, node.members)))
+    if isinstance(node, Mixture) and all(map(_plain, node.branches)):
+        return FoldedMixture(node.branches, node.weights)
+    return node
+
+
+def _plain(branch: Primitive) -> bool:
+    return isinstance(branch, Bottleneck) and not branch.norm_after

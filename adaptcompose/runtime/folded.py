@@ -1,0 +1,263 @@
+"""The folded fusion at work: two products at inference, re-associated ones in training.
+
+Folded matrices are a cache over the parts' weights: an in-place change of any of them rebuilds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adaptcompose.compiler.passes.fold_fusion import FoldedMixture
+from adaptcompose.compiler.program import Bottleneck
+from adaptcompose.runtime.parts import Parts, SiteWeights
+from adaptcompose.runtime.primitives import (
+    NORM_EPS,
+    Running,
+    RunningMixture,
+    State,
+    activation,
+    runs,
+)
+
+
+class Folded(NamedTuple):
+    """Constants of one site, all in the type of the weights. R = Σ ranks, N members, d width."""
+
+    down: Tensor  # [R, d]
+    down_bias: Tensor  # [R]
+    score: Tensor  # [R + N, d]: Uᵀ W_kᵀ W_q, then Cᵀ W_kᵀ W_q
+    score_bias: Tensor  # [R + N]
+    value: Tensor  # [d, R + N]: W_v U, W_v C
+
+
+class RunningMember(nn.Module):
+    """One member of a folded fusion: its weights, with scale and own norm worked in."""
+
+    def __init__(self, node: Bottleneck, parts: Parts) -> None:
+        super().__init__()
+        self.node = node
+        self.weights = parts[node.part][node.site]
+        self.activation = activation(node.activation)
+
+    def down(self) -> tuple[Tensor, Tensor]:
+        """D and b; the affine part of a norm in front of D is worked in."""
+        weight, bias = self.weights["down.weight"], self.weights["down.bias"]
+        if not self.node.norm_before:
+            return weight, bias
+        gain, shift = self.weights["norm_before.weight"], self.weights["norm_before.bias"]
+        return weight * gain, bias + weight @ shift
+
+    def up(self) -> tuple[Tensor, Tensor]:
+        """s·U and s·c."""
+        scale = self.weights["scale"] if isinstance(self.node.scale, str) else self.node.scale
+        weight, bias = self.weights["up.weight"], self.weights["up.bias"]
+        if isinstance(scale, Tensor):
+            return weight * scale[:, None], bias * scale
+        return (weight, bias) if scale == 1.0 else (weight * scale, bias * scale)
+
+
+@runs(FoldedMixture)
+class RunningFolded(Running):
+    def __init__(self, node: FoldedMixture, parts: Parts) -> None:
+        super().__init__()
+        self.node = node
+        self.members = nn.ModuleList(RunningMember(member, parts) for member in node.members)
+        self.literal = RunningMixture(node, parts)
+        self.weights: SiteWeights = self.literal.weights
+        self.dropout = self.literal.dropout
+        self.ranks = [member.rank for member in node.members]
+        edges = [0, *torch.tensor(self.ranks).cumsum(0).tolist()]
+        self.slices = [slice(start, end) for start, end in pairwise(edges)]
+        normed = {member.norm_before for member in node.members}
+        self.mixed_norms = len(normed) > 1
+        self.normed = normed == {True}
+        self._cache: tuple[tuple[int, ...], Folded] | None = None
+        self._both: tuple[Tensor, Tensor] | None = None
+
+    def split(self, state: State) -> tuple[Tensor, Tensor]:
+        if self.training and self._noisy():
+            return self.literal.split(state)  # what falls out by chance is decided per member
+        residual = state.residual(self.node.placement)
+        x = state.read(self.node.placement).to(self.members[0].weights["down.weight"].dtype)  # type: ignore[index,union-attr]
+        query = state.h.to(x.dtype) if self.node.weights.query_before_norm else x
+        live = torch.is_grad_enabled() and any(t.requires_grad for t in self._sources())
+        if live or self.training:
+            mixed = self._reassociated(x, query, residual)
+        else:
+            mixed = self._folded(x, query, residual)
+        return residual, mixed
+
+    def _noisy(self) -> bool:
+        return any(member.dropout or member.depth_drop for member in self.node.members)
+
+    def _sources(self) -> Iterator[Tensor]:
+        for module in (*self.members, self):
+            for _, tensor in module.weights.items():  # type: ignore[operator,union-attr]
+                yield tensor
+
+    def _hidden(self, x: Tensor, projected: Tensor | None = None) -> Tensor:
+        """z of all members side by side, [batch, tokens, R]; gates are worked in later."""
+        inner = self._projected(x) if projected is None else projected
+        names = {member.node.activation for member in self.members}
+        if len(names) == 1:
+            return self.members[0].activation(inner)  # type: ignore[no-any-return,operator]
+        pieces = zip(self.members, inner.split(self.ranks, dim=-1), strict=True)
+        return torch.cat([member.activation(piece) for member, piece in pieces], dim=-1)
+
+    def _projected(self, x: Tensor) -> Tensor:
+        downs = [member.down() for member in self.members]
+        if not self.mixed_norms:
+            weight, bias = (torch.cat(tensors) for tensors in zip(*downs, strict=True))
+            return functional.linear(self._input(x), weight, bias)
+        pairs = zip(self.members, downs, strict=True)
+        inputs = {False: x, True: _standard(x)}
+        return torch.cat(
+            [functional.linear(inputs[m.node.norm_before], *down) for m, down in pairs], dim=-1
+        )
+
+    def _input(self, x: Tensor) -> Tensor:
+        return _standard(x) if self.normed else x
+
+    def _gates(self, x: Tensor) -> Tensor | None:
+        """[batch, 1, N], or None where no member has a gate."""
+        if not any(member.node.gate for member in self.members):
+            return None
+        columns = [
+            torch.sigmoid(
+                functional.linear(x, m.weights["gate.weight"], m.weights["gate.bias"])
+            ).mean(dim=1, keepdim=True)
+            if m.node.gate
+            else x.new_ones(x.shape[0], 1, 1)
+            for m in self.members
+        ]
+        return torch.cat(columns, dim=-1)
+
+    def _sums(self, products: Tensor) -> Tensor:
+        """[…, R] summed within each member: […, N]."""
+        if len(set(self.ranks)) == 1:
+            return products.unflatten(-1, (len(self.ranks), self.ranks[0])).sum(dim=-1)
+        return torch.stack([products[..., part].sum(dim=-1) for part in self.slices], dim=-1)
+
+    def _spread(self, per_member: Tensor) -> Tensor:
+        """[…, N] repeated over the rank of each member: […, R]."""
+        if len(set(self.ranks)) == 1:
+            wide = per_member.unsqueeze(-1).expand(*per_member.shape, self.ranks[0])
+            return wide.flatten(-2)
+        counts = torch.tensor(self.ranks, device=per_member.device)
+        return per_member.repeat_interleave(counts, dim=-1, output_size=sum(self.ranks))
+
+    def _folded(self, x: Tensor, query: Tensor, residual: Tensor) -> Tensor:
+        found = self._constants()
+        rank = sum(self.ranks)
+        if query is x and not self.normed and not self.mixed_norms:
+            both = functional.linear(x, *self._joint(found))
+            inner, scoring = both[..., :rank], both[..., rank:]
+        else:
+            inner = None
+            scoring = functional.linear(query, found.score, found.score_bias)
+        if inner is None and not self.mixed_norms:
+            inner = functional.linear(self._input(x), found.down, found.down_bias)
+        z = self._hidden(x, inner)
+        scores = self._sums(scoring[..., :rank] * z) + scoring[..., rank:]
+        gates = self._gates(x)
+        alpha = (scores if gates is None else scores * gates).softmax(dim=-1)
+        weighted = alpha if gates is None else alpha * gates
+        mixed = functional.linear(
+            torch.cat([self._spread(weighted) * z, weighted], dim=-1), found.value
+        )
+        return mixed + self._moved(residual)
+
+    def _moved(self, residual: Tensor) -> Tensor | float:
+        """What `residual_before` adds: W_v r − r."""
+        if not self.node.weights.residual_before:
+            return 0.0
+        if not self.node.weights.value:
+            return 0.0
+        value = self.weights["value.weight"]
+        return functional.linear(residual.to(value.dtype), value) - residual
+
+    def _reassociated(self, x: Tensor, query: Tensor, residual: Tensor) -> Tensor:
+        """The literal scores and values, with the products in a cheaper order."""
+        ups = [member.up() for member in self.members]
+        up = torch.cat([weight for weight, _ in ups], dim=1)  # [d, R]
+        shifts = torch.stack([bias for _, bias in ups])  # [N, d]
+        z = self._hidden(x)
+        asked = self._linear("query", query)
+        p = asked
+        maps = self.node.weights
+        if maps.key:
+            p = functional.linear(asked, self.weights["key.weight"].t())
+        scores = self._sums(functional.linear(p, up.t()) * z) + functional.linear(p, shifts)
+        gates = self._gates(x)
+        scores = scores if gates is None else scores * gates
+        if maps.key:  # the same for all members, but dropout acts on true scores
+            scores = scores + functional.linear(asked, self.weights["key.bias"][None])
+        if self.training:
+            scores = scores / self.literal.temperature
+        alpha = self.dropout(scores).softmax(dim=-1)
+        weighted = alpha if gates is None else alpha * gates
+        mixed = functional.linear(self._spread(weighted) * z, up) + weighted @ shifts
+        if maps.value:
+            mixed = functional.linear(mixed, self.weights["value.weight"])
+        return mixed + self._moved(residual)
+
+    def _linear(self, name: str, state: Tensor) -> Tensor:
+        if not getattr(self.node.weights, name):
+            return state
+        return functional.linear(
+            state, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        )
+
+    def _constants(self) -> Folded:
+        versions = tuple(t._version for t in self._sources())
+        places = tuple(t.data_ptr() for t in self._sources())
+        key = (*versions, *places)
+        if self._cache is None or self._cache[0] != key:
+            self._cache = (key, self._fold())
+            self._both = None
+        return self._cache[1]
+
+    def _joint(self, found: Folded) -> tuple[Tensor, Tensor]:
+        """[D; S] as one matrix, where both read the same state."""
+        if self._both is None:
+            self._both = (
+                torch.cat([found.down, found.score]),
+                torch.cat([found.down_bias, found.score_bias]),
+            )
+        return self._both
+
+    @torch.no_grad()
+    def _fold(self) -> Folded:
+        """Computed in float64, kept in the type of the weights."""
+        kind = self.members[0].weights["down.weight"].dtype  # type: ignore[index,union-attr]
+        downs = [member.down() for member in self.members]
+        ups = [member.up() for member in self.members]
+        columns = torch.cat([*(w for w, _ in ups), *(b[:, None] for _, b in ups)], dim=1).double()
+        maps = self.node.weights
+        keys = columns.t()  # [R + N, d]
+        if maps.key:
+            keys = keys @ self.weights["key.weight"].double().t()
+        score, score_bias = keys, keys.new_zeros(keys.shape[0])
+        if maps.query:
+            score_bias = keys @ self.weights["query.bias"].double()
+            score = keys @ self.weights["query.weight"].double()
+        value = self.weights["value.weight"].double() @ columns if maps.value else columns
+        constants = (
+            torch.cat([w for w, _ in downs]),
+            torch.cat([b for _, b in downs]),
+            score,
+            score_bias,
+            value,
+        )
+        return Folded(*(tensor.to(kind).contiguous() for tensor in constants))
+
+
+def _standard(x: Tensor) -> Tensor:
+    """(x − mean) / sd: a LayerNorm without its affine part."""
+    return functional.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
