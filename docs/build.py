@@ -1,0 +1,187 @@
+"""Write the tables of these pages that the code knows best.
+
+    python docs/build.py          rewrite what stands between the marks
+    python docs/build.py --check  say which pages are out of date
+
+A page has `<!-- table: keys -->`, the table, and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from adaptcompose.language.codes import CODES
+from adaptcompose.language.operators import Modifier, operators
+from adaptcompose.language.signature import Parameter, parameters, spell
+from adaptcompose.methods import calls
+from adaptcompose.work.fields import Key
+from adaptcompose.work.spec import keys
+
+DOCS = Path(__file__).parent
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+SECTIONS = {
+    "0": "Syntax",
+    "1": "Names",
+    "2": "Arguments",
+    "3": "Structure",
+    "4": "Hub, files and backbones",
+    "5": "Training and heads",
+    "6": "spec.yaml and data",
+    "9": "Limits",
+}
+
+
+def operator_table() -> Iterator[str]:
+    """Every operator with its own arguments."""
+    for word, operator in operators().items():
+        kind = "modifier" if issubclass(operator, Modifier) else "block"
+        takes = {"slots": "slots or blocks", "adapters": "blocks", "nothing": ""}[operator.takes]
+        takes = "slots" if kind == "modifier" and takes else takes
+        first = (operator.__doc__ or "").split("\n")[0]
+        yield f"### `{word}`"
+        yield ""
+        yield f"*{kind}{f', takes {takes}' if takes else ''}.* {first}"
+        yield from arguments(parameters(operator))
+
+
+def method_table() -> Iterator[str]:
+    """Every family with its arguments, then the named settings."""
+    named = []
+    for word, method in calls().items():
+        if word != method.word:
+            named.append(word)
+            continue
+        first = (type(method).__doc__ or "").split("\n")[0]
+        yield f"### `{word}`"
+        yield ""
+        yield first
+        yield from arguments(parameters(type(method)))
+    yield "Settings with a name of their own:"
+    yield ""
+    yield "| call | means |"
+    yield "|---|---|"
+    for word in named:
+        yield f"| `{word}()` | `{meaning(word)}` |"
+    yield ""
+
+
+def meaning(word: str) -> str:
+    """What a named setting says, in the arguments of its family."""
+    method = calls()[word]
+    default = type(method)()
+    given = [
+        f"{one.name}={spell(getattr(method, one.name))}"
+        for one in parameters(type(method))
+        if getattr(method, one.name) != getattr(default, one.name)
+    ]
+    return f"{method.word}({', '.join(given)})"
+
+
+def arguments(known: tuple[Parameter, ...]) -> Iterator[str]:
+    yield ""
+    if not known:
+        return
+    yield "| argument | is | without it | |"
+    yield "|---|---|---|---|"
+    for one in known:
+        default = "no layer" if one.default == frozenset() else f"`{spell(one.default)}`"
+        yield f"| `{one.name}` | {one.expected}{limits(one)} | {default} | {one.doc} |"
+    yield ""
+
+
+def limits(one: Parameter) -> str:
+    found = []
+    if one.least is not None:
+        found.append(f"at least {spell(one.least)}")
+    if one.below is not None:
+        found.append(f"below {spell(one.below)}")
+    return f", {', '.join(found)}" if found else ""
+
+
+def key_table() -> Iterator[str]:
+    """Every key of spec.yaml, as `adaptcompose.work.spec.keys` tells them."""
+    yield "| key | is | without it | |"
+    yield "|---|---|---|---|"
+    for one in keys():
+        yield f"| `{one.path}` | {one.kind} | {absent(one)} | {one.doc} |"
+
+
+def absent(one: Key) -> str:
+    """What stands in the table where a key is left out."""
+    if not one.supported:
+        return "*not yet*"
+    if one.required:
+        return "**needed**"
+    if one.default in (None, "", (), {}):
+        return ""
+    if isinstance(one.default, tuple):
+        return f"`[{', '.join(map(str, one.default))}]`"
+    return f"`{spell(one.default)}`"
+
+
+def code_table() -> Iterator[str]:
+    """Every diagnostic, by its first digit."""
+    section = None
+    for code in sorted(CODES.values(), key=lambda one: one.id):
+        if code.id[2] != section:
+            section = code.id[2]
+            yield f"## AC{section}xx: {SECTIONS[section]}"
+            yield ""
+            yield "| code | message | help |"
+            yield "|---|---|---|"
+        warning = " *(warning)*" if code.severity == "warning" else ""
+        yield f"| {code.id}{warning} | {cell(code.message)} | {cell(code.help or '')} |"
+        if code.id == last_of(section):
+            yield ""
+
+
+def last_of(section: str) -> str:
+    return max(code for code in CODES if code[2] == section)
+
+
+def cell(text: str) -> str:
+    r"""A text in a table; what a message fills in stays in braces.
+
+    >>> cell("separate stages with `|`")
+    'separate stages with `\\|`'
+    """
+    return text.replace("{{", "{").replace("}}", "}").replace("|", "\\|").replace("<", "&lt;")
+
+
+TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "operators": operator_table,
+    "methods": method_table,
+    "keys": key_table,
+    "codes": code_table,
+}
+
+
+def renew(text: str) -> str:
+    """A page with its tables as they are now."""
+
+    def table(found: re.Match[str]) -> str:
+        lines = "\n".join(TABLES[found[2]]())
+        return f"{found[1]}\n{lines.strip()}\n\n{found[3]}"
+
+    return BLOCK.sub(table, text)
+
+
+def main(arguments: list[str]) -> int:
+    stale = []
+    for page in sorted(DOCS.glob("*.md")):
+        text = page.read_text("utf-8")
+        if (new := renew(text)) != text:
+            stale.append(page)
+            if "--check" not in arguments:
+                page.write_text(new, "utf-8")
+    for page in stale:
+        print(f"{page.name} {'is out of date' if '--check' in arguments else 'rewritten'}")
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
