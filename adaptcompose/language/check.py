@@ -15,8 +15,9 @@ from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.refs import is_glob, local_ref, matches
 from adaptcompose.language import codes, syntax
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, suggest
-from adaptcompose.language.graph import Adapter, Block, Empty, Slot, adapters, transform, walk
+from adaptcompose.language.graph import Adapter, Block, Empty, Slot, walk
 from adaptcompose.language.names import Names
+from adaptcompose.language.naming import name_new_parts
 from adaptcompose.language.operators import (
     Fuse,
     Modifier,
@@ -97,30 +98,6 @@ def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:
     """What the blocks themselves find wrong, by what is known of the adapters so far."""
     found = [problem for block in walk(graph) for problem in block.problems(facts)]
     return list(dict.fromkeys(found))
-
-
-def name_new_parts(graph: Block) -> Block:
-    """Give fusions and new adapters without a name theirs: fuse, fuse2, bottleneck, …"""
-    taken = {leaf.name for leaf in adapters(graph).values()}
-    taken |= {block.name for block in walk(graph) if isinstance(block, Fuse)}
-
-    def name(block: Block) -> Block:
-        if isinstance(block, Fuse) and not block.name:
-            return replace(block, name=_fresh(block.word, taken))
-        if isinstance(block, Adapter) and not block.name:
-            assert block.method is not None
-            return replace(block, name=_fresh(block.method.word, taken))
-        return block
-
-    return transform(graph, name)
-
-
-def _fresh(word: str, taken: set[str]) -> str:
-    number = 1
-    while (name := word if number == 1 else f"{word}{number}") in taken:
-        number += 1
-    taken.add(name)
-    return name
 
 
 class Checker:

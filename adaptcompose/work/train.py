@@ -52,9 +52,9 @@ def train_seed(
     prepared: Prepared, model: ComposedModel, data: TrainingData, seed: int, where: Place
 ) -> Trained:
     """Train the model in place from a seed; it goes on from an interrupted run by itself."""
-    section = prepared.spec.train
-    assert section is not None and prepared.task is not None
-    arguments = _arguments(section, where.folder, seed, data, prepared.task.metric.higher)
+    section, task = prepared.spec.train, prepared.task
+    assert section is not None and task is not None
+    arguments = _arguments(section, where.folder, seed, data, task.metric.higher)
     heat = any(part.method.temperature for part in _fusions(model))
     levels = section.robust_drop
     body = RobustDrop.of(model, range(levels.first, levels.last + 1)) if levels else model
@@ -63,7 +63,6 @@ def train_seed(
         callbacks.append(EarlyStoppingCallback(section.patience))
     if section.budget:
         callbacks.append(_Budget(section.budget))
-    task = prepared.task
     trainer = CompositionTrainer(
         model=body,
         args=arguments,

@@ -14,7 +14,17 @@ from transformers import Trainer, TrainingArguments
 
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.primitives import RunningMixture
-from tests.tiny import LAYERS, LENGTH, backbone, batch, composed, config, hidden, make_backbone
+from tests.tiny import (
+    LAYERS,
+    LENGTH,
+    backbone,
+    batch,
+    composed,
+    config,
+    distance,
+    hidden,
+    make_backbone,
+)
 
 FLAGSHIP = (
     "stack(lang=language(reduction=4), task=pfeiffer(reduction=4))"
@@ -135,14 +145,31 @@ def test_dropout_of_a_file_without_one_is_the_backbones() -> None:
     assert fusion.lower_attention("f", Site("ffn.out", 0), facts).dropout == 0.25
 
 
-def test_temperature_counts_in_training_only() -> None:
-    text = "fuse(pfeiffer(reduction=4), pfeiffer(reduction=2), temperature=true)"
-    model, plain = composed(text), composed(text.replace(", temperature=true", ""))
+@pytest.mark.parametrize("optimise", [True, False])
+def test_temperature_counts_in_training_only(optimise: bool) -> None:
+    text = "fuse(pfeiffer(reduction=4), pfeiffer(reduction=2){})"
+    model = composed(text.format(", temperature=true"), optimise=optimise)
+    plain = composed(text.format(""), optimise=optimise)
     model.set_temperature(50.0)
     plain.set_temperature(50.0)
     assert torch.equal(hidden(model), hidden(plain))
-    assert torch.equal(hidden(plain.train()), hidden(model))
-    assert not torch.allclose(hidden(model.train()), hidden(plain))
+    model.train()
+    assert distance(hidden(plain.train()), hidden(plain.eval())) <= 1e-12
+    assert distance(hidden(model), hidden(plain)) > 1e-3
+    # so hot that all members weigh the same
+    model.set_temperature(1e9)
+    part = plain.parts["fuse"]
+    with torch.no_grad():
+        for site in part.places:
+            part[site]["query.weight"].zero_()
+            part[site]["query.bias"].zero_()
+    assert distance(hidden(model), hidden(plain)) <= 1e-7
+
+
+def test_the_temperature_divides_the_scores() -> None:
+    text = "fuse(pfeiffer(reduction=4), pfeiffer(reduction=2), temperature=true)"
+    model = composed(text, optimise=False).train()
+    model.set_temperature(50.0)
     mixture = next(module for module in model.modules() if isinstance(module, RunningMixture))
     scores = torch.tensor([[3.0, 1.0]])
     assert torch.equal(mixture._alpha(scores), (scores / 50).softmax(-1))
