@@ -8,7 +8,9 @@ A page has `<!-- table: keys -->`, the table, and `<!-- end -->`.
 
 from __future__ import annotations
 
+import ast
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,8 @@ from adaptcompose.methods import calls
 from adaptcompose.work.fields import Key
 from adaptcompose.work.spec import keys
 
-DOCS = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 SECTIONS = {
@@ -139,6 +142,35 @@ def code_table() -> Iterator[str]:
             yield ""
 
 
+def module_table() -> Iterator[str]:
+    """Every module with the first line of its docstring, in the order of imports."""
+    package = ROOT / "adaptcompose"
+    order = import_order()
+    found = {}
+    for path in package.rglob("*.py"):
+        name = ".".join(path.relative_to(package).with_suffix("").parts)
+        if not name.endswith("__init__"):
+            found[name] = path
+    yield "| module | |"
+    yield "|---|---|"
+    for name in sorted(found, key=lambda name: (place(name, order), name)):
+        text = ast.get_docstring(ast.parse(found[name].read_text("utf-8"))) or ""
+        first = " ".join(text.split("\n\n")[0].split())
+        yield f"| `{name}` | {cell(first)} |"
+
+
+def import_order() -> list[str]:
+    """The order that a test holds the imports to."""
+    order: list[str] = runpy.run_path(str(ROOT / "tests" / "test_structure.py"))["ORDER"]
+    return order
+
+
+def place(name: str, order: list[str]) -> int:
+    """Where a module stands in the order, in which packages stand for what is inside."""
+    fitting = [one for one in order if f"{name}.".startswith(f"{one}.")]
+    return order.index(max(fitting, key=len)) if fitting else len(order)
+
+
 def last_of(section: str) -> str:
     return max(code for code in CODES if code[2] == section)
 
@@ -149,7 +181,9 @@ def cell(text: str) -> str:
     >>> cell("separate stages with `|`")
     'separate stages with `\\|`'
     """
-    return text.replace("{{", "{").replace("}}", "}").replace("|", "\\|").replace("<", "&lt;")
+    text = text.replace("{{", "{").replace("}}", "}").replace("|", "\\|")
+    pieces = text.split("`")  # every second one is code, where < is no tag
+    return "`".join(p if n % 2 else p.replace("<", "&lt;") for n, p in enumerate(pieces))
 
 
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
@@ -157,6 +191,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "methods": method_table,
     "keys": key_table,
     "codes": code_table,
+    "modules": module_table,
 }
 
 
@@ -172,7 +207,7 @@ def renew(text: str) -> str:
 
 def main(arguments: list[str]) -> int:
     stale = []
-    for page in sorted(DOCS.glob("*.md")):
+    for page in PAGES:
         text = page.read_text("utf-8")
         if (new := renew(text)) != text:
             stale.append(page)

@@ -1,0 +1,110 @@
+"""The pages are true: tables are those of the code, examples run, outputs are real, links lead."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import adaptcompose as ac
+from adaptcompose.cli import app
+from adaptcompose.documents import load
+from adaptcompose.language.diagnostics import Source
+from adaptcompose.work.spec import parse_spec
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+
+
+def blocks(kind: str) -> list[tuple[str, str]]:
+    """The fenced blocks of a kind: page and content."""
+    fence = re.compile(rf"^```{kind}\n(.*?)^```", re.M | re.S)
+    return [(page.name, text) for page in PAGES for text in fence.findall(page.read_text("utf-8"))]
+
+
+def expressions() -> list[tuple[str, str]]:
+    """One a line, or one in several lines that starts with `let`."""
+    found = []
+    for page, text in blocks("compose"):
+        lines = [text] if text.startswith("let ") else text.strip().splitlines()
+        found += [(page, line) for line in lines]
+    return found
+
+
+def commands() -> list[tuple[str, str, str]]:
+    """Page, command line and what it prints."""
+    found = []
+    for page, text in blocks("console"):
+        for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
+            command, _, output = part.partition("\n")
+            found.append((page, command, output))
+    return found
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    build = runpy.run_path(str(ROOT / "docs" / "build.py"))
+    stale = [page.name for page in PAGES if build["renew"](page.read_text()) != page.read_text()]
+    assert not stale, "run: python docs/build.py"
+
+
+@pytest.mark.parametrize(("page", "text"), expressions())
+def test_an_expression_is_fine(page: str, text: str) -> None:
+    assert ac.check(text) == []
+
+
+@pytest.mark.parametrize(("page", "command", "output"), commands())
+def test_a_command_prints_what_the_page_shows(
+    page: str, command: str, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    program, word, argument = re.fullmatch(r"(\w+) (\w+) '(.*)'", command).groups()  # type: ignore[union-attr]
+    assert program == "adaptcompose"
+    printed = CliRunner().invoke(app, [word, argument]).stdout
+    assert _plain(printed) == _plain(output)
+
+
+def _plain(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip().splitlines()]
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("yaml"))
+def test_a_spec_is_read(page: str, text: str, tmp_path: Path) -> None:
+    for section in load(text)["data"].values():
+        for name in section["files"].values():
+            (tmp_path / name).write_text("a O\n")
+    spec = parse_spec(Source(text, page), tmp_path)
+    assert spec.evaluate
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_a_script_runs(page: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    names: dict[str, object] = {}
+    exec(text, names)
+    logits = names["logits"]
+    assert list(logits.shape) == [1, 4, 5]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_are_there(page: Path) -> None:
+    folders = "adaptcompose|tests|docs|grammar|hub_cards|examples"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", page.read_text("utf-8")):
+        assert (ROOT / name).exists(), name
+
+
+def test_every_target_that_is_named_is_made() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    for page in PAGES:
+        named = set(re.findall(r"(?:^|`)make (\w+)", page.read_text("utf-8"), re.M))
+        assert named <= targets, page.name
