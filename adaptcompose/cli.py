@@ -9,23 +9,24 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from adaptcompose.language.codes import AC607, AC999
+from adaptcompose.language.codes import AC425, AC607, AC999
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors, render
 from adaptcompose.version import __version__
 
 if TYPE_CHECKING:
     from adaptcompose.compiler.plan import Plan
-    from adaptcompose.language.graph import Block
+    from adaptcompose.language.check import Checked, Context
+    from adaptcompose.terminal import Terminal
     from adaptcompose.work.prepare import Prepared
 
 PROBLEMS, INTERNAL, HUB, RUN, INTERRUPTED = 1, 2, 3, 4, 130
+_USAGE: Any = typer.BadParameter.__mro__[2]  # click's exception, wherever typer keeps its click
 _HUB_CODES = {"AC404", "AC405", "AC419"}
 
 EXAMPLES = """\
@@ -49,12 +50,17 @@ app = typer.Typer(
 
 Target = Annotated[str, typer.Argument(help="an expression, a spec.yaml, a .compose file, or -")]
 Base = Annotated[str | None, typer.Option(help="backbone: a folder or a repository")]
-Hub = Annotated[str, typer.Option(help="hf, or the folder of a hub")]
-Form = Annotated[str, typer.Option("--format", help="text, json or github")]
+Hub = Annotated[str | None, typer.Option(help="hf, the default, or the folder of a hub")]
+Form = Annotated[Literal["text", "json"], typer.Option("--format")]
 
 
 @app.command()
-def check(target: Target, backbone: Base = None, hub: Hub = "hf", form: Form = "text") -> None:
+def check(
+    target: Target,
+    backbone: Base = None,
+    hub: Hub = None,
+    form: Annotated[Literal["text", "json", "github"], typer.Option("--format")] = "text",
+) -> None:
     """Say everything that is wrong with an expression or a spec; nothing is downloaded."""
     found = _diagnostics(target, backbone, hub)
     if form != "text" or found:
@@ -65,32 +71,44 @@ def check(target: Target, backbone: Base = None, hub: Hub = "hf", form: Form = "
         print("fine")
 
 
-def _diagnostics(target: str, backbone: str | None, hub: str) -> list[Diagnostic]:
+def _diagnostics(target: str, backbone: str | None, hub: str | None) -> list[Diagnostic]:
+    try:
+        if _is_spec(target, backbone, hub):
+            from adaptcompose.work.prepare import check_spec
+            from adaptcompose.work.spec import read_spec
+
+            return check_spec(read_spec(Path(target)), Path(target))
+        return list(_checked(target, backbone, hub)[0].diagnostics)
+    except Failed as failed:
+        return list(failed.diagnostics)
+
+
+def _checked(target: str, backbone: str | None, hub: str | None) -> tuple[Checked, Context, Path]:
+    """An expression as far as text, catalogue and config.json tell."""
     from adaptcompose.language.check import check as check_source
     from adaptcompose.language.public import context
 
-    try:
-        if _is_spec(target):
-            from adaptcompose.work.spec import read_spec
-            from adaptcompose.work.static import check_spec
-
-            return check_spec(read_spec(Path(target)))
-        source, root = _expression(target)
-        return list(check_source(source, context(backbone, root, hub)).diagnostics)
-    except Failed as failed:
-        return list(failed.diagnostics)
+    source, root = _expression(target)
+    base = context(backbone, root, hub or "hf")
+    return check_source(source, base), base, root
 
 
 @app.command()
 def plan(
     target: Target,
     backbone: Base = None,
-    hub: Hub = "hf",
+    hub: Hub = None,
     form: Form = "text",
     program: Annotated[bool, typer.Option(help="print the program as well")] = False,
 ) -> None:
     """Show what would be loaded, created and trained; no weights are read."""
-    found, notes = _plan(target, backbone, hub)
+    if _is_spec(target, backbone, hub):
+        prepared = _prepare(target)
+        found, notes = prepared.plan(), list(prepared.notes)
+    elif backbone is None:
+        raise typer.BadParameter("a plan needs a backbone", param_hint="--backbone")
+    else:
+        found, notes = _plan(target, backbone, hub)
     if form == "json":
         print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
         return
@@ -100,47 +118,20 @@ def plan(
         print(f"\n{found.program}")
 
 
-def _plan(target: str, backbone: str | None, hub: str) -> tuple[Plan, list[Diagnostic]]:
-    if _is_spec(target):
-        prepared = _prepare(target)
-        return _plan_of(prepared), list(prepared.notes)
+def _plan(target: str, backbone: str, hub: str | None) -> tuple[Plan, list[Diagnostic]]:
     from adaptcompose.compiler.plan import make_plan
     from adaptcompose.hub.resolve import Sources, resolve
-    from adaptcompose.language.check import check as check_source
     from adaptcompose.language.check import verify
     from adaptcompose.language.heads import head_of
-    from adaptcompose.language.public import context
 
-    source, root = _expression(target)
-    if backbone is None:
-        raise typer.BadParameter("a plan needs a backbone", param_hint="--backbone")
-    base = context(backbone, root, hub)
-    checked = check_source(source, base)
-    assert base.backbone is not None or checked.raise_errors()
-    facts = base.backbone
+    checked, base, root = _checked(target, backbone, hub)
+    graph, facts = checked.raise_errors(), base.backbone
     assert facts is not None
-    resolved = resolve(checked.raise_errors(), facts, Sources(hub, root))
+    resolved = resolve(graph, facts, Sources(hub or "hf", root))
     if problems := errors(verify(resolved.graph, facts)):
         raise Failed(problems)
-    notes = [*checked.diagnostics, *resolved.notes]
-    made = make_plan(
-        resolved.graph, facts, head=head_of(resolved.graph), expression=source.text.strip()
-    )
-    return made, notes
-
-
-def _plan_of(prepared: Prepared) -> Plan:
-    from adaptcompose.compiler.plan import make_plan
-
-    return make_plan(
-        prepared.graph,
-        prepared.facts,
-        trained=prepared.trained,
-        head=prepared.head,
-        title=prepared.spec.name,
-        expression=str(prepared.tree),
-        pin=prepared.backbone.pin,
-    )
+    head, notes = head_of(resolved.graph), [*checked.diagnostics, *resolved.notes]
+    return make_plan(resolved.graph, facts, head=head, expression=str(checked.tree)), notes
 
 
 def _prepare(target: str) -> Prepared:
@@ -155,24 +146,19 @@ def _prepare(target: str) -> Prepared:
 def graph(
     target: Target,
     backbone: Base = None,
-    hub: Hub = "hf",
+    hub: Hub = None,
     as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Mermaid text instead")] = False,
 ) -> None:
     """Draw a composition."""
     from adaptcompose.language.draw import draw
     from adaptcompose.language.mermaid import mermaid
-    from adaptcompose.language.public import context
 
-    if _is_spec(target):
+    if _is_spec(target, backbone, hub):
         prepared = _prepare(target)
-        block: Block = prepared.graph
-        facts = prepared.facts
+        block, facts = prepared.graph, prepared.facts
     else:
-        from adaptcompose.language.check import check as check_source
-
-        source, root = _expression(target)
-        base = context(backbone, root, hub)
-        block, facts = check_source(source, base).raise_errors(), base.backbone  # type: ignore[assignment]
+        checked, base, _ = _checked(target, backbone, hub)
+        block, facts = checked.raise_errors(), base.backbone  # type: ignore[assignment]
     print(mermaid(block, facts) if as_mermaid else draw(block, facts))
 
 
@@ -185,27 +171,42 @@ def run(
 ) -> None:
     """Do everything that a spec says: lock, plan, train, evaluate, predict, report, publish."""
     from adaptcompose.terminal import Terminal
-    from adaptcompose.work.prepare import lock_path
 
     prepared = _prepare(str(spec))
-    found = _plan_of(prepared)
+    found, notes = prepared.plan(), [*prepared.notes, *prepared.read()]
     terminal = Terminal(quiet=quiet or form == "json")
-    _say(prepared.notes)
+    _say(notes)
     if not terminal.quiet:
         print(f"{found}\n")
-    prepared.lock.write(lock_path(spec))
     folder = Path("runs") / prepared.spec.name
-    _hush()
-    from adaptcompose.work.run import Run
-
-    result = Run(prepared, found, folder, terminal, fresh=fresh).run()
-    terminal.close()
+    try:
+        result = _run(prepared, found, folder, terminal, fresh)
+    except OSError as error:
+        why, path = error.strerror or str(error), error.filename or folder
+        print(AC425.at(path=path, why=why), file=sys.stderr)
+        raise typer.Exit(RUN) from error
+    finally:
+        terminal.close()
     if form == "json":
         print(json.dumps(result, indent=2, ensure_ascii=False, default=str))
         return
     if "published" in result:
         print(f"published {result['published']['repo']}@{result['published']['revision'][:7]}")
     print(f"report: {folder / 'report.json'}")
+
+
+def _run(
+    prepared: Prepared, plan: Plan, folder: Path, terminal: Terminal, fresh: bool
+) -> dict[str, Any]:
+    """Nothing is written before everything that the run reads was opened."""
+    from adaptcompose.work.prepare import lock_path
+
+    _hush()
+    from adaptcompose.work.run import Run
+
+    made = Run(prepared, plan, folder, terminal, fresh=fresh)
+    prepared.lock.write(lock_path(prepared.path))
+    return made.run()
 
 
 @app.command()
@@ -215,7 +216,7 @@ def predict(
     ],
     text: Annotated[list[str], typer.Option("--text", "-t", help="a text; several times for more")],
     backbone: Base = None,
-    hub: Hub = "hf",
+    hub: Hub = None,
     form: Form = "text",
 ) -> None:
     """Run a composition on texts."""
@@ -234,12 +235,12 @@ def predict(
 def pull(
     ref: Annotated[str, typer.Argument(help="user/repo@revision of a published composition")],
     folder: Annotated[Path | None, typer.Argument(help="where to; else its name here")] = None,
-    hub: Hub = "hf",
+    hub: Hub = None,
 ) -> None:
     """Fetch a published composition, verified, into a folder."""
     from adaptcompose.work.pull import pull as pull_folder
 
-    place = pull_folder(ref, folder, hub)
+    place = pull_folder(ref, folder, hub or "hf")
     print(f"{ref} is in {place}")
 
 
@@ -252,8 +253,13 @@ def version(
         raise typer.Exit
 
 
-def _is_spec(target: str) -> bool:
-    return target.endswith((".yaml", ".yml"))
+def _is_spec(target: str, backbone: str | None, hub: str | None) -> bool:
+    if not target.endswith((".yaml", ".yml")):
+        return False
+    for name, given in (("backbone", backbone), ("hub", hub)):
+        if given is not None:
+            raise typer.BadParameter(f"the spec says its {name}", param_hint=f"--{name}")
+    return True
 
 
 def _expression(target: str) -> tuple[Source, Path]:
@@ -286,34 +292,34 @@ def _exit_code(found: list[Diagnostic]) -> int:
     return HUB if any(one.code in _HUB_CODES for one in errors(found)) else PROBLEMS
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Users' mistakes become messages, errors of ours one sentence; the traceback on demand."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; users' mistakes become messages, errors of ours one sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        # a text may hold characters that the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        yield
+        return int(app(arguments, prog_name="adaptcompose", standalone_mode=False) or 0)
     except Failed as failed:
         print(failed, file=sys.stderr)
-        sys.exit(_exit_code(list(failed.diagnostics)))
-    except KeyboardInterrupt:
+        return _exit_code(list(failed.diagnostics))
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
+    except _USAGE as error:
+        error.show()
+        return INTERNAL
+    except BrokenPipeError:
+        # who read the output has gone, as in `adaptcompose graph … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         if os.environ.get("ADAPTCOMPOSE_DEBUG"):
             raise
         why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         print(AC999.at(why=why), file=sys.stderr)
-        sys.exit(INTERNAL)
-
-
-def main() -> None:
-    """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        # a text may hold characters that the terminal cannot show
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    with _told():
-        app()
+        return INTERNAL
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

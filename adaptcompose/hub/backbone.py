@@ -11,6 +11,7 @@ from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref, local_ref, parse_ref
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.hub.store import records
+from adaptcompose.language.codes import AC418
 from adaptcompose.language.diagnostics import Failed, Span
 
 
@@ -25,6 +26,9 @@ class Backbone:
 
     def folder(self) -> Path:
         """The folder with every file of the checkpoint, each verified where it is pinned."""
+        if not any(name.endswith(".safetensors") for name in self.pin.files):
+            help = "name a whole checkpoint, saved as safetensors"
+            raise Failed(AC418.at(name=str(self.ref), missing="model.safetensors", help=help))
         return self.sources.fetch(self.ref, self.pin)
 
 
@@ -38,11 +42,21 @@ def find_backbone(
 ) -> Backbone:
     """The backbone of a repository or folder; only config.json is read."""
     ref = _ref(text, span)
-    if pin is None:
-        pin = _local_pin(ref, sources, span) if ref.kind == "local" else _pin(ref, sources, span)
+    if ref.kind == "local":
+        # what the folder holds now; a lock that says otherwise is out of date
+        pin = _local_pin(ref, sources, span)
+    pin = pin or _pin(ref, sources, span)
     folder = sources.fetch(ref, pin, ["config.json"])
     name = known_as or (ref.repo if ref.kind == "hub" else None)
-    return Backbone(ref, pin, read_facts(read_config(folder), name), sources)
+    try:
+        return Backbone(ref, pin, read_facts(read_config(folder), name), sources)
+    except Failed as failed:
+        raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
+
+
+def is_local(text: str) -> bool:
+    """Whether a text names a folder of this machine."""
+    return text.startswith((".", "/", "~"))
 
 
 def _ref(text: str, span: Span | None) -> Ref:

@@ -30,6 +30,11 @@ class Sources:
     root: Path = Path()
     pins: Mapping[str, Locked] = field(default_factory=dict)
 
+    @property
+    def remote(self) -> bool:
+        """Whether the hub is another machine."""
+        return self.hub == "hf" or self.hub.startswith(("https://", "http://"))
+
     def store(self, ref: Ref | None = None) -> Store:
         """`hf://` always means the Hugging Face Hub, everything else the spec's hub."""
         return open_store("hf" if ref is not None and ref.forced else self.hub, self.root)
@@ -42,13 +47,14 @@ class Sources:
 
     def pin(self, ref: Ref, variant: Variant | None = None, span: Span | None = None) -> Locked:
         """The pin of a reference: an earlier one, or the newest revision now."""
-        known = self.pins.get(str(ref))
-        if known is not None:
-            return known
         if ref.kind == "local":
+            # what the folder holds now; a lock that says otherwise is out of date
             assert ref.path is not None
             folder = self.local(ref.path, span)
             return Locked(path=ref.path, files=_own_files(records(folder), ""))
+        known = self.pins.get(str(ref))
+        if known is not None:
+            return known
         repo, revision, subfolder = _place(ref, variant)
         try:
             store = self.store(ref)
@@ -116,7 +122,7 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
             if isinstance(block, Fuse) and block.ref is not None and block.pin is None:
                 return _fusion(block, facts, sources, found)
         except Failed as failed:
-            found.extend(failed.diagnostics)
+            found.extend(replace(f, span=f.span or block.span) for f in failed.diagnostics)
         return block
 
     graph = transform(graph, pin)

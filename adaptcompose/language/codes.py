@@ -171,6 +171,14 @@ AC419 = Code("AC419", "the hub {hub} cannot be reached: {why}", "try again, or s
 AC420 = Code("AC420", "`{name}` is no repository name", "user/repo, letters, digits, `.`, `_`, `-`")
 AC421 = Code("AC421", "the card `{name}` cannot be read: {why}", "correct hub_cards/{name}.md")
 AC422 = Code("AC422", "`{path}` exists already", "name another folder, or remove it")
+AC423 = Code("AC423", "`{path}` holds the run of {other}", "give one of the two specs another name")
+AC424 = Code(
+    "AC424",
+    "`{name}` runs on {backbone}, which was a folder and is not here",
+    "say where it is: --backbone <folder>, or load(…, backbone=…)",
+)
+AC425 = Code("AC425", "`{path}` cannot be written: {why}", "make room, or choose another place")
+AC426 = Code("AC426", "`{name}` holds no composition", "adapters are used by name in an expression")
 # training and heads
 AC501 = Code(
     "AC501",

@@ -208,13 +208,17 @@ def loaded_facts(model: PreTrainedModel | None) -> Facts:
     return read_facts(model.config.to_dict(), name if named else None)
 
 
-def load_backbone(folder: Path, *, with_head: bool = False) -> PreTrainedModel:
+def load_backbone(
+    folder: Path, *, with_head: bool = False, dtype: str = "auto", attention: str | None = None
+) -> PreTrainedModel:
     """A stock transformers model in eval mode; with its own head if it is asked for."""
     config = read_config(folder)
-    if not with_head:
-        return transformers.AutoModel.from_pretrained(folder).eval()
     names = config.get("architectures") or []
-    cls: Any = getattr(transformers, str(names[0]), None) if names else None
-    if cls is None or not (isinstance(cls, type) and issubclass(cls, PreTrainedModel)):
-        cls = transformers.AutoModelForMaskedLM
-    return cls.from_pretrained(folder).eval()
+    cls: Any = transformers.AutoModel
+    if with_head:
+        cls = getattr(transformers, str(names[0]), None) if names else None
+        if not (isinstance(cls, type) and issubclass(cls, PreTrainedModel)):
+            cls = transformers.AutoModelForMaskedLM
+    loaded = cls.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
+    model: PreTrainedModel = loaded.eval()
+    return model

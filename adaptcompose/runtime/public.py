@@ -10,8 +10,10 @@ from adaptcompose.hub.refs import parse_ref
 from adaptcompose.hub.store import listed, open_store
 from adaptcompose.language.codes import AC412
 from adaptcompose.language.diagnostics import Failed
+from adaptcompose.runtime.manifest import FILE
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.saved import FILE, load_composition, save_composition
+from adaptcompose.runtime.reload import load_composition
+from adaptcompose.runtime.saved import save_composition
 
 
 def fetch(ref: str, hub: str | None = None) -> Path:
@@ -30,12 +32,13 @@ def load(ref_or_dir: str | Path, backbone: Any = None, hub: str | None = None) -
     """The running model of a published composition or a saved one, bit-equal to what was saved.
 
     `ref_or_dir` is `user/repo@revision` or a folder; `backbone` replaces the recorded one; `hub`
-    is "hf" or the folder of a hub.
+    is "hf" or the folder of a hub, without which a saved composition looks where it was saved.
     """
+    own = Path(ref_or_dir).is_dir()
     folder = fetch(str(ref_or_dir), hub)
     if not (folder / FILE).is_file() and (folder / "best" / FILE).is_file():
         folder = folder / "best"  # the folder of a run
-    return load_composition(folder, str(ref_or_dir), backbone=backbone, hub=hub)
+    return load_composition(folder, str(ref_or_dir), backbone=backbone, hub=hub, trusted=own)
 
 
 def push(

@@ -6,32 +6,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.language.codes import AC501, AC508
+from adaptcompose.hub.refs import is_glob, parse_ref
+from adaptcompose.hub.store import open_store
+from adaptcompose.language import syntax
+from adaptcompose.language.codes import AC412, AC508
 from adaptcompose.language.diagnostics import Failed, Source
-from adaptcompose.language.graph import Head, adapters
+from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import KINDS
-from adaptcompose.language.operators import fusions
 from adaptcompose.runtime.compose import compose
+from adaptcompose.runtime.manifest import FILE
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.public import load
-from adaptcompose.work.data import Examples, examples_of
 from adaptcompose.work.encode import encode, longest_input, open_tokenizer
 from adaptcompose.work.metrics import KINDS as TASKS
 from adaptcompose.work.metrics import METRICS
-from adaptcompose.work.predict import records
+from adaptcompose.work.predict import records, texts_for
 from adaptcompose.work.spec import read_spec
+from adaptcompose.work.targets import parts_of, untrained
 from adaptcompose.work.tasks import Task
 
 
 def answer(
-    target: str, texts: Sequence[str], *, backbone: str | None = None, hub: str = "hf"
+    target: str, texts: Sequence[str], *, backbone: str | None = None, hub: str | None = None
 ) -> list[dict[str, Any]]:
     """One record a text: what the composition says, and `shown`, a line for people."""
     model = _model(target, backbone, hub)
     task = _task(model)
     place = Path(str(model.config._name_or_path))
     tokenizer = open_tokenizer(place, task.kind)
-    examples = _examples(task, texts)
+    examples = texts_for(task, texts)
     encoded = encode(task, examples, tokenizer, longest_input(tokenizer, model.config))
     return [
         record | {"text": text, "shown": _shown(text, record["prediction"])}
@@ -39,36 +42,48 @@ def answer(
     ]
 
 
-def _model(target: str, backbone: str | None, hub: str) -> ComposedModel:
+def _model(target: str, backbone: str | None, hub: str | None) -> ComposedModel:
     if target.endswith((".yaml", ".yml")):
-        return load(Path("runs") / read_spec(Path(target)).name, backbone, hub)
-    if backbone is None or Path(target).is_dir():
+        run = Path("runs") / read_spec(Path(target)).name
+        if not (run / "best").is_dir():
+            help = f"run it first: adaptcompose run {target}"
+            raise Failed(AC412.at(path=run / "best", root=Path.cwd(), help=help))
+        return load(run, backbone, hub)
+    if Path(target).is_dir() or _is_published(target, hub):
         return load(target, backbone, hub)
-    model = compose(Source(target), backbone, hub=hub)
-    graph = model.composition.graph
-    new = [name for name, leaf in adapters(graph).items() if leaf.new]
-    new += [name for name, block in fusions(graph).items() if block.new]
-    if new:
-        names = ", ".join(f"`{name}`" for name in new)
-        raise Failed(AC501.at(names=names, help="predict with trained parts only"))
+    source = Source(target)
+    if backbone is None:
+        syntax.parse_tree(source)
+        help = "an expression needs --backbone; or name a published composition, a run, a spec"
+        raise Failed(AC412.at(source.span(), path=target, root=Path.cwd(), help=help))
+    model = compose(source, backbone, hub=hub)
+    parts = parts_of(model.composition.graph)
+    if new := {name for name, part in parts.items() if part.new}:
+        raise Failed(untrained(source.span(), new, "predict with trained parts only"))
     return model
+
+
+def _is_published(target: str, hub: str | None) -> bool:
+    """Whether a text names a repository, and that holds a composition and no adapter."""
+    try:
+        ref = parse_ref(target, ())
+    except Failed:
+        return False
+    if ref.kind != "hub" or ref.repo is None or is_glob(target):
+        return False
+    store = open_store("hf" if ref.forced else hub or "hf", Path())
+    folder = f"{ref.subfolder}/" if ref.subfolder else ""
+    return f"{folder}{FILE}" in store.files(ref.repo, store.resolve(ref.repo, ref.revision))
 
 
 def _task(model: ComposedModel) -> Task:
     """The task that the composition's head does."""
     head = model.composition.head
-    if not isinstance(head, Head):
+    kind = {kind: task for task, kind in KINDS.items()}.get(getattr(head, "kind", ""))
+    if not isinstance(head, Head) or kind is None or kind == "masked-lm":
         help = "give a composition whose head is for classification or tagging"
         raise Failed(AC508.at(what="predict", help=help))
-    kind = next(kind for kind, found in KINDS.items() if found == head.kind)
     return Task(kind, head.labels, METRICS[TASKS[kind].metrics[0]])
-
-
-def _examples(task: Task, texts: Sequence[str]) -> Examples:
-    if task.kind != "token-classification":
-        return examples_of(texts)
-    rows = tuple((tuple(text.split()),) for text in texts)
-    return Examples(("tokens",), rows, tuple((0, number) for number in range(1, len(rows) + 1)))
 
 
 def _shown(text: str, prediction: Any) -> str:

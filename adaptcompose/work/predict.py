@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.work.data import Examples, examples_of
 from adaptcompose.work.encode import Encoded, collator, reduce_logits
+from adaptcompose.work.tasks import Task
 
 BATCH = 64
 
@@ -36,6 +38,14 @@ def score(
 ) -> dict[str, float]:
     """The scores of a model on labelled examples, by metric."""
     return encoded.score(run(model, encoded, tokenizer), names)
+
+
+def texts_for(task: Task, texts: Sequence[str]) -> Examples:
+    """Texts as a task reads them: whole, or as words between blanks."""
+    if task.inputs != ("tokens",):
+        return examples_of(texts)
+    rows = tuple((tuple(text.split()),) for text in texts)
+    return Examples(("tokens",), rows, tuple((0, number) for number in range(1, len(rows) + 1)))
 
 
 def records(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> list[dict[str, Any]]:

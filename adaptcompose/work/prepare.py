@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
-from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.hub.backbone import Backbone, find_backbone
+from adaptcompose.backbones.layout import Facts
+from adaptcompose.compiler.plan import Plan, make_plan
+from adaptcompose.hub.backbone import Backbone, find_backbone, is_local
 from adaptcompose.hub.cards import Catalogue
-from adaptcompose.hub.lock import Lock, Locked, compare
+from adaptcompose.hub.lock import Lock, Locked, compare, hash_of
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.store import record
 from adaptcompose.language import codes, syntax
 from adaptcompose.language.check import Checked, Context, check_tree, piped, verify
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors
-from adaptcompose.language.graph import Adapter, Block, Head, adapters, walk
-from adaptcompose.language.heads import KINDS, NEW, Chosen, head_of, new_head
-from adaptcompose.language.operators import Fuse, Stack, fusions
+from adaptcompose.language.diagnostics import Diagnostic, Failed, errors
+from adaptcompose.language.graph import Adapter, Block, adapters, walk
+from adaptcompose.language.heads import Chosen
+from adaptcompose.language.operators import Fuse
 from adaptcompose.resources import resource
 from adaptcompose.work.data import Examples, open_data
 from adaptcompose.work.references import DataRef
-from adaptcompose.work.sections import EvaluateSection, PredictSection, Spec, TaskSection
-from adaptcompose.work.tasks import Task, open_task, roles_of
+from adaptcompose.work.sections import Spec
+from adaptcompose.work.targets import (
+    Item,
+    Section,
+    choose_task,
+    choose_trained,
+    head_for,
+    needs_examples,
+    new_parts,
+    unready,
+    untrained,
+)
+from adaptcompose.work.tasks import Task, roles_of
 
-Section = EvaluateSection | PredictSection
-
-
-@dataclass(frozen=True)
-class Item:
-    """One row of `evaluate` or `predict` with the composition that it runs."""
-
-    section: Section
-    graph: Block
-    head: Chosen
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Prepared:
     """A spec of which everything is checked, resolved and pinned, and nothing has run."""
 
     spec: Spec
+    path: Path
     backbone: Backbone
     sources: Sources
     tree: syntax.Tree
@@ -52,18 +56,48 @@ class Prepared:
     items: tuple[Item, ...]
     lock: Lock
     notes: tuple[Diagnostic, ...] = ()
+    _examples: dict[str, Examples] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def facts(self) -> Facts:
         return self.backbone.facts
 
+    def plan(self) -> Plan:
+        """What the run loads, creates and trains."""
+        return make_plan(
+            self.graph,
+            self.facts,
+            trained=self.trained,
+            head=self.head,
+            title=self.spec.name,
+            expression=str(self.tree),
+            pin=self.backbone.pin,
+        )
+
     def examples(self, ref: DataRef, *, labelled: bool = True) -> Examples:
         """The examples of a split, labels optional where nothing is scored."""
-        assert self.spec.task is not None
-        inputs, outputs = roles_of(self.spec.task.kind)
-        if labelled:
-            return open_data(self.spec, ref, (*inputs, *outputs))
-        return open_data(self.spec, ref, inputs, outputs)
+        assert self.task is not None
+        key = f"{ref} {labelled}"
+        if key not in self._examples:
+            found = _read(self.spec, ref, labelled=labelled)
+            if problems := errors(self.task.check(found)):
+                raise Failed(problems)
+            self._examples[key] = found
+        return self._examples[key]
+
+    def read(self) -> list[Diagnostic]:
+        """Read all examples that the run needs; everything wrong with them is in one Failed."""
+        problems: list[Diagnostic] = []
+        notes: list[Diagnostic] = []
+        for ref, labelled in _references(self.spec):
+            try:
+                found = self.examples(ref, labelled=labelled)
+                notes += self.task.check(found) if self.task else ()
+            except Failed as failed:
+                problems += failed.diagnostics
+        if problems:
+            raise Failed(dict.fromkeys(problems))
+        return list(dict.fromkeys(notes))
 
 
 def lock_path(spec_path: Path) -> Path:
@@ -73,70 +107,83 @@ def lock_path(spec_path: Path) -> Path:
 
 def prepare(spec: Spec, path: Path) -> Prepared:
     """Check, resolve and pin a spec; everything that is wrong comes as one Failed."""
-    old = Lock.open(lock_path(path))
-    digest = _digest(spec)
-    if old is not None and old.spec != digest:
-        raise Failed(codes.AC410.at(lock=lock_path(path).name, what="the spec"))
-    pins = {**old.adapters, "backbone": old.backbone} if old else {}
-    sources = Sources(spec.hub, spec.root, pins)
-    section = spec.backbone
-    backbone = find_backbone(
-        section.model,
-        sources,
-        known_as=section.known_as,
-        pin=old.backbone if old else None,
-        span=section.place("model") or spec.place("backbone"),
-    )
-    return _Preparation(spec, path, sources, backbone, old).run(digest)
+    preparation = _Preparation(spec, path)
+    return preparation.whole(preparation.expressions())
 
 
-def _digest(spec: Spec) -> str:
-    names = (
-        "hub",
-        "backbone",
-        "adapters",
-        "compose",
-        "task",
-        "data",
-        "train",
-        "evaluate",
-        "predict",
-    )
-    return f"sha256:{spec.digest(*names)}"
+def check_spec(spec: Spec, path: Path) -> list[Diagnostic]:
+    """Everything that is wrong with a spec, and what there is to say about it, sorted by place.
+
+    A check never waits for the network: where an adapter or the backbone is on a hub that is not
+    a folder, names and structure count, and what only their files can tell is left to `plan`.
+    """
+    preparation = _Preparation(spec, path)
+    found: list[Diagnostic] = []
+    try:
+        checked = preparation.expressions(ask=False)
+        if preparation.at_hand(checked):
+            found += preparation.whole(checked).read()
+    except Failed as failed:
+        found += failed.diagnostics
+    return sorted(dict.fromkeys([*found, *preparation.notes]), key=Diagnostic.position)
 
 
 class _Preparation:
-    """The steps of `prepare`, over what they share."""
+    """The steps of preparing a spec; each goes as far as it can and says all that is wrong."""
 
-    def __init__(
-        self, spec: Spec, path: Path, sources: Sources, backbone: Backbone, old: Lock | None
-    ) -> None:
-        self.spec, self.path, self.sources, self.backbone, self.old = (
-            spec,
-            path,
-            sources,
-            backbone,
-            old,
-        )
-        self.facts = backbone.facts
-        cards = Catalogue.open(resource("hub_cards"), spec.root / "hub_cards")
-        globs = old.globs if old else {}
-        self.context = Context(cards, self.facts, aliases=spec.adapters, globs=globs)
+    def __init__(self, spec: Spec, path: Path) -> None:
+        self.spec, self.path, self.digest = spec, path, _digest(spec)
+        self.old = Lock.open(lock_path(path))
+        # pins of another spec may belong to another backbone or hub
+        self.pins = self.old if self.old and self.old.spec == self.digest else None
+        self.sources = Sources(spec.hub, spec.root, self.pins.adapters if self.pins else {})
+        self.backbone: Backbone | None = None
         self.globs: dict[str, tuple[str, ...]] = {}
         self.notes: list[Diagnostic] = []
+        self.problems: list[Diagnostic] = []
 
-    def run(self, digest: str) -> Prepared:
-        tree = syntax.parse_tree(self.spec.compose)
-        graph = self._graph(check_tree(tree, self.context))
-        self.context = replace(self.context, parts=new_parts(graph))
-        graphs = self._graphs(tree)
+    def expressions(self, *, ask: bool = True) -> list[Checked]:
+        """The composition and that of every item, by what text, cards and config.json tell.
+
+        Unless `ask`, a backbone on a hub that is no folder is left open.
+        """
+        if ask or not self.sources.remote or is_local(self.spec.backbone.model):
+            self.backbone = self._try(self._backbone)
+        checked = self._checked()
+        spec, main = self.spec, checked[0].graph if checked else None
+        uses = spec.evaluate or spec.predict or spec.publish
+        if main is not None and spec.train is None and uses and (new := new_parts(main)):
+            self.problems.append(untrained(spec.compose.span(), set(new)))
+        self.problems += _not_yet(spec)
+        self._stop()
+        return checked
+
+    def at_hand(self, checked: list[Checked]) -> bool:
+        """Whether all files that the compositions refer to are on this machine."""
+        refs = [leaf.ref for one in checked if one.graph for leaf in adapters(one.graph).values()]
+        near = not self.sources.remote
+        return self.backbone is not None and all(
+            ref is None or ref.kind == "local" or (near and not ref.forced) for ref in refs
+        )
+
+    def whole(self, checked: list[Checked]) -> Prepared:
+        """The prepared spec, or Failed with all problems of the first step that has any."""
+        assert self.backbone is not None
+        graph, *others = graphs = self._resolved(checked)
+        facts = self.backbone.facts
         task, head = self._task(graph)
-        trained = self._trained(graph, head)
-        items = [Item(s, g, head_for(g, head, task)) for s, g in graphs]
-        self._check_items(graph, items, trained)
-        lock = self._lock(digest, [graph, *(item.graph for item in items)])
+        trained = choose_trained(self.spec, graph, head)
+        items = tuple(
+            Item(section, other, head_for(other, head, task))
+            for section, other in zip(_sections(self.spec), others, strict=True)
+        )
+        self.problems += unready(graph, items, trained, facts)
+        self._stop()
+        tree = checked[0].tree
+        assert tree is not None
         return Prepared(
             self.spec,
+            self.path,
             self.backbone,
             self.sources,
             tree,
@@ -144,171 +191,110 @@ class _Preparation:
             head,
             task,
             trained,
-            tuple(items),
-            lock,
-            tuple(dict.fromkeys(self.notes)),
+            items,
+            self._lock(graphs),
+            tuple(sorted(dict.fromkeys(self.notes), key=Diagnostic.position)),
         )
 
-    def _graph(self, checked: Checked) -> Block:
-        """A checked composition with its references resolved and its structure verified."""
-        resolved = resolve(checked.raise_errors(), self.facts, self.sources)
-        if problems := errors(verify(resolved.graph, self.facts)):
-            raise Failed(problems)
-        self.globs |= checked.globs
-        self.notes += [found for found in checked.diagnostics if found.severity != "error"]
-        self.notes += resolved.notes
-        return resolved.graph
+    def _try(self, step: Callable[..., T], *given: Any) -> T | None:
+        """The result of a step, or its problems with the others."""
+        try:
+            return step(*given)
+        except Failed as failed:
+            self.problems += failed.diagnostics
+            return None
 
-    def _graphs(self, tree: syntax.Tree) -> list[tuple[Section, Block]]:
-        """The composition of every item; the mistakes of all of them at once."""
-        found: list[tuple[Section, Block]] = []
-        problems: list[Diagnostic] = []
-        sections: tuple[Section, ...] = (*self.spec.evaluate, *self.spec.predict)
-        for section in sections:
-            try:
-                whole = tree_of(section, tree)
-                found.append((section, self._graph(check_tree(whole, self.context))))
-            except Failed as failed:
-                problems += failed.diagnostics
-        if problems:
-            raise Failed(dict.fromkeys(problems))
-        return found
+    def _stop(self) -> None:
+        """Raise what was found so far."""
+        if self.problems:
+            raise Failed(dict.fromkeys(self.problems))
+
+    def _backbone(self) -> Backbone:
+        section = self.spec.backbone
+        return find_backbone(
+            section.model,
+            self.sources,
+            known_as=section.known_as,
+            pin=self.pins.backbone if self.pins else None,
+            span=section.place("model") or self.spec.place("backbone"),
+        )
+
+    def _checked(self) -> list[Checked]:
+        cards = Catalogue.open(resource("hub_cards"), self.spec.root / "hub_cards")
+        facts = self.backbone.facts if self.backbone else None
+        globs = self.pins.globs if self.pins else {}
+        context = Context(cards, facts, aliases=self.spec.adapters, globs=globs)
+        tree = self._try(syntax.parse_tree, self.spec.compose)
+        main = self._check(tree, context) if tree is not None else None
+        context = replace(context, parts=new_parts(main.graph) if main and main.graph else {})
+        found = [main]
+        for section in _sections(self.spec):
+            whole = self._try(tree_of, section, tree or syntax.parse_tree("none"))
+            # without its composition, an item's parts and slots are not known
+            if whole is not None and tree is not None:
+                found.append(self._check(whole, context))
+        return [one for one in found if one is not None]
+
+    def _check(self, tree: syntax.Tree, context: Context) -> Checked:
+        checked = check_tree(tree, context)
+        found = errors(checked.diagnostics)
+        self.problems += found
+        self.notes += [one for one in checked.diagnostics if one not in found]
+        self.globs |= checked.globs
+        return checked
+
+    def _resolved(self, checked: list[Checked]) -> list[Block]:
+        """The compositions with their references pinned and read, and their structure verified."""
+        assert self.backbone is not None
+        facts = self.backbone.facts
+        graphs: list[Block] = []
+        for one in checked:
+            assert one.graph is not None
+            resolved = self._try(resolve, one.graph, facts, self.sources)
+            if resolved is not None:
+                self.problems += errors(verify(resolved.graph, facts))
+                self.notes += resolved.notes
+                graphs.append(resolved.graph)
+        self._stop()
+        return graphs
 
     def _task(self, graph: Block) -> tuple[Task | None, Chosen]:
-        """The task with its labels, and the head of the composition."""
-        section = self.spec.task
-        if section is None:
-            return None, head_of(graph)
-        brought = head_of(graph)
-        wanted = section.head
-        if section.kind == "masked-lm" and wanted in ("auto", "of-backbone"):
-            return open_task(section), "backbone"
-        if wanted == "of-backbone":
-            raise Failed(
-                codes.AC604.at(
-                    section.place("head"),
-                    name="task.head: of-backbone for this kind",
-                    known="new, of-adapter",
-                )
-            )
-        if wanted not in ("auto", "new", "of-adapter"):
-            brought = self._named_head(graph, section)
-        fits = brought is not None and brought.kind == KINDS[section.kind]
-        train = self.spec.train
-        if wanted == "new" or (wanted == "auto" and not fits and train is not None):
-            examples = None
-            if train is not None:
-                inputs, outputs = roles_of(section.kind)
-                examples = open_data(self.spec, train.data, (*inputs, *outputs))
-            task = open_task(section, examples)
-            return task, new_head(section.kind, task.labels)
-        if brought is None or not fits:
-            what = f"task.kind: {section.kind}"
-            raise Failed(codes.AC508.at(section.place("kind"), what=what))
-        task = open_task(section, brought=brought.labels)
-        if task.labels != brought.labels and wanted == "auto" and train is not None:
-            return task, new_head(section.kind, task.labels)
-        _check_labels(section, brought, task)
-        return task, brought
+        assert self.backbone is not None
+        spec, examples = self.spec, None
+        if spec.task and spec.train and needs_examples(spec.task, graph):
+            examples = _read(spec, spec.train.data)
+        return choose_task(spec, graph, self.backbone.facts, examples)
 
-    def _named_head(self, graph: Block, section: TaskSection) -> Head:
-        """`task.head` names a part or a slot of the composition."""
-        named = {name: leaf for name, leaf in adapters(graph).items() if leaf.head is not None}
-        for slot, names in slot_parts(graph).items():
-            named.update((slot, named[name]) for name in names if name in named)
-        if section.head not in named:
-            known = ", ".join(["new", "of-adapter", "of-backbone", *named])
-            place = section.place("head")
-            raise Failed(
-                codes.AC605.at(
-                    place, name="task.head", expected=f"one of {known}", got=section.head
-                )
-            )
-        head = named[section.head].head
-        assert head is not None
-        return head
-
-    def _trained(self, graph: Block, head: Chosen) -> frozenset[str]:
-        """The names of the parts that training changes, `head` among them."""
-        train = self.spec.train
-        new = {name for name, leaf in adapters(graph).items() if leaf.new}
-        new |= {name for name, block in fusions(graph).items() if block.new}
-        new |= {"head"} if isinstance(head, Head) and head.part == NEW else set()
-        if train is None:
-            if new and (self.spec.evaluate or self.spec.predict or self.spec.publish):
-                names = ", ".join(f"`{name}`" for name in sorted(new))
-                raise Failed(codes.AC501.at(self.spec.place("compose"), names=names))
-            return frozenset()
-        if train.update is None:
-            if not new:
-                known = ", ".join([*slot_parts(graph), "head"])
-                raise Failed(codes.AC502.at(self.spec.place("train"), known=known))
-            return frozenset(new)
-        return self._updated(graph, new)
-
-    def _updated(self, graph: Block, new: set[str]) -> frozenset[str]:
-        train = self.spec.train
-        assert train is not None and train.update is not None
-        known: dict[str, set[str]] = {name: {name} for name in (*adapters(graph), *fusions(graph))}
-        known |= {slot: set(names) for slot, names in slot_parts(graph).items()}
-        known |= {"fuse": set(fusions(graph)), "head": {"head"}}
-        chosen: set[str] = set()
-        for index, name in enumerate(train.update):
-            if name not in known:
-                place = train.place(f"update[{index}]")
-                expected = f"among {', '.join(known)}"
-                raise Failed(
-                    codes.AC605.at(place, name="train.update", expected=expected, got=name)
-                )
-            chosen |= known[name]
-        if left := sorted(new - chosen):
-            names = ", ".join(f"`{name}`" for name in left)
-            raise Failed(
-                codes.AC501.at(train.place("update"), names=names, help="add it to train.update")
-            )
-        return frozenset(chosen)
-
-    def _check_items(self, graph: Block, items: Sequence[Item], trained: frozenset[str]) -> None:
-        """AC501 where an item uses a new part at a site that training does not reach."""
-        reach = weights_used(lower(graph, self.facts))
-        known = set(adapters(graph)) | set(fusions(graph))
-        for item in items:
-            for name, sites in weights_used(lower(item.graph, self.facts)).items():
-                missing = _untrained(name, sites, reach, item.graph)
-                if missing and (name not in known or name in trained):
-                    place = _place_of(item.section)
-                    raise Failed(codes.AC501.at(place, names=f"`{name}` at {missing}"))
-
-    def _lock(self, digest: str, graphs: Sequence[Block]) -> Lock:
-        pinned: dict[str, Locked] = {}
-        for graph in graphs:
-            for block in walk(graph):
-                if isinstance(block, Adapter | Fuse) and block.ref and block.pin:
-                    pinned[str(block.ref)] = block.pin
-        lock = Lock(
-            digest, self.backbone.pin, self.spec.hub, self.globs, pinned, dict(self._data())
-        )
+    def _lock(self, graphs: list[Block]) -> Lock:
+        assert self.backbone is not None
+        pinned = {
+            str(block.ref): block.pin
+            for graph in graphs
+            for block in walk(graph)
+            if isinstance(block, Adapter | Fuse) and block.ref and block.pin
+        }
+        pin, data = self.backbone.pin, dict(_pinned_data(self.spec))
+        lock = Lock(self.digest, pin, self.spec.hub, self.globs, pinned, data)
         if self.old is not None and (found := compare(self.old, lock, lock_path(self.path).name)):
             raise Failed(found)
         return lock
 
-    def _data(self) -> Iterator[tuple[str, Locked]]:
-        spec = self.spec
-        sections: tuple[Section, ...] = (*spec.evaluate, *spec.predict)
-        refs = [spec.train.data, spec.train.validation] if spec.train else []
-        refs += [section.data for section in sections]
-        for ref in dict.fromkeys(ref for ref in refs if ref is not None):
-            files = {}
-            for path in spec.files(ref):
-                files[_relative(path, spec.root)] = record(path)
-            yield str(ref), Locked(files=files)
+
+def _not_yet(spec: Spec) -> Iterator[Diagnostic]:
+    """AC604 for values that are in the schema and that nothing does yet."""
+    if spec.backbone.tokenizer is not None:
+        place, known = spec.backbone.place("tokenizer"), "the tokenizer of the backbone"
+        yield codes.AC604.at(place, name="backbone.tokenizer", known=known)
+    if spec.train is not None and spec.train.trunk == "cached":
+        yield codes.AC604.at(spec.train.place("trunk"), name="train.trunk: cached", known="live")
+    if spec.task is not None and spec.task.kind == "masked-lm":
+        for item in spec.predict:
+            name, known = "predict for masked-lm", "evaluate"
+            yield codes.AC604.at(item.place("name"), name=name, known=known)
 
 
-def _relative(path: Path, root: Path) -> str:
-    try:
-        return path.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
-        return path.name
+def _sections(spec: Spec) -> tuple[Section, ...]:
+    return (*spec.evaluate, *spec.predict)
 
 
 def tree_of(section: Section, tree: syntax.Tree) -> syntax.Tree:
@@ -320,49 +306,38 @@ def tree_of(section: Section, tree: syntax.Tree) -> syntax.Tree:
     return tree
 
 
-def _place_of(section: Section) -> Span | None:
-    source: Source | None = section.pipe or section.compose
-    return source.span() if source is not None else section.place("name")
+def _references(spec: Spec) -> dict[tuple[DataRef, bool], None]:
+    """Every split that a run reads, and whether it needs the labels; each once."""
+    refs = [(spec.train.data, True), (spec.train.validation, True)] if spec.train else []
+    refs += [(item.data, True) for item in spec.evaluate]
+    refs += [(item.data, False) for item in spec.predict]
+    return dict.fromkeys((ref, labelled) for ref, labelled in refs if ref is not None)
 
 
-def new_parts(graph: Block) -> dict[str, Block]:
-    """The new parts of a composition under their names, for the other compositions of a run."""
-    found: dict[str, Block] = {name: leaf for name, leaf in adapters(graph).items() if leaf.new}
-    return found | {name: block for name, block in fusions(graph).items() if block.new}
+def _read(spec: Spec, ref: DataRef, *, labelled: bool = True) -> Examples:
+    assert spec.task is not None
+    inputs, outputs = roles_of(spec.task.kind)
+    wanted, optional = ((*inputs, *outputs), ()) if labelled else (inputs, outputs)
+    return open_data(spec, ref, wanted, optional)
 
 
-def _untrained(
-    name: str, sites: tuple[Site, ...], reach: dict[str, tuple[Site, ...]], graph: Block
-) -> Site | None:
-    """The first site at which an item uses weights of a new part that nothing has trained."""
-    leaf: Adapter | Fuse | None = adapters(graph).get(name) or fusions(graph).get(name)
-    if leaf is None or not leaf.new:
-        return None
-    return next((site for site in sites if site not in reach.get(name, ())), None)
+def _pinned_data(spec: Spec) -> Iterator[tuple[str, Locked]]:
+    for ref in dict.fromkeys(ref for ref, _ in _references(spec)):
+        yield str(ref), Locked(files={_relative(p, spec.root): record(p) for p in spec.files(ref)})
 
 
-def slot_parts(graph: Block) -> dict[str, list[str]]:
-    """The names of the parts in each named slot."""
-    found: dict[str, list[str]] = {}
-    for block in walk(graph):
-        for slot in block.members if isinstance(block, Stack) else ():
-            if slot.name:
-                found.setdefault(slot.name, []).extend(adapters(slot.block))
-    return found
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return path.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        return path.name
 
 
-def head_for(graph: Block, head: Chosen, task: Task | None) -> Chosen:
-    """The head of an item: the run's own where it is new or the backbone's, else the item's."""
-    if not isinstance(head, Head) or head.part == NEW:
-        return head
-    brought = head_of(graph)
-    fits = brought is not None and task is not None and brought.labels == task.labels
-    return brought if fits else head
-
-
-def _check_labels(section: TaskSection, brought: Head, task: Task) -> None:
-    if task.labels != brought.labels:
-        found = f"{len(brought.labels)} labels ({', '.join(brought.labels[:8])})"
-        wanted = f"{len(task.labels)} ({', '.join(task.labels[:8])})"
-        place = section.place("labels") or section.place("kind")
-        raise Failed(codes.AC503.at(place, name=brought.part, found=found, wanted=wanted))
+def _digest(spec: Spec) -> str:
+    """The hash of what decides which files are used; a learning rate is free to change."""
+    plain = spec.plain()
+    kept = {name: plain.get(name) for name in ("hub", "backbone", "adapters", "compose", "data")}
+    rows = [(name, row) for name in ("evaluate", "predict") for row in plain.get(name, ())]
+    items = [[row.get(name) for name in ("compose", "pipe", "data")] for _, row in rows]
+    train = plain.get("train") or {}
+    return hash_of(kept | {"items": items, "train": [train.get("data"), train.get("validation")]})

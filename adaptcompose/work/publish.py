@@ -5,20 +5,24 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adaptcompose.documents import dump
+from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.store import Store, listed
+from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.mermaid import mermaid
 from adaptcompose.resources import resource
+from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.saved import Manifest, save_composition
+from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work.prepare import Prepared
 from adaptcompose.work.report import Score, markdown, pool
 from adaptcompose.work.sections import PublishSection, Spec
 from adaptcompose.work.tasks import Task
 
+CONFIGURATIONS = (adapterhub.ADAPTER, adapterhub.HEAD, adapterhub.FUSION)
 PIPELINES = {
     "text-classification": "text-classification",
     "token-classification": "token-classification",
@@ -53,7 +57,26 @@ def publish(result: Result, store: Store) -> str:
         write_folder(result, section, folder)
         files: dict[str, Path | bytes] = {path: folder / path for path in listed(folder)}
         message = section.message or f"{result.spec.name}, by adaptcompose"
-        return store.commit(section.repo, files, message=message)
+        return store.commit(
+            section.repo,
+            files,
+            message=message,
+            delete=_outdated(store, section, files),
+            branch=section.branch,
+            private=section.private,
+        )
+
+
+def _outdated(store: Store, section: PublishSection, files: Mapping[str, object]) -> set[str]:
+    """Parts of an earlier publication that this one has no more; what else is there stays."""
+    try:
+        old = store.files(section.repo, section.branch)
+    except Failed as failed:
+        if {one.code for one in failed.diagnostics} & {"AC401", "AC402", "AC412"}:
+            return set()  # the first publication, or the first on its branch
+        raise
+    parts = {str(PurePosixPath(path).parent) for path in old if path.endswith(CONFIGURATIONS)}
+    return {path for path in old if str(PurePosixPath(path).parent) in parts} - files.keys()
 
 
 def write_folder(result: Result, section: PublishSection, folder: Path) -> None:

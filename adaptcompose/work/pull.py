@@ -7,12 +7,13 @@ import tempfile
 from pathlib import Path
 
 from adaptcompose.hub.refs import parse_ref
-from adaptcompose.hub.store import open_store
-from adaptcompose.language.codes import AC406, AC420, AC422
+from adaptcompose.hub.store import listed, open_store
+from adaptcompose.language.codes import AC420, AC422, AC425, AC426
 from adaptcompose.language.diagnostics import Failed
+from adaptcompose.runtime.manifest import FILE
 
 
-def pull(ref: str, folder: Path | None, hub: str) -> Path:
+def pull(ref: str, folder: Path | None, hub: str = "hf") -> Path:
     """Fetch every file of a revision, each verified; `folder` appears when all are there."""
     parsed = parse_ref(ref, ())
     if parsed.kind != "hub" or parsed.repo is None:
@@ -23,10 +24,16 @@ def pull(ref: str, folder: Path | None, hub: str) -> Path:
     store = open_store("hf" if parsed.forced else hub, Path())
     revision = store.resolve(parsed.repo, parsed.revision)
     fetched = store.fetch(parsed.repo, revision)
-    if not (fetched / "composition.yaml").is_file():
-        raise Failed(AC406.at(name=ref, what="no composition", help="adapters are used by name"))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".pull-") as name:
-        shutil.copytree(fetched, Path(name) / "whole")
-        (Path(name) / "whole").replace(place)
+    if not (fetched / FILE).is_file():
+        raise Failed(AC426.at(name=ref))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".pull-") as name:
+            whole = Path(name) / "whole"
+            for path in listed(fetched):
+                (whole / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(fetched / path, whole / path)
+            whole.replace(place)
+    except OSError as error:
+        raise Failed(AC425.at(path=place, why=error.strerror or error)) from None
     return place

@@ -61,6 +61,14 @@ def pool(scores: Iterable[Score]) -> dict[tuple[str, str, str], Cell]:
     return {key: _cell(values) for key, values in found.items()}
 
 
+def cells(scores: Iterable[Score]) -> list[dict[str, Any]]:
+    """The pooled scores as report.json holds them."""
+    return [
+        {"name": name, "data": data, "metric": metric} | vars(cell)
+        for (name, data, metric), cell in pool(scores).items()
+    ]
+
+
 def _cell(values: list[float]) -> Cell:
     sd = statistics.stdev(values) if len(values) > 1 else 0.0
     return Cell(statistics.fmean(values), sd, len(values))
@@ -68,13 +76,13 @@ def _cell(values: list[float]) -> Cell:
 
 def table(scores: Iterable[Score]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: a row a name, a column a data set (and metric, if there are several)."""
-    cells = pool(scores)
-    rows = list(dict.fromkeys(name for name, _, _ in cells))
-    columns = list(dict.fromkeys((data, metric) for _, data, metric in cells))
+    found = pool(scores)
+    rows = list(dict.fromkeys(name for name, _, _ in found))
+    columns = list(dict.fromkeys((data, metric) for _, data, metric in found))
     several = len({metric for _, metric in columns}) > 1
     header = ["", *(f"{data} {metric}" if several else data for data, metric in columns)]
     body = [
-        [row, *(str(cells[row, *column]) if (row, *column) in cells else "" for column in columns)]
+        [row, *(str(found[row, *column]) if (row, *column) in found else "" for column in columns)]
         for row in rows
     ]
     return header, body

@@ -1,35 +1,39 @@
-"""`adaptcompose run`: lock, plan, train, evaluate, predict, report, publish, as the spec says."""
+"""`adaptcompose run`: train, evaluate, predict, report and publish what was prepared."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from transformers import PreTrainedModel, set_seed
 
+from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.plan import Plan
 from adaptcompose.documents import write_atomically
 from adaptcompose.hub.store import open_store
-from adaptcompose.language.codes import AC605
+from adaptcompose.language.codes import AC423
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Head
+from adaptcompose.language.graph import Block, Head
 from adaptcompose.language.heads import Chosen
-from adaptcompose.runtime.compose import build, load_backbone
+from adaptcompose.runtime.compose import build, load_backbone, make_parts
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.parts import Part
 from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work import predict, publish, report
 from adaptcompose.work.encode import Encoded, encode, longest_input, open_tokenizer
-from adaptcompose.work.prepare import Item, Prepared
+from adaptcompose.work.prepare import Prepared
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.report import Score
 from adaptcompose.work.sections import EvaluateSection, PredictSection
+from adaptcompose.work.seeds import STATE, Finished, SeedFolder, digest_of
+from adaptcompose.work.targets import Item, parts_of
 from adaptcompose.work.train import (
-    STATE,
     Place,
     Trained,
     TrainingData,
@@ -39,7 +43,7 @@ from adaptcompose.work.train import (
     train_seed,
 )
 
-DONE, BEST = "done.json", "best"
+BEST, OWNER = "best", ".spec"
 
 
 class Sink(Protocol):
@@ -57,7 +61,11 @@ class Sink(Protocol):
 
 @dataclass
 class Run:
-    """One run of a prepared spec; results go to `folder`."""
+    """One run of a prepared spec; results go to `folder`.
+
+    Making one opens everything that the run reads, so that nothing is written where a file is
+    missing or damaged.
+    """
 
     prepared: Prepared
     plan: Plan
@@ -65,56 +73,81 @@ class Run:
     sink: Sink
     fresh: bool = False
     times: dict[str, float] = field(default_factory=dict)
-    _encoded: dict[tuple[str, bool], Encoded] = field(default_factory=dict)
+    _encoded: dict[tuple[str, bool, bool], Encoded] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        prepared = self.prepared
+        prepared, section = self.prepared, self.prepared.spec.backbone
+        check_owner(self.folder, prepared.path)
         folder = prepared.backbone.folder()
-        section = prepared.spec.backbone
-        self.stock: PreTrainedModel = load_backbone(
-            folder, with_head=prepared.head == "backbone"
-        ).to(device_of(prepared.spec.train.device if prepared.spec.train else "auto"))
         kind = prepared.task.kind if prepared.task else "text-classification"
         self.tokenizer = open_tokenizer(folder, kind)
+        train = prepared.spec.train
+        self.stock: PreTrainedModel = load_backbone(
+            folder,
+            with_head=prepared.head == "backbone",
+            dtype=section.dtype,
+            attention=section.attention,
+        ).to(device_of(train.device if train else "auto"))
         self.max_length = longest_input(
             self.tokenizer, self.stock.config, section.max_length, section.place("max_length")
         )
+        self.frozen = self._open_adapters()
+        self._encode_all()
 
     def run(self) -> dict[str, Any]:
         """Every stage that the spec has; returns what report.json holds."""
+        write_atomically(self.folder / OWNER, f"{self.prepared.path.resolve()}\n")
         seeds = [self._seed(number) for number in self._seeds()]
         best = self._best(seeds)
         self._keep(best)
         scores = self._evaluate(seeds)
-        self._predict(best.model)
+        self._predict(best)
         found = self._report(seeds, scores, best)
+        report.write(self.folder, found)
         if self.prepared.spec.publish is not None:
             found["published"] = self._publish(best, scores)
-        report.write(self.folder, found)
+            report.write(self.folder, found)
         return found
+
+    def _open_adapters(self) -> dict[str, Part]:
+        """Every part with weights of its own in a file, read once; those that stay as they are."""
+        prepared = self.prepared
+        found: dict[str, Part] = {}
+        for graph in (prepared.graph, *(item.graph for item in prepared.items)):
+            program = lower(graph, prepared.facts)
+            found |= make_parts(graph, prepared.sources, found, program)
+        graphs = (prepared.graph, *(item.graph for item in prepared.items))
+        new = {name for graph in graphs for name, part in parts_of(graph).items() if part.new}
+        return {n: part for n, part in found.items() if n not in new | prepared.trained}
+
+    def _encode_all(self) -> None:
+        spec = self.prepared.spec
+        if spec.train is not None:
+            self._training_data()
+        for item in self.prepared.items:
+            if isinstance(item.section, EvaluateSection):
+                self._examples(item.section.data)
+            else:
+                self._inputs(item.section)
 
     def _seeds(self) -> tuple[int | None, ...]:
         train = self.prepared.spec.train
         return train.seeds if train is not None else (None,)
 
-    def _timed(self, name: str) -> Callable[[], None]:
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
         started = time.monotonic()
-
-        def stop() -> None:
-            self.times[name] = self.times.get(name, 0.0) + time.monotonic() - started
-
-        return stop
+        yield
+        self.times[name] = self.times.get(name, 0.0) + time.monotonic() - started
 
     def _model(
-        self, item: Item | None = None, trained: ComposedModel | None = None
+        self, graph: Block, head: Chosen, trained: ComposedModel | None = None
     ) -> ComposedModel:
-        """The composition, or that of an item over the parts that were trained."""
+        """A composition over the parts of the run, those that were trained among them."""
         prepared = self.prepared
-        graph = item.graph if item else prepared.graph
-        head: Chosen = item.head if item else prepared.head
-        given = dict(trained.parts.items()) if trained else {}
-        own = trained is not None and trained.head is not None and isinstance(head, Head)
-        slots = trained.head.slots if own and head.part == trained.head.part else None  # type: ignore[union-attr]
+        given = self.frozen | (dict(trained.parts.items()) if trained else {})
+        own = trained.head if trained is not None and isinstance(head, Head) else None
+        slots = own.slots if own is not None and head.part == own.part else None  # type: ignore[union-attr]
         model = build(
             graph, prepared.facts, self.stock, prepared.sources, head=head, given=given, slots=slots
         )
@@ -125,34 +158,24 @@ class Run:
         """One trained seed: finished before, gone on with, or from the start."""
         prepared = self.prepared
         set_seed(seed or 0)
-        model = self._model()
+        model = self._model(prepared.graph, prepared.head)
         if seed is None:
-            return Trained(0, model, None, 0, 0.0)
+            return Trained(None, model, Finished(None, 0, 0.0, []))
         model.update(prepared.trained)
-        place = self.folder / f"seed-{seed}"
-        digest = prepared.lock.spec
-        finished = None if self.fresh else _finished(place, digest)
+        place = SeedFolder(self.folder / f"seed-{seed}", digest_of(prepared))
+        finished = None if self.fresh else place.finished()
         if finished is not None:
-            load_state(model, place / STATE)
+            load_state(model, place.path / STATE)
             self.sink.stage("train", f"seed {seed} (done before)")
-            return Trained(seed, model, finished["score"], finished["steps"], finished["seconds"])
-        if self.fresh or _digest_of(place) != digest:
-            shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True, exist_ok=True)
-        write_atomically(place / "digest", digest)
+            return Trained(seed, model, finished)
+        place.start(fresh=self.fresh)
         self.sink.stage("train", f"seed {seed}")
-        stop = self._timed("train")
-        trained = train_seed(
-            prepared, model, self._training_data(), seed, Place(place, self.sink.event)
-        )
-        stop()
-        save_state(model, place / STATE)
-        for checkpoint in place.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-        entry: dict[str, Any] = {"digest": digest, "score": trained.score, "steps": trained.steps}
-        entry |= {"seconds": round(trained.seconds, 2), "curve": trained.curve}
-        write_atomically(place / DONE, json.dumps(entry, indent=2))
-        return trained
+        with self._timed("train"):
+            where = Place(place.path, self.sink.event)
+            found = train_seed(prepared, model, self._training_data(), seed, where)
+        save_state(model, place.path / STATE)
+        place.finish(found)
+        return Trained(seed, model, found)
 
     def _training_data(self) -> TrainingData:
         section = self.prepared.spec.train
@@ -162,7 +185,7 @@ class Run:
 
     def _examples(self, ref: DataRef, *, train: bool = False, labelled: bool = True) -> Encoded:
         """Encoded once; masked-lm hides the same tokens whenever a split is scored."""
-        key = (str(ref), train)
+        key = (str(ref), train, labelled)
         if key not in self._encoded:
             task = self.prepared.task
             assert task is not None
@@ -172,26 +195,28 @@ class Run:
         return self._encoded[key]
 
     def _best(self, seeds: list[Trained]) -> Trained:
+        """The best on validation; the first where nothing was validated."""
         task = self.prepared.task
-        if task is None or any(one.score is None for one in seeds):
+        if task is None or any(one.result.score is None for one in seeds):
             return seeds[0]
         sign = 1 if task.metric.higher else -1
-        return max(seeds, key=lambda one: sign * (one.score or 0.0))
+        return max(seeds, key=lambda one: sign * (one.result.score or 0.0))
 
     def _keep(self, best: Trained) -> None:
-        """The best composition, where `predict` of this run finds it."""
-        place = self.folder / BEST
+        """The best composition, where `predict` of this run finds it; the old one until then."""
+        place, draft = self.folder / BEST, self.folder / f".{BEST}"
+        shutil.rmtree(draft, ignore_errors=True)
+        save_composition(best.model, draft, manifest=publish.manifest(self.prepared))
         shutil.rmtree(place, ignore_errors=True)
-        save_composition(best.model, place, manifest=publish.manifest(self.prepared))
+        draft.replace(place)
 
     def _evaluate(self, seeds: list[Trained]) -> list[Score]:
         items = [i for i in self.prepared.items if isinstance(i.section, EvaluateSection)]
         if not items:
             return []
         self.sink.stage("evaluate", f"{len(items)} compositions")
-        stop = self._timed("evaluate")
-        scores = [score for item in items for score in self._score(item, seeds)]
-        stop()
+        with self._timed("evaluate"):
+            scores = [score for item in items for score in self._score(item, seeds)]
         self.sink.table(*report.table(scores))
         return scores
 
@@ -201,62 +226,48 @@ class Run:
         assert isinstance(section, EvaluateSection)
         data = self._examples(section.data)
         for trained in seeds:
-            model = self._model(item, trained.model)
-            alone = not _uses(model, self.prepared.trained)
+            model = self._model(item.graph, item.head, trained.model)
+            alone = not _shares(model, trained.model, self.prepared.trained)
             found = predict.score(model, data, self.tokenizer, section.metrics)
+            seed = None if alone else trained.seed
             for metric, value in found.items():
-                seed = None if alone or trained.steps == 0 else trained.seed
-                yield Score(section.name, str(section.data), metric, value, seed, section.variables)
+                yield Score(
+                    section.name, str(section.data), metric, float(value), seed, section.variables
+                )
             if alone:
                 break
 
-    def _predict(self, model: ComposedModel) -> None:
+    def _predict(self, best: Trained) -> None:
         for item in self.prepared.items:
             section = item.section
             if not isinstance(section, PredictSection):
                 continue
             self.sink.stage("predict", section.name)
-            records = predict.records(
-                self._model(item, model), self._inputs(section), self.tokenizer
-            )
+            model = self._model(item.graph, item.head, best.model)
+            records = predict.records(model, self._inputs(section), self.tokenizer)
             path = self.folder / (section.out or f"predictions/{section.name}.jsonl")
-            path.parent.mkdir(parents=True, exist_ok=True)
             lines = (json.dumps(record, ensure_ascii=False) for record in records)
             write_atomically(path, "".join(f"{line}\n" for line in lines))
 
     def _inputs(self, section: PredictSection) -> Encoded:
-        from adaptcompose.work.data import examples_of
-
         if section.data is not None:
             return self._examples(section.data, labelled=False)
         task = self.prepared.task
         assert section.text is not None and task is not None
-        if "tokens" in task.inputs:
-            place = section.place("text")
-            expected = "left out for token-classification; use data, or adaptcompose predict"
-            raise Failed(AC605.at(place, name="predict.text", expected=expected, got="a text"))
-        return encode(task, examples_of(section.text), self.tokenizer, self.max_length, 0)
+        examples = predict.texts_for(task, section.text)
+        return encode(task, examples, self.tokenizer, self.max_length, 0)
 
     def _report(self, seeds: list[Trained], scores: list[Score], best: Trained) -> dict[str, Any]:
         prepared = self.prepared
-        spec = prepared.spec
-        cells = report.pool(scores)
         return {
-            "name": spec.name,
-            "description": spec.description,
+            "name": prepared.spec.name,
+            "description": prepared.spec.description,
             "expression": str(prepared.tree),
             "graph": str(prepared.graph),
             "lock": prepared.lock.as_plain(),
             "scores": [score.as_dict() for score in scores],
-            "table": [
-                {"name": name, "data": data, "metric": metric, "mean": c.mean, "sd": c.sd, "n": c.n}
-                for (name, data, metric), c in cells.items()
-            ],
-            "seeds": [
-                {"seed": s.seed, "score": s.score, "steps": s.steps, "seconds": round(s.seconds, 2)}
-                for s in seeds
-                if s.steps
-            ],
+            "table": report.cells(scores),
+            "seeds": [one.as_dict() for one in seeds if one.seed is not None],
             "best_seed": best.seed,
             "plan": self.plan.as_dict(),
             "times": {name: round(seconds, 2) for name, seconds in self.times.items()},
@@ -273,20 +284,17 @@ class Run:
         return {"repo": section.repo, "revision": revision}
 
 
-def _uses(model: ComposedModel, trained: frozenset[str]) -> bool:
-    head = model.head is not None and "head" in trained and model.head.part == "head"
-    return head or any(name in trained for name, _ in model.parts.items())
+def _shares(model: ComposedModel, source: ComposedModel, trained: frozenset[str]) -> bool:
+    """Whether a model uses anything that was trained."""
+    head = model.head is not None and source.head is not None and "head" in trained
+    if head and model.head.slots is source.head.slots:  # type: ignore[union-attr]
+        return True
+    return any(name in trained for name, _ in model.parts.items())
 
 
-def _finished(place: Path, digest: str) -> dict[str, Any] | None:
-    """What a finished seed left, if it is of this very spec."""
-    try:
-        entry: dict[str, Any] = json.loads((place / DONE).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return entry if entry.get("digest") == digest and (place / STATE).is_file() else None
-
-
-def _digest_of(place: Path) -> str | None:
-    path = place / "digest"
-    return path.read_text("utf-8") if path.is_file() else None
+def check_owner(folder: Path, spec: Path) -> None:
+    """Raise if the folder holds the run of another spec that is still there."""
+    note = folder / OWNER
+    other = Path(note.read_text("utf-8").strip()) if note.is_file() else spec.resolve()
+    if other != spec.resolve() and other.is_file():
+        raise Failed(AC423.at(path=folder, other=other))

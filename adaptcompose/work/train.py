@@ -6,10 +6,16 @@ embeddings; resuming and going back to the best state read exactly those.
 
 from __future__ import annotations
 
+import json
 import math
+import random
+import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +28,15 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
+from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.robust import RobustDrop
 from adaptcompose.work.encode import Encoded, collator, reduce_logits
 from adaptcompose.work.prepare import Prepared
 from adaptcompose.work.sections import TrainSection
+from adaptcompose.work.seeds import STATE, Finished
 
-STATE = "trained.safetensors"
 HEAT, COOLING = 50.0, 0.05  # T of a fusion with temperature: falls per step to 1, as published
 
 Report = Callable[[dict[str, Any]], None]
@@ -38,37 +44,42 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """One trained seed: the model with its best (or last) state."""
+    """A seed at its end: the model with its best (or last) state, and how it came there.
 
-    seed: int
+    Without training there is no seed.
+    """
+
+    seed: int | None
     model: ComposedModel
-    score: float | None
-    steps: int
-    seconds: float
-    curve: list[dict[str, float]] = field(default_factory=list, repr=False)
+    result: Finished
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry of report.json."""
+        return {"seed": self.seed} | vars(self.result)
 
 
 def train_seed(
     prepared: Prepared, model: ComposedModel, data: TrainingData, seed: int, where: Place
-) -> Trained:
+) -> Finished:
     """Train the model in place from a seed; it goes on from an interrupted run by itself."""
     section, task = prepared.spec.train, prepared.task
     assert section is not None and task is not None
     arguments = _arguments(section, where.folder, seed, data, task.metric.higher)
-    heat = any(part.method.temperature for part in _fusions(model))
     levels = section.robust_drop
     body = RobustDrop.of(model, range(levels.first, levels.last + 1)) if levels else model
-    callbacks: list[TrainerCallback] = [_Progress(where.report, model, heat=heat, robust=body)]
+    interruption = Interruption(_steps(section, data)[0])
+    callbacks: list[TrainerCallback] = [_Progress(where.report, model, body), interruption]
     if section.patience:
         callbacks.append(EarlyStoppingCallback(section.patience))
     if section.budget:
         callbacks.append(_Budget(section.budget))
+    collate = Hidden(collator(task, data.tokenizer, seed), seed)
     trainer = CompositionTrainer(
         model=body,
         args=arguments,
         train_dataset=data.train,
         eval_dataset=data.validation,
-        data_collator=collator(task, data.tokenizer, seed),
+        data_collator=collate if task.kind == "masked-lm" else collate.inner,
         compute_metrics=None if data.validation is None else _scorer(data.validation),
         preprocess_logits_for_metrics=reduce_logits(task),
         callbacks=callbacks,
@@ -76,18 +87,68 @@ def train_seed(
     trainer.scoring = collator(task, data.tokenizer, masked=True)
     trainer.remove_callback(_printer())
     started = time.monotonic()
-    last = get_last_checkpoint(str(where.folder)) if where.folder.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    last, step = last_checkpoint(where.folder)
+    collate.number = _batches_before(step, section, data)
+    with interruption.awaited():
+        trainer.train(resume_from_checkpoint=last)
     model.eval()
     model.set_temperature(1.0)
-    return Trained(
-        seed,
-        model,
-        trainer.state.best_metric,
-        trainer.state.global_step,
-        time.monotonic() - started,
-        [dict(entry) for entry in trainer.state.log_history],
-    )
+    score = _score(trainer.state, section, task.metric.name)
+    curve = [dict(entry) for entry in trainer.state.log_history]
+    seconds = round(time.monotonic() - started, 2)
+    return Finished(score, trainer.state.global_step, seconds, curve)
+
+
+def _score(state: Any, section: TrainSection, metric: str) -> float | None:
+    """The score of the state that is kept."""
+    found = [entry[name] for entry in state.log_history if (name := f"eval_{metric}") in entry]
+    best = section.keep == "best" and state.best_metric is not None
+    value = state.best_metric if best else found[-1] if found else None
+    return None if value is None else float(value)
+
+
+def last_checkpoint(folder: Path) -> tuple[str | None, int]:
+    """The newest complete checkpoint and its step; what a killed process left is removed."""
+    found = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
+    for step in sorted(found, reverse=True):
+        try:
+            # the Trainer writes this file last
+            json.loads((found[step] / "trainer_state.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(found[step], ignore_errors=True)
+            continue
+        return str(found[step]), step
+    return None, 0
+
+
+def _steps(section: TrainSection, data: TrainingData) -> tuple[int, int]:
+    """Optimiser steps of an epoch, and of the whole training."""
+    epoch = math.ceil(len(data.train) / (section.batch * section.accumulate))
+    return epoch, section.steps or math.ceil(epoch * (section.epochs or 1))
+
+
+def _batches_before(step: int, section: TrainSection, data: TrainingData) -> int:
+    """How many batches were drawn up to a step: the last step of an epoch may take fewer."""
+    epochs, rest = divmod(step, _steps(section, data)[0])
+    return epochs * math.ceil(len(data.train) / section.batch) + rest * section.accumulate
+
+
+@dataclass
+class Hidden:
+    """A collator of masked-lm that hides by the number of the batch.
+
+    A resumed run hides what the uninterrupted one would have hidden.
+    """
+
+    inner: Any
+    seed: int
+    number: int = 0
+
+    def __call__(self, features: Any, **rest: Any) -> Any:
+        drawn = random.Random(f"{self.seed}/{self.number}").getrandbits(63)
+        self.inner.generator = torch.Generator().manual_seed(drawn)
+        self.number += 1
+        return self.inner(features, **rest)
 
 
 @dataclass(frozen=True)
@@ -110,6 +171,10 @@ class Place:
 class CompositionTrainer(Trainer):
     """A Trainer whose checkpoints hold what is trained, and nothing of the backbone."""
 
+    data_collator: Any
+    scoring: Any = None
+    """Puts validation examples into batches: those of masked-lm have their masks already."""
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,10 +186,6 @@ class CompositionTrainer(Trainer):
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint:
             load_state(self._inner(), Path(self.state.best_model_checkpoint) / STATE)
-
-    data_collator: Any
-    scoring: Any = None
-    """Puts validation examples into batches: those of masked-lm have their masks already."""
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         training, self.data_collator = self.data_collator, self.scoring
@@ -162,10 +223,6 @@ def load_state(model: ComposedModel, path: Path) -> None:
             value.copy_(stored[name])
 
 
-def _fusions(model: ComposedModel) -> list[Any]:
-    return [part for _, part in model.parts.items() if hasattr(part.method, "temperature")]
-
-
 def _scorer(validation: Encoded) -> Callable[[Any], dict[str, float]]:
     return lambda outputs: validation.score(outputs.predictions)
 
@@ -184,11 +241,10 @@ _OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
 def _arguments(
     section: TrainSection, folder: Path, seed: int, data: TrainingData, higher: bool
 ) -> TrainingArguments:
-    per_epoch = math.ceil(len(data.train) / (section.batch * section.accumulate))
-    total = section.steps or math.ceil(per_epoch * (section.epochs or 1))
+    total = _steps(section, data)[1]
     validated = data.validation is not None
     strategy = "no" if not validated else "steps" if section.every else "epoch"
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=section.batch,
         per_device_eval_batch_size=max(32, section.batch),
@@ -217,14 +273,23 @@ def _arguments(
         disable_tqdm=True,
         dataloader_pin_memory=False,
         use_cpu=section.device == "cpu",
+        restore_callback_states_from_checkpoint=True,
     )
+    if made.n_gpu > 1:
+        made._n_gpu = 1  # one model: DataParallel would copy it for every batch
+    return made
 
 
 class _Progress(TrainerCallback):
     """Tells how far the training is; sets what changes from step to step."""
 
-    def __init__(self, report: Report, model: ComposedModel, *, heat: bool, robust: Any) -> None:
-        self.report, self.model, self.heat, self.robust = report, model, heat, robust
+    def __init__(self, report: Report, model: ComposedModel, robust: Any) -> None:
+        self.report, self.model, self.robust = report, model, robust
+        self.heat = any(
+            part.method.temperature
+            for _, part in model.parts.items()
+            if isinstance(part.method, Fusion)
+        )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         if self.heat:
@@ -246,6 +311,43 @@ class _Progress(TrainerCallback):
         if metrics and name:
             score = metrics.get(f"eval_{name}")
             self.report({"event": "score", "metric": name, "score": score})
+
+
+class Interruption(TrainerCallback):
+    """Ctrl-C ends the step, saves it and leaves; a second one leaves at once."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.asked = epoch, False
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Listen while a block runs. Only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> Any:
+        # at the end of an epoch the Trainer validates and saves by itself, or goes on a step
+        within = args.save_strategy == "steps" or state.global_step % self.epoch
+        if self.asked and within and state.global_step < state.max_steps:
+            control.should_save = True
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
 
 
 class _Budget(TrainerCallback):

@@ -1,0 +1,120 @@
+"""A composition from its folder: the model whose outputs are those of the one that was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from adaptcompose.hub.backbone import Backbone, find_backbone, is_local
+from adaptcompose.hub.cards import Catalogue
+from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.lock import Lock
+from adaptcompose.hub.refs import is_safe_path
+from adaptcompose.hub.resolve import Sources, resolve
+from adaptcompose.language import codes
+from adaptcompose.language.check import Context, check, verify
+from adaptcompose.language.diagnostics import Failed, Source, errors
+from adaptcompose.language.graph import Head
+from adaptcompose.language.heads import NEW, HeadChoice
+from adaptcompose.resources import resource
+from adaptcompose.runtime.compose import build, load_backbone, loaded_facts
+from adaptcompose.runtime.manifest import FILE, LOCK, Manifest, places
+from adaptcompose.runtime.model import ComposedModel
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A folder with a composition. `here` is what a note of this machine says."""
+
+    folder: Path
+    title: str
+    manifest: Manifest
+    lock: Lock
+    here: Mapping[str, str]
+
+    @classmethod
+    def open(cls, folder: Path, title: str, *, trusted: bool) -> Saved:
+        """Read what describes the composition; a note counts in a folder of the user's own."""
+        manifest, lock = Manifest.open(folder, title), Lock.open(folder / LOCK)
+        if lock is None:
+            raise Failed(codes.AC418.at(name=title, missing=LOCK))
+        return cls(folder, title, manifest, lock, places(folder) if trusted else {})
+
+    def sources(self, hub: str | None) -> Sources:
+        """The hub for what the composition refers to; `./` is its own folder."""
+        sources = Sources(hub or self.here.get("hub", "hf"), self.folder, self.lock.adapters)
+        if not sources.remote:
+            sources.hub = str(Path(sources.hub).expanduser().resolve())
+        return sources
+
+    def find_backbone(self, given: str | None, sources: Sources) -> Backbone:
+        """The backbone that is given, or the recorded one, exactly as it was."""
+        known_as, pin = self.manifest.backbone.get("as"), self.lock.backbone
+        if given is not None:
+            local = is_local(given) or Path(given).is_dir()
+            text = str(Path(given).expanduser().resolve()) if local else given
+            return find_backbone(text, sources, known_as=known_as if local else None)
+        if "model" in self.manifest.backbone:
+            return find_backbone(self.manifest.backbone["model"], sources, pin=pin)
+        place = self.here.get("backbone", "")
+        if not Path(place).is_dir() or not place:
+            name = known_as or "a backbone without a name"
+            raise Failed(codes.AC424.at(name=self.title, backbone=name))
+        found = find_backbone(place, sources, known_as=known_as)
+        for path, file in pin.files.items():
+            if found.pin.files.get(path) != file:
+                raise Failed(codes.AC411.at(file=path, repo=place, help="say which: backbone=…"))
+        return found
+
+
+def load_composition(
+    folder: Path, title: str, *, backbone: Any = None, hub: str | None = None, trusted: bool = True
+) -> ComposedModel:
+    """The model of a folder that `save_composition` wrote, with every hash verified."""
+    saved = Saved.open(folder, title, trusted=trusted)
+    sources = saved.sources(hub)
+    manifest = saved.manifest
+    base: Backbone | None = None
+    if isinstance(backbone, PreTrainedModel):
+        facts, stock = loaded_facts(backbone), backbone
+    else:
+        base = saved.find_backbone(None if backbone is None else str(backbone), sources)
+        how = {name: manifest.backbone[name] for name in _HOW if name in manifest.backbone}
+        facts = base.facts
+        stock = load_backbone(base.folder(), with_head=manifest.head == "backbone", **how)
+    source = Source(manifest.expression, f"{title}: {FILE}")
+    checked = check(source, Context(Catalogue.open(resource("hub_cards")), facts))
+    graph = resolve(checked.raise_errors(), facts, sources).graph
+    if problems := errors(verify(graph, facts)):
+        raise Failed(problems)
+    head, tensors = _head(manifest, folder, title)
+    model = build(graph, facts, stock, sources, head=head)
+    model.composition = replace(model.composition, backbone_pin=base.pin if base else None)
+    if tensors is not None and model.head is not None:
+        model.head.fill(tensors)
+        model.head.slots.requires_grad_(False)
+    return model
+
+
+_HOW = ("dtype", "attention")
+
+
+def _head(manifest: Manifest, folder: Path, title: str) -> tuple[HeadChoice, Any]:
+    """The head choice for `build`, and the tensors of an own head."""
+    if manifest.head is None:
+        return "auto", None
+    if manifest.head == "none":
+        return None, None
+    if not manifest.head.startswith("./"):
+        return manifest.head, None
+    place = manifest.head[2:]
+    if not is_safe_path(place):
+        raise Failed(codes.AC413.at(file=f"{title}: {FILE}", why="its head is not in its folder"))
+    found = adapterhub.describe(folder / place, adapterhub.HEAD, f"{title}: {place}")
+    if found is None or not found.config:
+        raise Failed(codes.AC418.at(name=title, missing=f"{place}/{adapterhub.HEAD}"))
+    return Head(NEW, found.config), adapterhub.read_head(found)
