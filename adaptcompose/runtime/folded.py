@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ class RunningFolded(Running):
     def __init__(self, node: FoldedMixture, parts: Parts) -> None:
         super().__init__()
         self.node = node
-        self.members = nn.ModuleList(RunningMember(member, parts) for member in node.members)
+        self.members: Any = nn.ModuleList(RunningMember(member, parts) for member in node.members)
         self.literal = RunningMixture(node, parts)
         self.weights: SiteWeights = self.literal.weights
         self.dropout = self.literal.dropout
@@ -84,7 +84,7 @@ class RunningFolded(Running):
         if self.training and self._noisy():
             return self.literal.split(state)  # what falls out by chance is decided per member
         residual = state.residual(self.node.placement)
-        x = state.read(self.node.placement).to(self.members[0].weights["down.weight"].dtype)  # type: ignore[index,union-attr]
+        x = state.read(self.node.placement).to(self.members[0].weights["down.weight"].dtype)
         query = state.h.to(x.dtype) if self.node.weights.query_before_norm else x
         live = torch.is_grad_enabled() and any(t.requires_grad for t in self._sources())
         if live or self.training:
@@ -98,7 +98,7 @@ class RunningFolded(Running):
 
     def _sources(self) -> Iterator[Tensor]:
         for module in (*self.members, self):
-            for _, tensor in module.weights.items():  # type: ignore[operator,union-attr]
+            for _, tensor in module.weights.items():
                 yield tensor
 
     def _hidden(self, x: Tensor, projected: Tensor | None = None) -> Tensor:
@@ -106,7 +106,7 @@ class RunningFolded(Running):
         inner = self._projected(x) if projected is None else projected
         names = {member.node.activation for member in self.members}
         if len(names) == 1:
-            return self.members[0].activation(inner)  # type: ignore[no-any-return,operator]
+            return self.members[0].activation(inner)
         pieces = zip(self.members, inner.split(self.ranks, dim=-1), strict=True)
         return torch.cat([member.activation(piece) for member, piece in pieces], dim=-1)
 
@@ -235,7 +235,7 @@ class RunningFolded(Running):
     @torch.no_grad()
     def _fold(self) -> Folded:
         """Computed in float64, kept in the type of the weights."""
-        kind = self.members[0].weights["down.weight"].dtype  # type: ignore[index,union-attr]
+        kind = self.members[0].weights["down.weight"].dtype
         downs = [member.down() for member in self.members]
         ups = [member.up() for member in self.members]
         columns = torch.cat([*(w for w, _ in ups), *(b[:, None] for _, b in ups)], dim=1).double()

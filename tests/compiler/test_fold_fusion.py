@@ -1,4 +1,4 @@
-"""The folded fusion equals the literal one: at inference, in training, and after a change in place."""
+"""The folded fusion equals the literal one: at inference, in training, after a change in place."""
 
 from __future__ import annotations
 
