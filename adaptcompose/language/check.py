@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from adaptcompose.backbones.layout import Facts
+from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.refs import is_glob, local_ref, matches
 from adaptcompose.language import codes, syntax
@@ -22,6 +22,7 @@ from adaptcompose.language.operators import (
     Fuse,
     Modifier,
     Operator,
+    Restriction,
     Stack,
     Swap,
     flatten,
@@ -97,7 +98,19 @@ def check_tree(tree: syntax.Tree, context: Context) -> Checked:
 def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:
     """What the blocks themselves find wrong, by what is known of the adapters so far."""
     found = [problem for block in walk(graph) for problem in block.problems(facts)]
+    if facts is not None:
+        found += _uncovered(graph, facts, facts.sublayers())
     return list(dict.fromkeys(found))
+
+
+def _uncovered(block: Block, facts: Facts, sites: Sequence[Site]) -> Iterator[Diagnostic]:
+    """A loaded fusion must cover the sites that `drop` and `keep` around it leave."""
+    if isinstance(block, Restriction):
+        sites = [site for site in sites if site.layer in block.kept(facts)]
+    if isinstance(block, Fuse):
+        yield from block.uncovered(facts, sites)
+    for inner in block.inner():
+        yield from _uncovered(inner, facts, sites)
 
 
 class Checker:

@@ -5,7 +5,7 @@ Laws stand in the docstrings; tests hold them on random compositions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeVar
 
@@ -219,7 +219,6 @@ class Fuse(Members):
         if facts is not None and _complete(self):
             yield from self._embeddings(facts)
             yield from self._placements(facts)
-            yield from self._covered(facts)
 
     def _member(self, slot: Slot) -> Iterator[Diagnostic]:
         for block in walk(slot.block):
@@ -249,12 +248,11 @@ class Fuse(Members):
                 yield codes.AC314.at(self.span, detail=detail)
                 return
 
-    def _covered(self, facts: Facts) -> Iterator[Diagnostic]:
-        if self.loaded is None:
-            return
-        for site in facts.sublayers():
+    def uncovered(self, facts: Facts, sites: Iterable[Site]) -> Iterator[Diagnostic]:
+        """AC417 where members are mixed at a site for which the loaded fusion has no weights."""
+        for site in sites if self.loaded is not None and _complete(self) else ():
             used = any(slot.block.at(site, facts) is not None for slot in self.members)
-            if used and site not in self.loaded.at:
+            if used and site not in self.loaded.at:  # type: ignore[union-attr]
                 yield codes.AC417.at(self.span, name=self.load, site=site)
                 return
 
