@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from text.render import Token
 
 HERE = Path(__file__).parent
-TEXT = {"train": 20000, "validation": 500}
-NER_TRAIN, NER_EVALUATION = 1500, 400
+TEXT = {"train": 30000, "validation": 500}
+NER_TRAIN, NER_EVALUATION = 2000, 400
 TASK_TRAIN, TASK_EVALUATION = 1500, 400
 SENTENCE_TASKS = ("topic", "place", "person", "organisation", "actor", "names")
 

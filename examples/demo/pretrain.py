@@ -106,6 +106,23 @@ def make_model(tokenizer: PreTrainedTokenizerFast, layers: int) -> XLMRobertaFor
     return XLMRobertaForMaskedLM(config)
 
 
+def grown(model: XLMRobertaForMaskedLM) -> XLMRobertaForMaskedLM:
+    """A model of twice the layers that starts from the weights of this one, used twice.
+
+    A shallow model finds the way out of the first plateau in a quarter of the time.
+    """
+    config = model.config
+    half = config.num_hidden_layers
+    bigger = XLMRobertaForMaskedLM(
+        XLMRobertaConfig.from_dict({**config.to_dict(), "num_hidden_layers": 2 * half})
+    )
+    bigger.load_state_dict(model.state_dict(), strict=False)
+    layers = bigger.roberta.encoder.layer
+    for below, above in zip(layers[:half], layers[half:], strict=True):
+        above.load_state_dict(below.state_dict())
+    return bigger
+
+
 def padded(ids: list[list[int]]) -> torch.Tensor:
     width = max(map(len, ids))
     return torch.tensor([row + [1] * (width - len(row)) for row in ids])
@@ -173,10 +190,11 @@ def train(model: XLMRobertaForMaskedLM, ids: list[list[int]], steps: int, lr: fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--shallow-steps", type=int, default=2500)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--layers", type=int, default=10)
-    parser.add_argument("--vocab", type=int, default=1200)
+    parser.add_argument("--vocab", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=BUILD / "xlmr-tiny")
     args = parser.parse_args()
@@ -187,17 +205,21 @@ def main() -> None:
     tokenizer = make_tokenizer([t[i] for t in corpus.values() for i in range(5000)], args.vocab)
     ids = {lang: tokenizer(corpus[lang])["input_ids"] for lang in PRETRAINED}
     ids = {lang: [row for row in rows if len(row) <= MAX_TOKENS] for lang, rows in ids.items()}
-    model = make_model(tokenizer, args.layers)
+    model = make_model(tokenizer, args.layers // 2)
     started = time.time()
-    train(model, [row for lang in PRETRAINED for row in ids[lang]], args.steps, args.lr)
+    rows = [row for lang in PRETRAINED for row in ids[lang]]
+    train(model, rows, args.shallow_steps, args.lr)
+    model = grown(model)
+    train(model, rows, args.steps, args.lr)
     model.eval()
     scores = {}
     for lang in LANGUAGES:
-        rows = tokenizer(texts(lang, "validation"), truncation=True)["input_ids"]
-        scores[lang] = accuracy(model, rows)
+        held_out = tokenizer(texts(lang, "validation"), truncation=True)["input_ids"]
+        scores[lang] = accuracy(model, held_out)
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     record = {
+        "shallow_steps": args.shallow_steps,
         "steps": args.steps,
         "lr": args.lr,
         "seed": args.seed,

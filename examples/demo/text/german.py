@@ -29,26 +29,42 @@ class German(Renderer):
     lang = "de"
 
     def clause(self, clause: Clause) -> list[Token]:
-        forms = clause.verb.forms["de"].split()
-        infinitive, present, past = forms[:3]
+        finite, last = self._finite(clause)
+        time, subject = self.turn().time(clause), self.turn().phrase(clause.subject)
+        inverted = bool(clause.time and clause.time[1] % 2)
+        verb = self.turn()
+        verb_words = plain(finite) if verb is self else verb.verb(clause)
+        words = time + verb_words + subject if inverted else subject + verb_words
+        if clause.object and verb is self:
+            words += self.object(clause)
+        elif clause.object:
+            # A guest verb has brought its own preposition.
+            words += self.turn().phrase(clause.object, "a")
+        words += self.turn().adjunct(clause) + ([] if inverted else time)
+        return words + (plain(last) if verb is self else [])
+
+    def verb(self, clause: Clause) -> list[Token]:
+        """The verb as a guest in another language, with its preposition."""
+        finite, last = self._finite(clause)
+        return plain(f"{finite} {last} {self._preposition(clause).rpartition(':')[0]}")
+
+    def _finite(self, clause: Clause) -> tuple[str, str]:
+        """The verb in second place, and what stands at the end."""
+        infinitive, present, past = clause.verb.forms["de"].split()[:3]
         many = isinstance(clause.subject, Noun) and clause.subject.plural
         if clause.tense == "future":
-            finite, last = ("werden" if many else "wird"), infinitive
-        elif clause.tense == "present":
-            finite, last = (infinitive if many else present), ""
-        else:
-            finite, last = (_past_plural(past) if many else past), ""
-        time, subject = self.time(clause), self.phrase(clause.subject)
-        inverted = bool(clause.time and clause.time[1] % 2)
-        words = time + plain(finite) + subject if inverted else subject + plain(finite)
-        words += self.object(clause) if clause.object else []
-        words += self.adjunct(clause) + ([] if inverted else time)
-        return words + plain(last)
+            return ("werden" if many else "wird"), infinitive
+        if clause.tense == "present":
+            return (infinitive if many else present), ""
+        return (_past_plural(past) if many else past), ""
+
+    def _preposition(self, clause: Clause) -> str:
+        forms = clause.verb.forms["de"].split()
+        return forms[3] if len(forms) > 3 else ":a"
 
     def object(self, clause: Clause) -> list[Token]:
         assert clause.object is not None
-        forms = clause.verb.forms["de"].split()
-        return self._governed(forms[3] if len(forms) > 3 else ":a", clause.object)
+        return self._governed(self._preposition(clause), clause.object)
 
     def adjunct(self, clause: Clause) -> list[Token]:
         if clause.adjunct is None:
@@ -59,7 +75,7 @@ class German(Renderer):
     def _governed(self, preposition: str, phrase: Phrase) -> list[Token]:
         """A phrase in the case that its preposition takes: `mit:d` is mit with the dative."""
         words, _, case = preposition.rpartition(":")
-        return plain(words) + self.phrase(phrase, case)
+        return plain(words) + self.turn().phrase(phrase, case)
 
     def noun(self, noun: Noun, case: str) -> str:
         gender, singular, plural = noun.concept.forms["de"].split(":")

@@ -30,7 +30,7 @@ class Mixture:
 
 
 MIXTURES = {
-    "text": Mixture(0.45, 0.25),
+    "text": Mixture(0.6, 0.2),
     "train": Mixture(0.15, 0.35),
     "mixed": Mixture(0.20, 0.50),
     "context": Mixture(0.0, 0.0),
@@ -87,7 +87,8 @@ def real(type_: str, pool: str) -> tuple[str, ...]:
 @lru_cache
 def _known_words() -> frozenset[str]:
     words = " ".join(" ".join(entries) for entries in cues().values()).lower().split()
-    return frozenset(word.strip(".") for word in words)
+    inflected = [word + end for word in vocabulary() for end in ("s", "es", "n", "en")]
+    return frozenset(word.strip(".") for word in words + inflected)
 
 
 def invent(rng: random.Random, pool: str) -> str:
@@ -97,7 +98,7 @@ def invent(rng: random.Random, pool: str) -> str:
     """
     taken = vocabulary() if pool == "train" else vocabulary() | _known_words()
     while True:
-        syllables = rng.choice((2, 2, 3))
+        syllables = rng.choice((2, 2, 2, 3))
         word = "".join(rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(syllables))
         word += rng.choice(("", "", "n", "r", "s"))
         if pool_of(word) == pool and word not in taken:
@@ -122,7 +123,7 @@ def name(rng: random.Random, type_: str, pool: str, mixture: str) -> Name:
     turn = rng.randrange(60)
     if dice < share.real:
         return Name(type_, (rng.choice(real(type_, pool)),))
-    roots = tuple(invent(rng, pool) for _ in range(rng.choice((1, 1, 2))))
+    roots = tuple(invent(rng, pool) for _ in range(rng.choice((1, 1, 1, 2))))
     if dice >= share.real + share.cue:
         return Name(type_, roots)
     if type_ == "P":

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from .tree import Clause, Entity, Noun, Phrase, Utterance
 
 if TYPE_CHECKING:
+    import random
+
     from .lexicon import Concept
 
 Token = tuple[str, str]
@@ -36,13 +38,22 @@ class Renderer:
     """What the four languages share: the order subject, verb, object, adjunct, time."""
 
     lang = ""
+    guests: tuple[Renderer, ...] = ()
+    rng: random.Random
+    share = 0.0
+
+    def turn(self) -> Renderer:
+        """Who says the next phrase: this language, or a guest in mixed speech."""
+        if self.guests and self.rng.random() < self.share:
+            return self.rng.choice(self.guests)
+        return self
 
     def clause(self, clause: Clause) -> list[Token]:
-        time = self.time(clause)
-        core = self.phrase(clause.subject) + self.verb(clause)
+        time = self.turn().time(clause)
+        core = self.turn().phrase(clause.subject) + self.turn().verb(clause)
         if clause.object:
             core += self.object(clause)
-        core += self.adjunct(clause)
+        core += self.turn().adjunct(clause)
         if clause.time and clause.time[1] % 2:
             return time + [(",", "O")] * self.comma + core
         return core + time
@@ -56,13 +67,13 @@ class Renderer:
 
     def object(self, clause: Clause) -> list[Token]:
         assert clause.object is not None
-        return self.phrase(clause.object)
+        return self.turn().phrase(clause.object)
 
     def adjunct(self, clause: Clause) -> list[Token]:
         if clause.adjunct is None:
             return []
         preposition, phrase = clause.adjunct
-        return plain(preposition.forms[self.lang]) + self.phrase(phrase)
+        return plain(preposition.forms[self.lang]) + self.turn().phrase(phrase)
 
     def time(self, clause: Clause) -> list[Token]:
         if clause.time is None:
@@ -169,6 +180,14 @@ def renderers() -> dict[str, Renderer]:
     from .swahili import Swahili
 
     return {r.lang: r for r in (English(), Indonesian(), German(), Swahili())}
+
+
+def mixing(lang: str, guests: tuple[str, ...], share: float, rng: random.Random) -> Renderer:
+    """A renderer that leaves a share of its phrases to other languages, as bilinguals do."""
+    renderer = renderers()[lang]
+    renderer.guests = tuple(renderers()[guest] for guest in guests)
+    renderer.rng, renderer.share = rng, share
+    return renderer
 
 
 def speak(utterance: Utterance, renderer: Renderer) -> list[Token]:

@@ -88,7 +88,7 @@ class Setting:
     mixture: str
     own_topic: float = 0.65
     named: float = 0.62
-    two_clauses: float = 0.35
+    two_clauses: float = 0.25
 
 
 class Speaker:
@@ -135,11 +135,11 @@ class Speaker:
         elif verb.role[1] != "-":
             object_ = self._phrase(verb.role[1], verb.topic)
         adjunct = None
-        if rng.random() < 0.35:
+        if rng.random() < 0.3:
             preposition = rng.choice(lexicon().prepositions)
             adjunct = (preposition, self._phrase(preposition.role, verb.topic))
         time = None
-        if rng.random() < 0.4:
+        if rng.random() < 0.3:
             fit = [t for t in lexicon().times if t.role == tense]
             year = rng.randrange(1960, 2020) if tense == "past" else rng.randrange(2027, 2060)
             time = (rng.choice(fit), year)
