@@ -30,6 +30,9 @@ class Sources:
     root: Path = Path()
     pins: Mapping[str, Locked] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.root = Path(self.root).absolute()  # whoever changes the directory later
+
     @property
     def remote(self) -> bool:
         """Whether the hub is another machine."""

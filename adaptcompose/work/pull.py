@@ -6,11 +6,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from adaptcompose.documents import dump, write_atomically
 from adaptcompose.hub.refs import parse_ref
 from adaptcompose.hub.store import listed, open_store
 from adaptcompose.language.codes import AC420, AC422, AC425, AC426
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.runtime.manifest import FILE
+from adaptcompose.runtime.manifest import FILE, HERE
 
 
 def pull(ref: str, folder: Path | None, hub: str = "hf") -> Path:
@@ -33,6 +34,9 @@ def pull(ref: str, folder: Path | None, hub: str = "hf") -> Path:
             for path in listed(fetched):
                 (whole / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(fetched / path, whole / path)
+            if hub != "hf" and not parsed.forced:
+                where = str(Path(hub).expanduser().resolve())
+                write_atomically(whole / HERE, dump({"hub": where}))
             whole.replace(place)
     except OSError as error:
         raise Failed(AC425.at(path=place, why=error.strerror or error)) from None

@@ -207,20 +207,34 @@ class CompositionTrainer(Trainer):
 
 def save_state(model: ComposedModel, path: Path) -> None:
     """The trained tensors of a model."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.trained()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state_of(model).items()}
     save_file(tensors, path)
 
 
 def load_state(model: ComposedModel, path: Path) -> None:
     """Put saved tensors back; the model must train exactly those."""
-    stored = load_file(path)
-    trained = dict(model.trained())
+    stored, trained = load_file(path), state_of(model)
     if stored.keys() != trained.keys():
         odd = min(stored.keys() ^ trained.keys())
         raise RuntimeError(f"{path} belongs to another composition: {odd}")
     with torch.no_grad():
         for name, value in trained.items():
             value.copy_(stored[name])
+
+
+def state_of(model: ComposedModel) -> dict[str, torch.Tensor]:
+    """Every trained tensor as `part/site/name` or `head/name`, however the model runs them."""
+    named = {
+        f"{name}/{site}/{tensor}": value
+        for name, part in model.parts.items()
+        for site in part.places
+        for tensor, value in part[site].items()
+    }
+    if model.head is not None:
+        named |= {f"head/{name}": value for name, value in model.head.slots.named_parameters()}
+    found = {name: value for name, value in named.items() if value.requires_grad}
+    assert {id(value) for value in found.values()} == {id(value) for _, value in model.trained()}
+    return found
 
 
 def _scorer(validation: Encoded) -> Callable[[Any], dict[str, float]]:
