@@ -299,26 +299,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return int(app(arguments, prog_name="adaptcompose", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="adaptcompose", standalone_mode=False) or 0)
+        # some versions of typer have caught the interrupt themselves
+        return _interrupted() if code == INTERRUPTED else code
     except Failed as failed:
         print(failed, file=sys.stderr)
         return _exit_code(list(failed.diagnostics))
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except _USAGE as error:
         error.show()
         return INTERNAL
-    except BrokenPipeError:
-        # who read the output has gone, as in `adaptcompose graph … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as left:  # who read the output has gone, as in `adaptcompose graph … | head`
+        return int(left.code or 0)
     except Exception as error:
         if os.environ.get("ADAPTCOMPOSE_DEBUG"):
             raise
         why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         print(AC999.at(why=why), file=sys.stderr)
         return INTERNAL
+
+
+def _interrupted() -> int:
+    print("interrupted; run the same command again to go on", file=sys.stderr)
+    return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Terminal:
         line = f"  step {step}/{steps}{loss}{self._score}"
         if self.quiet:
             return
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[2K{line}")
             sys.stderr.flush()
             self._live = True

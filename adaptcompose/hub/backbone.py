@@ -14,6 +14,15 @@ from adaptcompose.hub.store import records
 from adaptcompose.language.codes import AC418
 from adaptcompose.language.diagnostics import Failed, Span
 
+TOKENIZERS = {
+    "tokenizer.json",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "vocab.txt",
+    "vocab.json",
+}
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -26,10 +35,17 @@ class Backbone:
 
     def folder(self) -> Path:
         """The folder with every file of the checkpoint, each verified where it is pinned."""
-        if not any(name.endswith(".safetensors") for name in self.pin.files):
-            help = "name a whole checkpoint, saved as safetensors"
-            raise Failed(AC418.at(name=str(self.ref), missing="model.safetensors", help=help))
+        self.check_files()
         return self.sources.fetch(self.ref, self.pin)
+
+    def check_files(self, span: Span | None = None) -> None:
+        """AC418 unless weights and tokenizer are there: transformers would make up the latter."""
+        names = self.pin.files.keys()
+        weights = any(name.endswith(".safetensors") for name in names)
+        if not weights or not TOKENIZERS & names:
+            missing = "tokenizer.json" if weights else "model.safetensors"
+            help = "name a whole checkpoint, with safetensors and tokenizer"
+            raise Failed(AC418.at(span, name=str(self.ref), missing=missing, help=help))
 
 
 def find_backbone(
@@ -46,6 +62,9 @@ def find_backbone(
         # what the folder holds now; a lock that says otherwise is out of date
         pin = _local_pin(ref, sources, span)
     pin = pin or _pin(ref, sources, span)
+    if "config.json" not in pin.files:
+        help = "a backbone is a checkpoint of transformers"
+        raise Failed(AC418.at(span, name=text, missing="config.json", help=help))
     folder = sources.fetch(ref, pin, ["config.json"])
     name = known_as or (ref.repo if ref.kind == "hub" else None)
     try:

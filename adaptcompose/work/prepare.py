@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.store import record
 from adaptcompose.language import codes, syntax
 from adaptcompose.language.check import Checked, Context, check_tree, piped, verify
-from adaptcompose.language.diagnostics import Diagnostic, Failed, errors
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
 from adaptcompose.language.graph import Adapter, Block, adapters, walk
 from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import Fuse
@@ -26,12 +27,14 @@ from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import Spec
 from adaptcompose.work.targets import (
     Item,
+    Part,
     Section,
     choose_task,
     choose_trained,
     head_for,
     needs_examples,
     new_parts,
+    parts_of,
     unready,
     untrained,
 )
@@ -86,8 +89,8 @@ class Prepared:
         return self._examples[key]
 
     def read(self) -> list[Diagnostic]:
-        """Read all examples that the run needs; everything wrong with them is in one Failed."""
-        problems: list[Diagnostic] = []
+        """Read all examples, fetch all adapters; everything wrong with them is in one Failed."""
+        problems = [found for part in self.parts() for found in self._fetched(part)]
         notes: list[Diagnostic] = []
         for ref, labelled in _references(self.spec):
             try:
@@ -96,8 +99,21 @@ class Prepared:
             except Failed as failed:
                 problems += failed.diagnostics
         if problems:
-            raise Failed(dict.fromkeys(problems))
-        return list(dict.fromkeys(notes))
+            raise Failed(_once(problems))
+        return _once(notes)
+
+    def parts(self) -> list[Part]:
+        """Every part of every composition of the run, each once."""
+        graphs = (self.graph, *(item.graph for item in self.items))
+        found = {name: part for graph in reversed(graphs) for name, part in parts_of(graph).items()}
+        return list(found.values())
+
+    def _fetched(self, part: Part) -> Iterator[Diagnostic]:
+        if part.ref is not None and part.pin is not None:
+            try:
+                self.sources.fetch(part.ref, part.pin)
+            except Failed as failed:
+                yield from (replace(one, span=one.span or part.span) for one in failed.diagnostics)
 
 
 def lock_path(spec_path: Path) -> Path:
@@ -125,7 +141,7 @@ def check_spec(spec: Spec, path: Path) -> list[Diagnostic]:
             found += preparation.whole(checked).read()
     except Failed as failed:
         found += failed.diagnostics
-    return sorted(dict.fromkeys([*found, *preparation.notes]), key=Diagnostic.position)
+    return sorted(_once([*found, *preparation.notes]), key=Diagnostic.position)
 
 
 class _Preparation:
@@ -169,6 +185,7 @@ class _Preparation:
     def whole(self, checked: list[Checked]) -> Prepared:
         """The prepared spec, or Failed with all problems of the first step that has any."""
         assert self.backbone is not None
+        self._try(self.backbone.check_files, self._place())
         graph, *others = graphs = self._resolved(checked)
         facts = self.backbone.facts
         task, head = self._task(graph)
@@ -193,7 +210,7 @@ class _Preparation:
             trained,
             items,
             self._lock(graphs),
-            tuple(sorted(dict.fromkeys(self.notes), key=Diagnostic.position)),
+            tuple(sorted(_once(self.notes), key=Diagnostic.position)),
         )
 
     def _try(self, step: Callable[..., T], *given: Any) -> T | None:
@@ -207,7 +224,7 @@ class _Preparation:
     def _stop(self) -> None:
         """Raise what was found so far."""
         if self.problems:
-            raise Failed(dict.fromkeys(self.problems))
+            raise Failed(_once(self.problems))
 
     def _backbone(self) -> Backbone:
         section = self.spec.backbone
@@ -216,8 +233,11 @@ class _Preparation:
             self.sources,
             known_as=section.known_as,
             pin=self.pins.backbone if self.pins else None,
-            span=section.place("model") or self.spec.place("backbone"),
+            span=self._place(),
         )
+
+    def _place(self) -> Span | None:
+        return self.spec.backbone.place("model") or self.spec.place("backbone")
 
     def _checked(self) -> list[Checked]:
         cards = Catalogue.open(resource("hub_cards"), self.spec.root / "hub_cards")
@@ -262,7 +282,11 @@ class _Preparation:
         assert self.backbone is not None
         spec, examples = self.spec, None
         if spec.task and spec.train and needs_examples(spec.task, graph):
-            examples = _read(spec, spec.train.data)
+            examples = self._try(_read, spec, spec.train.data)
+        if self.problems:
+            for ref, labelled in _references(spec):
+                self._try(partial(_read, labelled=labelled), spec, ref)
+            self._stop()
         return choose_task(spec, graph, self.backbone.facts, examples)
 
     def _lock(self, graphs: list[Block]) -> Lock:
@@ -278,6 +302,11 @@ class _Preparation:
         if self.old is not None and (found := compare(self.old, lock, lock_path(self.path).name)):
             raise Failed(found)
         return lock
+
+
+def _once(found: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """An item with `each` is read for every combination; its mistakes are told once."""
+    return list({(one.code, one.message, one.position()): one for one in found}.values())
 
 
 def _not_yet(spec: Spec) -> Iterator[Diagnostic]:

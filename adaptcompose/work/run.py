@@ -18,7 +18,7 @@ from adaptcompose.compiler.plan import Plan
 from adaptcompose.documents import write_atomically
 from adaptcompose.hub.store import open_store
 from adaptcompose.language.codes import AC423
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.language.graph import Block, Head
 from adaptcompose.language.heads import Chosen
 from adaptcompose.runtime.compose import build, load_backbone, make_parts
@@ -113,12 +113,18 @@ class Run:
         """Every part with weights of its own in a file, read once; those that stay as they are."""
         prepared = self.prepared
         found: dict[str, Part] = {}
+        problems: list[Diagnostic] = []
         for graph in (prepared.graph, *(item.graph for item in prepared.items)):
             program = lower(graph, prepared.facts)
-            found |= make_parts(graph, prepared.sources, found, program)
-        graphs = (prepared.graph, *(item.graph for item in prepared.items))
-        new = {name for graph in graphs for name, part in parts_of(graph).items() if part.new}
-        return {n: part for n, part in found.items() if n not in new | prepared.trained}
+            for part in parts_of(graph).values():
+                try:
+                    found |= make_parts(part, prepared.sources, found, program)
+                except Failed as failed:
+                    problems += (replace(f, span=f.span or part.span) for f in failed.diagnostics)
+        if problems:
+            raise Failed(dict.fromkeys(problems))
+        changing = {part.name for part in prepared.parts() if part.new} | prepared.trained
+        return {name: part for name, part in found.items() if name not in changing}
 
     def _encode_all(self) -> None:
         spec = self.prepared.spec

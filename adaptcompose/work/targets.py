@@ -86,7 +86,9 @@ def choose_task(
     if brought is None:
         raise Failed(codes.AC508.at(section.place("kind"), what=f"task.kind: {section.kind}"))
     if not fits:
-        raise Failed(_other_head(section, brought, brought.kind, KINDS[section.kind]))
+        raise Failed(
+            _other_head(section, brought, f"kind {brought.kind}", f"kind {KINDS[section.kind]}")
+        )
     task = open_task(section, brought=brought.labels)
     if task.labels == brought.labels:
         return task, brought
@@ -203,7 +205,8 @@ def unready(
                 help = f"name a part of `compose` instead: {', '.join(known)}"
                 yield codes.AC501.at(place, names=f"`{name}`", help=help)
             elif site := _missing(used.get(name, ()), reach.get(name, ())):
-                yield codes.AC501.at(item.place, names=f"`{name}` at {site}")
+                help = "training does not reach it there: drop it here, or train it there"
+                yield codes.AC501.at(item.place, names=f"`{name}` at {site}", help=help)
             elif name not in trained:
                 yield untrained(item.place, {name})
 

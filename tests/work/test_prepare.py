@@ -1,0 +1,123 @@
+"""Check, plan and run prepare a spec the same way; they only stop at different places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptcompose.documents import dump
+from adaptcompose.language.diagnostics import Diagnostic, Failed
+from adaptcompose.work.prepare import check_spec, prepare
+from adaptcompose.work.seeds import digest_of
+from adaptcompose.work.spec import read_spec
+from tests.workshop import Workshop
+
+
+def write(root: Path, **changes: Any) -> Path:
+    start: dict[str, Any] = {
+        "spec": 1,
+        "name": "demo",
+        "backbone": "FacebookAI/xlm-roberta-base",
+        "compose": "stack(lang=sw, task=pfeiffer())",
+    }
+    path = root / "demo.yaml"
+    path.write_text(dump(start | changes))
+    return path
+
+
+def found(path: Path) -> list[Diagnostic]:
+    return check_spec(read_spec(path), path)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens the hub of the network fails the test."""
+
+    def opened(self: Any, *given: Any) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("adaptcompose.hub.huggingface.HuggingFaceStore.__init__", opened)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    ("changes", "codes"),
+    [
+        ({}, []),
+        ({"compose": "stack(lang=sw, task=x/y) | fuse(glue/*) | drop(bottom=5)"}, []),
+        ({"compose": "stack(lang=swh) | drop(botom=5)"}, ["AC103", "AC201"]),
+        ({"compose": "stack(lang=sw", "adapters": {"a": "none"}}, ["AC004"]),
+        ({"publish": {"repo": "a/b", "license": "mit"}}, ["AC501"]),
+    ],
+)
+def test_a_check_never_waits_for_the_network(
+    tmp_path: Path, changes: dict[str, Any], codes: list[str]
+) -> None:
+    assert [one.code for one in found(write(tmp_path, **changes))] == codes
+
+
+@pytest.mark.usefixtures("offline")
+def test_what_is_on_this_machine_is_looked_at_whatever_the_hub(workshop: Workshop) -> None:
+    """A local backbone counts its layers, and local adapters are read."""
+    base = {"model": str(workshop.root / "base")}
+    path = write(workshop.root, backbone=base, compose="stack(lang=x/y) | drop(bottom=3)")
+    assert [one.code for one in found(path)] == ["AC311"]
+    path = write(workshop.root, backbone=base, compose="stack(./data)")
+    assert [one.code for one in found(path)] == ["AC406"]
+    path.unlink()
+
+
+def test_problems_are_sorted_by_their_place_and_none_is_told_twice(shop: Workshop) -> None:
+    path = shop.spec(
+        adapters={"new": "pfeiffer()"},
+        compose="stack(lang=xx, task=new)",
+        task={"kind": "text-classification"},
+        data=shop.data("jsonl"),
+        train={"data": "d", "steps": 1},
+        evaluate=[
+            {"name": "a", "data": "d", "pipe": "drop(bottm=1)"},
+            {"each": {"n": ["7", "8"]}, "name": "b ${n}", "data": "d", "pipe": "drop(botm=${n})"},
+            {"name": "c", "data": "d"},
+        ],
+    )
+    problems = found(path)
+    assert [one.code for one in problems] == ["AC103", "AC201", "AC201"]
+    places = [one.position() for one in problems]
+    assert places == sorted(set(places))
+    with pytest.raises(Failed) as failed:
+        prepare(read_spec(path), path)
+    assert list(failed.value.diagnostics) == problems
+
+
+def test_the_digest_of_a_seed_is_of_what_decides_it(shop: Workshop) -> None:
+    def digest(**changes: Any) -> str:
+        train = {"data": "d", "steps": 2, "batch": 4} | changes.pop("train", {})
+        start: dict[str, Any] = {
+            "adapters": {"new": "pfeiffer(reduction=4)"},
+            "compose": "stack(lang=en, task=new)",
+            "task": {"kind": "text-classification"},
+            "data": shop.data("jsonl"),
+            "train": train,
+        }
+        path = shop.spec("demo", **(start | changes))
+        return digest_of(prepare(read_spec(path), path))
+
+    usual = digest()
+    assert usual == digest(description="x", train={"seeds": [0, 1], "budget": "5m"})
+    assert usual == digest(evaluate=[{"name": "x", "data": "d", "pipe": "swap(lang=sw)"}])
+    others = [
+        digest(train={"lr": 0.5}),
+        digest(train={"steps": 3}),
+        digest(train={"update": ["lang", "task", "head"]}),
+        digest(compose="stack(lang=sw, task=new)"),
+        digest(compose="stack(lang=en, task=new) | drop(bottom=1)"),
+        digest(adapters={"new": "pfeiffer(reduction=2)"}),
+        digest(task={"kind": "text-classification", "labels": ["nairobi", "mombasa"]}),
+        digest(data={"d": shop.data("jsonl")["d"] | {"limit": 4}}),
+        digest(data=shop.data("csv")),
+    ]
+    assert len({usual, *others}) == 1 + len(others)
+    (shop.root / "data/train.jsonl").write_bytes((shop.root / "data/train.jsonl").read_bytes() * 2)
+    assert digest() != usual
