@@ -35,14 +35,14 @@ class Backbone:
 
     def folder(self) -> Path:
         """The folder with every file of the checkpoint, each verified where it is pinned."""
-        self.check_files()
+        self.check_files(tokenizer=False)
         return self.sources.fetch(self.ref, self.pin)
 
-    def check_files(self, span: Span | None = None) -> None:
+    def check_files(self, span: Span | None = None, *, tokenizer: bool = True) -> None:
         """AC418 unless weights and tokenizer are there: transformers would make up the latter."""
         names = self.pin.files.keys()
         weights = any(name.endswith(".safetensors") for name in names)
-        if not weights or not TOKENIZERS & names:
+        if not weights or (tokenizer and not TOKENIZERS & names):
             missing = "tokenizer.json" if weights else "model.safetensors"
             help = "name a whole checkpoint, with safetensors and tokenizer"
             raise Failed(AC418.at(span, name=str(self.ref), missing=missing, help=help))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.hub.backbone import TOKENIZERS
 from adaptcompose.hub.refs import is_glob, parse_ref
 from adaptcompose.hub.store import open_store
 from adaptcompose.language import syntax
-from adaptcompose.language.codes import AC412, AC508
+from adaptcompose.language.codes import AC412, AC418, AC508
 from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import KINDS
@@ -33,6 +34,8 @@ def answer(
     model = _model(target, backbone, hub)
     task = _task(model)
     place = Path(str(model.config._name_or_path))
+    if not any((place / name).is_file() for name in TOKENIZERS):
+        raise Failed(AC418.at(name=str(place), missing="tokenizer.json"))
     tokenizer = open_tokenizer(place, task.kind)
     examples = texts_for(task, texts)
     encoded = encode(task, examples, tokenizer, longest_input(tokenizer, model.config))
