@@ -199,9 +199,10 @@ def _run(
     prepared: Prepared, plan: Plan, folder: Path, terminal: Terminal, fresh: bool
 ) -> dict[str, Any]:
     """Nothing is written before everything that the run reads was opened."""
+    from adaptcompose.terminal import hush
     from adaptcompose.work.prepare import lock_path
 
-    _hush()
+    hush()
     from adaptcompose.work.run import Run
 
     made = Run(prepared, plan, folder, terminal, fresh=fresh)
@@ -220,8 +221,10 @@ def predict(
     form: Form = "text",
 ) -> None:
     """Run a composition on texts."""
-    _hush()
+    from adaptcompose.terminal import hush
     from adaptcompose.work.answer import answer
+
+    hush()
 
     records = answer(target, text, backbone=backbone, hub=hub)
     if form == "json":
@@ -277,15 +280,6 @@ def _expression(target: str) -> tuple[Source, Path]:
 def _say(notes: Any) -> None:
     for note in notes:
         print(f"{note}\n", file=sys.stderr)
-
-
-def _hush() -> None:
-    """Progress is ours to print; transformers' own bars and hints are for its own users."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 def _exit_code(found: list[Diagnostic]) -> int:

@@ -323,7 +323,7 @@ def _not_yet(spec: Spec) -> Iterator[Diagnostic]:
 
 
 def _sections(spec: Spec) -> tuple[Section, ...]:
-    return (*spec.evaluate, *spec.predict)
+    return (*spec.evaluate, *spec.predict, *((spec.publish,) if spec.publish else ()))
 
 
 def tree_of(section: Section, tree: syntax.Tree) -> syntax.Tree:

@@ -17,7 +17,7 @@ from adaptcompose.resources import resource
 from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saved import save_composition
-from adaptcompose.work.prepare import Prepared
+from adaptcompose.work.prepare import Prepared, tree_of
 from adaptcompose.work.report import Score, markdown, pool
 from adaptcompose.work.sections import PublishSection, Spec
 from adaptcompose.work.tasks import Task
@@ -113,7 +113,7 @@ def card(result: Result, section: PublishSection, folder: Path) -> str:
         metadata=dump(metadata(result, section)),
         name=result.spec.name,
         description=result.spec.description,
-        written=str(result.spec.compose.text).strip(),
+        written=str(tree_of(section, result.prepared.tree)),
         published=Manifest.open(folder, section.repo).expression,
         graph=mermaid(made.graph, made.facts),
         backbone=made.facts.title,

@@ -133,7 +133,7 @@ class Run:
         for item in self.prepared.items:
             if isinstance(item.section, EvaluateSection):
                 self._examples(item.section.data)
-            else:
+            elif isinstance(item.section, PredictSection):
                 self._inputs(item.section)
 
     def _seeds(self) -> tuple[int | None, ...]:
@@ -285,7 +285,9 @@ class Run:
         assert section is not None
         self.sink.stage("publish", section.repo)
         spec = self.prepared.spec
-        result = publish.Result(self.prepared, best.model, scores, self.plan.as_dict())
+        item = next(one for one in self.prepared.items if one.section is section)
+        model = self._model(item.graph, item.head, best.model)
+        result = publish.Result(self.prepared, model, scores, self.plan.as_dict())
         revision = publish.publish(result, open_store(spec.hub, spec.root))
         return {"repo": section.repo, "revision": revision}
 

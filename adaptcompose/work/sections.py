@@ -157,7 +157,9 @@ class PredictSection(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishSection(Section):
-    """What goes to the hub, and where."""
+    """What goes to the hub, and where: the best composition of the run, or another of its parts."""
+
+    choices: ClassVar[tuple[tuple[str, ...], ...]] = (("pipe", "compose"),)
 
     repo: str = key(
         "repository", form=r"[\w.-]+/[\w.-]+", expected="a repository such as user/name"
@@ -169,6 +171,8 @@ class PublishSection(Section):
     languages: tuple[str, ...] = key("languages of the card", ())
     branch: str = key("branch", "main")
     message: str | None = key("message of the commit", None)
+    pipe: Source | None = key("modifiers appended to the composition", None)
+    compose: Source | None = key("another composition instead", None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,16 +13,22 @@ from adaptcompose.language.graph import Adapter, Block, Head, adapters, walk
 from adaptcompose.language.heads import KINDS, NEW, Chosen, head_of, new_head
 from adaptcompose.language.operators import Fuse, Stack, fusions
 from adaptcompose.work.data import Examples
-from adaptcompose.work.sections import EvaluateSection, PredictSection, Spec, TaskSection
+from adaptcompose.work.sections import (
+    EvaluateSection,
+    PredictSection,
+    PublishSection,
+    Spec,
+    TaskSection,
+)
 from adaptcompose.work.tasks import Task, open_task
 
-Section = EvaluateSection | PredictSection
+Section = EvaluateSection | PredictSection | PublishSection
 Part = Adapter | Fuse
 
 
 @dataclass(frozen=True)
 class Item:
-    """One row of `evaluate` or `predict` with the composition that it runs."""
+    """A row of `evaluate` or `predict`, or `publish`, with the composition that it runs."""
 
     section: Section
     graph: Block
@@ -35,7 +41,10 @@ class Item:
 
     @property
     def place(self) -> Span | None:
-        return self.written.span() if self.written is not None else self.section.place("name")
+        """Where the user wrote it."""
+        if self.written is not None:
+            return self.written.span()
+        return self.section.place("repo" if isinstance(self.section, PublishSection) else "name")
 
 
 def parts_of(graph: Block) -> dict[str, Part]:

@@ -100,3 +100,16 @@ def test_the_card_says_what_it_is(shop: Workshop) -> None:
     assert f"| as trained | {100 * value:.1f} |" in card
     assert 'ac.load("me/out")' in card
     assert str(shop.root) not in card
+
+
+def test_another_composition_of_the_run(shop: Workshop) -> None:
+    shop.run(spec(shop, pipe="swap(lang=none)"))
+    published = ac.load("me/out", shop.root / "base", str(shop.root / "hub"))
+    expression = load((shop.hub.fetch("me/out") / "composition.yaml").read_text("utf-8"))[
+        "expression"
+    ]
+    assert expression == "stack(lang=none, task=./new)"
+    here = ac.compose(
+        "stack(task=./new)", shop.root / "base", root=shop.hub.fetch("me/out"), head="auto"
+    )
+    assert torch.equal(logits(published), logits(here))
