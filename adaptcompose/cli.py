@@ -21,6 +21,7 @@ from adaptcompose.version import __version__
 
 if TYPE_CHECKING:
     from adaptcompose.compiler.plan import Plan
+    from adaptcompose.compiler.program import Program
     from adaptcompose.language.check import Checked, Context
     from adaptcompose.terminal import Terminal
     from adaptcompose.work.prepare import Prepared
@@ -99,7 +100,7 @@ def plan(
     backbone: Base = None,
     hub: Hub = None,
     form: Form = "text",
-    program: Annotated[bool, typer.Option(help="print the program as well")] = False,
+    program: Annotated[bool, typer.Option(help="print the program after each pass")] = False,
 ) -> None:
     """Show what would be loaded, created and trained; no weights are read."""
     if _is_spec(target, backbone, hub):
@@ -115,7 +116,7 @@ def plan(
     _say(notes)
     print(found)
     if program:
-        print(f"\n{found.program}")
+        _print_program(found.program)
 
 
 def _plan(target: str, backbone: str, hub: str | None) -> tuple[Plan, list[Diagnostic]]:
@@ -140,6 +141,16 @@ def _prepare(target: str) -> Prepared:
 
     path = Path(target)
     return prepare(read_spec(path), path)
+
+
+def _print_program(program: Program) -> None:
+    from adaptcompose.compiler.passes import stages
+
+    before = None
+    for name, after in stages(program):
+        print(f"\n{name}: {after.multiplications():,} multiplications a token")
+        print("  unchanged" if after == before else after)
+        before = after
 
 
 @app.command()

@@ -78,6 +78,12 @@ def is_local(text: str) -> bool:
     return text.startswith((".", "/", "~"))
 
 
+def named(text: str, root: Path) -> str:
+    """What a person means who types a folder's name without `./`, as one does outside a spec."""
+    folder = root / text
+    return str(folder.resolve()) if (folder / "config.json").is_file() else text
+
+
 def _ref(text: str, span: Span | None) -> Ref:
     if Path(text).is_absolute():
         return local_ref(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptcompose.hub.backbone import find_backbone
+from adaptcompose.hub.backbone import find_backbone, named
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.language import syntax
@@ -48,7 +48,7 @@ def check(
 def context(backbone: str | None, root: Path, hub: str = "hf") -> Context:
     """The catalogue of the package and of `root`, and the facts of a backbone if one is named."""
     cards = Catalogue.open(resource("hub_cards"), root / "hub_cards")
-    facts = find_backbone(backbone, Sources(hub, root)).facts if backbone else None
+    facts = find_backbone(named(backbone, root), Sources(hub, root)).facts if backbone else None
     return Context(cards, facts)
 
 

@@ -16,7 +16,7 @@ from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import optimise as run_passes
 from adaptcompose.compiler.program import Program
-from adaptcompose.hub.backbone import find_backbone
+from adaptcompose.hub.backbone import find_backbone, named
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Locked
@@ -72,7 +72,11 @@ def compose(
     sources = Sources(hub or "hf", Path(root))
     source = Source(expr) if isinstance(expr, str) else expr
     model = backbone if isinstance(backbone, PreTrainedModel) else None
-    base = None if isinstance(backbone, PreTrainedModel) else find_backbone(str(backbone), sources)
+    base = (
+        None
+        if isinstance(backbone, PreTrainedModel)
+        else find_backbone(named(str(backbone), sources.root), sources)
+    )
     facts = base.facts if base is not None else loaded_facts(model)
     cards = Catalogue.open(resource("hub_cards"), sources.root / "hub_cards")
     checked = check(source, Context(cards, facts))
