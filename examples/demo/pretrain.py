@@ -190,11 +190,11 @@ def train(model: XLMRobertaForMaskedLM, ids: list[list[int]], steps: int, lr: fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--shallow-steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--shallow-steps", type=int, default=3600)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--layers", type=int, default=10)
-    parser.add_argument("--vocab", type=int, default=2000)
+    parser.add_argument("--vocab", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=BUILD / "xlmr-tiny")
     args = parser.parse_args()

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 LANGUAGES = ("en", "id", "de", "sw")
-TOPICS = ("sport", "music", "food", "money", "health", "travel")
+TOPICS = ("sport", "food", "health", "travel")
 POOLS = ("train", "validation", "test")
 FOLDER = Path(__file__).parent / "lexicon"
 

@@ -30,7 +30,7 @@ class Mixture:
 
 
 MIXTURES = {
-    "text": Mixture(0.6, 0.2),
+    "text": Mixture(0.6, 0.15),
     "train": Mixture(0.15, 0.35),
     "mixed": Mixture(0.20, 0.50),
     "context": Mixture(0.0, 0.0),

@@ -86,9 +86,9 @@ class Setting:
     concepts: Mapping[str, float]
     names: str
     mixture: str
-    own_topic: float = 0.65
+    own_topic: float = 0.9
     named: float = 0.62
-    two_clauses: float = 0.25
+    two_clauses: float = 0.05
 
 
 class Speaker:
@@ -149,7 +149,7 @@ class Speaker:
         """Someone, a place or an organisation: named, or by a noun."""
         if self.rng.random() >= self.setting.named:
             return self._noun(type_, topic)
-        head = self._head(type_, topic) if self.rng.random() < 0.2 else None
+        head = self._head(type_, topic) if self.rng.random() < 0.1 else None
         return Entity(name(self.rng, type_, self.setting.names, self.setting.mixture), head)
 
     def _head(self, type_: str, topic: str) -> Concept:
@@ -160,6 +160,6 @@ class Speaker:
         return concept
 
     def _noun(self, type_: str, topic: str) -> Noun:
-        adjective = self._pick(lexicon().adjectives) if self.rng.random() < 0.2 else None
-        plural, definite = self.rng.random() < 0.3, self.rng.random() < 0.6
+        adjective = self._pick(lexicon().adjectives) if self.rng.random() < 0.1 else None
+        plural, definite = self.rng.random() < 0.15, self.rng.random() < 0.6
         return Noun(self._head(type_, topic), plural, definite, adjective)

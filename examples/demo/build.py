@@ -1,0 +1,90 @@
+"""`make demo`: text, backbone, adapters and cards of the demo hub, from nothing.
+
+Everything over the backbone is trained by `adaptcompose run` on the specs beside this file. What is
+committed carries the hash of the recipe in its message, and a test compares it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from adaptcompose.hub.folder import FolderStore
+from adaptcompose.hub.store import listed
+
+HERE = Path(__file__).parent
+HUB, BUILD, SPECS = HERE / "hub", HERE / "build", HERE / "specs"
+BACKBONE = "demo/xlmr-tiny"
+LANGUAGES = ("lang-en", "lang-sw")
+ENTITIES = ("ner", "ner-alone")
+SENTENCES = ("topic", "place", "person", "organisation", "names")
+SEEDS = (0, 1, 2)  # the entity adapters are trained with each, for baselines with a spread
+
+
+def recipe() -> str:
+    """The hash of everything that decides what the demo hub holds."""
+    files = [*HERE.glob("*.py"), *(HERE / "text").rglob("*.*"), *SPECS.glob("*.yaml")]
+    digest = hashlib.sha256()
+    for path in sorted(files, key=lambda path: path.relative_to(HERE).as_posix()):
+        if "__pycache__" not in path.parts:
+            digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"recipe sha256:{digest.hexdigest()}"
+
+
+def script(name: str) -> None:
+    subprocess.run([sys.executable, str(HERE / name)], check=True)
+
+
+def publish_backbone() -> None:
+    folder = BUILD / "xlmr-tiny"
+    files: dict[str, Path | bytes] = {path: folder / path for path in listed(folder)}
+    FolderStore(HUB).commit(BACKBONE, files, message=recipe())
+
+
+def train(name: str, seed: int = 0) -> None:
+    """Run a spec through the tool; another seed than 0 goes to a repository of its own."""
+    from adaptcompose.terminal import Terminal, hush
+    from adaptcompose.work.prepare import prepare
+    from adaptcompose.work.run import Run
+    from adaptcompose.work.spec import read_spec
+
+    path = SPECS / f"{name}.yaml"
+    spec = read_spec(path)
+    assert spec.train is not None and spec.publish is not None
+    suffix = f"-{seed}" if seed else ""
+    spec = replace(
+        spec,
+        name=spec.name + suffix,
+        train=replace(spec.train, seeds=(seed,)),
+        publish=replace(spec.publish, repo=spec.publish.repo + suffix, message=recipe()),
+    )
+    prepared = prepare(spec, path.with_stem(spec.name))
+    hush()
+    Run(prepared, prepared.plan(), BUILD / "runs" / spec.name, Terminal(), fresh=True).run()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--from-backbone", action="store_true", help="keep the pretrained backbone")
+    arguments = parser.parse_args()
+    script("data.py")
+    if not arguments.from_backbone:
+        script("pretrain.py")
+    shutil.rmtree(HUB / "demo", ignore_errors=True)
+    publish_backbone()
+    for name in LANGUAGES:
+        train(name)
+    for name in ENTITIES:
+        for seed in SEEDS:
+            train(name, seed)
+    for name in SENTENCES:
+        train(name)
+
+
+if __name__ == "__main__":
+    main()
