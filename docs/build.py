@@ -15,8 +15,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import adaptcompose.language.operators  # noqa: F401 - they register themselves
 from adaptcompose.language.codes import CODES
-from adaptcompose.language.operators import Modifier, operators
+from adaptcompose.language.operator import Modifier, operators
 from adaptcompose.language.signature import Parameter, parameters, spell
 from adaptcompose.methods import calls
 from adaptcompose.work.fields import Key

@@ -12,23 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.hub.cards import Catalogue
-from adaptcompose.hub.refs import is_glob, local_ref, matches
+from adaptcompose.hub.refs import Ref, is_glob, local_ref, matches
 from adaptcompose.language import codes, syntax
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, suggest
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot, walk
 from adaptcompose.language.names import Names
 from adaptcompose.language.naming import name_new_parts
-from adaptcompose.language.operators import (
-    Fuse,
-    Modifier,
-    Operator,
-    Restriction,
-    Stack,
-    Swap,
-    flatten,
-    operators,
-    slots,
-)
+from adaptcompose.language.operator import Call, Members, Modifier, Operator, operators
+from adaptcompose.language.operators import Fuse, Restriction, Stack, Swap, flatten, slots
 from adaptcompose.language.signature import Binding, parameters
 from adaptcompose.methods import calls
 
@@ -219,23 +210,16 @@ class Checker:
         members = self._members(operator, call, others)
         if values is None or members is None or not self._enough(operator, call, members):
             return None
-        if issubclass(operator, Stack):
-            flat = flatten(members)
-            lone = len(flat) == 1 and flat[0].name is None
-            return flat[0].block if lone else Stack(flat, span=call.span)
-        assert issubclass(operator, Fuse)
-        return self._fuse(tuple(members), call, hint, values)
+        assert issubclass(operator, Members)
 
-    def _fuse(
-        self, members: tuple[Slot, ...], call: syntax.Call, hint: str, values: dict[str, object]
-    ) -> Block | None:
-        load = values.get("load")
+        def parse(text: str) -> Ref:
+            return self.names.parse(text, call.span)
+
         try:
-            ref = self.names.parse(str(load), call.span) if load else None
+            return operator.of(Call(tuple(members), values, hint, call.span, parse))
         except Failed as failed:
             self.problems += failed.diagnostics
             return None
-        return Fuse(members, span=call.span, name=hint, ref=ref, **values)  # type: ignore[arg-type]
 
     def _options(
         self,

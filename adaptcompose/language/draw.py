@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot, adapters, walk
-from adaptcompose.language.operators import Fuse, Members, Modifier, Restriction, Stack
+from adaptcompose.language.operator import Members, Modifier
+from adaptcompose.language.operators import Fuse, Restriction, Stack
 from adaptcompose.language.signature import spans
 from adaptcompose.methods.invertible import EMBEDDINGS
 

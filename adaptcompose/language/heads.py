@@ -8,7 +8,8 @@ from typing import Any, Literal
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Adapter, Block, Head, adapters
-from adaptcompose.language.operators import Modifier, Stack
+from adaptcompose.language.operator import Modifier
+from adaptcompose.language.operators import Stack
 
 HeadChoice = str | Mapping[str, Any] | Head | None
 Chosen = Head | Literal["backbone"] | None

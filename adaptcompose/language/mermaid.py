@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.language.draw import embedded, inside, note, reached, title
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
-from adaptcompose.language.operators import Fuse, Members, Modifier, Stack
+from adaptcompose.language.operator import Members, Modifier
+from adaptcompose.language.operators import Fuse, Stack
 from adaptcompose.language.signature import spans
 
 _STYLES = (

@@ -5,9 +5,9 @@ Laws stand in the docstrings; tests hold them on random compositions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Mixture, Placement, Primitive
@@ -23,88 +23,17 @@ from adaptcompose.language.graph import (
     chain,
     transform,
     walk,
-    with_slots,
 )
-from adaptcompose.language.signature import Layers, changed, option, parameters, spans, spell
+from adaptcompose.language.operator import (
+    Call,
+    Members,
+    Modifier,
+    Takes,
+    operator,
+)
+from adaptcompose.language.signature import Layers, option, spans
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
-
-Takes = Literal["slots", "adapters", "nothing"]
-
-
-@dataclass(frozen=True)
-class Operator(Block):
-    """What the checker needs to know of an operator beside its arguments.
-
-    `takes` says what its unnamed or freely named arguments are; `least` how many it needs.
-    """
-
-    word: ClassVar[str]
-    modifier: ClassVar[bool] = False
-    takes: ClassVar[Takes] = "nothing"
-    least: ClassVar[int] = 0
-
-    def options(self) -> list[str]:
-        """The arguments that differ from their defaults, as written."""
-        defaults = type(self).__dataclass_fields__
-        names = [parameter.name for parameter in parameters(type(self))]
-        given = [(name, getattr(self, name)) for name in names]
-        return [
-            f"{name}={spell(value)}" for name, value in given if value != defaults[name].default
-        ]
-
-
-@dataclass(frozen=True)
-class Members(Operator):
-    """A block operator around named or unnamed members."""
-
-    members: tuple[Slot, ...] = ()
-
-    def inner(self) -> tuple[Block, ...]:
-        return tuple(slot.block for slot in self.members)
-
-    def rebuild(self, inner: tuple[Block, ...]) -> Block:
-        return replace(self, members=with_slots(self.members, inner))
-
-    def __str__(self) -> str:
-        return f"{self.word}({', '.join([*map(str, self.members), *self.options()])})"
-
-
-@dataclass(frozen=True)
-class Modifier(Operator):
-    """Changes the graph to its left."""
-
-    modifier: ClassVar[bool] = True
-
-    body: Block = Empty()
-
-    def inner(self) -> tuple[Block, ...]:
-        return (self.body,)
-
-    def rebuild(self, inner: tuple[Block, ...]) -> Block:
-        return replace(self, body=inner[0])
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        return (*self.body.stages, f"{self.word}({', '.join(self.options())})")
-
-    def __str__(self) -> str:
-        return " | ".join(self.stages)
-
-
-_OPERATORS: dict[str, type[Operator]] = {}
-
-C = TypeVar("C", bound=type[Operator])
-
-
-def operator(cls: C) -> C:
-    """Make an operator known to the language by its word."""
-    _OPERATORS[cls.word] = cls
-    return cls
-
-
-def operators() -> Mapping[str, type[Operator]]:
-    return _OPERATORS
 
 
 @operator
@@ -119,6 +48,12 @@ class Stack(Members):
     word: ClassVar[str] = "stack"
     takes: ClassVar[Takes] = "slots"
     least: ClassVar[int] = 1
+
+    @classmethod
+    def of(cls, call: Call) -> Block:
+        flat = flatten(call.members)
+        lone = len(flat) == 1 and flat[0].name is None
+        return flat[0].block if lone else cls(flat, span=call.span)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         # the inverse of a composition undoes its last part first
@@ -147,7 +82,7 @@ class Stack(Members):
                     break
 
 
-def flatten(members: list[Slot]) -> tuple[Slot, ...]:
+def flatten(members: Sequence[Slot]) -> tuple[Slot, ...]:
     """Unnamed stacks among the members give up their members: stack(a, stack(b)) = stack(a, b)."""
     flat: list[Slot] = []
     for slot in members:
@@ -182,6 +117,12 @@ class Fuse(Members):
     loaded: Fusion | None = None
     ref: Ref | None = None
     pin: Locked | None = None
+
+    @classmethod
+    def of(cls, call: Call) -> Block:
+        load = call.options.get("load")
+        ref = call.parse(load) if load else None
+        return cls(call.members, span=call.span, name=call.name, ref=ref, **call.options)
 
     @property
     def new(self) -> bool:
@@ -361,18 +302,3 @@ def _complete(block: Block) -> bool:
     """Whether the methods of all adapters are known, so that sites can be looked at."""
     leaves = [inner for inner in walk(block) if isinstance(inner, Adapter)]
     return all(leaf.method is not None for leaf in leaves)
-
-
-__all__ = [
-    "Drop",
-    "Fuse",
-    "Keep",
-    "Operator",
-    "Stack",
-    "Swap",
-    "changed",
-    "flatten",
-    "fusions",
-    "operators",
-    "slots",
-]

@@ -22,7 +22,8 @@ from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import Ref
 from adaptcompose.language.graph import Adapter, Block, adapters, transform
 from adaptcompose.language.heads import NEW, head_of
-from adaptcompose.language.operators import Fuse, Modifier, Stack, fusions
+from adaptcompose.language.operator import Modifier
+from adaptcompose.language.operators import Fuse, Stack, fusions
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.manifest import FILE, HERE, LOCK, Manifest
 from adaptcompose.runtime.model import ComposedModel
