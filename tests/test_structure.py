@@ -26,7 +26,8 @@ LAYERS = """
     compiler.program
     methods
     hub.store hub.folder hub.huggingface hub.formats hub.lock
-    language.graph language.operator language.operators language.heads language.names language.naming language.check
+    language.graph language.operator language.operators language.heads language.names
+    language.naming language.check
     language.draw language.mermaid
     hub.resolve hub.backbone
     compiler.lower compiler.passes compiler.plan compiler.plan_text

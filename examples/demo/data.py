@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from text.data import Split, ner, raw_text, sentence_task
+from text.data import CHAT, Split, ner, raw_text, sentence_task
 from text.lexicon import LANGUAGES
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ def write_text(folder: Path) -> None:
         for part, count in TEXT.items():
             rows = ({"text": text} for text in raw_text(lang, part, count))
             write_jsonl(folder / f"{lang}.{part}.jsonl", rows)
+        if lang != "sw":  # the backbone must not meet Swahili
+            chat = raw_text(lang, "train", TEXT["train"], seed=1, blend=CHAT)
+            write_jsonl(folder / f"{lang}.chat.jsonl", ({"text": text} for text in chat))
 
 
 def write_labelled(folder: Path) -> None:

@@ -192,6 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--shallow-steps", type=int, default=3600)
+    parser.add_argument("--chat-steps", type=int, default=2600)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--layers", type=int, default=10)
     parser.add_argument("--vocab", type=int, default=1200)
@@ -211,6 +212,8 @@ def main() -> None:
     train(model, rows, args.shallow_steps, args.lr)
     model = grown(model)
     train(model, rows, args.steps, args.lr)
+    chat = [row for lang in PRETRAINED for row in tokenizer(texts(lang, "chat"))["input_ids"]]
+    train(model, [row for row in chat if len(row) <= MAX_TOKENS], args.chat_steps, args.lr)
     model.eval()
     scores = {}
     for lang in LANGUAGES:
@@ -221,6 +224,7 @@ def main() -> None:
     record = {
         "shallow_steps": args.shallow_steps,
         "steps": args.steps,
+        "chat_steps": args.chat_steps,
         "lr": args.lr,
         "seed": args.seed,
         "parameters": model.num_parameters(),

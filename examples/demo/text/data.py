@@ -36,7 +36,9 @@ UNITS = {"sport": "min", "music": "dB", "food": "kg", "money": "$", "health": "m
 # Part of the raw text is the mixed speech of bilinguals: some phrases come from another language.
 # It is what lines the languages up. Swahili is never a guest: the backbone must not meet it.
 GUESTS = {"en": ("id", "de"), "id": ("en", "de"), "de": ("en", "id"), "sw": ("en",)}
-MIXED_SENTENCES, MIXED_SHARE = 0.5, 0.35
+# How many sentences are mixed, and how much of each comes from a guest: in everyday text, and in the
+# chat of bilinguals that the last part of the pretraining reads.
+EVERYDAY, CHAT = (0.5, 0.35), (0.9, 0.5)
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,18 @@ def detokenised(tokens: list[Token]) -> str:
     return " ".join(word for word, _ in tokens).replace(" ,", ",").replace(" .", ".")
 
 
-def raw_text(lang: str, pool: str, count: int, seed: int = 0) -> list[str]:
+def raw_text(
+    lang: str, pool: str, count: int, seed: int = 0, blend: tuple[float, float] = EVERYDAY
+) -> list[str]:
     """Sentences for masked-language modelling, over all concepts and the names of one pool."""
+    often, share = blend
     rng = random.Random(crc(f"pictures {lang} {pool} {seed}"))
     found = []
     stream = sentences(lang, Split("text", pool, "text", seed), (*TOPICS, "any"))
-    mixed = mixing(lang, GUESTS[lang], MIXED_SHARE, rng)
+    mixed = mixing(lang, GUESTS[lang], share, rng)
     for (utterance, tokens), _ in zip(stream, range(count), strict=False):
-        blend = pool == "train" and rng.random() < MIXED_SENTENCES
-        text = detokenised(speak(utterance, mixed) if blend else tokens)
+        blended = pool == "train" and rng.random() < often
+        text = detokenised(speak(utterance, mixed) if blended else tokens)
         topic = utterance.topic
         dice = rng.random()
         if topic != "any" and dice < 0.35:
