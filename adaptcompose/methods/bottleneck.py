@@ -65,7 +65,9 @@ class Bottleneck(Method):
     init: Init = option("bert", "how new weights start")
     leave_out: Layers = option(frozenset(), "layers without an adapter")
     invertible: Literal["nice"] | None = option(None, "an invertible part at the embeddings")
-    invertible_reduction: float = option(2.0, "half the embedding width divided by rank", least=1)
+    invertible_reduction: float = option(
+        2.0, "half the embedding width divided by rank", least=0.001
+    )
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         names = [name for name, argument in STATES.items() if getattr(self, argument)]
