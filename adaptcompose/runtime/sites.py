@@ -30,8 +30,8 @@ class SubLayer(nn.Module):
         return self.LayerNorm(out + input_tensor) if self.finish else out
 
 
-class Output(nn.Module):
-    """A stock module whose output passes through the composition."""
+class Wrapper(nn.Module):
+    """A stock module and the composition beside it; what is asked of it is asked of the stock."""
 
     def __init__(self, stock: nn.Module, adapter: Running) -> None:
         super().__init__()
@@ -39,29 +39,22 @@ class Output(nn.Module):
         self.adapter = adapter
 
     def __getattr__(self, name: str) -> Any:
-        # transformers reaches into the embeddings (for instance for their position ids)
+        # transformers reaches into the embeddings, for instance for their position ids
         try:
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("stock"), name)
+
+
+class Output(Wrapper):
+    """A stock module whose output passes through the composition."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         return self.adapter(State(self.stock(*args, **kwargs)))
 
 
-class Input(nn.Module):
+class Input(Wrapper):
     """A stock module whose input passes through the composition first."""
-
-    def __init__(self, stock: nn.Module, adapter: Running) -> None:
-        super().__init__()
-        self.stock = stock
-        self.adapter = adapter
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("stock"), name)
 
     def forward(self, state: Tensor) -> Tensor:
         return self.stock(self.adapter(State(state)))

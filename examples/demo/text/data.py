@@ -36,8 +36,8 @@ UNITS = {"sport": "min", "music": "dB", "food": "kg", "money": "$", "health": "m
 # Part of the raw text is the mixed speech of bilinguals: some phrases come from another language.
 # It is what lines the languages up. Swahili is never a guest: the backbone must not meet it.
 GUESTS = {"en": ("id", "de"), "id": ("en", "de"), "de": ("en", "id"), "sw": ("en",)}
-# How many sentences are mixed, and how much of each comes from a guest: in everyday text, and in the
-# chat of bilinguals that the last part of the pretraining reads.
+# How many sentences are mixed, and how much of each comes from a guest: in everyday text, and in
+# the chat of bilinguals that the last part of the pretraining reads.
 EVERYDAY, CHAT = (0.5, 0.35), (0.9, 0.5)
 
 
