@@ -86,7 +86,7 @@ def test_a_script_runs(page: str, text: str, monkeypatch: pytest.MonkeyPatch) ->
     names: dict[str, object] = {}
     exec(text, names)
     logits = names["logits"]
-    assert list(logits.shape) == [1, 4, 5]  # type: ignore[attr-defined]
+    assert list(logits.shape) == [1, 4, 7]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

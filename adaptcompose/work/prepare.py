@@ -66,7 +66,8 @@ class Prepared:
         return self.backbone.facts
 
     def plan(self) -> Plan:
-        """What the run loads, creates and trains."""
+        """What the run loads, creates and trains; nothing is fetched from a folder."""
+        remote = self.spec.hub == "hf" or "://" in self.spec.hub
         return make_plan(
             self.graph,
             self.facts,
@@ -75,6 +76,7 @@ class Prepared:
             title=self.spec.name,
             expression=str(self.tree),
             pin=self.backbone.pin,
+            cached=() if remote else {"backbone", *(part.name for part in self.parts())},
         )
 
     def examples(self, ref: DataRef, *, labelled: bool = True) -> Examples:
