@@ -127,6 +127,11 @@ AC320 = Code(
 )
 AC321 = Code("AC321", "`none` cannot stand in `{operator}`", "leave it out")
 AC322 = Code("AC322", "`{slot}` names more than one slot here", "give the slots different names")
+AC323 = Code(
+    "AC323",
+    "`{name}` is a setting of the fusion that `load` names",
+    "leave it out, or make a new fusion",
+)
 # hub, files and backbones
 AC401 = Code(
     "AC401", "no repository `{repo}` on the hub {hub}", "check the name, or: hub: <folder>"

@@ -31,7 +31,7 @@ from adaptcompose.language.operator import (
     Takes,
     operator,
 )
-from adaptcompose.language.signature import Layers, option, spans
+from adaptcompose.language.signature import Layers, option, parameters, spans
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 
@@ -128,6 +128,11 @@ class Fuse(Members):
     def new(self) -> bool:
         return self.ref is None
 
+    def loading(self, reference: str) -> Fuse:
+        """The same fusion as one that is loaded: its settings are in the file."""
+        settings = {p.name: p.default for p in parameters(Fuse)}
+        return replace(self, **(settings | {"load": reference}))
+
     def fusion(self, facts: Facts) -> Fusion:
         """The settings with the sites at which a member is present."""
         names = [slot.block for slot in self.members]
@@ -157,6 +162,10 @@ class Fuse(Members):
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         for slot in self.members:
             yield from self._member(slot)
+        for written in self.options() if self.load else []:
+            name = written.partition("=")[0]
+            if name != "load":
+                yield codes.AC323.at(self.span, name=name)
         if facts is not None and _complete(self):
             yield from self._embeddings(facts)
             yield from self._placements(facts)

@@ -162,7 +162,7 @@ def _pinned(graph: Block, names: Mapping[str, str]) -> Block:
         if isinstance(block, Fuse):
             load_from = names.get(block.name)
             reference = f"./{load_from}" if load_from else str(_exact(block.pin))
-            return replace(block, load=reference, dropout=0.0, pull=0.01, temperature=False)
+            return block.loading(reference)
         if not isinstance(block, Adapter):
             return block
         if block.name in names:
