@@ -71,12 +71,11 @@ def compose(
     """
     sources = Sources(hub or "hf", Path(root))
     source = Source(expr) if isinstance(expr, str) else expr
-    model = backbone if isinstance(backbone, PreTrainedModel) else None
-    base = (
-        None
-        if isinstance(backbone, PreTrainedModel)
-        else find_backbone(named(str(backbone), sources.root), sources)
-    )
+    model, base = None, None
+    if isinstance(backbone, PreTrainedModel):
+        model = backbone
+    else:
+        base = find_backbone(named(str(backbone), sources.root), sources)
     facts = base.facts if base is not None else loaded_facts(model)
     cards = Catalogue.open(resource("hub_cards"), sources.root / "hub_cards")
     checked = check(source, Context(cards, facts))

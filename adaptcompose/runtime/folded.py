@@ -215,9 +215,7 @@ class RunningFolded(Running):
         )
 
     def _constants(self) -> Folded:
-        versions = tuple(t._version for t in self._sources())
-        places = tuple(t.data_ptr() for t in self._sources())
-        key = (*versions, *places)
+        key = tuple(number for t in self._sources() for number in (t._version, t.data_ptr()))
         if self._cache is None or self._cache[0] != key:
             self._cache = (key, self._fold())
             self._both = None
