@@ -8,6 +8,7 @@ or called.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -83,14 +84,21 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 def read_pickle(file: IO[bytes]) -> Any:
     """One pickle, from the place of the file on: dicts, lists, texts, numbers and `Strided`s."""
-    machine = _Machine()
     try:
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name == "STOP":
-                return machine.pop()
-            machine.step(opcode.name, argument)
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        with warnings.catch_warnings():
+            # Python only warns of a damaged escape in a text; here it ends the reading.
+            warnings.simplefilter("error", DeprecationWarning)
+            return _run(file)
+    except (ValueError, LookupError, TypeError, OverflowError, DeprecationWarning) as error:
         raise BrokenError("its pickle is damaged") from error
+
+
+def _run(file: IO[bytes]) -> Any:
+    machine = _Machine()
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name == "STOP":
+            return machine.pop()
+        machine.step(opcode.name, argument)
     raise BrokenError("its pickle has no end")
 
 
