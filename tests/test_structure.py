@@ -34,7 +34,7 @@ LAYERS = """
     language.public
     runtime
     work
-    terminal cli
+    terminal commands cli
 """
 ORDER = LAYERS.split()
 """Every module or package, each importing only from those before it (packages also from inside).
@@ -56,6 +56,7 @@ AT_THE_TOP = {
     "work.evaluate": {"torch", "transformers"},
     "work.predict": {"torch", "transformers"},
     "cli": {"typer"},
+    "commands": {"typer"},
 }
 """Where what is heavy may be imported at the top of a module."""
 

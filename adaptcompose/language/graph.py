@@ -141,6 +141,12 @@ def adapters(block: Block) -> dict[str, Adapter]:
     return {leaf.name: leaf for leaf in walk(block) if isinstance(leaf, Adapter)}
 
 
+def complete(block: Block) -> bool:
+    """Whether the methods of all adapters are known, so that sites can be looked at."""
+    leaves = [inner for inner in walk(block) if isinstance(inner, Adapter)]
+    return all(leaf.method is not None for leaf in leaves)
+
+
 def transform(block: Block, change: Callable[[Block], Block]) -> Block:
     """The graph with `change` applied to every block, innermost first."""
     children = block.inner()

@@ -1,0 +1,29 @@
+"""Every operator of the language, a module each: its fields are its arguments.
+
+Laws stand in the docstrings; tests hold them on random compositions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from adaptcompose.language.operators.fuse import Fuse, fusions
+from adaptcompose.language.operators.layers import Drop, Keep, Restriction
+from adaptcompose.language.operators.stack import Stack, flatten, slots
+from adaptcompose.language.operators.swap import Swap
+
+__all__ = [
+    "Drop",
+    "Fuse",
+    "Keep",
+    "Restriction",
+    "Stack",
+    "Swap",
+    "flatten",
+    "fusions",
+    "slots",
+]
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
