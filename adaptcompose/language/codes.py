@@ -184,6 +184,29 @@ AC424 = Code(
 )
 AC425 = Code("AC425", "`{path}` cannot be written: {why}", "make room, or choose another place")
 AC426 = Code("AC426", "`{name}` holds no composition", "adapters are used by name in an expression")
+AC430 = Code(
+    "AC430",
+    "the hub {hub} does not accept the token: {why}",
+    "hf auth login, or set HF_TOKEN to one that is valid",
+)
+AC431 = Code(
+    "AC431",
+    "`{repo}` was changed by somebody else while this was pushed",
+    "nothing was pushed; look at it with --dry-run, then push again",
+)
+AC432 = Code(
+    "AC432",
+    "`{repo}` would be published without a licence",
+    "--license apache-2.0, or license: in the `publish:` of its spec",
+)
+AC433 = Code(
+    "AC433", "the hub {hub} has no pull requests", "push to a branch: --revision <branch>"
+)
+AC434 = Code(
+    "AC434",
+    "`hf` cannot be extended here: {why}",
+    "adaptcompose does the same by its own name",
+)
 # training and heads
 AC501 = Code(
     "AC501",
