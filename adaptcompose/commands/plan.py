@@ -70,7 +70,9 @@ def _print_program(program: Program) -> None:
     from adaptcompose.compiler.passes import stages
 
     before = None
-    for name, after in stages(program):
+    for name, after, log in stages(program):
         print(f"\n{name}: {after.multiplications():,} multiplications a token")
         print("  unchanged" if after == before else after)
+        for reason in log.reasons():
+            print(f"  left alone: {reason}")
         before = after

@@ -33,6 +33,8 @@ def weights_used(program: Program) -> dict[str, tuple[Site, ...]]:
 def _weights(primitive: Primitive) -> Iterator[tuple[str, Site]]:
     if isinstance(primitive, Leaf):
         yield primitive.part, primitive.site
+        for site in primitive.sources:
+            yield primitive.part, site
     if isinstance(primitive, Mixture):
         yield primitive.weights.part, primitive.weights.site
     for inner in primitive.inner():

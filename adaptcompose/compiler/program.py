@@ -7,15 +7,16 @@ that may also look at x and LN. It is a residual `r` and a contribution `u`, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.language.signature import spans
 
 Reads = Literal["output", "norm", "input"]
 Residual = Literal["output", "sum", "read"]
+Form = Literal["stored", "computed", "materialised"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,24 @@ class Placement:
 
 @dataclass(frozen=True)
 class Primitive:
-    """An operation at one site. `part` names the weights it uses."""
+    """An operation at one site. `part` names the weights it uses.
+
+    `stackable` says that several of one shape can be computed at once, their weights stacked.
+    """
+
+    stackable: ClassVar[bool] = False
 
     def inner(self) -> tuple[Primitive, ...]:
         """The primitives inside this one."""
         return ()
+
+    def rebuild(self, inner: tuple[Primitive, ...]) -> Primitive:
+        """The same primitive around other inner ones."""
+        return self
+
+    def shape(self) -> Primitive:
+        """The same primitive without names: what computes alike with other weights."""
+        return self.rebuild(tuple(child.shape() for child in self.inner()))
 
     def parts(self) -> Iterator[str]:
         """The names of the parts whose weights this primitive uses."""
@@ -68,13 +82,24 @@ class Primitive:
 
 @dataclass(frozen=True)
 class Leaf(Primitive):
-    """A primitive with weights of its own, at one site."""
+    """A primitive with weights of its own, at one site.
+
+    `form` says how it comes by them: `stored`, as they are; `computed` in every forward by the
+    method, from what is stored at its site and at `sources`; `materialised`, the same, kept until
+    something stored changes.
+    """
 
     part: str
     site: Site
+    form: Form = field(default="stored", kw_only=True)
+    sources: tuple[Site, ...] = field(default=(), kw_only=True)
 
     def parts(self) -> Iterator[str]:
         yield self.part
+
+    @property
+    def origin(self) -> str:
+        return "" if self.form == "stored" else f" {self.form}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +134,8 @@ class Bottleneck(Leaf):
         flags = ("norm_before", "norm_after", "residual_inside", "gate")
         extra = "".join(f" {flag}" for flag in flags if getattr(self, flag))
         scale = "" if self.scale == 1.0 else f" ×{self.scale}"
-        return f"bottleneck {self.part} {shape} {self.activation}{scale}{extra}  {self.where}"
+        words = f"{self.activation}{scale}{extra}{self.origin}"
+        return f"bottleneck {self.part} {shape} {words}  {self.where}"
 
 
 @dataclass(frozen=True)
@@ -142,10 +168,15 @@ class Coupling(Leaf):
 class Chain(Primitive):
     """One after another: the output of the first is h for the second."""
 
+    stackable: ClassVar[bool] = True
+
     members: tuple[Primitive, ...]
 
     def inner(self) -> tuple[Primitive, ...]:
         return self.members
+
+    def rebuild(self, inner: tuple[Primitive, ...]) -> Chain:
+        return replace(self, members=inner)
 
     @property
     def placement(self) -> Placement:
@@ -185,6 +216,13 @@ class Mixture(Primitive):
     def inner(self) -> tuple[Primitive, ...]:
         return self.branches
 
+    def rebuild(self, inner: tuple[Primitive, ...]) -> Mixture:
+        return replace(self, branches=inner)
+
+    def shape(self) -> Primitive:
+        anonymous = self.rebuild(tuple(branch.shape() for branch in self.branches))
+        return replace(anonymous, weights=replace(self.weights, part=""))
+
     def parts(self) -> Iterator[str]:
         yield self.weights.part
         yield from super().parts()
@@ -214,11 +252,50 @@ class Mixture(Primitive):
 
 
 @dataclass(frozen=True)
+class Rows(Primitive):
+    """Every row of the batch has its own member; None leaves the row to the backbone.
+
+    A member's norm follows or does not follow as its own placement says.
+    """
+
+    names: tuple[str, ...]
+    members: tuple[Primitive | None, ...]
+
+    def inner(self) -> tuple[Primitive, ...]:
+        return tuple(member for member in self.members if member is not None)
+
+    def rebuild(self, inner: tuple[Primitive, ...]) -> Rows:
+        left = iter(inner)
+        return replace(self, members=tuple(None if m is None else next(left) for m in self.members))
+
+    @property
+    def placement(self) -> Placement:
+        return replace(self.inner()[0].placement, finish=False)
+
+    def lines(self, depth: int = 0) -> Iterator[str]:
+        yield "  " * depth + str(self)
+        for name, member in zip(self.names, self.members, strict=True):
+            yield "  " * (depth + 1) + f"{name}:" + (" backbone" if member is None else "")
+            if member is not None:
+                yield from member.lines(depth + 2)
+
+    def __str__(self) -> str:
+        return f"rows of {len(self.names)}"
+
+
+@dataclass(frozen=True)
 class Program:
-    """Which primitive stands at which site; sites without one are the backbone's own."""
+    """Which primitive stands at which site; sites without one are the backbone's own.
+
+    `names` are those of the compositions that `Rows` choose between, if there are several. They
+    are chosen row by row by the caller, or, if `fan` is set, each works on a batch of its own: in
+    front of layer `fan` the batch is repeated once per name (−1: in front of the embeddings).
+    """
 
     facts: Facts
     sites: Mapping[Site, Primitive] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    fan: int | None = None
 
     def __str__(self) -> str:
         """Equal layers are printed once.
@@ -230,19 +307,46 @@ class Program:
         for site, primitive in self.sites.items():
             name = (site.part, site.name, *primitive.lines())
             blocks.setdefault(name, []).append(site)
-        if not blocks:
-            return "backbone only"
-        text = "\n".join(
-            "\n  ".join([_where(sites), *lines[2:]]) for lines, sites in blocks.items()
-        )
+        texts = [f"{self.repeats}x the batch from {self._fan()} on"] if self.fan is not None else []
+        texts += ["\n  ".join([_where(sites), *lines[2:]]) for lines, sites in blocks.items()]
+        text = "\n".join(texts) or "backbone only"
         return text + (f"\n{_SYMBOLS}" if "u(" in text else "")
+
+    def _fan(self) -> str:
+        assert self.fan is not None
+        if self.fan >= self.facts.layers:
+            return "the heads"
+        return "the embeddings" if self.fan < 0 else f"layer {self.fan}"
+
+    def differ(self, site: Site) -> bool:
+        """Whether not all of the compositions are the same at a site."""
+        node = self.sites[site]
+        return isinstance(node, Rows) and len(set(node.members)) > 1
+
+    @property
+    def repeats(self) -> int:
+        """How often the batch is there behind the fan."""
+        return 1 if self.fan is None else len(self.names)
 
     def parts(self) -> set[str]:
         return {part for primitive in self.sites.values() for part in primitive.parts()}
 
     def multiplications(self) -> int:
-        """Multiplications of matrix products per token that the composition adds."""
-        return sum(primitive.multiplications() for primitive in self.sites.values())
+        """Multiplications of matrix products per token that the composition adds.
+
+        Where rows choose, the mean over their compositions.
+        """
+        return sum(map(self._cost, self.sites.values()))
+
+    def _cost(self, node: Primitive) -> int:
+        total = node.multiplications()
+        return total // len(node.names) if isinstance(node, Rows) and self.fan is None else total
+
+
+def rewrite(node: Primitive, change: Callable[[Primitive], Primitive]) -> Primitive:
+    """A primitive with `change` applied to everything inside it and to itself, innermost first."""
+    inner = tuple(rewrite(child, change) for child in node.inner())
+    return change(node.rebuild(inner) if inner else node)
 
 
 _SYMBOLS = "h: output of the sub-layer, x: its input, LN: the backbone's norm, u: what is added"

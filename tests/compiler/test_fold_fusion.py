@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture, fold_fusion
+from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.program import Mixture, Program
 from adaptcompose.runtime.folded import RunningFolded
 from adaptcompose.runtime.model import ComposedModel
@@ -150,7 +151,7 @@ def test_multiplications_of_a_fusion_of_eight_on_bert_base() -> None:
         text = f"fuse({', '.join(['bottleneck()'] * members)})"
         graph = check(text, Context(Catalogue.open(), facts)).raise_errors()
         literal = lower(graph, facts)
-        folded = fold_fusion(literal)
+        folded = fold_fusion(literal, Log())
         assert 1 + folded.multiplications() / plain <= most
         assert folded.multiplications() < literal.multiplications()
 

@@ -7,6 +7,7 @@ import torch
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes import optimise
+from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.prune import prune
 from adaptcompose.compiler.program import Chain, Program
 from tests.tiny import composed, distance, hidden
@@ -23,7 +24,7 @@ def both(text: str) -> tuple[Program, Program]:
     literal, quick = composed(text, optimise=False), composed(text)
     assert distance(hidden(quick), hidden(literal)) <= 1e-12
     assert optimise(literal.program) == quick.program
-    return literal.program, prune(literal.program)
+    return literal.program, prune(literal.program, Log())
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_passes_are_pure_and_done_after_one_round() -> None:
     assert optimise(model.program) == model.program
     literal = composed("stack(a=bottleneck(scale=0), b=pfeiffer())", optimise=False).program
     text = str(literal)
-    prune(literal)
+    prune(literal, Log())
     assert str(literal) == text
 
 

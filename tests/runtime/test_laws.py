@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.lower import lower
+from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.prune import prune
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
@@ -272,8 +273,8 @@ def test_a_graph_is_written_and_read_again(tree: Tree) -> None:
 @sampled(60, tree=compositions())
 def test_prune_finds_nothing_twice(tree: Tree) -> None:
     facts = read_facts(config().to_dict())
-    program = prune(lower(check(written(tree), context()).raise_errors(), facts))
-    assert prune(program) == program
+    program = prune(lower(check(written(tree), context()).raise_errors(), facts), Log())
+    assert prune(program, Log()) == program
 
 
 def test_examples_are_deep_and_varied() -> None:

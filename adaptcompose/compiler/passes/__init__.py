@@ -1,26 +1,35 @@
-"""Passes: functions from program to program that keep the outputs, applied in this order."""
+"""Passes: functions from program to program that keep the outputs, applied in this order.
+
+A pass writes into its log where it fired, and where it declined and why.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from adaptcompose.compiler.passes.fold_fusion import fold_fusion
+from adaptcompose.compiler.passes.group_rows import group_rows
+from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.prune import prune
+from adaptcompose.compiler.passes.share_trunk import share_trunk
 from adaptcompose.compiler.program import Program
 
-PASSES: tuple[Callable[[Program], Program], ...] = (prune, fold_fusion)
+Pass = Callable[[Program, Log], Program]
+
+PASSES: tuple[Pass, ...] = (prune, fold_fusion, share_trunk, group_rows)
 
 
-def stages(program: Program) -> Iterator[tuple[str, Program]]:
+def stages(program: Program) -> Iterator[tuple[str, Program, Log]]:
     """The literal program, then what each pass makes of the one before."""
-    yield "literal", program
-    for rewrite in PASSES:
-        program = rewrite(program)
-        yield rewrite.__name__, program
+    yield "literal", program, Log()
+    for rewriting in PASSES:
+        log = Log()
+        program = rewriting(program, log)
+        yield rewriting.__name__, program, log
 
 
 def optimise(program: Program) -> Program:
     """Every pass once, in order."""
-    for _, rewritten in stages(program):
+    for _, rewritten, _ in stages(program):
         program = rewritten
     return program

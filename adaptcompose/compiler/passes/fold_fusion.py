@@ -14,13 +14,19 @@ one state (the checker refuses others), up to an own LayerNorm in front. Law: ex
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
 
-from adaptcompose.compiler.program import Bottleneck, Chain, Mixture, Primitive, Program
+from adaptcompose.backbones.layout import Site
+from adaptcompose.compiler.passes.log import Log
+from adaptcompose.compiler.program import Bottleneck, Mixture, Primitive, Program, rewrite
 
 
 @dataclass(frozen=True)
 class FoldedMixture(Mixture):
     """A mixture of plain bottlenecks, computed with folded products."""
+
+    stackable: ClassVar[bool] = True
 
     @property
     def members(self) -> tuple[Bottleneck, ...]:
@@ -42,18 +48,26 @@ class FoldedMixture(Mixture):
         return f"folded {super().__str__()}"
 
 
-def fold_fusion(program: Program) -> Program:
+def fold_fusion(program: Program, log: Log) -> Program:
     """Fold every mixture that meets the condition."""
-    return replace(program, sites={site: _fold(node) for site, node in program.sites.items()})
 
-
-def _fold(node: Primitive) -> Primitive:
-    if isinstance(node, Chain):
-        return replace(node, members=tuple(map(_fold, node.members)))
-    if isinstance(node, Mixture) and all(map(_plain, node.branches)):
+    def fold(site: Site, node: Primitive) -> Primitive:
+        if not isinstance(node, Mixture) or isinstance(node, FoldedMixture):
+            return node
+        if why := _obstacle(node):
+            log.declined(site, why)
+            return node
+        log.fired(site)
         return FoldedMixture(node.branches, node.weights)
-    return node
+
+    sites = {s: rewrite(node, partial(fold, s)) for s, node in program.sites.items()}
+    return replace(program, sites=sites)
 
 
-def _plain(branch: Primitive) -> bool:
-    return isinstance(branch, Bottleneck) and not branch.norm_after
+def _obstacle(node: Mixture) -> str | None:
+    for branch in node.branches:
+        if not isinstance(branch, Bottleneck):
+            return f"a member of `{node.weights.part}` is no single bottleneck"
+        if branch.norm_after:
+            return f"`{branch.part}` has an own LayerNorm behind it"
+    return None

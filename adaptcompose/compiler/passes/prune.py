@@ -9,18 +9,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.program import Bottleneck, Chain, Mixture, Primitive, Program
 
 
-def prune(program: Program) -> Program:
-    return replace(program, sites={site: _prune(node) for site, node in program.sites.items()})
+def prune(program: Program, log: Log) -> Program:
+    """Take out what adds nothing."""
+    sites = {}
+    for site, node in program.sites.items():
+        sites[site] = _prune(node)
+        if sites[site] != node:
+            log.fired(site)
+    return replace(program, sites=sites)
 
 
 def _prune(node: Primitive, *, fused: bool = False) -> Primitive:
     if isinstance(node, Chain):
         return _chain(node, fused)
-    if isinstance(node, Mixture):
-        return replace(node, branches=tuple(_prune(b, fused=True) for b in node.branches))
+    if inner := node.inner():
+        fused = isinstance(node, Mixture)
+        return node.rebuild(tuple(_prune(child, fused=fused) for child in inner))
     return node
 
 

@@ -1,0 +1,55 @@
+"""Rows with different adapters become grouped products: many adapters, few calls.
+
+Row i of the batch has its own weights: z = σ(D⁽ⁱ⁾x + b⁽ⁱ⁾) for all rows at once is one product of
+stacked matrices. Members of one shape (same ranks, activations and placements, weights aside) form
+a group; what is alone in its shape is computed for its rows as it is.
+
+Condition: at least two members of one shape, of a kind that stacks. Law: every row is what it is
+alone, up to the order of summation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from adaptcompose.compiler.passes.log import Log
+from adaptcompose.compiler.program import Primitive, Program, Rows
+
+
+@dataclass(frozen=True)
+class GroupedRows(Rows):
+    """Rows of which some groups of members are computed at once; a group holds their indices."""
+
+    groups: tuple[tuple[int, ...], ...] = ()
+
+    def __str__(self) -> str:
+        sizes = ", ".join(str(len(group)) for group in self.groups)
+        return f"{super().__str__()}, grouped by {sizes}"
+
+
+def group_rows(program: Program, log: Log) -> Program:
+    """Group what has one shape, at every site where rows choose."""
+    sites = {}
+    for site, node in program.sites.items():
+        sites[site] = node
+        if not isinstance(node, Rows):
+            continue
+        groups = _groups(node)
+        if groups:
+            log.fired(site)
+            sites[site] = GroupedRows(node.names, node.members, groups)
+        else:
+            log.declined(site, "no two members of one shape that stack")
+    return replace(program, sites=sites)
+
+
+def _groups(node: Rows) -> tuple[tuple[int, ...], ...]:
+    found: dict[Primitive, list[int]] = {}
+    for index, member in enumerate(node.members):
+        if member is not None and _stackable(member):
+            found.setdefault(member.shape(), []).append(index)
+    return tuple(tuple(group) for group in found.values() if len(group) > 1)
+
+
+def _stackable(node: Primitive) -> bool:
+    return node.stackable and all(map(_stackable, node.inner()))

@@ -1,0 +1,43 @@
+"""Compositions side by side run as one up to the first layer in which they differ.
+
+Literally, `parallel` repeats the batch in front of the embeddings, once per branch. As long as all
+branches have the same primitives with the same weights, their states are the same: the batch needs
+to be repeated only in front of the first layer in which they differ.
+
+Condition: the branches agree at the embeddings (and in what stands beside the tokens). Law: exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from adaptcompose.backbones.layout import Site
+from adaptcompose.compiler.passes.log import Log
+from adaptcompose.compiler.program import Primitive, Program, Rows
+from adaptcompose.methods.invertible import HEAD
+
+
+def share_trunk(program: Program, log: Log) -> Program:
+    """Move the fan up to where it is needed."""
+    if program.fan is None:
+        return program
+    if any(site.part for site in program.sites):
+        log.declined(None, "an encoder-decoder's states are read in more than one stack")
+        return program
+    last = program.facts.layers
+    differing = [site for site in program.sites if site != HEAD and program.differ(site)]
+    fan = min(map(_level, differing), default=last)
+    if fan <= program.fan:
+        log.declined(None, "the branches differ at the embeddings")
+        return program
+    log.fired()
+    sites: dict[Site, Primitive] = {}
+    for site, node in program.sites.items():
+        shared = isinstance(node, Rows) and _level(site) < fan and site != HEAD
+        sites[site] = node.inner()[0] if shared else node
+    return replace(program, sites=sites, fan=fan)
+
+
+def _level(site: Site) -> int:
+    """The layer, −1 at the embeddings."""
+    return -1 if site.layer is None else site.layer
