@@ -67,8 +67,13 @@ def parameters(cls: type) -> tuple[Parameter, ...]:
 
 
 @functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
 def _parameters(cls: Any) -> tuple[Parameter, ...]:
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     return tuple(
         Parameter(
             item.name,
@@ -303,7 +308,7 @@ def accept(cls: type, name: str, value: Any) -> Any:
     ...
     ValueError: must be a name, not 3
     """
-    kinds = _alternatives(typing.get_type_hints(cls)[name])
+    kinds = _alternatives(_hints(cls)[name])
     fitting = [kind for kind in kinds if _ACCEPTED.get(kind, _literal(kind))(value)]
     if not fitting:
         words = " or ".join(_WORDS.get(kind) or _literals(kind) for kind in kinds)

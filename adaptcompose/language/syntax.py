@@ -94,16 +94,22 @@ def parse_tree(source: Source | str) -> Tree:
 @cache
 def parser() -> Lark:
     """The parser of grammar/compose.lark, made once in a process."""
-    from lark import Lark
+    from lark import Lark, lexer
 
-    return Lark(
-        (resource("grammar") / "compose.lark").read_text(encoding="utf-8"),
-        parser="lalr",
-        lexer="contextual",
-        start="program",
-        propagate_positions=True,
-        maybe_placeholders=False,
-    )
+    # Where interegular is installed lark holds every terminal against every other, which takes
+    # longer than everything else here; a test does that once for the grammar.
+    thorough, lexer.has_interegular = lexer.has_interegular, False
+    try:
+        return Lark(
+            (resource("grammar") / "compose.lark").read_text(encoding="utf-8"),
+            parser="lalr",
+            lexer="contextual",
+            start="program",
+            propagate_positions=True,
+            maybe_placeholders=False,
+        )
+    finally:
+        lexer.has_interegular = thorough
 
 
 _BRACKET = re.compile(r"""(?P<open>[(\[])|[)\]]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|#[^\n]*""")
