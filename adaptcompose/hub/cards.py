@@ -98,6 +98,8 @@ class Catalogue:
     def __init__(self, roots: Iterable[Path]) -> None:
         self.roots = tuple(Path(root) for root in roots)
         self._read: dict[tuple[str, str], Card] = {}
+        self._names: dict[str, list[str]] = {}
+        self._spaces: list[str] | None = None
 
     @classmethod
     def open(cls, *roots: Path) -> Catalogue:
@@ -105,17 +107,20 @@ class Catalogue:
         return cls(roots)
 
     def spaces(self) -> list[str]:
-        folders = (path for root in self.roots if root.is_dir() for path in root.iterdir())
-        return sorted(
-            {path.name for path in folders if _SPACE.fullmatch(path.name) and path.is_dir()}
-        )
+        if self._spaces is None:
+            folders = (path for root in self.roots if root.is_dir() for path in root.iterdir())
+            named = (path for path in folders if _SPACE.fullmatch(path.name))
+            self._spaces = sorted({path.name for path in named if path.is_dir()})
+        return self._spaces
 
     def names(self, space: str) -> list[str]:
         """The names of a space, sorted; none if there is no such space."""
         if not _SPACE.fullmatch(space):
             return []
-        pages = (path for root in self.roots for path in (root / space).glob("*.md"))
-        return sorted({path.stem for path in pages if _NAME.fullmatch(path.stem)})
+        if space not in self._names:
+            pages = (path for root in self.roots for path in (root / space).glob("*.md"))
+            self._names[space] = sorted({p.stem for p in pages if _NAME.fullmatch(p.stem)})
+        return self._names[space]
 
     def card(self, space: str, name: str, span: Span | None = None) -> Card:
         """One card, or AC106 without such a space, AC103 without such a name."""

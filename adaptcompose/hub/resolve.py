@@ -29,6 +29,7 @@ class Sources:
     hub: str = "hf"
     root: Path = Path()
     pins: Mapping[str, Locked] = field(default_factory=dict)
+    _pinned: dict[tuple[Ref, Variant | None], Locked] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.root = Path(self.root).absolute()  # whoever changes the directory later
@@ -55,7 +56,7 @@ class Sources:
             assert ref.path is not None
             folder = self.local(ref.path, span)
             return Locked(path=ref.path, files=_own_files(records(folder), ""))
-        known = self.pins.get(str(ref))
+        known = self.pins.get(str(ref)) or self._pinned.get((ref, variant))
         if known is not None:
             return known
         repo, revision, subfolder = _place(ref, variant)
@@ -65,7 +66,9 @@ class Sources:
             files = store.files(repo, exact)
         except Failed as failed:
             raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
-        return Locked(repo, exact, subfolder, files=_own_files(files, subfolder or ""))
+        found = Locked(repo, exact, subfolder, files=_own_files(files, subfolder or ""))
+        self._pinned[ref, variant] = found
+        return found
 
     def fetch(self, ref: Ref, pin: Locked, names: Collection[str] | None = None) -> Path:
         """The folder with the pin's files (or those named), each with the hash of the pin."""
