@@ -20,6 +20,7 @@ from typing import Any, Literal
 from adaptcompose.hub.refs import canonical_id
 from adaptcompose.language.codes import AC413, AC504
 from adaptcompose.language.diagnostics import Failed
+from adaptcompose.plugins import plugins
 
 Kind = Literal["linear", "sublayer", "output", "attention", "vocabulary", "tokens"]
 
@@ -108,6 +109,14 @@ class Facts:
         """The named sites of every layer, lowest layer first."""
         return tuple(Site(name, layer) for layer in range(self.layers) for name in names)
 
+    def every_site(self) -> tuple[Site, ...]:
+        """All sites in the order in which a state passes them."""
+        outside = ("tokens", "embed.out")
+        inside = [n for n in self.layout.sites if n not in (*outside, "head.in")]
+        first = [Site(name) for name in outside if name in self.layout.sites]
+        last = [Site("head.in")] if "head.in" in self.layout.sites else []
+        return (*first, *self.sites(*inside), *last)
+
     def sublayers(self) -> tuple[Site, ...]:
         """The sites of adapters after attention and feed-forward, lowest layer first."""
         names = [name for name, place in self.layout.sites.items() if place.kind == "sublayer"]
@@ -129,12 +138,16 @@ def add_layout(layout: Layout) -> Layout:
 
 
 def layouts() -> Mapping[str, Layout]:
+    """The layouts by model type, those of installed packages among them."""
+    for plugin in plugins("layouts"):
+        if isinstance(plugin.loaded, Layout):
+            add_layout(plugin.loaded)
     return _LAYOUTS
 
 
 def layout_of(model_type: str) -> Layout:
-    if model_type not in _LAYOUTS:
-        raise Failed(AC504.at(type=model_type, known=", ".join(sorted(_LAYOUTS))))
+    if model_type not in layouts():
+        raise Failed(AC504.at(type=model_type, known=", ".join(sorted(layouts()))))
     return _LAYOUTS[model_type]
 
 

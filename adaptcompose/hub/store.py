@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from adaptcompose.hub.refs import is_safe_path
 from adaptcompose.language.codes import AC411, AC413
 from adaptcompose.language.diagnostics import Failed
+from adaptcompose.plugins import plugins
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -62,8 +63,16 @@ class Store(Protocol):
 
 
 def open_store(hub: str | Path, root: Path) -> Store:
-    """The hub of a spec: `hf`, the Hugging Face Hub or another endpoint, or a folder below root."""
+    """The hub of a spec: `hf`, the Hugging Face Hub or another endpoint, or a folder below root.
+
+    The hub of an installed package is written with its scheme: `s3://…`.
+    """
     text = str(hub)
+    scheme, mark, _ = text.partition("://")
+    for plugin in plugins("hubs") if mark else ():
+        if plugin.name == scheme and plugin.loaded is not None:
+            store: Store = plugin.loaded(text, Path(root))
+            return store
     if text == "hf" or text.startswith(("https://", "http://")):
         from adaptcompose.hub.huggingface import HuggingFaceStore
 
