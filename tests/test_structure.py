@@ -15,9 +15,9 @@ PACKAGE = Path(__file__).parents[1] / "adaptcompose"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("."))
 
 LAYERS = """
-    version resources
+    version resources plugins
     language.diagnostics language.codes
-    documents
+    documents language.explanations
     language.literals language.nodes language.scanner language.syntax_messages
     language.syntax_errors language.syntax
     hub.refs hub.cards
@@ -27,7 +27,7 @@ LAYERS = """
     methods
     hub.store hub.folder hub.huggingface hub.formats hub.lock
     language.graph language.operator language.operators language.heads language.names
-    language.naming language.check
+    language.naming language.check language.reference
     language.draw language.mermaid
     hub.resolve hub.backbone
     compiler.lower compiler.passes compiler.plan compiler.plan_text
