@@ -19,7 +19,16 @@ from adaptcompose.language.graph import Adapter, Block, Empty, Slot, walk
 from adaptcompose.language.names import Names
 from adaptcompose.language.naming import name_new_parts
 from adaptcompose.language.operator import Call, Members, Modifier, Operator, operators
-from adaptcompose.language.operators import Fuse, Restriction, Stack, Swap, flatten, slots
+from adaptcompose.language.operators import (
+    Fuse,
+    Restriction,
+    Stack,
+    Swap,
+    Training,
+    flatten,
+    misplaced,
+    slots,
+)
 from adaptcompose.language.signature import Binding, parameters
 from adaptcompose.methods import calls
 
@@ -89,6 +98,7 @@ def check_tree(tree: syntax.Tree, context: Context) -> Checked:
 def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:
     """What the blocks themselves find wrong, by what is known of the adapters so far."""
     found = [problem for block in walk(graph) for problem in block.problems(facts)]
+    found += misplaced(graph)
     if facts is not None:
         found += _uncovered(graph, facts, facts.sublayers())
     return list(dict.fromkeys(found))
@@ -161,6 +171,8 @@ class Checker:
             self.problems.append(codes.AC301.at(call.name_span, operator=modifier.word))
         if issubclass(modifier, Swap):
             return self._swap(call, body)
+        if issubclass(modifier, Training):
+            return None if body is None else modifier.bound(call, body, self.problems)
         values = self._options(modifier, call.arguments)
         if values is None or body is None:
             return None
@@ -247,15 +259,16 @@ class Checker:
             if self._refused(operator, argument):
                 continue
             node = argument.value
+            weight = None if argument.weight is None else float(argument.weight)
             if isinstance(node, syntax.Reference) and is_glob(node.text):
                 globbed = True
-                members += [Slot(None, leaf) for leaf in self._glob(node)]
+                members += [Slot(None, leaf, weight) for leaf in self._glob(node)]
                 continue
             block = self.block(node, hint=argument.name or "", slot=argument.name)
             if block is None:
                 whole = False
             else:
-                members.append(Slot(argument.name, block))
+                members.append(Slot(argument.name, block, weight))
         return members if whole and len(self.problems) == before else None
 
     def _refused(self, operator: type[Operator], argument: syntax.Argument) -> bool:
@@ -263,10 +276,10 @@ class Checker:
         found: Diagnostic | None = None
         node = argument.value
         inner = operators().get(node.name) if isinstance(node, syntax.Call) else None
-        if argument.weight is not None:
+        if argument.weight is not None and not operator.weighted:
             found = codes.AC206.at(argument.weight_span, operator=operator.word)
         elif argument.name is not None and operator.takes == "adapters":
-            found = Binding(operator.word, parameters(operator), []).unknown(argument)
+            found = Binding(operator.word, parameters(operator), []).member(argument)
         elif argument.name is None and issubclass(operator, Swap):
             found = codes.AC203.at(argument.span, operator=operator.word, example="lang")
         elif inner is not None and issubclass(inner, Modifier):

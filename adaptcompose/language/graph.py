@@ -16,6 +16,7 @@ from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref
 from adaptcompose.language.diagnostics import Diagnostic, Span
+from adaptcompose.language.signature import spell
 from adaptcompose.methods.method import Method
 
 
@@ -45,6 +46,16 @@ class Block:
     def stages(self) -> tuple[str, ...]:
         """The texts that a pipe shows for this block."""
         return (str(self),)
+
+    @property
+    def branches(self) -> dict[str, Block]:
+        """The compositions by name, where this block is several: of `route` and `parallel`."""
+        return {}
+
+    @property
+    def fans(self) -> bool:
+        """Whether every branch gets the whole batch; else each row has one of them."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,10 @@ class Adapter(Block):
         assert self.method is not None
         return self.method.lower(self.name, site, facts)
 
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        if facts is not None and self.method is not None:
+            yield from (replace(found, span=self.span) for found in self.method.problems(facts))
+
     def __str__(self) -> str:
         return str(self.method) if self.ref is None else str(self.ref)
 
@@ -116,8 +131,11 @@ class Slot:
 
     def __str__(self) -> str:
         name = f"{self.name}=" if self.name else ""
-        weight = "" if self.weight is None else f":{self.weight!r}"
-        return f"{name}{self.block}{weight}"
+        if self.weight is None:
+            return f"{name}{self.block}"
+        # in `a | b:0.3` the weight would seem to be that of b alone
+        block = f"({self.block})" if len(self.block.stages) > 1 else str(self.block)
+        return f"{name}{block}:{spell(self.weight)}"
 
 
 def chain(members: list[Primitive | None], *, backwards: bool = False) -> Primitive | None:

@@ -10,30 +10,30 @@ from adaptcompose.hub.refs import Ref
 from adaptcompose.language.diagnostics import Span
 from adaptcompose.language.graph import Block, Empty, Slot, with_slots
 from adaptcompose.language.signature import parameters, spell
+from adaptcompose.plugins import plugins
 
-Takes = Literal["slots", "adapters", "nothing"]
+Takes = Literal["slots", "adapters", "names", "nothing"]
 
 
 @dataclass(frozen=True)
 class Operator(Block):
     """What the checker needs to know of an operator beside its arguments.
 
-    `takes` says what its unnamed or freely named arguments are; `least` how many it needs.
+    `takes` says what its unnamed or freely named arguments are, `least` how many it needs, and
+    `weighted` whether they may have weights, `a:0.3`.
     """
 
     word: ClassVar[str]
     modifier: ClassVar[bool] = False
     takes: ClassVar[Takes] = "nothing"
+    weighted: ClassVar[bool] = False
     least: ClassVar[int] = 0
 
     def options(self) -> list[str]:
         """The arguments that differ from their defaults, as written."""
-        defaults = type(self).__dataclass_fields__
-        names = [parameter.name for parameter in parameters(type(self))]
-        given = [(name, getattr(self, name)) for name in names]
-        return [
-            f"{name}={spell(value)}" for name, value in given if value != defaults[name].default
-        ]
+        known = parameters(type(self))
+        given = [(parameter, getattr(self, parameter.field)) for parameter in known]
+        return [f"{p.name}={spell(value)}" for p, value in given if value != p.default]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,14 @@ class Modifier(Operator):
 
     body: Block = Empty()
 
+    @property
+    def branches(self) -> dict[str, Block]:
+        return self.body.branches
+
+    @property
+    def fans(self) -> bool:
+        return self.body.fans
+
     def inner(self) -> tuple[Block, ...]:
         return (self.body,)
 
@@ -101,9 +109,12 @@ C = TypeVar("C", bound=type[Operator])
 
 def operator(cls: C) -> C:
     """Make an operator known to the language by its word."""
-    _OPERATORS[cls.word] = cls
+    if _OPERATORS.setdefault(cls.word, cls) is not cls:
+        raise ValueError(f"`{cls.word}` is an operator already")
     return cls
 
 
 def operators() -> Mapping[str, type[Operator]]:
+    """The operators of the language by their words, those of installed packages among them."""
+    plugins("operators")
     return _OPERATORS

@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from adaptcompose.language import syntax
-from adaptcompose.language.codes import AC201, AC202, AC203, AC204, AC206, AC209, AC210
+from adaptcompose.language.codes import (
+    AC201,
+    AC202,
+    AC203,
+    AC204,
+    AC206,
+    AC209,
+    AC210,
+    AC211,
+)
 from adaptcompose.language.diagnostics import Diagnostic, suggest
 from adaptcompose.language.literals import quote
 
@@ -30,10 +39,19 @@ Layers = frozenset[int]
 
 
 def option(
-    default: Any, doc: str = "", *, least: float | None = None, below: float | None = None
+    default: Any,
+    doc: str = "",
+    *,
+    least: float | None = None,
+    below: float | None = None,
+    word: str | None = None,
 ) -> Any:
-    """A field that is an argument of the language: its default, one line of help, its bounds."""
-    return dataclasses.field(default=default, metadata={"doc": doc, "least": least, "below": below})
+    """A field that is an argument of the language: its default, one line of help, its bounds.
+
+    `word` is its name in the language, where the field cannot have that one.
+    """
+    told = {"doc": doc, "least": least, "below": below, "word": word}
+    return dataclasses.field(default=default, metadata=told)
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,7 @@ class Parameter:
     doc: str
     least: float | None = None
     below: float | None = None
+    field: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}={spell(self.default)}"
@@ -76,12 +95,13 @@ def _parameters(cls: Any) -> tuple[Parameter, ...]:
     hints = _hints(cls)
     return tuple(
         Parameter(
-            item.name,
+            item.metadata["word"] or item.name,
             hints[item.name],
             item.default,
             item.metadata["doc"],
             item.metadata["least"],
             item.metadata["below"],
+            item.name,
         )
         for item in dataclasses.fields(cls)
         if "doc" in item.metadata
@@ -181,6 +201,13 @@ class Binding:
             help=remedy,
         )
 
+    def member(self, argument: syntax.Argument) -> Diagnostic:
+        """An adapter with a name where names mean nothing, or an option that there is not."""
+        near = suggest(argument.name or "", [parameter.name for parameter in self.known])
+        if near or not isinstance(argument.value, syntax.Reference | syntax.Call | syntax.Pipe):
+            return self.unknown(argument)
+        return AC211.at(argument.name_span, operator=self.operator, name=argument.name)
+
     def _misfit(
         self, code: Any, parameter: Parameter, argument: syntax.Argument, expected: str
     ) -> Diagnostic:
@@ -252,6 +279,13 @@ def _read_floats(node: syntax.Node) -> Any:
     return _UNREADABLE if _UNREADABLE in values or not values else values
 
 
+def _read_ints(node: syntax.Node) -> Any:
+    if not isinstance(node, syntax.Listing):
+        return _UNREADABLE
+    values = tuple(_read_int(item) for item in node.items)
+    return _UNREADABLE if _UNREADABLE in values or not values else values
+
+
 _MOST_LAYERS = 10_000  # a range is spelt out; no backbone has more layers
 
 _READERS: dict[Any, Callable[[syntax.Node], Any]] = {
@@ -262,6 +296,7 @@ _READERS: dict[Any, Callable[[syntax.Node], Any]] = {
     types.NoneType: _read_none,
     Layers: _read_layers,
     tuple[float, ...]: _read_floats,
+    tuple[int, ...]: _read_ints,
 }
 
 _WORDS: dict[Any, str] = {
@@ -272,6 +307,7 @@ _WORDS: dict[Any, str] = {
     types.NoneType: "none",
     Layers: "layers such as 3, 0..4 or [0, 5..7]",
     tuple[float, ...]: "a list of numbers",
+    tuple[int, ...]: "a list of whole numbers",
 }
 
 
@@ -342,6 +378,6 @@ _ACCEPTED: dict[Any, Callable[[Any], bool]] = {
 def changed(value: Any, default: Any) -> Iterator[tuple[str, Any]]:
     """The arguments in which `value` differs from `default`, both of one dataclass."""
     for parameter in parameters(type(value)):
-        given = getattr(value, parameter.name)
-        if given != getattr(default, parameter.name):
+        given = getattr(value, parameter.field)
+        if given != getattr(default, parameter.field):
             yield parameter.name, given

@@ -8,20 +8,28 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from adaptcompose.language.operators.branches import Branches, misplaced
 from adaptcompose.language.operators.fuse import Fuse, fusions
 from adaptcompose.language.operators.layers import Drop, Keep, Restriction
 from adaptcompose.language.operators.stack import Stack, flatten, slots
 from adaptcompose.language.operators.swap import Swap
+from adaptcompose.language.operators.training import Training, learning, marks, named_parts
 
 __all__ = [
+    "Branches",
     "Drop",
     "Fuse",
     "Keep",
     "Restriction",
     "Stack",
     "Swap",
+    "Training",
     "flatten",
     "fusions",
+    "learning",
+    "marks",
+    "misplaced",
+    "named_parts",
     "slots",
 ]
 

@@ -1,0 +1,48 @@
+"""`scale`: more or less of what adapters add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.combination import Scaled
+from adaptcompose.compiler.program import Primitive
+from adaptcompose.language import codes
+from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.language.graph import complete
+from adaptcompose.language.operator import Modifier, operator
+from adaptcompose.language.signature import option, spell
+from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
+
+
+@operator
+@dataclass(frozen=True)
+class Scale(Modifier):
+    """Multiply what everything to the left adds.
+
+    ⟦scale(by=c)(e)⟧(h) = h + c (⟦e⟧(h) − h). Laws: scale(by=1) = identity; e | scale(by=0) = none;
+    scale(by=p) | scale(by=q) = scale(by=pq). What adds nothing to a state, as an invertible part
+    at the embeddings, can only be kept or removed.
+    """
+
+    word: ClassVar[str] = "scale"
+
+    by: float = option(1.0, "factor of what is added")
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        inner = self.body.at(site, facts) if self.by else None
+        if inner is None or self.by == 1.0 or site in (EMBEDDINGS, HEAD):
+            return inner
+        return Scaled(inner, self.by)
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        if facts is None or self.by in (0.0, 1.0) or not complete(self):
+            return
+        sites = (EMBEDDINGS, *facts.sublayers())
+        found = ((site, self.body.at(site, facts)) for site in sites)
+        for site, inner in found:
+            if inner is not None and (site == EMBEDDINGS or not inner.placement.finish):
+                yield codes.AC319.at(self.span, name=self.body, by=spell(self.by))
+                return

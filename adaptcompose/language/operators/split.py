@@ -1,0 +1,66 @@
+"""`split`: other adapters for other tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.combination import Split as Ranges
+from adaptcompose.compiler.program import Primitive
+from adaptcompose.language import codes
+from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.language.graph import Block, complete
+from adaptcompose.language.operator import Call, Members, Takes, operator
+from adaptcompose.language.operators.average import one_ending
+from adaptcompose.language.signature import option, spell
+from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
+
+
+@operator
+@dataclass(frozen=True)
+class Split(Members):
+    """Other adapters for other tokens: those before `at` through the first, the rest the second.
+
+    split(a, b, c, at=[32, 64]) has three ranges. Tokens are counted from 0 in each row, a branch
+    sees its own tokens only, and what stands at the embeddings is left out. Laws: split(a, b, at=0)
+    = b; split(a, a, at=n) = a for all that looks at one token at a time.
+    """
+
+    word: ClassVar[str] = "split"
+    takes: ClassVar[Takes] = "adapters"
+    least: ClassVar[int] = 2
+
+    starts: int | tuple[int, ...] = option(
+        64, "first token of the second range, or a list: of the second, the third, …", word="at"
+    )
+
+    @classmethod
+    def of(cls, call: Call) -> Block:
+        given = {"starts": call.options["at"]} if "at" in call.options else {}
+        return cls(call.members, span=call.span, **given)
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        return self.starts if isinstance(self.starts, tuple) else (self.starts,)
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        if site in (EMBEDDINGS, HEAD):
+            return None
+        branches = tuple(block.at(site, facts) for block in self.inner())
+        return Ranges(branches, self.edges) if any(branches) else None
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        needed = len(self.members) - 1
+        rising = all(a < b for a, b in pairwise((-1, *self.edges)))
+        if not rising or len(self.edges) != needed:
+            expected = f"{needed} rising whole numbers: where the ranges after the first begin"
+            if needed == 1:
+                expected = "one whole number: where the second range begins"
+            yield codes.AC209.at(
+                self.span, name="at", operator=self.word, expected=expected, got=spell(self.starts)
+            )
+        if facts is not None and complete(self):
+            yield from one_ending(self, facts)

@@ -1,0 +1,112 @@
+"""`train` and `freeze`: what training changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.program import Primitive
+from adaptcompose.language import codes, syntax
+from adaptcompose.language.diagnostics import Diagnostic, suggest
+from adaptcompose.language.graph import Adapter, Block, adapters, walk
+from adaptcompose.language.operator import Modifier, Takes, operator
+from adaptcompose.language.operators.fuse import Fuse, fusions
+from adaptcompose.language.operators.stack import Stack
+
+
+@dataclass(frozen=True)
+class Training(Modifier):
+    """Says of parts to the left whether training changes them; outputs stay as they are."""
+
+    takes: ClassVar[Takes] = "names"
+    learns: ClassVar[bool]
+
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def bound(cls, call: syntax.Call, body: Block, problems: list[Diagnostic]) -> Block:
+        """The modifier of a call; AC310 for every name that means nothing to the left."""
+        known, names = named_parts(body), []
+        for argument in call.arguments:
+            written = str(argument)
+            names.append(written)
+            if written not in known:
+                listed, near = ", ".join(known) or "none", suggest(written, list(known))
+                found = codes.AC310.at(argument.span, name=written, known=listed, help=near)
+                problems.append(found)
+        return cls(body=body, names=tuple(names), span=call.span)
+
+    def options(self) -> list[str]:
+        return list(self.names)
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        return self.body.at(site, facts)
+
+    def targets(self) -> frozenset[str]:
+        """The parts that the names mean; without names, all to the left."""
+        known = named_parts(self.body)
+        if not self.names:
+            return frozenset().union(*known.values())
+        return frozenset().union(*(known.get(name, ()) for name in self.names))
+
+
+@operator
+@dataclass(frozen=True)
+class Train(Training):
+    """Train these slots or parts, though they are loaded; without names all to the left.
+
+    What is new is trained anyway. Laws: e | train() computes e; train(a) | freeze(a) = freeze(a).
+    """
+
+    word: ClassVar[str] = "train"
+    learns: ClassVar[bool] = True
+
+
+@operator
+@dataclass(frozen=True)
+class Freeze(Training):
+    """Leave these slots or parts as they are, though they are new; without names all to the left.
+
+    Laws: e | freeze() computes e; freeze(a) | train(a) = train(a).
+    """
+
+    word: ClassVar[str] = "freeze"
+    learns: ClassVar[bool] = False
+
+
+def named_parts(block: Block) -> dict[str, frozenset[str]]:
+    """What can be named in a composition, and the parts that it means.
+
+    Parts by their own names, slots by what is in them, and `fuse` for all fusions.
+    """
+    found: dict[str, frozenset[str]] = {}
+    if mixed := fusions(block):
+        found["fuse"] = frozenset(mixed)
+    for inner in walk(block):
+        for slot in inner.members if isinstance(inner, Stack) else ():
+            if slot.name:
+                parts = {*adapters(slot.block), *fusions(slot.block)}
+                found[slot.name] = found.get(slot.name, frozenset()) | parts
+        if isinstance(inner, Adapter | Fuse) and inner.name:
+            found.setdefault(inner.name, frozenset({inner.name}))
+    return found
+
+
+def marks(graph: Block) -> dict[str, bool]:
+    """Of which parts the expression says that they are trained, or frozen; the last word counts."""
+    found: dict[str, bool] = {}
+    for inner in graph.inner():
+        found |= marks(inner)
+    if isinstance(graph, Training):
+        found |= dict.fromkeys(graph.targets(), graph.learns)
+    return found
+
+
+def learning(graph: Block) -> Iterator[str]:
+    """The parts that are trained unless a spec says otherwise: what is new, and what is marked."""
+    said = marks(graph)
+    for name, part in {**adapters(graph), **fusions(graph)}.items():
+        if said.get(name, part.new):
+            yield name

@@ -1,0 +1,40 @@
+"""Weights of members, `a:0.3`: what `average` and `merge` share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from adaptcompose.language import codes
+from adaptcompose.language.diagnostics import Diagnostic, Span
+from adaptcompose.language.graph import Slot
+
+EXACT = 1e-6  # so far from 1 a sum of weights may be
+
+
+def shares(members: Sequence[Slot]) -> tuple[float, ...]:
+    """The weights as written; without any, equal ones that sum to 1."""
+    if all(slot.weight is None for slot in members):
+        return (1 / len(members),) * len(members)
+    return tuple(slot.weight or 0.0 for slot in members)
+
+
+def incomplete(members: Sequence[Slot], span: Span | None) -> Iterator[Diagnostic]:
+    """AC207 where some members have a weight and others have none."""
+    if len({slot.weight is None for slot in members}) > 1:
+        yield codes.AC207.at(span)
+
+
+def unbalanced(
+    word: str, members: Sequence[Slot], span: Span | None, *, normalize: bool
+) -> Iterator[Diagnostic]:
+    """AC207 or AC208 where weights do not sum to 1, or cannot be made to."""
+    if found := list(incomplete(members, span)):
+        yield from found
+        return
+    total = math.fsum(shares(members))
+    if normalize and total > EXACT:
+        return
+    if normalize or abs(total - 1) > EXACT:
+        help = "weights that do not sum to more than 0 have no mean" if normalize else None
+        yield codes.AC208.at(span, operator=word, total=f"{total:.6g}", help=help)
