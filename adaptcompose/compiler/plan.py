@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Adapter, Block, Head, adapters
 from adaptcompose.language.heads import KINDS, NEW, Chosen
 from adaptcompose.language.operators import Fuse, Stack, fusions
+from adaptcompose.methods.method import SHARED
 
 CONVENTION = "backbone as AutoModel builds it, with pooler; parts where they are used; head"
 
@@ -60,12 +61,12 @@ class Item:
     @property
     def embedded(self) -> bool:
         """Whether it has a part at the embeddings."""
-        return any(site.layer is None for site in self.sites)
+        return any(site.layer is None for site in places(self.sites))
 
     @property
     def counts(self) -> dict[str, int]:
         """How many sites of each name it uses, those in layers first."""
-        ordered = sorted(self.sites, key=lambda site: site.layer is None)
+        ordered = sorted(places(self.sites), key=lambda site: site.layer is None)
         return dict(Counter(site.name for site in ordered))
 
     def as_dict(self) -> dict[str, Any]:
@@ -195,6 +196,11 @@ def make_plan(  # noqa: PLR0913
     return Plan(expression or str(graph), facts, tuple(items), program, kind, title, pin, size)
 
 
+def places(sites: Iterable[Site]) -> Iterator[Site]:
+    """The sites that are places of the backbone; shared tensors have none."""
+    return (site for site in sites if site.name != SHARED.name)
+
+
 def slots_of(graph: Block) -> dict[str, tuple[str, ...]]:
     """Per part the slots in which it stands: the innermost named one at each of its places."""
     found: dict[str, dict[str, None]] = {}
@@ -235,7 +241,7 @@ def _item(
         block.pin,
         block.base if isinstance(block, Adapter) else None,
         sites,
-        None if block.new else Counter(site.name for site in method.sites(facts)),
+        None if block.new else Counter(site.name for site in places(method.sites(facts))),
     )
 
 

@@ -94,8 +94,7 @@ class Bottleneck(Method):
         shapes: dict[str, Shape] = {}
         if self.ln_before:
             shapes |= {f"norm_before.{name}": shape for name, shape in norm.items()}
-        shapes |= {"down.weight": (rank, width), "down.bias": (rank,)}
-        shapes |= {"up.weight": (width, rank), "up.bias": (width,)}
+        shapes |= self.projection("down", width, rank) | self.projection("up", rank, width)
         if self.ln_after:
             shapes |= {f"norm_after.{name}": shape for name, shape in norm.items()}
         if self.gate:
@@ -103,6 +102,10 @@ class Bottleneck(Method):
         if isinstance(self.scale, str):
             shapes["scale"] = (1,) if self.scale == "learned" else (width,)
         return shapes
+
+    def projection(self, name: str, source: int, target: int) -> dict[str, Shape]:
+        """The tensors of one of the two maps."""
+        return {f"{name}.weight": (target, source), f"{name}.bias": (target,)}
 
     def start(self, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
+from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import accept, changed, spell
+from adaptcompose.plugins import plugins
 
 if TYPE_CHECKING:
     import torch
 
 Shape = tuple[int, ...]
+
+SHARED = Site("shared")
+"""No place of the backbone: where a part keeps the tensors that all its sites share."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +33,10 @@ class Method:
     word: ClassVar[str]
     fusible: ClassVar[bool] = False
     """Whether AdapterFusion can attend over its outputs."""
+
+    def problems(self, facts: Facts) -> Iterator[Diagnostic]:
+        """Why these settings cannot be had on this backbone."""
+        yield from ()
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         """Where it has weights on this backbone."""
@@ -44,6 +53,20 @@ class Method:
     def start(self, name: str, tensor: torch.Tensor) -> None:
         """Fill a new weight in place."""
         raise NotImplementedError
+
+    def learns(self, name: str) -> bool:
+        """Whether training changes a tensor; others stay as they started or were read."""
+        return True
+
+    def lowered(
+        self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
+    ) -> Mapping[str, torch.Tensor]:
+        """The tensors that the primitive at a site reads, from those stored there and `SHARED`.
+
+        Differentiable. A method that overrides this lowers to primitives of form `computed`, with
+        `sources=(SHARED,)` if it has shared tensors.
+        """
+        return weights
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         """What it is at a site, as a primitive of the program; None where it has nothing."""
@@ -78,17 +101,20 @@ M = TypeVar("M", bound=type[Method])
 
 def method(cls: M) -> M:
     """Make a family callable in the language by its word."""
-    _CALLS[cls.word] = cls()
+    configuration(cls.word, cls())
     return cls
 
 
 def configuration(word: str, settings: Method) -> None:
     """Make a well-known setting of a method callable by a word of its own."""
+    if word in _CALLS and _CALLS[word] != settings:
+        raise ValueError(f"`{word}` is a method already")
     _CALLS[word] = settings
 
 
 def calls() -> Mapping[str, Method]:
     """Words of the language that make a new adapter, each with its default settings."""
+    plugins("methods")
     return _CALLS
 
 

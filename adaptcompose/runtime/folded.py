@@ -5,7 +5,7 @@ Folded matrices are a cache over the parts' weights: an in-place change of any o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ from adaptcompose.runtime.primitives import (
     runs,
 )
 
+_Read = Sequence[Mapping[str, Tensor]]
+"""The weights of every member as they are in this forward."""
+
 
 class Folded(NamedTuple):
     """Constants of one site, all in the type of the weights. R = Σ ranks, N members, d width."""
@@ -42,21 +45,21 @@ class RunningMember(nn.Module):
     def __init__(self, node: Bottleneck, parts: Parts) -> None:
         super().__init__()
         self.node = node
-        self.weights = parts[node.part][node.site]
+        self.weights = parts.weights(node)
         self.activation = activation(node.activation)
 
-    def down(self) -> tuple[Tensor, Tensor]:
+    def down(self, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """D and b; the affine part of a norm in front of D is worked in."""
-        weight, bias = self.weights["down.weight"], self.weights["down.bias"]
+        weight, bias = weights["down.weight"], weights["down.bias"]
         if not self.node.norm_before:
             return weight, bias
-        gain, shift = self.weights["norm_before.weight"], self.weights["norm_before.bias"]
+        gain, shift = weights["norm_before.weight"], weights["norm_before.bias"]
         return weight * gain, bias + weight @ shift
 
-    def up(self) -> tuple[Tensor, Tensor]:
+    def up(self, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """s·U and s·c."""
-        scale = self.weights["scale"] if isinstance(self.node.scale, str) else self.node.scale
-        weight, bias = self.weights["up.weight"], self.weights["up.bias"]
+        scale = weights["scale"] if isinstance(self.node.scale, str) else self.node.scale
+        weight, bias = weights["up.weight"], weights["up.bias"]
         if isinstance(scale, Tensor):
             return weight * scale[:, None], bias * scale
         return (weight, bias) if scale == 1.0 else (weight * scale, bias * scale)
@@ -84,7 +87,7 @@ class RunningFolded(Running):
         if self.training and self._noisy():
             return self.literal.split(state)  # what falls out by chance is decided per member
         residual = state.residual(self.node.placement)
-        x = state.read(self.node.placement).to(self.members[0].weights["down.weight"].dtype)
+        x = state.read(self.node.placement).to(self._kind)
         query = state.h.to(x.dtype) if self.node.weights.query_before_norm else x
         live = torch.is_grad_enabled() and any(t.requires_grad for t in self._sources())
         if live or self.training:
@@ -96,22 +99,27 @@ class RunningFolded(Running):
     def _noisy(self) -> bool:
         return any(member.dropout or member.depth_drop for member in self.node.members)
 
+    @property
+    def _kind(self) -> torch.dtype:
+        return next(self.members[0].weights.stored()).dtype
+
     def _sources(self) -> Iterator[Tensor]:
         for module in (*self.members, self):
-            for _, tensor in module.weights.items():
-                yield tensor
+            yield from module.weights.stored()
 
-    def _hidden(self, x: Tensor, projected: Tensor | None = None) -> Tensor:
+    def _read(self) -> _Read:
+        return [member.weights.read() for member in self.members]
+
+    def _hidden(self, inner: Tensor) -> Tensor:
         """z of all members side by side, [batch, tokens, R]; gates are worked in later."""
-        inner = self._projected(x) if projected is None else projected
         names = {member.node.activation for member in self.members}
         if len(names) == 1:
             return self.members[0].activation(inner)
         pieces = zip(self.members, inner.split(self.ranks, dim=-1), strict=True)
         return torch.cat([member.activation(piece) for member, piece in pieces], dim=-1)
 
-    def _projected(self, x: Tensor) -> Tensor:
-        downs = [member.down() for member in self.members]
+    def _projected(self, x: Tensor, read: _Read) -> Tensor:
+        downs = [m.down(weights) for m, weights in zip(self.members, read, strict=True)]
         if not self.mixed_norms:
             weight, bias = (torch.cat(tensors) for tensors in zip(*downs, strict=True))
             return functional.linear(self._input(x), weight, bias)
@@ -124,17 +132,17 @@ class RunningFolded(Running):
     def _input(self, x: Tensor) -> Tensor:
         return _standard(x) if self.normed else x
 
-    def _gates(self, x: Tensor) -> Tensor | None:
+    def _gates(self, x: Tensor, read: _Read | None = None) -> Tensor | None:
         """[batch, 1, N], or None where no member has a gate."""
         if not any(member.node.gate for member in self.members):
             return None
         columns = [
-            torch.sigmoid(
-                functional.linear(x, m.weights["gate.weight"], m.weights["gate.bias"])
-            ).mean(dim=1, keepdim=True)
-            if m.node.gate
+            torch.sigmoid(functional.linear(x, weights["gate.weight"], weights["gate.bias"])).mean(
+                dim=1, keepdim=True
+            )
+            if member.node.gate
             else x.new_ones(x.shape[0], 1, 1)
-            for m in self.members
+            for member, weights in zip(self.members, read or self._read(), strict=True)
         ]
         return torch.cat(columns, dim=-1)
 
@@ -161,9 +169,11 @@ class RunningFolded(Running):
         else:
             inner = None
             scoring = functional.linear(query, found.score, found.score_bias)
-        if inner is None and not self.mixed_norms:
+        if inner is None and self.mixed_norms:
+            inner = self._projected(x, self._read())
+        elif inner is None:
             inner = functional.linear(self._input(x), found.down, found.down_bias)
-        z = self._hidden(x, inner)
+        z = self._hidden(inner)
         scores = self._sums(scoring[..., :rank] * z) + scoring[..., rank:]
         gates = self._gates(x)
         alpha = (scores if gates is None else scores * gates).softmax(dim=-1)
@@ -184,17 +194,18 @@ class RunningFolded(Running):
 
     def _reassociated(self, x: Tensor, query: Tensor, residual: Tensor) -> Tensor:
         """The literal scores and values, with the products in a cheaper order."""
-        ups = [member.up() for member in self.members]
+        read = self._read()
+        ups = [m.up(weights) for m, weights in zip(self.members, read, strict=True)]
         up = torch.cat([weight for weight, _ in ups], dim=1)  # [d, R]
         shifts = torch.stack([bias for _, bias in ups])  # [N, d]
-        z = self._hidden(x)
+        z = self._hidden(self._projected(x, read))
         asked = self._linear("query", query)
         p = asked
         maps = self.node.weights
         if maps.key:
             p = functional.linear(asked, self.weights["key.weight"].t())
         scores = self._sums(functional.linear(p, up.t()) * z) + functional.linear(p, shifts)
-        gates = self._gates(x)
+        gates = self._gates(x, read)
         scores = scores if gates is None else scores * gates
         if maps.key:  # the same for all members, but dropout acts on true scores
             scores = scores + functional.linear(asked, self.weights["key.bias"][None])
@@ -230,12 +241,13 @@ class RunningFolded(Running):
             )
         return self._both
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _fold(self) -> Folded:
         """Computed in float64, kept in the type of the weights."""
-        kind = self.members[0].weights["down.weight"].dtype
-        downs = [member.down() for member in self.members]
-        ups = [member.up() for member in self.members]
+        kind, read = self._kind, self._read()
+        downs = [m.down(weights) for m, weights in zip(self.members, read, strict=True)]
+        ups = [m.up(weights) for m, weights in zip(self.members, read, strict=True)]
         columns = torch.cat([*(w for w, _ in ups), *(b[:, None] for _, b in ups)], dim=1).double()
         maps = self.node.weights
         keys = columns.t()  # [R + N, d]

@@ -1,4 +1,8 @@
-"""The weights of a composition's parts: what is trained, saved and published."""
+"""The weights of a composition's parts: what is trained, saved and published.
+
+Primitives do not read what is stored but what `Parts.weights` gives them: the stored tensors of
+their site, or what the method computes from stored tensors (`Method.lowered`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.program import Leaf
 from adaptcompose.methods.method import Method
 
 Weights = Mapping[tuple[Site, str], Tensor]
@@ -15,13 +20,21 @@ Weights = Mapping[tuple[Site, str], Tensor]
 
 
 class SiteWeights(nn.Module):
-    """The tensors of one part at one site."""
+    """The tensors of one part at one site; training changes those that are `learned`."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], *, trained: bool) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        *,
+        trained: bool,
+        learned: Collection[str] | None = None,
+    ) -> None:
         super().__init__()
         self.names = tuple(tensors)
+        self.learned = frozenset(tensors if learned is None else learned)
         for name, tensor in tensors.items():
-            self.register_parameter(_attribute(name), nn.Parameter(tensor, requires_grad=trained))
+            self.register_parameter(_attribute(name), nn.Parameter(tensor, requires_grad=False))
+        self.requires_grad_(trained)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.get_parameter(_attribute(name))
@@ -32,6 +45,20 @@ class SiteWeights(nn.Module):
     def items(self) -> Iterator[tuple[str, Tensor]]:
         for name in self.names:
             yield name, self[name]
+
+    def read(self) -> Mapping[str, Tensor]:
+        """The tensors as a primitive reads them, once per forward."""
+        return dict(self.items())
+
+    def stored(self) -> Iterator[Tensor]:
+        """The tensors that `read` depends on."""
+        return iter(self.parameters())
+
+    def requires_grad_(self, requires_grad: bool = True) -> SiteWeights:
+        """Train or freeze what is learned."""
+        for name, tensor in self.items():
+            tensor.requires_grad_(requires_grad and name in self.learned)
+        return self
 
 
 def _attribute(name: str) -> str:
@@ -64,6 +91,10 @@ class Part(nn.Module):
         assert isinstance(module, SiteWeights)
         return module
 
+    def read(self, site: Site) -> Mapping[str, Tensor]:
+        """What is stored at a site; nothing, where a method works with shared tensors only."""
+        return self[site].read() if site in self.places else {}
+
     def tensors(self) -> dict[tuple[Site, str], Tensor]:
         """Detached weights by site and name."""
         return {
@@ -87,6 +118,40 @@ def _module(site: Site) -> str:
     return str(site).replace(".", "_")
 
 
+class LoweredWeights:
+    """What the method makes of a part's stored tensors for one primitive.
+
+    Computed in every forward, so that gradients reach the stored tensors; or, if `kept` and nothing
+    is being learned, a cache that an in-place change of any stored tensor rebuilds.
+    """
+
+    def __init__(self, part: Part, leaf: Leaf) -> None:
+        self.part, self.site, self.sources = part, leaf.site, leaf.sources
+        self.kept = leaf.form == "materialised"
+        # detached twins of the stored tensors, whose memory cannot be given to others meanwhile
+        self._cache: tuple[tuple[Tensor, ...], tuple[int, ...], Mapping[str, Tensor]] | None = None
+
+    def stored(self) -> Iterator[Tensor]:
+        for site in (self.site, *self.sources):
+            yield from self.part.read(site).values()
+
+    def read(self) -> Mapping[str, Tensor]:
+        tensors = tuple(self.stored())
+        live = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        if live or not self.kept:
+            return self._compute()
+        key = tuple(number for t in tensors for number in (t._version, t.data_ptr()))
+        if self._cache is None or self._cache[1] != key:
+            # a tensor made in inference mode could not be used in training afterwards
+            with torch.inference_mode(False), torch.no_grad():
+                self._cache = (tuple(t.detach() for t in tensors), key, self._compute())
+        return self._cache[2]
+
+    def _compute(self) -> Mapping[str, Tensor]:
+        shared = {key: t for site in self.sources for key, t in self.part.read(site).items()}
+        return self.part.method.lowered(self.site, self.part.read(self.site), shared)
+
+
 def new_part(name: str, method: Method, facts: Facts) -> Part:
     """A part whose weights start as its method says; trained.
 
@@ -98,7 +163,7 @@ def new_part(name: str, method: Method, facts: Facts) -> Part:
         for key, shape in method.tensors(site, facts).items():
             tensors[key] = torch.empty(shape)
             method.start(key, tensors[key])
-        sites[site] = SiteWeights(tensors, trained=True)
+        sites[site] = SiteWeights(tensors, trained=True, learned=_learned(method, tensors))
     return Part(name, method, sites)
 
 
@@ -109,8 +174,15 @@ def loaded_part(
     sites: dict[Site, dict[str, Tensor]] = {}
     for (site, key), tensor in weights.items():
         sites.setdefault(site, {})[key] = tensor
-    frozen = {site: SiteWeights(tensors, trained=False) for site, tensors in sites.items()}
+    frozen = {
+        site: SiteWeights(tensors, trained=False, learned=_learned(method, tensors))
+        for site, tensors in sites.items()
+    }
     return Part(name, method, frozen, used)
+
+
+def _learned(method: Method, names: Collection[str]) -> frozenset[str]:
+    return frozenset(name for name in names if method.learns(name))
 
 
 class Parts(nn.Module):
@@ -132,3 +204,8 @@ class Parts(nn.Module):
     def items(self) -> Iterator[tuple[str, Part]]:
         for name in self.order:
             yield name, self[name]
+
+    def weights(self, leaf: Leaf) -> SiteWeights | LoweredWeights:
+        """What a primitive reads its weights from."""
+        part = self[leaf.part]
+        return part[leaf.site] if leaf.form == "stored" else LoweredWeights(part, leaf)

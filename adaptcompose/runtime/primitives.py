@@ -6,7 +6,7 @@ is r + u. Shapes: h, x, r, u are [batch, tokens, width].
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +18,7 @@ from adaptcompose.compiler import program
 from adaptcompose.compiler.program import Placement, Primitive
 from adaptcompose.language.codes import AC212
 from adaptcompose.language.diagnostics import Failed, suggest
-from adaptcompose.runtime.parts import Parts, SiteWeights
+from adaptcompose.runtime.parts import Parts
 
 NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files assume
 
@@ -96,12 +96,12 @@ def running(primitive: Primitive, parts: Parts) -> Running:
     return _RUNNING[type(primitive)](primitive, parts)
 
 
-def _linear(weights: SiteWeights, name: str, z: Tensor) -> Tensor:
+def _linear(weights: Mapping[str, Tensor], name: str, z: Tensor) -> Tensor:
     weight = weights[f"{name}.weight"]
     return functional.linear(z.to(weight.dtype), weight, weights.get(f"{name}.bias"))
 
 
-def _norm(weights: SiteWeights, name: str, z: Tensor) -> Tensor:
+def _norm(weights: Mapping[str, Tensor], name: str, z: Tensor) -> Tensor:
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     return functional.layer_norm(z.to(weight.dtype), weight.shape, weight, bias, NORM_EPS)
 
@@ -122,16 +122,17 @@ class RunningBottleneck(Running):
     def __init__(self, node: program.Bottleneck, parts: Parts) -> None:
         super().__init__()
         self.node = node
-        self.weights = parts[node.part][node.site]
+        self.weights = parts.weights(node)
         self.activation = activation(node.activation)
         self.dropout = nn.Dropout(node.dropout)
 
     def split(self, state: State) -> tuple[Tensor, Tensor]:
-        node, weights = self.node, self.weights
+        node, weights = self.node, self.weights.read()
         z, residual = state.read(node.where), state.residual(node.where)
         y = _norm(weights, "norm_before", z) if node.norm_before else z
         u = _linear(weights, "up", self.activation(_linear(weights, "down", y)))
-        u = self.dropout(self._depth_drop(u) * self._scale())
+        scale = weights["scale"] if isinstance(node.scale, str) else node.scale
+        u = self.dropout(self._depth_drop(u) * scale)
         if node.gate:
             # one number per example; padding takes part in the mean, as in the published files
             u = u * torch.sigmoid(_linear(weights, "gate", z)).mean(dim=1, keepdim=True)
@@ -139,9 +140,6 @@ class RunningBottleneck(Running):
             inside = residual if node.residual_inside else torch.zeros_like(u)
             u = _norm(weights, "norm_after", u + inside) - inside
         return residual, u
-
-    def _scale(self) -> Tensor | float:
-        return self.weights["scale"] if isinstance(self.node.scale, str) else self.node.scale
 
     def _depth_drop(self, u: Tensor) -> Tensor:
         """Stochastic depth (Huang et al., 2016): leave the adapter out for some examples."""
@@ -157,12 +155,13 @@ class RunningCoupling(Running):
     def __init__(self, node: program.Coupling, parts: Parts) -> None:
         super().__init__()
         self.node = node
-        self.weights = parts[node.part][node.site]
+        self.weights = parts.weights(node)
         self.activation = activation(node.activation)
 
     def _net(self, name: str, half: Tensor) -> Tensor:
-        inner = self.activation(_linear(self.weights, f"{name}.0", half))
-        return _linear(self.weights, f"{name}.2", inner)
+        weights = self.weights.read()
+        inner = self.activation(_linear(weights, f"{name}.0", half))
+        return _linear(weights, f"{name}.2", inner)
 
     def forward(self, state: State) -> Tensor:
         first = self.node.width // 2
@@ -217,16 +216,17 @@ class RunningMixture(Running):
         splits = [branch.split(state) for branch in self.branches]  # type: ignore[operator]
         residual = splits[0][0]
         contributions = torch.stack([u for _, u in splits], dim=-2)  # [batch, tokens, n, width]
+        weights = self.weights.read()
         query = state.h if maps.query_before_norm else state.read(self.node.placement)
         if maps.query:
-            query = _linear(self.weights, "query", query)
-        keys = _linear(self.weights, "key", contributions) if maps.key else contributions
+            query = _linear(weights, "query", query)
+        keys = _linear(weights, "key", contributions) if maps.key else contributions
         alpha = self._alpha((keys * query.unsqueeze(-2)).sum(dim=-1))
         values = contributions
         if maps.residual_before:
             values = values + residual.unsqueeze(-2)
         if maps.value:
-            values = _linear(self.weights, "value", values)
+            values = _linear(weights, "value", values)
         mixed = (alpha.unsqueeze(-1) * values).sum(dim=-2)
         return residual, mixed - residual if maps.residual_before else mixed
 

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from adaptcompose.compiler.passes.fold_fusion import fold_fusion
 from adaptcompose.compiler.passes.group_rows import group_rows
 from adaptcompose.compiler.passes.log import Log
+from adaptcompose.compiler.passes.materialise import materialise
 from adaptcompose.compiler.passes.prune import prune
 from adaptcompose.compiler.passes.share_trunk import share_trunk
 from adaptcompose.compiler.program import Program
 
 Pass = Callable[[Program, Log], Program]
 
-PASSES: tuple[Pass, ...] = (prune, fold_fusion, share_trunk, group_rows)
+PASSES: tuple[Pass, ...] = (prune, materialise, fold_fusion, share_trunk, group_rows)
 
 
 def stages(program: Program) -> Iterator[tuple[str, Program, Log]]:
