@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from adaptcompose.compiler.program import Bottleneck, Placement, Primitive
 from adaptcompose.language.signature import spell
@@ -24,6 +25,8 @@ def joint(branches: Sequence[Primitive]) -> Placement:
 @dataclass(frozen=True)
 class Mean(Primitive):
     """Σ wᵢ ⟦eᵢ⟧(h) + w₀ h with w₀ + Σ wᵢ = 1; `still` is w₀, of members that have nothing here."""
+
+    stackable: ClassVar[bool] = True
 
     branches: tuple[Primitive, ...]
     weights: tuple[float, ...]
@@ -53,6 +56,8 @@ class Mean(Primitive):
 class Scaled(Primitive):
     """h + c (⟦e⟧(h) − h)."""
 
+    stackable: ClassVar[bool] = True
+
     body: Primitive
     by: float
 
@@ -79,6 +84,8 @@ class Split(Primitive):
 
     None leaves its tokens as they are. A branch sees its own tokens only.
     """
+
+    stackable: ClassVar[bool] = True
 
     branches: tuple[Primitive | None, ...]
     at: tuple[int, ...]
@@ -128,12 +135,18 @@ class Joined(Primitive):
     `literal` is what it was made from, and what is computed where chance decides per member.
     """
 
+    stackable: ClassVar[bool] = True
+
     members: tuple[Bottleneck, ...]
     weights: tuple[float, ...]
     literal: Primitive
 
     def inner(self) -> tuple[Primitive, ...]:
         return self.members
+
+    def shape(self) -> Joined:
+        members = tuple(member.shape() for member in self.members)
+        return replace(self, members=members, literal=self.literal.shape())
 
     @property
     def placement(self) -> Placement:

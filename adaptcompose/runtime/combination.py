@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,82 +11,99 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.compiler import combination
-from adaptcompose.compiler.program import Placement
-from adaptcompose.runtime.folded import RunningMember, _standard
+from adaptcompose.compiler.program import Placement, Primitive
+from adaptcompose.runtime.folded import RunningMember
 from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.primitives import Running, State, running, runs
+from adaptcompose.runtime.primitives import (
+    NORM_EPS,
+    Constants,
+    Running,
+    State,
+    product,
+    running,
+    runs,
+)
 
 
-def contribution(branch: Running, own: Placement, state: State, place: Placement) -> Tensor:
+class RunningBranches(Running):
+    """What stands around others, and has no weights beside theirs."""
+
+    def __init__(self, branches: Sequence[Primitive], parts: Parts) -> None:
+        super().__init__()
+        self.branches: Any = nn.ModuleList(running(branch, parts) for branch in branches)
+
+    def constants(self) -> Constants | None:
+        found = tuple(branch.constants() for branch in self.branches)
+        return None if any(one is None for one in found) else found
+
+    def each(self, weights: Constants | None) -> Sequence[Constants | None]:
+        """The weights of each branch."""
+        return (None,) * len(self.branches) if weights is None else weights  # type: ignore[no-any-return]
+
+
+def added(found: tuple[Tensor, Tensor], own: Placement, state: State, place: Placement) -> Tensor:
     """What a branch adds to the state that `place` names, whatever it is added to itself."""
-    residual, added = branch.split(state)
-    return added if own.base == place.base else added + (residual - state.residual(place))
-
-
-def tokens(state: State, start: int, end: int) -> State:
-    """The state of some tokens of every row."""
-    x = None if state.x is None else state.x[:, start:end]
-    return State(state.h[:, start:end], x, state.norm)
+    residual, contribution = found
+    if own.base == place.base:
+        return contribution
+    return contribution + (residual - state.residual(place))
 
 
 @runs(combination.Mean)
-class RunningMean(Running):
+class RunningMean(RunningBranches):
     """Every branch in full, then the weighted sum."""
 
     def __init__(self, node: combination.Mean, parts: Parts) -> None:
-        super().__init__()
+        super().__init__(node.branches, parts)
         self.node = node
-        self.branches: Any = nn.ModuleList(running(branch, parts) for branch in node.branches)
 
-    def split(self, state: State) -> tuple[Tensor, Tensor]:
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
         node, place = self.node, self.node.placement
         residual = state.residual(place)
         mixed = node.still * (state.h - residual) if node.still else torch.zeros_like(residual)
-        for weight, one, branch in zip(node.weights, node.branches, self.branches, strict=True):
-            mixed = mixed + weight * contribution(branch, one.placement, state, place)
+        branches = zip(node.weights, node.branches, self.branches, self.each(weights), strict=True)
+        for factor, branch, module, own in branches:
+            mixed = mixed + factor * added(module.split(state, own), branch.placement, state, place)
         return residual, mixed
 
 
 @runs(combination.Scaled)
-class RunningScaled(Running):
+class RunningScaled(RunningBranches):
     def __init__(self, node: combination.Scaled, parts: Parts) -> None:
-        super().__init__()
+        super().__init__(node.inner(), parts)
         self.node = node
-        self.body = running(node.body, parts)
 
-    def split(self, state: State) -> tuple[Tensor, Tensor]:
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
         by = self.node.by
-        residual, added = self.body.split(state)
+        residual, contribution = self.branches[0].split(state, self.each(weights)[0])
         if self.node.placement.base == "output":
-            return residual, by * added
-        return residual, by * added + (by - 1) * (residual - state.h)
+            return residual, by * contribution
+        return residual, by * contribution + (by - 1) * (residual - state.h)
 
 
 @runs(combination.Split)
-class RunningSplit(Running):
+class RunningSplit(RunningBranches):
     """Each branch on its own tokens."""
 
     def __init__(self, node: combination.Split, parts: Parts) -> None:
-        super().__init__()
+        super().__init__(node.inner(), parts)
         self.node = node
-        self.branches: Any = nn.ModuleList(running(branch, parts) for branch in node.inner())
 
-    def split(self, state: State) -> tuple[Tensor, Tensor]:
-        place, modules = self.node.placement, iter(self.branches)
-        residual = state.residual(place)
-        edges = [0, *(min(at, state.h.shape[1]) for at in self.node.at), state.h.shape[1]]
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        place, count = self.node.placement, state.h.shape[1]
+        modules = iter(zip(self.branches, self.each(weights), strict=True))
+        edges = [0, *(min(edge, count) for edge in self.node.at), count]
         pieces = []
         for branch, (start, end) in zip(self.node.branches, pairwise(edges), strict=True):
-            module = None if branch is None else next(modules)
+            module, own = (None, None) if branch is None else next(modules)
             if start == end:
                 continue
-            if branch is None:
-                pieces.append((state.h - residual)[:, start:end])
+            here = state.tokens(start, end)
+            if branch is None or module is None:
+                pieces.append(here.h - here.residual(place))
             else:
-                pieces.append(
-                    contribution(module, branch.placement, tokens(state, start, end), place)
-                )
-        return residual, torch.cat(pieces, dim=1)
+                pieces.append(added(module.split(here, own), branch.placement, here, place))
+        return state.residual(place), torch.cat(pieces, dim=1)
 
 
 @runs(combination.Joined)
@@ -100,17 +117,29 @@ class RunningJoined(Running):
         self.literal = running(node.literal, parts)
         self.ranks = [member.rank for member in node.members]
         self.uniform = len({member.activation for member in node.members}) == 1
-        self._cache: tuple[tuple[int, ...], tuple[Tensor, ...]] | None = None
+        # detached twins of the stored tensors, whose memory cannot be given to others meanwhile
+        self._cache: tuple[list[Tensor], tuple[int, ...], tuple[Tensor, ...]] | None = None
 
-    def split(self, state: State) -> tuple[Tensor, Tensor]:
-        if self.training and any(m.dropout or m.depth_drop for m in self.node.members):
-            return self.literal.split(state)  # what falls out by chance is decided per member
-        down, down_bias, up, up_bias = self._matrices()
+    def constants(self) -> Constants | None:
+        return None if self._noisy() else self._matrices()
+
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        if self._noisy():
+            return self.literal.split(state)
+        down, down_bias, up, up_bias = self._matrices() if weights is None else weights
         place = self.node.placement
         x = state.read(place).to(down.dtype)
-        inner = _standard(x) if self.node.members[0].norm_before else x
-        z = self._activated(functional.linear(inner, down, down_bias))
-        return state.residual(place), functional.linear(z, up, up_bias)
+        z = self._activated(product(self._input(x), down, down_bias))
+        return state.residual(place), product(z, up, up_bias)
+
+    def _noisy(self) -> bool:
+        """What falls out by chance is decided per member."""
+        return self.training and any(m.dropout or m.depth_drop for m in self.node.members)
+
+    def _input(self, x: Tensor) -> Tensor:
+        if not self.node.members[0].norm_before:
+            return x
+        return functional.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
 
     def _activated(self, inner: Tensor) -> Tensor:
         if self.uniform:
@@ -124,10 +153,11 @@ class RunningJoined(Running):
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in sources):
             return self._join()
         key = tuple(number for t in sources for number in (t._version, t.data_ptr()))
-        if self._cache is None or self._cache[0] != key:
-            with torch.no_grad():
-                self._cache = key, self._join()
-        return self._cache[1]
+        if self._cache is None or self._cache[1] != key:
+            # a tensor made in inference mode could not be used in training afterwards
+            with torch.inference_mode(False), torch.no_grad():
+                self._cache = [t.detach() for t in sources], key, self._join()
+        return self._cache[2]
 
     def _sources(self) -> Iterator[Tensor]:
         for member in self.members:

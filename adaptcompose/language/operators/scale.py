@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.combination import Scaled
-from adaptcompose.compiler.program import Primitive
+from adaptcompose.compiler.program import Primitive, Rows
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import complete
@@ -35,6 +35,8 @@ class Scale(Modifier):
         inner = self.body.at(site, facts) if self.by else None
         if inner is None or self.by == 1.0 or site in (EMBEDDINGS, HEAD):
             return inner
+        if isinstance(inner, Rows):
+            return inner.rebuild(tuple(Scaled(member, self.by) for member in inner.inner()))
         return Scaled(inner, self.by)
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
@@ -43,6 +45,7 @@ class Scale(Modifier):
         sites = (EMBEDDINGS, *facts.sublayers())
         found = ((site, self.body.at(site, facts)) for site in sites)
         for site, inner in found:
-            if inner is not None and (site == EMBEDDINGS or not inner.placement.finish):
+            members = inner.inner() if isinstance(inner, Rows) else (inner,) if inner else ()
+            if any(site == EMBEDDINGS or not node.placement.finish for node in members):
                 yield codes.AC319.at(self.span, name=self.body, by=spell(self.by))
                 return
