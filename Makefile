@@ -10,7 +10,7 @@ WORKERS ?= 2
 # Workers share the cores between them: one thread each is fastest, and results do not depend on it.
 PYTEST = OMP_NUM_THREADS=1 ADAPTCOMPOSE_SEED=$(SEED) $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: quickstart test lint types check demo soak parity constraints clean
+.PHONY: quickstart test lint types check demo soak parity benchmarks constraints clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -55,6 +55,15 @@ parity: .venv/ready .venv-peer/ready
 	.venv-peer/bin/python -m pip install -q -r tests/parity/requirements.txt
 	touch $@
 
+benchmarks: .venv/ready .venv-peer/ready .venv-peft/ready
+	$(BIN)/python -m pip install -q -r benchmarks/requirements-plot.txt
+	$(BIN)/python benchmarks/run.py $(BENCHMARKS)
+
+.venv-peft/ready: benchmarks/requirements-peft.txt
+	test -x .venv-peft/bin/python || $(PYTHON) -m venv .venv-peft
+	.venv-peft/bin/python -m pip install -q -r benchmarks/requirements-peft.txt
+	touch $@
+
 # What a clean environment gets without any constraint; look at the difference before committing it.
 constraints:
 	rm -rf build/constraints
@@ -68,4 +77,4 @@ constraints:
 	  grep -vE '^(torch|adaptcompose|pip)=' build/constraints/all; } > constraints.txt
 
 clean:
-	rm -rf .venv .venv-peer build runs
+	rm -rf .venv .venv-peer .venv-peft build runs
