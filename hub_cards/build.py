@@ -144,6 +144,21 @@ LISTED = {
 }  # fmt: skip
 """Names of the listing that are not the card's own."""
 
+KINDS = {
+    "lang": "fill-mask", "argument": "text-classification", "classification": "text-classification",
+    "comsense": "multiple-choice", "dialect": "text-classification",
+    "formality": "text-classification", "generation": "text-generation",
+    "glue": "text-classification", "ner": "token-classification", "nli": "text-classification",
+    "qa": "question-answering", "qa/boolq": "text-classification", "reading": "multiple-choice",
+    "reading/multirc": "text-classification", "reading/record": "text-classification",
+    "sentiment": "text-classification", "summarization": "summarization",
+    "task": "token-classification", "task/parsing": None, "translation": "translation",
+    "wordsense": "text-classification",
+}  # fmt: skip
+"""The kind of task of a space, or of an entry that is another; in the Hub's words."""
+
+GLUE = {place for place in TASKS if place.startswith("glue/")}
+
 DEFAULTS = {"pfeiffer": "relu", "houlsby": "swish", "language": "relu"}
 
 
@@ -154,6 +169,7 @@ class Entry:
     place: str
     rank: tuple[int, ...]
     variant: Variant
+    datasets: tuple[str, ...] = ()
 
 
 def main(arguments: list[str]) -> int:
@@ -198,7 +214,13 @@ def _card(place: str, entries: list[Entry]) -> Card:
     else:
         title, text = TASKS[place], _task(place, [variant.key for variant in chosen.values()])
         spoken = SPOKEN.get(place, ("en",))
-    return Card(space, name, title, tuple(chosen[pair] for pair in order), spoken, text)
+    variants = tuple(chosen[pair] for pair in order)
+    datasets = tuple(sorted({dataset for entry in entries for dataset in entry.datasets}))
+    return Card(space, name, title, variants, spoken, text, _kind(place), datasets)
+
+
+def _kind(place: str) -> str | None:
+    return KINDS.get(place, KINDS.get(place.split("/", maxsplit=1)[0]))
 
 
 def _language(name: str) -> tuple[str, str]:
@@ -234,7 +256,8 @@ def _listed(row: dict[str, str]) -> Entry:
         row["sha"],
         method=method,
     )
-    return Entry(place, (bool(key), 0), variant)
+    tags = [tag.removeprefix("dataset:") for tag in row["tags"].split("|") if "dataset:" in tag]
+    return Entry(place, (bool(key), 0), variant, ("glue",) if place in GLUE else tuple(tags))
 
 
 def _place_of(task: str) -> str:
@@ -258,7 +281,8 @@ def _indexed(row: dict[str, str]) -> Entry:
     variant = Variant(
         name, canonical_id(row["model"]), row["repo_id"], method=_method(row), licence="apache-2.0"
     )
-    return Entry(place, rank, variant)
+    datasets = ("wikipedia",) if is_language else ("glue",) if place in GLUE else ()
+    return Entry(place, rank, variant, datasets)
 
 
 def _method(row: dict[str, str]) -> str | None:

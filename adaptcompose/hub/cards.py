@@ -3,6 +3,8 @@
     ---
     title: Swahili language adapter
     languages: [sw]
+    task: fill-mask
+    datasets: [wikipedia]
     variants:
       FacebookAI/xlm-roberta-base:
         default:
@@ -69,6 +71,8 @@ class Card:
     variants: tuple[Variant, ...]
     languages: tuple[str, ...] = ()
     text: str = ""
+    task: str | None = None
+    datasets: tuple[str, ...] = ()
 
     @property
     def backbones(self) -> list[str]:
@@ -89,6 +93,10 @@ class Card:
         head: dict[str, Any] = {"title": self.title}
         if self.languages:
             head["languages"] = list(self.languages)
+        if self.task:
+            head["task"] = self.task
+        if self.datasets:
+            head["datasets"] = list(self.datasets)
         return f"---\n{dump(head | {'variants': entries})}---\n\n{self.text}\n"
 
 
@@ -184,16 +192,21 @@ def _read_card(path: Path, space: str, name: str) -> Card:
         parts = re.fullmatch(r"---\n(.*?\n)---\n(.*)", page, re.DOTALL)
         if parts is None:
             raise _CardError("it does not begin with a YAML part between `---` lines")
-        head = _mapping(load(parts[1], str(path)), {"title", "languages", "variants"}, "the card")
+        head = _mapping(load(parts[1], str(path)), _KEYS, "the card")
         variants = tuple(_variants(_mapping(head.get("variants"), None, "`variants`")))
         title = _text(head.get("title"), "`title`")
-        languages = _languages(head.get("languages", []))
+        languages = _list(head.get("languages", []), "languages")
+        datasets = _list(head.get("datasets", []), "datasets")
+        task = _text(head["task"], "`task`") if "task" in head else None
     except OSError as error:
         raise Failed(AC421.at(name=label, why=error.strerror or str(error))) from None
     except (_CardError, UnicodeDecodeError) as error:
         why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise Failed(AC421.at(name=label, why=why)) from None
-    return Card(space, name, title, variants, languages, parts[2].strip())
+    return Card(space, name, title, variants, languages, parts[2].strip(), task, datasets)
+
+
+_KEYS = {"title", "languages", "task", "datasets", "variants"}
 
 
 class _CardError(Exception):
@@ -216,10 +229,10 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
-def _languages(value: Any) -> tuple[str, ...]:
+def _list(value: Any, what: str) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise _CardError("`languages` must be a list")
-    return tuple(_text(language, "a language") for language in value)
+        raise _CardError(f"`{what}` must be a list")
+    return tuple(_text(one, f"one of `{what}`") for one in value)
 
 
 def _variants(entries: dict[str, Any]) -> Iterable[Variant]:

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.documents import write_atomically
+from adaptcompose.hub.front import described, fits
 from adaptcompose.hub.refs import is_repo_name, is_revision, matches
-from adaptcompose.hub.store import FileRecord, check_paths, listed, record, verify
-from adaptcompose.language.codes import AC401, AC402, AC411, AC412, AC413, AC415, AC420
+from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, listed, record, verify
+from adaptcompose.language.codes import AC401, AC402, AC411, AC412, AC413, AC415, AC420, AC433
 from adaptcompose.language.diagnostics import Diagnostic, Failed, suggest
 
 if TYPE_CHECKING:
@@ -156,6 +157,32 @@ class FolderStore:
                 kept = {path: old[path] for path in old if path not in {*files, *delete}}
                 check_paths([*kept, *files], repo)
                 return self._commit(repo, branch, (parent, kept, files, message))
+
+    def propose(
+        self,
+        repo: str,
+        files: Mapping[str, Path | bytes],
+        *,
+        message: str,
+        delete: Collection[str] = (),
+    ) -> Proposal:
+        """AC433: there is nobody to ask in a folder."""
+        raise Failed(AC433.at(hub=self.name))
+
+    def search(self, words: Collection[str], *, language: str | None = None) -> list[Found]:
+        """The repositories in whose name or card every word occurs, sorted."""
+        heads = [(repo, self._place(repo, self.resolve(repo))) for repo in self.repositories()]
+        found = (described(repo, folder / "README.md") for repo, folder in heads)
+        fitting = [one for one in found if fits(one, tuple(words))]
+        return [one for one in fitting if language is None or language in one.languages]
+
+    def is_public(self, repo: str) -> bool:
+        """Whoever has the folder has all that is in it."""
+        return True
+
+    def absent(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+        """None: a folder is on this machine."""
+        return []
 
     def _commit(
         self,

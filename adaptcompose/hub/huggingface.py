@@ -1,7 +1,8 @@
 """The Hugging Face Hub, or a server that speaks its protocol, behind the interface of a hub.
 
 The client library checks the size of what it downloads; hashes are checked here. The listing of a
-commit never changes, so it is kept, and a run whose files are in the cache needs no network.
+commit never changes, so it is kept, and a run whose files are in the cache needs no network. Where
+the client would wait for ever, a request is given up after `PATIENCE` seconds without an answer.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from adaptcompose.documents import write_atomically
+from adaptcompose.hub import pushing
+from adaptcompose.hub.front import fits, told
 from adaptcompose.hub.refs import is_repo_name, matches
-from adaptcompose.hub.store import FileRecord, check_paths, verify
-from adaptcompose.language.codes import AC401, AC402, AC404, AC405, AC413, AC415, AC419, AC420
+from adaptcompose.hub.refusals import Request, translated
+from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, verify
+from adaptcompose.language.codes import AC402, AC405, AC411, AC413, AC420
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 
 if TYPE_CHECKING:
@@ -24,8 +29,15 @@ if TYPE_CHECKING:
 
     from huggingface_hub import HfApi
 
+    Files = Mapping[str, Path | bytes]
+
+PATIENCE = 60.0
+LIBRARIES = ("adapter-transformers", "peft")
+"""The tags under which the Hub lists adapters; what adaptcompose publishes has the first."""
+
 _FULL = re.compile(r"[0-9a-f]{40}")
 _SHORT = re.compile(r"[0-9a-f]{7,39}")
+_MOST_FOUND = 200
 
 
 class HuggingFaceStore:
@@ -36,34 +48,40 @@ class HuggingFaceStore:
         self.name = endpoint or "hf"
 
     def resolve(self, repo: str, revision: str | None = None) -> str:
-        """The commit of a branch, a tag, `refs/pr/3` or an abbreviation; of `main` without one."""
+        """The commit of a branch, a tag, `refs/pr/3` or an abbreviation; of `main` without one.
+
+        Offline it is what it was when it was last asked for.
+        """
         if revision is not None and _FULL.fullmatch(revision):
             return revision
-        with self._translated(repo, revision):
+        note = self._folder(repo) / "refs" / quote(revision or "main", safe="")
+        if self._offline and note.is_file():
+            return note.read_text("ascii").strip()
+        with self._asking(repo, revision):
             try:
-                return str(self._api.repo_info(repo, revision=revision).sha)
+                found = str(self._api.repo_info(repo, revision=revision).sha)
             except _errors().RevisionNotFoundError:
                 if revision is None or not _SHORT.fullmatch(revision):
                     raise
-            return self._expanded(repo, revision)
+                found = self._expanded(repo, revision)
+        with contextlib.suppress(OSError):
+            write_atomically(note, found)
+        return found
 
     def files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
         """The files of a revision, sorted by path; large ones have a SHA-256, others git's hash."""
         revision = self.resolve(repo, revision)
-        kept = self._listing(repo, revision)
-        if kept.is_file():
-            with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
-                return {
-                    path: FileRecord(*entry)
-                    for path, entry in json.loads(kept.read_bytes()).items()
-                }
-        with self._translated(repo, revision):
+        if (known := self._listed(repo, revision)) is not None:
+            return known
+        with self._asking(repo, revision):
             tree = list(self._api.list_repo_tree(repo, revision=revision, recursive=True))
-        found = {entry.path: _file_record(entry) for entry in tree if hasattr(entry, "blob_id")}
+        found = {
+            entry.path: pushing.listed_record(entry) for entry in tree if hasattr(entry, "blob_id")
+        }
         check_paths(found, f"{repo}@{revision[:7]}")
         entries = {path: [f.size, f.sha256, f.blob] for path, f in sorted(found.items())}
         with contextlib.suppress(OSError):
-            write_atomically(kept, json.dumps(entries))
+            write_atomically(self._folder(repo) / f"{revision}.json", json.dumps(entries))
         return dict(sorted(found.items()))
 
     def fetch(
@@ -71,7 +89,11 @@ class HuggingFaceStore:
     ) -> Path:
         """The folder of the client's cache, once the files asked for (or all) were verified."""
         revision = self.resolve(repo, revision)
-        recorded, label = self.files(repo, revision), f"{repo}@{revision[:7]}"
+        label = f"{repo}@{revision[:7]}"
+        if self._offline and paths is not None:
+            recorded = self._at_hand(repo, revision, paths)
+        else:
+            recorded = self.files(repo, revision)
         folder: Path | None = None
         for path in sorted(recorded if paths is None else paths):
             if path not in recorded:
@@ -80,6 +102,8 @@ class HuggingFaceStore:
             try:
                 verify(folder, path, recorded[path], label)
             except Failed:
+                if self._offline:
+                    raise
                 # A download cut off long ago may lie in the cache: once more, then no further.
                 folder = self._download(repo, revision, path, again=True)
                 verify(folder, path, recorded[path], label)
@@ -87,37 +111,61 @@ class HuggingFaceStore:
             raise Failed(AC413.at(file=label, why="it has no files"))
         return folder
 
+    def absent(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+        """Those of the files that are not in the cache while offline mode is on, sorted."""
+        if not self._offline:
+            return []
+        return sorted(path for path in paths if self._cached(repo, revision, path) is None)
+
+    def piece(self, repo: str, revision: str, path: str, start: int, stop: int) -> bytes:
+        """The bytes of a file from `start` to `stop`: from the cache, or by a request for them."""
+        if (kept := self._cached(repo, revision, path)) is not None:
+            with kept.open("rb") as file:
+                file.seek(start)
+                return file.read(stop - start)
+        import huggingface_hub
+
+        client: Any = huggingface_hub.utils
+        url = huggingface_hub.hf_hub_url(repo, path, revision=revision, endpoint=self.endpoint)
+        headers = client.build_hf_headers(token=self._api.token, library_name="adaptcompose")
+        headers["range"] = f"bytes={start}-{stop - 1}"
+        with self._asking(repo, revision):
+            response = client.get_session().get(url, headers=headers, follow_redirects=True)
+            client.hf_raise_for_status(response)
+        found: bytes = response.content
+        # who does not know ranges answers with the whole file
+        return found if response.status_code == 206 else found[start:stop]
+
     def commit(
         self,
         repo: str,
-        files: Mapping[str, Path | bytes],
+        files: Files,
         *,
         message: str,
         delete: Collection[str] = (),
         branch: str = "main",
         private: bool | None = None,
     ) -> str:
-        """One commit with every file; a repository that does not exist yet is made first."""
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+        """One commit with every file, on a branch or in a repository that it makes if need be.
 
+        It is refused if somebody else commits in between, and verified once it is there.
+        """
         check_paths(files, repo)
-        with self._translated(repo, branch, publishing=True):
-            self._api.create_repo(repo, exist_ok=True, private=private)
-            parent = self._api.repo_info(repo).sha
-            held = {} if parent is None else self.files(repo, parent)
-            added = [
-                CommitOperationAdd(path, content if isinstance(content, bytes) else str(content))
-                for path, content in sorted(files.items())
-            ]
-            gone = [CommitOperationDelete(path) for path in sorted({*delete} & {*held} - {*files})]
-            made = self._api.create_commit(
-                repo,
-                [*added, *gone],
-                commit_message=message or "Update",
-                revision=branch,
-                parent_commit=parent if branch == "main" else None,
-            )
-        return str(made.oid)
+        with self._asking(repo, branch, pushing=True):
+            change = pushing.Change(repo, files, delete, message)
+            made = pushing.push(self._api, change, branch, private)
+        self._verify(repo, made, files)
+        return made
+
+    def propose(
+        self, repo: str, files: Files, *, message: str, delete: Collection[str] = ()
+    ) -> Proposal:
+        """One commit with every file as a pull request against `main`."""
+        check_paths(files, repo)
+        with self._asking(repo, pushing=True):
+            made = pushing.propose(self._api, pushing.Change(repo, files, delete, message))
+        self._verify(repo, made.revision, files)
+        return made
 
     def repositories(self, pattern: str = "*") -> list[str]:
         """The repositories of one author whose name fits a glob: `AdapterHub/bert-*`, sorted."""
@@ -125,34 +173,133 @@ class HuggingFaceStore:
         if not slash or not is_repo_name(author):
             raise Failed(AC420.at(name=pattern, help="user/glob: one author at a time"))
         words = re.findall(r"[A-Za-z0-9_-]{3,}", re.sub(r"\{[^{}]*\}", " ", glob))
-        with self._translated(pattern, None):
+        with self._asking(pattern):
             found = list(
                 self._api.list_models(author=author, search=max(words, key=len, default=None))
             )
         return sorted(entry.id for entry in found if matches(pattern, entry.id))
 
+    def search(self, words: Collection[str], *, language: str | None = None) -> list[Found]:
+        """Adapters in whose name or card every word occurs, the most downloaded first."""
+        longest = max(words, key=len, default=None)
+        found: dict[str, Found] = {}
+        with self._asking(" ".join(words) or "*"):
+            for library in LIBRARIES:
+                marks = [library, *([language] if language else [])]
+                listed = self._api.list_models(
+                    filter=marks, search=longest, sort="downloads", limit=_MOST_FOUND, full=True
+                )
+                for entry in listed:
+                    one = told(entry.id, _metadata(entry), tuple(entry.tags or ()))
+                    found[entry.id] = _counted(one, entry.downloads)
+        fitting = [one for one in found.values() if fits(one, tuple(words))]
+        return sorted(fitting, key=lambda one: (-(one.downloads or 0), one.repo))
+
+    def is_public(self, repo: str) -> bool:
+        """Whether a repository is neither private nor gated."""
+        with self._asking(repo):
+            info = self._api.repo_info(repo)
+        return not info.private and not getattr(info, "gated", False)
+
+    def describe(self, repo: str) -> tuple[Found, str]:
+        """What the card of a repository says, and its newest commit."""
+        with self._asking(repo):
+            info: Any = self._api.repo_info(repo)
+        found = told(info.id, _metadata(info), tuple(info.tags or ()))
+        return _counted(found, info.downloads), str(info.sha)
+
+    @property
+    def _place(self) -> str:
+        from huggingface_hub import constants
+
+        return self.endpoint or str(constants.ENDPOINT)
+
+    @property
+    def _offline(self) -> bool:
+        from huggingface_hub import constants
+
+        return bool(constants.HF_HUB_OFFLINE)
+
     @property
     def _api(self) -> HfApi:
-        from huggingface_hub import HfApi, constants
+        from huggingface_hub import HfApi
 
         # A token is a password: it does not travel unencrypted to another machine.
-        place = urlsplit(self.endpoint or constants.ENDPOINT)
+        place = urlsplit(self._place)
         is_open = place.scheme == "http" and place.hostname not in ("localhost", "127.0.0.1", "::1")
         return HfApi(
             endpoint=self.endpoint, token=False if is_open else None, library_name="adaptcompose"
         )
 
+    @contextlib.contextmanager
+    def _asking(
+        self, repo: str, revision: str | None = None, pushing: bool = False
+    ) -> Iterator[None]:
+        """What the client raises leaves as a diagnostic, and it does not wait for ever."""
+
+        def known() -> str:
+            with contextlib.suppress(OSError, ValueError):
+                refs = self._api.list_repo_refs(repo)
+                return ", ".join(f"`{ref.name}`" for ref in [*refs.branches, *refs.tags][:12])
+            return "`main`"
+
+        request = Request(self.name, self._place, repo, revision, pushing, known)
+        with translated(request), _patience():
+            yield
+
     def _download(self, repo: str, revision: str, path: str, again: bool = False) -> Path:
-        with self._translated(repo, revision):
+        with self._asking(repo, revision):
             place = self._api.hf_hub_download(repo, path, revision=revision, force_download=again)
         return Path(str(place)).parents[path.count("/")]
 
-    def _listing(self, repo: str, revision: str) -> Path:
+    def _verify(self, repo: str, revision: str, files: Files) -> None:
+        """The hub lists every file with the hash that it has here, or AC411."""
+        listed = self.files(repo, revision)
+        for path, content in files.items():
+            if not pushing.same(content, listed.get(path)):
+                (self._folder(repo) / f"{revision}.json").unlink(missing_ok=True)
+                help = "the hub changed it on its way; push again"
+                raise Failed(AC411.at(file=path, repo=f"{repo}@{revision[:7]}", help=help))
+
+    def _folder(self, repo: str) -> Path:
+        """Where listings and the meaning of branches are kept, beside the client's own cache."""
         from huggingface_hub import constants
 
-        host = urlsplit(self.endpoint or constants.ENDPOINT).netloc.replace(":", "_")
-        folder = Path(constants.HF_HOME) / "adaptcompose" / host / repo.replace("/", "--")
-        return folder / f"{revision}.json"
+        host = urlsplit(self._place).netloc.replace(":", "_")
+        return Path(constants.HF_HOME) / "adaptcompose" / host / quote(repo, safe="")
+
+    def _listed(self, repo: str, revision: str) -> dict[str, FileRecord] | None:
+        """The listing that was kept, if there is one that can be read."""
+        kept = self._folder(repo) / f"{revision}.json"
+        try:
+            entries = json.loads(kept.read_bytes()).items()
+            return {str(path): FileRecord(*entry) for path, entry in entries}
+        except (ValueError, TypeError, AttributeError, OSError):
+            return None
+
+    def _cached(self, repo: str, revision: str, path: str) -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(repo, path, revision=revision)
+        return Path(found) if isinstance(found, str) else None
+
+    def _at_hand(self, repo: str, revision: str, paths: Collection[str]) -> dict[str, FileRecord]:
+        """What the files must be, told by the listing or else by the names the cache gives them."""
+        if missing := self.absent(repo, revision, paths):
+            raise Failed(absent_files(repo, revision, missing))
+        listed = self._listed(repo, revision) or {}
+        return {path: listed.get(path) or self._named(repo, revision, path) for path in paths}
+
+    def _named(self, repo: str, revision: str, path: str) -> FileRecord:
+        """A file of the cache is a link to one that is called as its hash."""
+        place = self._cached(repo, revision, path)
+        assert place is not None
+        name, size = place.resolve().name, place.stat().st_size
+        if re.fullmatch(r"[0-9a-f]{64}", name):
+            return FileRecord(size, sha256=name)
+        if _FULL.fullmatch(name):
+            return FileRecord(size, blob=name)
+        raise Failed(absent_files(repo, revision, [path]))
 
     def _expanded(self, repo: str, revision: str) -> str:
         commits = [commit.commit_id for commit in self._api.list_repo_commits(repo)]
@@ -165,66 +312,32 @@ class HuggingFaceStore:
             raise Failed(Diagnostic("AC402", text, help=help))
         return fitting[0]
 
-    @contextlib.contextmanager
-    def _translated(
-        self, repo: str, revision: str | None, publishing: bool = False
-    ) -> Iterator[None]:
-        """What the client raises, as a diagnostic."""
-        errors = _errors()
-        try:
-            yield
-        except Failed:
-            raise
-        except errors.HFValidationError:
-            raise Failed(AC420.at(name=repo)) from None
-        except errors.OfflineModeIsEnabled:
-            raise Failed(AC405.at(name=_label(repo, revision))) from None
-        except (errors.GatedRepoError, errors.DisabledRepoError):
-            raise Failed(AC404.at(repo=repo, help=self._terms(repo))) from None
-        except errors.RevisionNotFoundError:
-            raise Failed(self._unknown_revision(repo, str(revision))) from None
-        except errors.LocalEntryNotFoundError as error:
-            raise Failed(self._unreachable(repo, revision, error)) from None
-        except errors.EntryNotFoundError:
-            raise Failed(AC413.at(file=_label(repo, revision), why="a file is missing")) from None
-        except errors.HfHubHTTPError as error:
-            raise Failed(self._refused(repo, error, publishing)) from None
-        except (OSError, errors.HTTPError, ValueError) as error:
-            raise Failed(self._unreachable(repo, revision, error, publishing)) from None
 
-    def _refused(self, repo: str, error: Any, publishing: bool) -> Diagnostic:
-        status = getattr(error.response, "status_code", 0)
-        if publishing:
-            remedy = "hf auth login, with a token that may write" if status in (401, 403) else None
-            return AC415.at(repo=repo, why=_reason(error), help=remedy)
-        if isinstance(error, _errors().RepositoryNotFoundError):
-            remedy = f"check the name; if it is private: hf auth login ({self._terms(repo)})"
-            return AC401.at(repo=repo, hub=self.name, help=remedy)
-        if status in (401, 403):
-            return AC404.at(repo=repo)
-        return AC419.at(hub=self.name, why=_reason(error))
+def absent_files(repo: str, revision: str, paths: Collection[str]) -> Diagnostic:
+    """What is not in the cache, and the command that fetches it."""
+    label = f"{repo}@{revision[:12]}: {', '.join(sorted(paths))}"
+    help = f"once online: hf download {repo} {' '.join(sorted(paths))} --revision {revision}"
+    return AC405.at(name=label, help=help)
 
-    def _unreachable(
-        self, repo: str, revision: str | None, error: BaseException, publishing: bool = False
-    ) -> Diagnostic:
-        from huggingface_hub import constants
 
-        if constants.HF_HUB_OFFLINE:
-            return AC405.at(name=_label(repo, revision))
-        if publishing:
-            return AC415.at(repo=repo, why=_reason(error))
-        return AC419.at(hub=self.name, why=_reason(error))
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Requests of the client that have no time limit of their own get one."""
+    from huggingface_hub import get_session
 
-    def _unknown_revision(self, repo: str, revision: str) -> Diagnostic:
-        known = "`main`"
-        with contextlib.suppress(OSError, ValueError):
-            refs = self._api.list_repo_refs(repo)
-            known = ", ".join(f"`{ref.name}`" for ref in [*refs.branches, *refs.tags][:12])
-        return AC402.at(repo=repo, revision=revision, known=known)
+    def limit(request: Any) -> None:
+        given = request.extensions.get("timeout") or {}
+        names = ("connect", "read", "write", "pool")
+        filled = {name: given.get(name) or PATIENCE for name in names}
+        request.extensions = {**request.extensions, "timeout": filled}
 
-    def _terms(self, repo: str) -> str:
-        place = self.endpoint or "https://huggingface.co"
-        return f"hf auth login, then accept its terms at {place}/{repo}"
+    session = get_session()
+    before = session.event_hooks
+    session.event_hooks = {**before, "request": [*before["request"], limit]}
+    try:
+        yield
+    finally:
+        session.event_hooks = before
 
 
 def _errors() -> Any:
@@ -233,17 +346,12 @@ def _errors() -> Any:
     return errors
 
 
-def _file_record(entry: Any) -> FileRecord:
-    if entry.lfs is not None:
-        return FileRecord(int(entry.lfs.size), sha256=str(entry.lfs.sha256))
-    return FileRecord(int(entry.size), blob=str(entry.blob_id))
+def _metadata(info: Any) -> dict[str, Any]:
+    """The front matter of a card as the Hub answers it, with what it derived itself."""
+    card = info.card_data.to_dict() if info.card_data is not None else {}
+    derived = {"library_name": info.library_name, "pipeline_tag": info.pipeline_tag}
+    return {name: value for name, value in derived.items() if value} | dict(card)
 
 
-def _label(repo: str, revision: str | None) -> str:
-    return f"{repo}@{revision[:12]}" if revision else repo
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of an error, short and safe for a terminal."""
-    message = str(getattr(error, "server_message", None) or error).strip() or type(error).__name__
-    return "".join(filter(str.isprintable, message.splitlines()[0][:200]))
+def _counted(found: Found, downloads: int | None) -> Found:
+    return replace(found, downloads=downloads)

@@ -25,6 +25,30 @@ class FileRecord:
     blob: str | None = None
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """A pull request that was opened: its revision, and where it is looked at and merged."""
+
+    revision: str
+    number: int
+    url: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A repository that a search found, and what its card says of it."""
+
+    repo: str
+    library: str | None = None
+    backbones: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    task: str | None = None
+    licence: str | None = None
+    datasets: tuple[str, ...] = ()
+    downloads: int | None = None
+    tags: tuple[str, ...] = ()
+
+
 class Store(Protocol):
     """A hub. A revision is 40 hex digits; a method takes one, or a branch, a tag or a prefix."""
 
@@ -58,8 +82,27 @@ class Store(Protocol):
         `private` is for a repository that does not exist yet, on a hub that knows the difference.
         """
 
+    def propose(
+        self,
+        repo: str,
+        files: Mapping[str, Path | bytes],
+        *,
+        message: str,
+        delete: Collection[str] = (),
+    ) -> Proposal:
+        """The same change as a pull request, for others to merge; AC433 on a hub without them."""
+
     def repositories(self, pattern: str = "*") -> list[str]:
         """The repositories whose name fits a glob, sorted."""
+
+    def search(self, words: Collection[str], *, language: str | None = None) -> list[Found]:
+        """Repositories of adapters in whose name or card every word occurs, most used first."""
+
+    def is_public(self, repo: str) -> bool:
+        """Whether everybody who has this hub can fetch from a repository."""
+
+    def absent(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+        """Those of the files that are not on this machine while offline mode is on, sorted."""
 
 
 def open_store(hub: str | Path, root: Path) -> Store:

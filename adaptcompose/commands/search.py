@@ -1,0 +1,93 @@
+"""`adaptcompose search`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adaptcompose.commands.app import Form, Hub, app
+from adaptcompose.language.diagnostics import Failed
+
+if TYPE_CHECKING:
+    from adaptcompose.hub.search import Hit, Query
+    from adaptcompose.hub.store import Found
+
+_MOST_SHOWN = 20
+
+
+@app.command()
+def search(  # noqa: PLR0913, PLR0917 - options are arguments
+    words: Annotated[list[str] | None, typer.Argument(help="words that all occur")] = None,
+    backbone: Annotated[str | None, typer.Option(help="for this backbone only")] = None,
+    language: Annotated[str | None, typer.Option(help="its code: en, sw")] = None,
+    task: Annotated[str | None, typer.Option(help="such as token-classification")] = None,
+    method: Annotated[str | None, typer.Option(help="such as pfeiffer; cards only")] = None,
+    cards: Annotated[bool, typer.Option("--cards", help="ask no hub")] = False,
+    hub: Hub = None,
+    form: Form = "text",
+) -> None:
+    """Find adapters and compositions: in the cards first, then on the hub."""
+    from adaptcompose.hub.cards import Catalogue
+    from adaptcompose.hub.search import Query, search_cards
+    from adaptcompose.resources import resource
+
+    query = Query(tuple(words or ()), backbone, language, task, method)
+    catalogue = Catalogue.open(resource("hub_cards"), Path("hub_cards"))
+    hits = search_cards(catalogue, query)
+    found = [] if cards or method else _on_hub(query, hub or "hf")
+    if form == "json":
+        shown = [hit.as_plain() for hit in hits], [vars(one) for one in found]
+        print(json.dumps(dict(zip(("cards", "hub"), shown, strict=True)), indent=2))
+        return
+    _print_cards(hits, query)
+    _print_found(found, hub or "hf")
+    if not hits and not found:
+        print("nothing fits", file=sys.stderr)
+
+
+def _on_hub(query: Query, hub: str) -> list[Found]:
+    """What a hub has; where it cannot be asked that is said, and the cards still count."""
+    from adaptcompose.hub.store import open_store
+
+    try:
+        found = open_store(hub, Path()).search(query.words, language=query.language)
+    except Failed as failed:
+        for one in failed.diagnostics:
+            print(f"{hub} was not searched: {one.message}", file=sys.stderr)
+        return []
+    return [one for one in found if query.takes(one)]
+
+
+def _print_cards(hits: Sequence[Hit], query: Query) -> None:
+    """One adapter a line on a backbone, else one card a line with its backbones."""
+    if query.backbone:
+        found = [(hit, variant) for hit in hits for variant in hit.variants]
+        _print_rows([(h.written(v), h.card.title, v.method or "", v.repo) for h, v in found])
+    else:
+        _print_rows([(hit.name, hit.card.title, ", ".join(hit.backbones)) for hit in hits])
+
+
+def _print_found(found: Sequence[Found], hub: str) -> None:
+    if not found:
+        return
+    print(f"\non {hub}:")
+    _print_rows(
+        [
+            (one.repo, ", ".join(one.languages), one.task or "", ", ".join(one.backbones))
+            for one in found[:_MOST_SHOWN]
+        ]
+    )
+    if len(found) > _MOST_SHOWN:
+        print(f"… and {len(found) - _MOST_SHOWN} more; --format json shows all")
+
+
+def _print_rows(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width)
+        print("  ".join(cells).rstrip())
