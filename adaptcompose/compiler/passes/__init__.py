@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from adaptcompose.compiler.passes.concatenate import concatenate
 from adaptcompose.compiler.passes.fold_fusion import fold_fusion
 from adaptcompose.compiler.passes.group_rows import group_rows
 from adaptcompose.compiler.passes.log import Log
@@ -17,7 +18,14 @@ from adaptcompose.compiler.program import Program
 
 Pass = Callable[[Program, Log], Program]
 
-PASSES: tuple[Pass, ...] = (prune, materialise, fold_fusion, share_trunk, group_rows)
+PASSES: tuple[Pass, ...] = (
+    prune,
+    materialise,
+    concatenate,
+    fold_fusion,
+    share_trunk,
+    group_rows,
+)
 
 
 def stages(program: Program) -> Iterator[tuple[str, Program, Log]]:

@@ -44,7 +44,7 @@ class Average(Members):
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         found = [block.at(site, facts) for block in self.inner()]
-        if site in (EMBEDDINGS, HEAD) and len(set(found)) == 1:
+        if not any(found) or (site in (EMBEDDINGS, HEAD) and len(set(found)) == 1):
             return found[0]
         if site == HEAD:
             return None  # a mean has no inverse: `irreversible` tells it where one is needed
