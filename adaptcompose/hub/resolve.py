@@ -9,7 +9,9 @@ from pathlib import Path
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.formats.tensors import Shapes, read_header, read_shapes
 from adaptcompose.hub.lock import Locked
+from adaptcompose.hub.pieces import InPieces
 from adaptcompose.hub.refs import Ref
 from adaptcompose.hub.store import FileRecord, Store, open_store, records, verify
 from adaptcompose.language import codes
@@ -84,6 +86,25 @@ class Sources:
             verify(folder, name, pin.files[name], pin.repo or pin.path or "")
         return folder
 
+    def shapes(self, ref: Ref, pin: Locked, name: str) -> Shapes | None:
+        """The shapes of the tensors in a file; None where only a download would tell.
+
+        Of a file that is not on this machine the header is read, a few kilobytes.
+        """
+        label = f"{ref}: {name}"
+        if pin.path is not None or not isinstance(store := self.store(ref), InPieces):
+            return read_shapes(self.fetch(ref, pin, [name]) / name, label)
+        repo, revision = pin.repo, pin.revision
+        assert repo is not None and revision is not None
+        path = f"{pin.subfolder}/{name}" if pin.subfolder else name
+        if not name.endswith(".safetensors") or store.absent(repo, revision, [path]):
+            return None
+
+        def piece(start: int, stop: int) -> bytes:
+            return store.piece(repo, revision, path, start, stop)
+
+        return read_header(piece, pin.files[name].size, label)
+
 
 def _place(ref: Ref, variant: Variant | None) -> tuple[str, str | None, str | None]:
     """Repository, revision and subfolder: of the reference itself, or of the card's variant."""
@@ -132,8 +153,8 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
         return block
 
     graph = transform(graph, pin)
-    if problems := errors(dict.fromkeys(found)):
-        raise Failed(problems)
+    if errors(found):
+        raise Failed(dict.fromkeys(found))
     return Resolved(graph, list(dict.fromkeys(found)))
 
 
@@ -146,23 +167,32 @@ def _adapter(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnost
     if described.outer.get("adapter_names") is not None:
         raise Failed(codes.AC406.at(leaf.span, name=str(leaf.ref), what="a fusion"))
     method = adapterhub.read_method(described, facts)
-    weights = set(adapterhub.WEIGHTS[adapterhub.ADAPTER]) & set(pin.files)
-    if not weights:
-        missing = " and ".join(adapterhub.WEIGHTS[adapterhub.ADAPTER])
-        raise Failed(codes.AC418.at(leaf.span, name=str(leaf.ref), missing=missing))
-    if not any(name.endswith(".safetensors") for name in weights):
+    safe, pickle = adapterhub.WEIGHTS[adapterhub.ADAPTER]
+    if safe not in pin.files and pickle in pin.files:
         notes.append(codes.AC409.at(leaf.span, name=str(leaf.ref)))
+    shapes = _shapes(leaf.ref, pin, adapterhub.ADAPTER, sources, leaf.span)
+    if wrong := list(adapterhub.misfits(described, method, facts, shapes)) if shapes else []:
+        raise Failed(wrong)
     head = adapterhub.describe(folder, adapterhub.HEAD, str(leaf.ref), leaf.span)
     kept = Head(leaf.name, head.config) if head is not None and head.config else None
     pin = replace(pin, method=str(method))
     return replace(leaf, pin=pin, base=described.base, method=method, head=kept)
 
 
+def _shapes(ref: Ref, pin: Locked, kind: str, sources: Sources, span: Span | None) -> Shapes | None:
+    """The shapes of an object's weights, or None where only a download would tell."""
+    names = adapterhub.WEIGHTS[kind]
+    for name in names:
+        if name in pin.files:
+            return sources.shapes(ref, pin, name)
+    raise Failed(codes.AC418.at(span, name=str(ref), missing=" and ".join(names)))
+
+
 def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Fuse:
     assert block.ref is not None
     title = str(block.ref)
     pin = sources.pin(block.ref, None, block.span)
-    folder = sources.fetch(block.ref, pin)
+    folder = sources.fetch(block.ref, pin, [adapterhub.FUSION])
     described = adapterhub.describe(folder, adapterhub.FUSION, title, block.span)
     if described is None:
         raise Failed(
@@ -176,4 +206,10 @@ def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]
                 block.span, name=title, trained=", ".join(map(str, trained)), given=", ".join(given)
             )
         )
-    return replace(block, pin=pin, loaded=adapterhub.read_fusion(described, facts))
+    shapes = _shapes(block.ref, pin, adapterhub.FUSION, sources, block.span)
+    if shapes is None:
+        described = replace(described, folder=sources.fetch(block.ref, pin))
+    loaded = adapterhub.read_fusion(described, facts, shapes)
+    if wrong := list(adapterhub.misfits(described, loaded, facts, shapes or {})) if shapes else []:
+        raise Failed(wrong)
+    return replace(block, pin=pin, loaded=loaded)

@@ -31,6 +31,7 @@ class Hub:
     commits_refused: int = 0
     tokens: list[str | None] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    sent: int = 0
 
     def add(self, repo: str, files: Files) -> str:
         commits = self.repos.setdefault(repo, [])
@@ -64,6 +65,10 @@ def serve(hub: Hub) -> ThreadingHTTPServer:
                 status, headers, data = 200, *answer(hub, self.command, self.path, body)
             except Refused as refused:
                 status, headers, data = refused.status, refused.headers, b"{}"
+            wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+            if wanted and status == 200:
+                status, data = 206, data[int(wanted[1]) : int(wanted[2]) + 1]
+            hub.sent += len(data)
             self.send_response(status)
             for name, value in {"Content-Length": str(len(data)), **headers}.items():
                 self.send_header(name, value)

@@ -13,7 +13,7 @@ file says becomes a path, a module or an import.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,11 +152,15 @@ def check_base(found: Described, facts: Facts) -> None:
         raise Failed(AC403.at(found.span, name=found.title, base=found.base, backbone=facts.name))
 
 
-def read_fusion(found: Described, facts: Facts) -> Fusion:
-    """The settings of a fusion, with the sites that its weights cover."""
+def read_fusion(found: Described, facts: Facts, keys: Collection[str] | None = None) -> Fusion:
+    """The settings of a fusion, with the sites that its weights cover.
+
+    `keys` are the names of the tensors in its file, where that file is not on this machine.
+    """
     check_base(found, facts)
-    path = weights_file(found, FUSION)
-    keys = read_shapes(path, f"{found.title}: {path.name}")
+    if keys is None:
+        path = weights_file(found, FUSION)
+        keys = read_shapes(path, f"{found.title}: {path.name}")
     stem = f".adapter_fusion_layer.{found.name}."
     places = {key.split(stem)[0] for key in keys if stem in key}
     prefix = facts.layout.prefix(facts.type)
@@ -190,19 +194,41 @@ def read_weights(
     """The tensors of an adapter or a fusion by site and name, each of the expected shape."""
     path = weights_file(found, kind)
     stored = read_tensors(path, f"{found.title}: {path.name}")
-    weights: dict[tuple[Site, str], torch.Tensor] = {}
-    for site, name, keys in _keys(method, found.name, facts):
-        key = next((key for key in keys if key in stored), None)
-        if key is None:
-            raise Failed(AC418.at(found.span, name=found.title, missing=f"the tensor {keys[0]}"))
-        weights[site, name] = stored[key].clone()
-        for alias in keys:
-            stored.pop(alias, None)
-    _check_shapes(found, method, facts, weights)
-    if stored:
-        detail = f"its configuration does not explain the tensor {min(stored)}"
-        raise Failed(AC408.at(found.span, name=found.title, detail=detail))
+    shapes = {key: tuple(tensor.shape) for key, tensor in stored.items()}
+    if wrong := list(misfits(found, method, facts, shapes)):
+        raise Failed(wrong)
+    weights = {
+        (site, name): stored[next(key for key in keys if key in stored)].clone()
+        for site, name, keys in _keys(method, found.name, facts)
+    }
+    _check_numbers(found, weights)
     return weights
+
+
+def misfits(
+    found: Described, method: Method, facts: Facts, shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[Diagnostic]:
+    """What is wrong with the weights of an adapter or a fusion as far as shapes tell.
+
+    AC418 for the first tensor that is missing, AC408 for the first one of another shape and for
+    the first one that the configuration does not explain.
+    """
+    left, lacking, odd = dict(shapes), "", ""
+    for site, name, keys in _keys(method, found.name, facts):
+        key = next((key for key in keys if key in shapes), None)
+        expected = method.tensors(site, facts)[name]
+        if key is None:
+            lacking = lacking or f"the tensor {keys[0]}"
+        elif shapes[key] != expected:
+            odd = odd or f"{name} at {site} is {shapes[key]}, the backbone needs {expected}"
+        for alias in keys:
+            left.pop(alias, None)
+    if lacking:
+        yield AC418.at(found.span, name=found.title, missing=lacking)
+    if not lacking and not odd and left:
+        odd = f"its configuration does not explain the tensor {min(left)}"
+    if odd:
+        yield AC408.at(found.span, name=found.title, detail=odd)
 
 
 def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, list[str]]]:
@@ -213,14 +239,8 @@ def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, 
             yield site, tensor, [full for key in keys for full in (f"{prefix}.{key}", key)]
 
 
-def _check_shapes(
-    found: Described, method: Method, facts: Facts, weights: Mapping[tuple[Site, str], torch.Tensor]
-) -> None:
+def _check_numbers(found: Described, weights: Mapping[tuple[Site, str], torch.Tensor]) -> None:
     for (site, name), tensor in weights.items():
-        expected = method.tensors(site, facts)[name]
-        if tuple(tensor.shape) != expected:
-            detail = f"{name} at {site} is {tuple(tensor.shape)}, the backbone needs {expected}"
-            raise Failed(AC408.at(found.span, name=found.title, detail=detail))
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             why = f"{name} at {site} is not made of finite floating-point numbers"
             raise Failed(AC413.at(found.span, file=found.title, why=why))
