@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Leaf, Mixture, Primitive, Program
 from adaptcompose.language.graph import Block
-from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 
 
 def lower(graph: Block, facts: Facts) -> Program:
     """The literal program: no pass has touched it."""
-    order: tuple[Site, ...] = (EMBEDDINGS, *facts.sublayers(), HEAD)
-    found = ((site, graph.at(site, facts)) for site in order)
-    return Program(facts, {site: node for site, node in found if node is not None})
+    found = ((site, graph.at(site, facts)) for site in facts.every_site())
+    sites = {site: node for site, node in found if node is not None}
+    return Program(facts, sites, tuple(graph.branches), -1 if graph.fans else None)
 
 
 def weights_used(program: Program) -> dict[str, tuple[Site, ...]]:
@@ -31,7 +30,10 @@ def weights_used(program: Program) -> dict[str, tuple[Site, ...]]:
 
 
 def _weights(primitive: Primitive) -> Iterator[tuple[str, Site]]:
-    if isinstance(primitive, Leaf):
+    if isinstance(primitive, Leaf) and primitive.recipe is not None:
+        for leaf in primitive.recipe.leaves:
+            yield from _weights(leaf)
+    elif isinstance(primitive, Leaf):
         yield primitive.part, primitive.site
         for site in primitive.sources:
             yield primitive.part, site

@@ -32,6 +32,11 @@ class Placement:
     residual: Residual = "output"
     finish: bool = True
 
+    @property
+    def base(self) -> str:
+        """The state that it is added to, under one name: `read` is what it reads."""
+        return self.reads if self.residual == "read" else self.residual
+
     def __str__(self) -> str:
         words = {"output": "h", "norm": "LN(h+x)", "input": "x", "sum": "h+x"}
         words["read"] = words[self.reads]
@@ -70,6 +75,10 @@ class Primitive:
     def placement(self) -> Placement:
         raise NotImplementedError
 
+    def entries(self) -> Iterator[Placement]:
+        """The placements of all that reads the state in which this primitive stands."""
+        yield self.placement
+
     def multiplications(self) -> int:
         """Multiplications of matrix products per token."""
         return sum(primitive.multiplications() for primitive in self.inner())
@@ -86,20 +95,39 @@ class Leaf(Primitive):
 
     `form` says how it comes by them: `stored`, as they are; `computed` in every forward by the
     method, from what is stored at its site and at `sources`; `materialised`, the same, kept until
-    something stored changes.
+    something stored changes. With a `recipe` they are computed from those of other leaves, and
+    `part` is only a name.
     """
 
     part: str
     site: Site
     form: Form = field(default="stored", kw_only=True)
     sources: tuple[Site, ...] = field(default=(), kw_only=True)
+    recipe: Recipe | None = field(default=None, kw_only=True)
+
+    def shape(self) -> Primitive:
+        return replace(self, part="")
 
     def parts(self) -> Iterator[str]:
-        yield self.part
+        if self.recipe is None:
+            yield self.part
+        for leaf in self.recipe.leaves if self.recipe else ():
+            yield from leaf.parts()
 
     @property
     def origin(self) -> str:
         return "" if self.form == "stored" else f" {self.form}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the weights of a merge come from those of leaves of one shape."""
+
+    leaves: tuple[Leaf, ...]
+    weights: tuple[float, ...]
+    method: Literal["linear", "ties", "dare"] = "linear"
+    density: float = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +137,8 @@ class Bottleneck(Leaf):
     `norm_before` puts an own LayerNorm in front of D, `norm_after` one behind; the residual is
     added before the latter if `residual_inside`. `gate` multiplies by mean_t σ(w·z_t + v).
     """
+
+    stackable: ClassVar[bool] = True
 
     width: int
     rank: int
@@ -145,6 +175,9 @@ class Coupling(Leaf):
     y₁ = x₁ + F(x₂), y₂ = x₂ + G(y₁); inverse: x₂ = y₂ − G(y₁), x₁ = y₁ − F(x₂).
     """
 
+    stackable: ClassVar[bool] = True
+    verb: ClassVar[str] = "couple"
+
     width: int
     rank: int
     activation: str
@@ -158,10 +191,24 @@ class Coupling(Leaf):
         return 2 * self.width * self.rank
 
     def __str__(self) -> str:
-        name = "uncouple" if self.inverse else "couple"
+        name = f"{'un' if self.inverse else ''}{self.verb}"
         first = self.width // 2
         shape = f"{self.width - first}→{self.rank}→{first}"
         return f"{name} {self.part} {shape} {self.activation}"
+
+
+@dataclass(frozen=True)
+class AffineCoupling(Coupling):
+    """Affine coupling, GLOW (Kingma & Dhariwal, 2018), or its inverse.
+
+    y₁ = e(s)·x₁ + t with (s, t) = S₂(x₂), y₂ = e(s)·x₂ + t with (s, t) = S₁(y₁); the factors stay
+    within exp(±5): e(s) = exp(5·0.636·atan(s/5)).
+    """
+
+    verb: ClassVar[str] = "scale-couple"
+
+    def multiplications(self) -> int:
+        return 3 * self.width * self.rank
 
 
 @dataclass(frozen=True)
@@ -182,6 +229,10 @@ class Chain(Primitive):
     def placement(self) -> Placement:
         """Reads and residual of the first; whether the norm follows is for the last to say."""
         return replace(self.members[0].placement, finish=self.members[-1].placement.finish)
+
+    def entries(self) -> Iterator[Placement]:
+        for place in self.members[0].entries():
+            yield replace(place, finish=self.placement.finish)
 
     def __str__(self) -> str:
         return "chain"

@@ -89,13 +89,13 @@ AC302 = Code(
 )
 AC303 = Code("AC303", "`{operator}` needs at least {least} adapters, got {count}")
 AC304 = Code("AC304", "`{pattern}` matches {count} adapter, and `{operator}` needs {least}")
-AC305 = Code("AC305", "`fuse` cannot hold a `{inner}`", "fuse(a, b, c), or stack them")
+AC305 = Code("AC305", "`{operator}` cannot hold a `{inner}`", "fuse(a, b, c), or stack them")
 AC306 = Code(
     "AC306",
-    "`{operator}` attends over adapter outputs; `{method}` changes weights and has none",
+    "`{operator}` combines {what} of adapters, and `{method}` has none that it can",
     "average(…) or merge(…)",
 )
-AC307 = Code("AC307", "fused adapters must sit at the same sites: {detail}")
+AC307 = Code("AC307", "members of `{operator}` must sit at the same sites: {detail}")
 AC308 = Code("AC308", "`{operator}` has several outputs and must come last")
 AC309 = Code(
     "AC309",
@@ -224,6 +224,7 @@ AC504 = Code(
     "no layout for backbone type `{type}`",
     "supported: {known}",
 )
+AC505 = Code("AC505", "`rows` {problem}", "one name per row of the batch, or None: {known}")
 AC506 = Code(
     "AC506",
     "the fusion of `{name}` was trained with {trained}, here it gets {given}",
@@ -233,6 +234,11 @@ AC506 = Code(
 AC507 = Code("AC507", "`{name}` is frozen by the expression and trained by train.update")
 AC508 = Code("AC508", "this composition has no head, and {what} needs one", "set task.head")
 AC509 = Code("AC509", "the composition was detached and no longer runs", "compose it again")
+AC510 = Code(
+    "AC510",
+    "labels cannot be given to the backbone's own head under `route` and `parallel`",
+    "compute the loss from the logits, or give every branch a head",
+)
 # spec.yaml and data
 AC601 = Code("AC601", "`{section}` has no key `{name}`", "keys: {known}")
 AC602 = Code("AC602", "`{name}` appears twice", "remove one of them")

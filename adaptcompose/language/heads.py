@@ -77,6 +77,19 @@ def choose_head(graph: Block, wanted: HeadChoice) -> Chosen:
     return known[wanted]
 
 
+def heads_of(graph: Block, wanted: HeadChoice) -> dict[str, Chosen]:
+    """Which head each composition of a graph has; of a graph that is one composition, by "".
+
+    A mapping of branch names gives each branch a choice of its own.
+    """
+    branches = graph.branches
+    if not branches:
+        return {"": choose_head(graph, wanted)}
+    if isinstance(wanted, Mapping) and set(wanted) <= set(branches):
+        return {name: choose_head(branches[name], wanted.get(name)) for name in branches}
+    return {name: choose_head(block, wanted) for name, block in branches.items()}
+
+
 def head_of(graph: Block) -> Head | None:
     """The head of the last part of the outermost stack that brings one.
 

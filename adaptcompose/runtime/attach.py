@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from typing import TypeVar
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Program
+from adaptcompose.backbones.layout import Facts
+from adaptcompose.compiler.program import Primitive, Program, Rows
 from adaptcompose.language.codes import AC416, AC508
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Head
+from adaptcompose.language.heads import Chosen
 from adaptcompose.methods.invertible import HEAD
+from adaptcompose.runtime import combination as _combination  # noqa: F401 - it registers itself
+from adaptcompose.runtime import couplings as _couplings  # noqa: F401 - it registers itself
 from adaptcompose.runtime import folded as _folded  # noqa: F401 - it registers itself
+from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import Running, running
-from adaptcompose.runtime.sites import Input, Output, SubLayer
+from adaptcompose.runtime.rows import fan_out
+from adaptcompose.runtime.sites import take
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -42,47 +48,42 @@ def attach(
     program: Program,
     backbone: PreTrainedModel,
     parts: Parts,
-    head: Head | Literal["backbone"] | None,
-) -> tuple[nn.Module, FlexHead | None]:
-    """The copy with the program's primitives at its sites, and the head if it is not the copy's."""
+    heads: Mapping[str, Chosen],
+    frame: Frame,
+) -> tuple[nn.Module, dict[str, FlexHead]]:
+    """The copy with the program's primitives at its sites, and the heads that are not the copy's.
+
+    `heads` has one entry per composition of the program, "" if there is only one.
+    """
     whole = copy_structure(backbone)
     base = whole.base_model
-    adapters = {site: running(node, parts) for site, node in program.sites.items()}
-    for site, adapter in adapters.items():
+    facts = program.facts
+    own = "backbone" in heads.values()
+    if own and base is whole:
+        help = "load it with its head, for instance with AutoModelForMaskedLM"
+        raise Failed(AC508.at(what="head=backbone", help=help))
+    for site, node in program.sites.items():
         if site != HEAD:
-            _install(base, site, adapter, program)
-    inverse = adapters.get(HEAD)
-    if head == "backbone":
-        if base is whole:
-            help = "load it with its head, for instance with AutoModelForMaskedLM"
-            raise Failed(AC508.at(what="head=backbone", help=help))
-        if inverse is not None:
-            _install_inverse(whole, program.facts, inverse)
-        return whole, None
-    if head is None:
-        return base, None
-    pooler = getattr(base, program.facts.layout.pooler or "pooler", None)
+            take(base, site, facts, node, running(node, parts), frame)
+        elif own:
+            take(whole, site, facts, node, running(node, parts), frame)
+    fan_out(base, program)
+    flexible: dict[str, FlexHead] = {}
+    for index, (name, head) in enumerate(heads.items()):
+        if isinstance(head, Head):
+            last = _of_branch(program.sites.get(HEAD), index)
+            inverse = None if last is None else running(last, parts)
+            flexible[name] = _flexible(head, base, facts, inverse)
+    return whole if own else base, flexible
+
+
+def _of_branch(node: Primitive | None, index: int) -> Primitive | None:
+    return node.members[index] if isinstance(node, Rows) else node
+
+
+def _flexible(head: Head, base: nn.Module, facts: Facts, inverse: Running | None) -> FlexHead:
+    pooler = getattr(base, facts.layout.pooler or "pooler", None)
     if head.config.get("use_pooler") and pooler is None:
         help = "its checkpoint or its class has no pooler: give AutoModel's"
         raise Failed(AC416.at(name=head.part, kind=f"{head.kind} on the pooler", help=help))
-    return base, FlexHead(head, program.facts, inverse)
-
-
-def _install(base: nn.Module, site: Site, adapter: Running, program: Program) -> None:
-    path = program.facts.layout.path(site)
-    stock = base.get_submodule(path)
-    kind = program.facts.layout.sites[site.name].kind
-    if kind == "sublayer":
-        finish = program.sites[site].placement.finish
-        base.set_submodule(path, SubLayer(stock, adapter, finish=finish))
-    else:
-        assert kind == "output", f"no {kind} site is attached by a method yet"
-        base.set_submodule(path, Output(stock, adapter))
-
-
-def _install_inverse(whole: nn.Module, facts: Facts, inverse: Running) -> None:
-    """In front of the vocabulary matrix; a model with another head needs no inverse."""
-    names = {name for name, _ in whole.named_modules()}
-    for path in facts.layout.vocabulary:
-        if path in names:
-            whole.set_submodule(path, Input(whole.get_submodule(path), inverse))
+    return FlexHead(head, facts, inverse)

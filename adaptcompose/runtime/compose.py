@@ -26,10 +26,12 @@ from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check, verify
 from adaptcompose.language.diagnostics import Failed, Source, errors
 from adaptcompose.language.graph import Adapter, Block, adapters, transform
-from adaptcompose.language.heads import Chosen, HeadChoice, choose_head
+from adaptcompose.language.heads import Chosen, HeadChoice, heads_of
 from adaptcompose.language.operators import Fuse, fusions
 from adaptcompose.resources import resource
 from adaptcompose.runtime.attach import attach
+from adaptcompose.runtime.branched import BranchedModel
+from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
@@ -42,10 +44,15 @@ class Composition:
     graph: Block
     facts: Facts
     program: Program
-    head: Chosen
+    heads: Mapping[str, Chosen]
     backbone: PreTrainedModel = field(repr=False)
     sources: Sources = field(repr=False)
     backbone_pin: Locked | None = None
+
+    @property
+    def head(self) -> Chosen:
+        """The head, where the graph is one composition."""
+        return self.heads.get("")
 
     @property
     def lock(self) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def build(  # noqa: PLR0913
     Parts that are `given`, and the `slots` of a head, are used as they are: two models that share
     them are trained together.
     """
-    chosen = choose_head(graph, head)
+    chosen = heads_of(graph, head)
     graph = adopt(graph, given or {})
     program = lower(graph, facts)
     # of the literal program, so that a pass never decides which weights there are
@@ -115,14 +122,17 @@ def build(  # noqa: PLR0913
         program = run_passes(program)
     exact = torch.promote_types(backbone.dtype, torch.float32)  # what is trained is never in half
     parts.to(device=backbone.device, dtype=exact)
-    body, flex = attach(program, backbone, parts, chosen)
-    if flex is not None and slots is not None:
-        flex.slots = slots
-    elif flex is not None:
-        _fill_head(flex, graph, facts, sources)
-        flex.to(device=backbone.device, dtype=exact)
+    frame = Frame()
+    body, heads = attach(program, backbone, parts, chosen, frame)
+    for flex in heads.values():
+        if slots is not None:
+            flex.slots = slots
+        else:
+            _fill_head(flex, graph, facts, sources)
+            flex.to(device=backbone.device, dtype=exact)
     composition = Composition(graph, facts, program, chosen, backbone, sources)
-    return ComposedModel(body, parts, flex, composition).eval()
+    made = BranchedModel if program.names else ComposedModel
+    return made(body, parts, heads, composition, frame).eval()
 
 
 def adopt(graph: Block, given: Mapping[str, Part]) -> Block:

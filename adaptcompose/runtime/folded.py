@@ -18,10 +18,12 @@ from adaptcompose.compiler.program import Bottleneck
 from adaptcompose.runtime.parts import Parts, SiteWeights
 from adaptcompose.runtime.primitives import (
     NORM_EPS,
+    Constants,
     Running,
     RunningMixture,
     State,
     activation,
+    product,
     runs,
 )
 
@@ -34,9 +36,9 @@ class Folded(NamedTuple):
 
     down: Tensor  # [R, d]
     down_bias: Tensor  # [R]
-    score: Tensor  # [R + N, d]: Uᵀ W_kᵀ W_q, then Cᵀ W_kᵀ W_q
-    score_bias: Tensor  # [R + N]
     value: Tensor  # [d, R + N]: W_v U, W_v C
+    score: Tensor | None = None  # [R + N, d]: Uᵀ W_kᵀ W_q, then Cᵀ W_kᵀ W_q; None: below down
+    score_bias: Tensor | None = None  # [R + N]
 
 
 class RunningMember(nn.Module):
@@ -80,20 +82,34 @@ class RunningFolded(Running):
         normed = {member.norm_before for member in node.members}
         self.mixed_norms = len(normed) > 1
         self.normed = normed == {True}
+        # one product gives z and the scores where both read the same state
+        self.joined = not (node.weights.query_before_norm or self.normed or self.mixed_norms)
         self._cache: tuple[tuple[int, ...], Folded] | None = None
-        self._both: tuple[Tensor, Tensor] | None = None
 
-    def split(self, state: State) -> tuple[Tensor, Tensor]:
+    def constants(self) -> Constants | None:
+        """The folded matrices, where the formula has no others and nothing is being trained."""
+        maps = self.node.weights
+        gated = any(member.gate for member in self.node.members)
+        moved = maps.residual_before and maps.value
+        if self.training or self._live() or gated or moved or self.mixed_norms:
+            return None
+        return self._constants()
+
+    def _live(self) -> bool:
+        return torch.is_grad_enabled() and any(t.requires_grad for t in self._sources())
+
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
         if self.training and self._noisy():
             return self.literal.split(state)  # what falls out by chance is decided per member
         residual = state.residual(self.node.placement)
         x = state.read(self.node.placement).to(self._kind)
         query = state.h.to(x.dtype) if self.node.weights.query_before_norm else x
-        live = torch.is_grad_enabled() and any(t.requires_grad for t in self._sources())
-        if live or self.training:
+        if weights is not None:
+            mixed = self._folded(x, query, residual, weights)
+        elif self.training or self._live():
             mixed = self._reassociated(x, query, residual)
         else:
-            mixed = self._folded(x, query, residual)
+            mixed = self._folded(x, query, residual, self._constants())
         return residual, mixed
 
     def _noisy(self) -> bool:
@@ -160,27 +176,22 @@ class RunningFolded(Running):
         counts = torch.tensor(self.ranks, device=per_member.device)
         return per_member.repeat_interleave(counts, dim=-1, output_size=sum(self.ranks))
 
-    def _folded(self, x: Tensor, query: Tensor, residual: Tensor) -> Tensor:
-        found = self._constants()
+    def _folded(self, x: Tensor, query: Tensor, residual: Tensor, found: Folded) -> Tensor:
         rank = sum(self.ranks)
-        if query is x and not self.normed and not self.mixed_norms:
-            both = functional.linear(x, *self._joint(found))
-            inner, scoring = both[..., :rank], both[..., rank:]
+        if found.score is None:
+            inner, scoring = product(x, found.down, found.down_bias).tensor_split([rank], dim=-1)
         else:
-            inner = None
-            scoring = functional.linear(query, found.score, found.score_bias)
-        if inner is None and self.mixed_norms:
-            inner = self._projected(x, self._read())
-        elif inner is None:
-            inner = functional.linear(self._input(x), found.down, found.down_bias)
+            scoring = product(query, found.score, found.score_bias)
+            if self.mixed_norms:
+                inner = self._projected(x, self._read())
+            else:
+                inner = product(self._input(x), found.down, found.down_bias)
         z = self._hidden(inner)
         scores = self._sums(scoring[..., :rank] * z) + scoring[..., rank:]
         gates = self._gates(x)
         alpha = (scores if gates is None else scores * gates).softmax(dim=-1)
         weighted = alpha if gates is None else alpha * gates
-        mixed = functional.linear(
-            torch.cat([self._spread(weighted) * z, weighted], dim=-1), found.value
-        )
+        mixed = product(torch.cat([self._spread(weighted) * z, weighted], dim=-1), found.value)
         return mixed + self._moved(residual)
 
     def _moved(self, residual: Tensor) -> Tensor | float:
@@ -229,17 +240,7 @@ class RunningFolded(Running):
         key = tuple(number for t in self._sources() for number in (t._version, t.data_ptr()))
         if self._cache is None or self._cache[0] != key:
             self._cache = (key, self._fold())
-            self._both = None
         return self._cache[1]
-
-    def _joint(self, found: Folded) -> tuple[Tensor, Tensor]:
-        """[D; S] as one matrix, where both read the same state."""
-        if self._both is None:
-            self._both = (
-                torch.cat([found.down, found.score]),
-                torch.cat([found.down_bias, found.score_bias]),
-            )
-        return self._both
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -258,14 +259,13 @@ class RunningFolded(Running):
             score_bias = keys @ self.weights["query.bias"].double()
             score = keys @ self.weights["query.weight"].double()
         value = self.weights["value.weight"].double() @ columns if maps.value else columns
-        constants = (
-            torch.cat([w for w, _ in downs]),
-            torch.cat([b for _, b in downs]),
-            score,
-            score_bias,
-            value,
-        )
-        return Folded(*(tensor.to(kind).contiguous() for tensor in constants))
+        down, down_bias = (torch.cat(tensors) for tensors in zip(*downs, strict=True))
+        if self.joined:
+            down, down_bias = torch.cat([down, score]), torch.cat([down_bias, score_bias])
+            found: tuple[Tensor, ...] = (down, down_bias, value)
+        else:
+            found = (down, down_bias, value, score, score_bias)
+        return Folded(*(tensor.to(kind).contiguous() for tensor in found))
 
 
 def _standard(x: Tensor) -> Tensor:

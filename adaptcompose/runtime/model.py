@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from adaptcompose.language.codes import AC509
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.attach import copy_structure
+from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead, pull
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import RunningMixture
@@ -44,13 +45,19 @@ class ComposedModel(nn.Module):
     main_input_name = "input_ids"
 
     def __init__(
-        self, body: nn.Module, parts: Parts, head: FlexHead | None, composition: Composition
+        self,
+        body: nn.Module,
+        parts: Parts,
+        heads: Mapping[str, FlexHead],
+        composition: Composition,
+        frame: Frame,
     ) -> None:
         super().__init__()
         self.body = body
         self.parts = parts
-        self.head = head
+        self.head = heads.get("")
         self.composition = composition
+        self.frame = frame
         self._detached = False
 
     @property
@@ -81,8 +88,7 @@ class ComposedModel(nn.Module):
         labels: Tensor | None = None,
     ) -> Output:
         """Token ids [batch, tokens] to an `Output`; labels as the head's kind has them."""
-        if self._detached:
-            raise Failed(AC509.at())
+        self._begin()
         given = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -100,6 +106,11 @@ class ComposedModel(nn.Module):
         logits = self.head(out.last_hidden_state, out.get("pooler_output"))
         loss = None if labels is None else self.head.loss(logits, labels, attention_mask)
         return Output(self._with_pull(loss), logits)
+
+    def _begin(self, members: Sequence[int] = ()) -> None:
+        if self._detached:
+            raise Failed(AC509.at())
+        self.frame.begin(members)
 
     def _with_pull(self, loss: Tensor | None) -> Tensor | None:
         """In training, what keeps W_v near the identity (Pfeiffer et al., 2021) joins the loss."""

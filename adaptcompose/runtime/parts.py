@@ -7,6 +7,7 @@ their site, or what the method computes from stored tensors (`Method.lowered`).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Leaf
 from adaptcompose.methods.method import Method
+from adaptcompose.runtime.merging import combined
 
 Weights = Mapping[tuple[Site, str], Tensor]
 """Tensors of one part by site and name, as `Method.tensors` names them."""
@@ -152,6 +154,27 @@ class LoweredWeights:
         return self.part.method.lowered(self.site, self.part.read(self.site), shared)
 
 
+class MergedWeights(LoweredWeights):
+    """What the recipe of a merge makes of what the primitives of its members read."""
+
+    def __init__(self, parts: Parts, leaf: Leaf) -> None:
+        assert leaf.recipe is not None
+        first = leaf
+        while first.recipe is not None:
+            first = first.recipe.leaves[0]
+        super().__init__(parts[first.part], leaf)
+        self.recipe = leaf.recipe
+        self.members = [parts.weights(member) for member in leaf.recipe.leaves]
+
+    def stored(self) -> Iterator[Tensor]:
+        for member in self.members:
+            yield from member.stored()
+
+    def _compute(self) -> Mapping[str, Tensor]:
+        combine = partial(combined, self.recipe, self.site)
+        return self.part.method.merged([member.read() for member in self.members], combine)
+
+
 def new_part(name: str, method: Method, facts: Facts) -> Part:
     """A part whose weights start as its method says; trained.
 
@@ -207,5 +230,7 @@ class Parts(nn.Module):
 
     def weights(self, leaf: Leaf) -> SiteWeights | LoweredWeights:
         """What a primitive reads its weights from."""
+        if leaf.recipe is not None:
+            return MergedWeights(self, leaf)
         part = self[leaf.part]
         return part[leaf.site] if leaf.form == "stored" else LoweredWeights(part, leaf)

@@ -6,7 +6,7 @@ is r + u. Shapes: h, x, r, u are [batch, tokens, width].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +18,7 @@ from adaptcompose.compiler import program
 from adaptcompose.compiler.program import Placement, Primitive
 from adaptcompose.language.codes import AC212
 from adaptcompose.language.diagnostics import Failed, suggest
+from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.parts import Parts
 
 NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files assume
@@ -27,10 +28,21 @@ class State:
     """What can be read at a site: h, the input x of the sub-layer, and the backbone's LN."""
 
     def __init__(
-        self, h: Tensor, x: Tensor | None = None, norm: Callable[[Tensor], Tensor] | None = None
+        self,
+        h: Tensor,
+        x: Tensor | None = None,
+        norm: Callable[[Tensor], Tensor] | None = None,
+        frame: Frame | None = None,
     ) -> None:
         self.h, self.x, self.norm = h, x, norm
+        self._frame = frame
         self._normed: Tensor | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """What is known of the call as a whole."""
+        assert self._frame is not None
+        return self._frame
 
     @property
     def dtype(self) -> torch.dtype:
@@ -39,7 +51,21 @@ class State:
 
     def after(self, h: Tensor) -> State:
         """The state that the next of a chain sees."""
-        return State(h, self.x, self.norm)
+        return State(h, self.x, self.norm, self._frame)
+
+    def take(self, rows: Tensor) -> State:
+        """The state of some rows of the batch."""
+        x = None if self.x is None else self.x[rows]
+        return State(self.h[rows], x, self.norm, self._frame)
+
+    def tokens(self, start: int, end: int) -> State:
+        """The state of some tokens of every row."""
+        x = None if self.x is None else self.x[:, start:end]
+        return State(self.h[:, start:end], x, self.norm, self._frame)
+
+    def finish(self, out: Tensor) -> Tensor:
+        """What the backbone makes of the composition's output: LN(out + x), if it has a norm."""
+        return out if self.x is None or self.norm is None else self.norm(out + self.x)
 
     @property
     def sum(self) -> Tensor:
@@ -63,16 +89,61 @@ class State:
         return self.h if placement.residual == "output" else self.sum
 
 
-class Running(nn.Module):
-    """A primitive at work."""
+Constants = Any
+"""Tensors in mappings and tuples: what two primitives of one shape differ in."""
 
-    def split(self, state: State) -> tuple[Tensor, Tensor]:
+
+class Running(nn.Module):
+    """A primitive at work.
+
+    Given `weights`, it computes with these instead of its own: those of several primitives of its
+    shape, `stacked`. Each tensor has a row in front for each, and the batch a block of rows.
+    """
+
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
         """Residual and contribution."""
         raise NotImplementedError
 
     def forward(self, state: State) -> Tensor:
         residual, contribution = self.split(state)
         return (residual + contribution).to(state.dtype)
+
+    def constants(self) -> Constants | None:
+        """What `split` takes as weights; None where stacked weights cannot be used now."""
+        return None
+
+
+def stacked(constants: Sequence[Constants]) -> Constants:
+    """The weights of several primitives of one shape as one."""
+    first = constants[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(constants))
+    if isinstance(first, Mapping):
+        return {key: stacked([one[key] for one in constants]) for key in first}
+    if first is None:
+        return None
+    each = [stacked(list(parts)) for parts in zip(*constants, strict=True)]
+    return first._make(each) if hasattr(first, "_make") else tuple(each)
+
+
+def product(z: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """z Wᵀ + b; with stacked W and b [blocks, out, in] each block of rows of z has its own."""
+    if weight.dim() == 2:
+        return functional.linear(z, weight, bias)
+    blocks = z.reshape(len(weight), -1, z.shape[-1])
+    if bias is None:
+        out = torch.bmm(blocks, weight.mT)
+    else:
+        out = torch.baddbmm(bias.unsqueeze(1), blocks, weight.mT)
+    return out.view(*z.shape[:-1], out.shape[-1])
+
+
+def per_block(value: Tensor, z: Tensor) -> Tensor:
+    """A stacked vector [blocks, n], to be used beside z [rows, tokens, n]; others as they are."""
+    if value.dim() < 2:
+        return value
+    rows = value.repeat_interleave(len(z) // len(value), dim=0)
+    return rows.view(len(z), *[1] * (z.dim() - 2), -1)
 
 
 _RUNNING: dict[type[Primitive], Callable[[Any, Parts], Running]] = {}
@@ -98,12 +169,16 @@ def running(primitive: Primitive, parts: Parts) -> Running:
 
 def _linear(weights: Mapping[str, Tensor], name: str, z: Tensor) -> Tensor:
     weight = weights[f"{name}.weight"]
-    return functional.linear(z.to(weight.dtype), weight, weights.get(f"{name}.bias"))
+    return product(z.to(weight.dtype), weight, weights.get(f"{name}.bias"))
 
 
 def _norm(weights: Mapping[str, Tensor], name: str, z: Tensor) -> Tensor:
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-    return functional.layer_norm(z.to(weight.dtype), weight.shape, weight, bias, NORM_EPS)
+    z = z.to(weight.dtype)
+    if weight.dim() == 1:
+        return functional.layer_norm(z, weight.shape, weight, bias, NORM_EPS)
+    normed = functional.layer_norm(z, weight.shape[-1:], eps=NORM_EPS)
+    return normed * per_block(weight, z) + per_block(bias, z)
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
@@ -126,12 +201,16 @@ class RunningBottleneck(Running):
         self.activation = activation(node.activation)
         self.dropout = nn.Dropout(node.dropout)
 
-    def split(self, state: State) -> tuple[Tensor, Tensor]:
-        node, weights = self.node, self.weights.read()
+    def constants(self) -> Constants:
+        return self.weights.read()
+
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        node = self.node
+        weights = self.weights.read() if weights is None else weights
         z, residual = state.read(node.where), state.residual(node.where)
         y = _norm(weights, "norm_before", z) if node.norm_before else z
         u = _linear(weights, "up", self.activation(_linear(weights, "down", y)))
-        scale = weights["scale"] if isinstance(node.scale, str) else node.scale
+        scale = per_block(weights["scale"], u) if isinstance(node.scale, str) else node.scale
         u = self.dropout(self._depth_drop(u) * scale)
         if node.gate:
             # one number per example; padding takes part in the mean, as in the published files
@@ -158,24 +237,30 @@ class RunningCoupling(Running):
         self.weights = parts.weights(node)
         self.activation = activation(node.activation)
 
-    def _net(self, name: str, half: Tensor) -> Tensor:
-        weights = self.weights.read()
+    def _net(self, weights: Mapping[str, Tensor], name: str, half: Tensor) -> Tensor:
         inner = self.activation(_linear(weights, f"{name}.0", half))
         return _linear(weights, f"{name}.2", inner)
 
+    def constants(self) -> Constants:
+        return self.weights.read()
+
     def forward(self, state: State) -> Tensor:
+        return self._coupled(state, self.weights.read())
+
+    def _coupled(self, state: State, weights: Mapping[str, Tensor]) -> Tensor:
         first = self.node.width // 2
         one, two = state.h[..., :first], state.h[..., first:]
         if self.node.inverse:
-            two = two - self._net("G", one)
-            one = one - self._net("F", two)
+            two = two - self._net(weights, "G", one)
+            one = one - self._net(weights, "F", two)
         else:
-            one = one + self._net("F", two)
-            two = two + self._net("G", one)
+            one = one + self._net(weights, "F", two)
+            two = two + self._net(weights, "G", one)
         return torch.cat([one, two], dim=-1).to(state.dtype)
 
-    def split(self, state: State) -> tuple[Tensor, Tensor]:
-        return state.h, self.forward(state) - state.h
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        weights = self.weights.read() if weights is None else weights
+        return state.h, self._coupled(state, weights) - state.h
 
 
 @runs(program.Chain)
@@ -189,14 +274,19 @@ class RunningChain(Running):
             state = state.after(member(state))
         return state.h
 
-    def split(self, state: State) -> tuple[Tensor, Tensor]:
-        first, *others = self.members
-        assert isinstance(first, Running)
-        residual, contribution = first.split(state)
-        state = state.after(residual + contribution)
-        for member in others:
-            state = state.after(member(state))
-        return residual, state.h - residual
+    def constants(self) -> Constants | None:
+        found = tuple(member.constants() for member in self.members)  # type: ignore[operator]
+        return None if any(one is None for one in found) else found
+
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        each = [None] * len(self.members) if weights is None else weights
+        first: Tensor | None = None
+        for member, own in zip(self.members, each, strict=True):
+            residual, contribution = member.split(state, own)  # type: ignore[operator]
+            first = residual if first is None else first
+            state = state.after((residual + contribution).to(state.dtype))
+        assert first is not None
+        return first, state.h - first
 
 
 @runs(program.Mixture)
@@ -211,7 +301,7 @@ class RunningMixture(Running):
         self.dropout = nn.Dropout(node.weights.dropout or 0.0)
         self.temperature = 1.0  # set by the trainer where the fusion asks for it
 
-    def split(self, state: State) -> tuple[Tensor, Tensor]:
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
         maps = self.node.weights
         splits = [branch.split(state) for branch in self.branches]  # type: ignore[operator]
         residual = splits[0][0]

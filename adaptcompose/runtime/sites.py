@@ -1,42 +1,81 @@
 """Sites at work: small modules that own the stock modules they stand for, swapped into a copy.
 
-Their inner modules keep the stock names, so that the copy's keys stay those of the checkpoint.
+Their inner modules keep the stock names, so that the copy's keys stay those of the checkpoint. How
+a kind of place is taken is said once, with `@takes`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
+from adaptcompose.backbones.layout import Facts, Kind, Site
+from adaptcompose.compiler.program import Primitive
+from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.primitives import Running, State
+
+Taking = Callable[[nn.Module, Site, Facts, Primitive, Running, Frame], None]
+"""Put a running primitive at a site of a base model: (base, site, facts, node, running, frame)."""
+
+_TAKING: dict[Kind, Taking] = {}
+
+
+def takes(kind: Kind) -> Callable[[Taking], Taking]:
+    """Say how a primitive is put at places of a kind."""
+
+    def register(function: Taking) -> Taking:
+        _TAKING[kind] = function
+        return function
+
+    return register
+
+
+def take(
+    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+) -> None:
+    """Put a running primitive at its site."""
+    _TAKING[facts.layout.sites[site.name].kind](base, site, facts, node, adapter, frame)
 
 
 class SubLayer(nn.Module):
     """dense, dropout, LN(h + x), with the composition between dropout and norm."""
 
-    def __init__(self, stock: nn.Module, adapter: Running, *, finish: bool) -> None:
+    def __init__(self, stock: nn.Module, adapter: Running, frame: Frame, *, finish: bool) -> None:
         super().__init__()
         stock_parts: Any = stock
         self.dense: nn.Module = stock_parts.dense
         self.dropout: nn.Module = stock_parts.dropout
         self.LayerNorm: nn.Module = stock_parts.LayerNorm
         self.adapter = adapter
+        self.frame = frame
         self.finish = finish
 
     def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
         h = self.dropout(self.dense(hidden_states))
-        out = self.adapter(State(h, input_tensor, self.LayerNorm))
-        return self.LayerNorm(out + input_tensor) if self.finish else out
+        state = State(h, input_tensor, self.LayerNorm, self.frame)
+        out = self.adapter(state)
+        return state.finish(out) if self.finish else out
 
 
-class Wrapper(nn.Module):
-    """A stock module and the composition beside it; what is asked of it is asked of the stock."""
+@takes("sublayer")
+def take_sublayer(
+    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+) -> None:
+    """In place of the module that computes LN(h + x)."""
+    path = facts.layout.path(site)
+    finish = node.placement.finish
+    stock = base.get_submodule(path)
+    base.set_submodule(path, SubLayer(stock, adapter, frame, finish=finish))
 
-    def __init__(self, stock: nn.Module, adapter: Running) -> None:
+
+class Proxy(nn.Module):
+    """A module around a stock one; what is asked of it is asked of the stock module."""
+
+    def __init__(self, stock: nn.Module) -> None:
         super().__init__()
         self.stock = stock
-        self.adapter = adapter
 
     def __getattr__(self, name: str) -> Any:
         # transformers reaches into the embeddings, for instance for their position ids
@@ -46,15 +85,44 @@ class Wrapper(nn.Module):
             return getattr(super().__getattr__("stock"), name)
 
 
+class Wrapper(Proxy):
+    """A stock module and the composition beside it."""
+
+    def __init__(self, stock: nn.Module, adapter: Running, frame: Frame) -> None:
+        super().__init__(stock)
+        self.adapter = adapter
+        self.frame = frame
+
+
 class Output(Wrapper):
     """A stock module whose output passes through the composition."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.adapter(State(self.stock(*args, **kwargs)))
+        return self.adapter(State(self.stock(*args, **kwargs), frame=self.frame))
+
+
+@takes("output")
+def take_output(
+    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+) -> None:
+    """Behind a module whose output is the state."""
+    path = facts.layout.path(site)
+    base.set_submodule(path, Output(base.get_submodule(path), adapter, frame))
 
 
 class Input(Wrapper):
     """A stock module whose input passes through the composition first."""
 
     def forward(self, state: Tensor) -> Tensor:
-        return self.stock(self.adapter(State(state)))
+        return self.stock(self.adapter(State(state, frame=self.frame)))
+
+
+@takes("vocabulary")
+def take_vocabulary(
+    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+) -> None:
+    """In front of the vocabulary matrix; a model with another head needs nothing there."""
+    names = {name for name, _ in base.named_modules()}
+    for path in facts.layout.vocabulary:
+        if path in names:
+            base.set_submodule(path, Input(base.get_submodule(path), adapter, frame))

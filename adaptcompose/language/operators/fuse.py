@@ -99,12 +99,14 @@ class Fuse(Members):
     def _member(self, slot: Slot) -> Iterator[Diagnostic]:
         for block in walk(slot.block):
             if isinstance(block, Fuse):
-                yield codes.AC305.at(block.span, inner=block.word)
+                yield codes.AC305.at(block.span, operator=self.word, inner=block.word)
             if isinstance(block, Empty):
                 yield codes.AC321.at(block.span, slot=slot.name, operator=self.word)
             method = block.method if isinstance(block, Adapter) else None
             if method is not None and not method.fusible:
-                yield codes.AC306.at(block.span, operator=self.word, method=method.word)
+                yield codes.AC306.at(
+                    block.span, operator=self.word, what="outputs", method=method.word
+                )
 
     def _embeddings(self, facts: Facts) -> Iterator[Diagnostic]:
         here = {slot.block.at(EMBEDDINGS, facts) for slot in self.members}
@@ -117,8 +119,8 @@ class Fuse(Members):
             found: dict[Placement, Block] = {}
             for slot in self.members:
                 primitive = slot.block.at(site, facts)
-                if primitive is not None:
-                    found.setdefault(primitive.placement, slot.block)
+                for place in primitive.entries() if primitive is not None else ():
+                    found.setdefault(place, slot.block)
             if len(found) > 1:
                 detail = ", ".join(f"`{block}` is {place}" for place, block in found.items())
                 yield codes.AC314.at(self.span, detail=detail)

@@ -1,0 +1,119 @@
+"""`merge`: one adapter computed from the weights of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Literal
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.program import Leaf, Primitive, Recipe
+from adaptcompose.language import codes
+from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.language.graph import Adapter, Block, complete
+from adaptcompose.language.operator import Members, Takes, operator
+from adaptcompose.language.operators.training import Training
+from adaptcompose.language.operators.weights import incomplete, shares
+from adaptcompose.language.signature import option, spell
+from adaptcompose.methods.invertible import EMBEDDINGS
+
+
+@operator
+@dataclass(frozen=True)
+class Merge(Members):
+    """One adapter from the weights of several, before anything runs: merge(a:0.7, b:-0.3).
+
+    Weights are free; without any each member has 1/n. `linear` is θ₀ + Σ wᵢ(θᵢ − θ₀), θ₀ what a
+    weight is where an adapter does nothing (task arithmetic, Ilharco et al., 2023); `ties` trims to
+    `density`, elects signs and averages what agrees (Yadav et al., 2023); `dare` drops all but
+    `density` by chance and rescales (Yu et al., 2024). Members are of one shape, at the same sites;
+    an invertible part is merged like the rest, and has an inverse. Laws: merge(a:1) = a;
+    merge(a, a) = a unless chance drops; merge(merge(a:p, b:q):r, c:s) = merge(a:pr, b:qr, c:s).
+    """
+
+    word: ClassVar[str] = "merge"
+    takes: ClassVar[Takes] = "adapters"
+    weighted: ClassVar[bool] = True
+    least: ClassVar[int] = 1
+
+    method: Literal["linear", "ties", "dare"] = option("linear", "how weights become one")
+    density: float = option(1.0, "share of the weights that ties and dare keep", least=0)
+    seed: int = option(0, "of what dare keeps", least=0)
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        leaves = [leaf for leaf in self._leaves(site, facts) if isinstance(leaf, Leaf)]
+        if not leaves:
+            return None
+        written = shares(self.members)
+        recipe = Recipe(tuple(leaves), written, self.method, self.density, self.seed)
+        names = [f"{leaf.part}:{w:.6g}" for leaf, w in zip(leaves, written, strict=True)]
+        name = f"{self.word}({', '.join([*names, *self.options()])})"
+        return replace(leaves[0], part=name, form="computed", sources=(), recipe=recipe)
+
+    def _leaves(self, site: Site, facts: Facts) -> list[Primitive | None]:
+        return [block.at(site, facts) for block in self.inner()]
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        yield from incomplete(self.members, self.span)
+        if not 0 < self.density <= 1:
+            yield self._option("density", "more than 0 and at most 1")
+        elif self.density < 1 and self.method == "linear":
+            yield self._option("density", "1 with method=linear")
+        unfit = [found for block in self.inner() for found in self._unfit(block)]
+        yield from unfit
+        if facts is not None and complete(self) and not unfit:
+            yield from self._shapes(facts)
+
+    def _option(self, name: str, expected: str) -> Diagnostic:
+        got = spell(getattr(self, name))
+        return codes.AC209.at(self.span, name=name, operator=self.word, expected=expected, got=got)
+
+    def _unfit(self, block: Block) -> Iterator[Diagnostic]:
+        """Members are adapters, or merges of some."""
+        while isinstance(block, Training):
+            block = block.body
+        if isinstance(block, Adapter):
+            if block.method is not None and not block.method.mergeable:
+                yield codes.AC306.at(
+                    block.span, operator=self.word, what="weights", method=block.method.word
+                )
+        elif not isinstance(block, Merge):
+            help = "average(…) combines what blocks compute"
+            inner = getattr(block, "word", str(block))
+            yield codes.AC305.at(block.span, operator=self.word, inner=inner, help=help)
+
+    def _shapes(self, facts: Facts) -> Iterator[Diagnostic]:
+        """AC307 or AC313, for the first site at which the members differ."""
+        for site in (EMBEDDINGS, *facts.sublayers()):
+            found = self._leaves(site, facts)
+            there = [leaf is not None for leaf in found]
+            if any(there) and not all(there):
+                here, gone = (self.inner()[there.index(sure)] for sure in (True, False))
+                detail = f"`{here}` is at {site}, `{gone}` is not"
+                yield codes.AC307.at(self.span, operator=self.word, detail=detail)
+                return
+            for block, leaf in zip(self.inner(), found, strict=True):
+                if detail := _difference((self.inner()[0], found[0]), (block, leaf)):
+                    yield codes.AC313.at(block.span, detail=detail)
+                    return
+
+
+_FREE = ("part", "site", "form", "sources", "recipe", "dropout", "depth_drop")
+"""What primitives of one shape may differ in."""
+
+
+def _difference(
+    one: tuple[Block, Primitive | None], other: tuple[Block, Primitive | None]
+) -> str | None:
+    """In words the first thing in which two primitives are not of one shape."""
+    (first, a), (second, b) = one, other
+    if a is None or b is None:
+        return None
+    if type(a) is not type(b):
+        return f"`{first}` is a {type(a).__name__.lower()}, `{second}` a {type(b).__name__.lower()}"
+    for item in fields(a):
+        left, right = getattr(a, item.name), getattr(b, item.name)
+        if item.name not in _FREE and left != right:
+            name = item.name.replace("_", " ")
+            return f"`{first}` has {name} {left}, `{second}` has {right}"
+    return None

@@ -1,0 +1,210 @@
+"""Several compositions in one model: `route` gives each row one, `parallel` gives each all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from adaptcompose.language.codes import AC505, AC510
+from adaptcompose.language.diagnostics import Failed, suggest
+from adaptcompose.runtime.frame import Choice, Frame
+from adaptcompose.runtime.heads import FlexHead
+from adaptcompose.runtime.model import ComposedModel, Output
+from adaptcompose.runtime.parts import Parts
+from adaptcompose.runtime.rows import repeat
+
+if TYPE_CHECKING:
+    from adaptcompose.runtime.compose import Composition
+
+Labels = Tensor | Mapping[str, Tensor]
+
+
+class Outputs(dict[str | None, Any]):
+    """One `Output` per composition, by name, and the sum of their losses under `loss`.
+
+    `rows` says which rows of the batch an output has, if the compositions share them out; None is
+    the name of the bare backbone.
+    """
+
+    def __init__(
+        self,
+        outputs: Mapping[str | None, Output],
+        rows: Mapping[str | None, tuple[int, ...]] | None = None,
+    ) -> None:
+        super().__init__(outputs)
+        self.rows = dict(rows or {})
+        losses = [out.loss for out in outputs.values() if out.loss is not None]
+        self.loss: Tensor | None = torch.stack(losses).sum() if losses else None
+        if self.loss is not None:
+            self["loss"] = self.loss
+
+
+class BranchedModel(ComposedModel):
+    """What `ac.compose` returns for `route(…)` and `parallel(…)`.
+
+    `route`: `rows` names a composition for every row, or None. If all heads are of one kind with
+    the same labels, or there are none, the result is one `Output` over all rows; else, or if some
+    rows have none, it is `Outputs`. `parallel`: `Outputs`; labels are given by name.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        parts: Parts,
+        heads: Mapping[str, FlexHead],
+        composition: Composition,
+        frame: Frame,
+    ) -> None:
+        super().__init__(body, parts, heads, composition, frame)
+        self.names = composition.program.names
+        self.heads = nn.ModuleList(heads.values())
+        self._head_names = tuple(heads)
+
+    def head_of(self, name: str | None) -> FlexHead | None:
+        """The head of one of the compositions."""
+        if name not in self._head_names:
+            return None
+        return cast(FlexHead, self.heads[self._head_names.index(name)])
+
+    def forward(  # type: ignore[override]  # noqa: PLR0913, PLR0917
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Labels | None = None,
+        rows: Sequence[str | None] | None = None,
+    ) -> Output | Outputs:
+        """Token ids [batch, tokens] to an `Output`, or to one per composition."""
+        given = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            "inputs_embeds": inputs_embeds,
+        }
+        batch = {name: value for name, value in given.items() if value is not None}
+        size = len(next(iter(batch.values())))
+        if labels is not None and "backbone" in self.composition.heads.values():
+            raise Failed(AC510.at())
+        if self.program.fan is None:
+            return self._routed(batch, size, labels, rows)
+        return self._side_by_side(batch, size, labels)
+
+    def _side_by_side(self, batch: dict[str, Tensor], size: int, labels: Labels | None) -> Outputs:
+        times, mask = len(self.names), batch.get("attention_mask")
+        self._begin([index for index in range(times) for _ in range(size)])
+        fan = cast(int, self.program.fan)
+        if fan < 0:
+            batch = repeat(batch, size, times)
+        out = self.body(**batch)
+        outputs: dict[str | None, Output] = {}
+        for index, name in enumerate(self.names):
+            rows = slice(index * size, (index + 1) * size)
+            mine = {key: out[key] for key in _STATES if out.get(key) is not None}
+            if len(next(iter(mine.values()))) > size or times == 1:
+                mine = {key: value[rows] for key, value in mine.items()}
+            wanted = labels.get(name) if isinstance(labels, Mapping) else None
+            outputs[name] = self._finished(name, mine, wanted, mask)
+        return self._pulled(Outputs(outputs))
+
+    def _finished(
+        self,
+        name: str | None,
+        states: Mapping[str, Tensor],
+        labels: Tensor | None,
+        mask: Tensor | None,
+    ) -> Output:
+        if "logits" in states:
+            return Output(logits=states["logits"])
+        head = self.head_of(name)
+        if head is None:
+            return Output(last_hidden_state=states["last_hidden_state"])
+        logits = head(states["last_hidden_state"], states.get("pooler_output"))
+        return Output(None if labels is None else head.loss(logits, labels, mask), logits)
+
+    def _routed(
+        self,
+        batch: dict[str, Tensor],
+        size: int,
+        labels: Labels | None,
+        rows: Sequence[str | None] | None,
+    ) -> Output | Outputs:
+        members = self._members(rows, size)
+        self._begin(members)
+        out = self.body(**batch)
+        states = {key: out[key] for key in _STATES if out.get(key) is not None}
+        if "logits" in states or not self._head_names:
+            return self._finished(None, states, None, None)
+        mask = batch.get("attention_mask")
+        whole = self._alike() and -1 not in members and not isinstance(labels, Mapping)
+        found: dict[str | None, Output] = {}
+        shares: dict[str | None, tuple[int, ...]] = {}
+        for name, choice in self._shares(members):
+            index = choice.index(self.device)
+            mine = {key: value[index] for key, value in states.items()}
+            wanted = None if whole else _share(labels, name, index)
+            found[name] = self._finished(name, mine, wanted, None if mask is None else mask[index])
+            shares[name] = choice.rows
+        if whole:
+            logits = _in_order(found, shares)
+            head = cast(FlexHead, self.heads[0])
+            loss = None if labels is None else head.loss(logits, cast(Tensor, labels), mask)
+            return Output(self._with_pull(loss), logits)
+        return self._pulled(Outputs(found, shares))
+
+    def _pulled(self, outputs: Outputs) -> Outputs:
+        if outputs.loss is not None:
+            outputs.loss = outputs["loss"] = self._with_pull(outputs.loss)
+        return outputs
+
+    def _shares(self, members: tuple[int, ...]) -> Iterator[tuple[str | None, Choice]]:
+        """Per composition that is used, its rows."""
+        groups = tuple((index,) for index in range(len(self.names)))
+        for choice in self.frame.choices(groups):
+            yield (None if choice.group < 0 else self.names[choice.group]), choice
+
+    def _alike(self) -> bool:
+        """Whether every composition has a head, all of one kind with the same labels."""
+        heads = list(self.composition.heads.values())
+        first = heads[0]
+        if any(head is None or isinstance(head, str) for head in heads):
+            return False
+        assert first is not None and not isinstance(first, str)
+        return len({(h.kind, h.labels) for h in heads if h and not isinstance(h, str)}) == 1
+
+    def _members(self, rows: Sequence[str | None] | None, size: int) -> tuple[int, ...]:
+        known = ", ".join(self.names)
+        if rows is None or isinstance(rows, str) or len(rows) != size:
+            count = "is missing" if rows is None else f"has {len(rows)} names for {size} rows"
+            raise Failed(AC505.at(problem=count, known=known))
+        index: dict[str | None, int] = {name: number for number, name in enumerate(self.names)}
+        index[None] = -1
+        for row in rows:
+            if row not in index:
+                remedy = suggest(str(row), self.names)
+                raise Failed(AC505.at(problem=f"has `{row}`", known=known, help=remedy))
+        return tuple(index[row] for row in rows)
+
+
+def _share(labels: Labels | None, name: str | None, index: Tensor) -> Tensor | None:
+    """What of the labels belongs to one composition: its rows, or what is given under its name."""
+    if isinstance(labels, Tensor):
+        return labels[index]
+    return None if labels is None or name is None else labels.get(name)
+
+
+_STATES = ("logits", "last_hidden_state", "pooler_output")
+
+
+def _in_order(
+    found: Mapping[str | None, Output], shares: Mapping[str | None, tuple[int, ...]]
+) -> Tensor:
+    """The logits of all rows in the order of the batch."""
+    logits = torch.cat([cast(Tensor, out.logits) for out in found.values()])
+    order = torch.tensor([row for rows in shares.values() for row in rows])
+    return logits[order.argsort().to(logits.device)]

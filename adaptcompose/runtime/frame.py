@@ -1,0 +1,80 @@
+"""What one call of a model knows and its sites need; one per model, one call at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Frame:
+    """The choice of every row, and what sites leave for each other within one call.
+
+    `members[i]` is the index of the composition that row i of the batch has, −1 for none. Where
+    the batch was repeated by a fan, its rows are those of the repeated batch. `kept` holds what
+    one site leaves for another, by a name of theirs.
+    """
+
+    def __init__(self) -> None:
+        self.members: tuple[int, ...] = ()
+        self.kept: dict[Hashable, Any] = {}
+        self._rows: dict[tuple[tuple[int, ...], ...], tuple[Choice, ...]] = {}
+
+    def begin(self, members: Sequence[int] = ()) -> None:
+        """A new call: nothing of the one before is left."""
+        self.members = tuple(members)
+        self.kept.clear()
+        self._rows.clear()
+
+    def choices(self, groups: tuple[tuple[int, ...], ...]) -> tuple[Choice, ...]:
+        """Per group of compositions the rows that have one of them; equal in all layers."""
+        if groups not in self._rows:
+            self._rows[groups] = tuple(self._choose(groups))
+        return self._rows[groups]
+
+    def _choose(self, groups: tuple[tuple[int, ...], ...]) -> list[Choice]:
+        group_of = {member: number for number, group in enumerate(groups) for member in group}
+        found: dict[int, list[int]] = {}
+        for row, member in enumerate(self.members):
+            found.setdefault(group_of.get(member, -1), []).append(row)
+        return [Choice(number, tuple(rows), self.members) for number, rows in found.items()]
+
+
+class Choice:
+    """The rows of one group (−1: of none), and which composition each of them has."""
+
+    def __init__(self, group: int, rows: tuple[int, ...], members: tuple[int, ...]) -> None:
+        self.group = group
+        self.rows = rows
+        self.members = tuple(members[row] for row in rows)
+        self.whole = len(rows) == len(members)
+        self._index: Tensor | None = None
+
+    def index(self, device: torch.device) -> Tensor:
+        """The rows as an index, [rows]."""
+        if self._index is None or self._index.device != device:
+            self._index = torch.tensor(self.rows, device=device)
+        return self._index
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """One composition per block of equal length, or one per row.
+
+        >>> Choice(0, (0, 1, 2, 3), (5, 5, 7, 7)).blocks
+        (5, 7)
+        >>> Choice(0, (0, 1, 2), (5, 7, 5)).blocks
+        (5, 7, 5)
+        """
+        runs: list[list[int]] = []
+        for member in self.members:
+            if runs and runs[-1][0] == member:
+                runs[-1].append(member)
+            else:
+                runs.append([member])
+        if len({len(run) for run in runs}) == 1:
+            return tuple(run[0] for run in runs)
+        return self.members
