@@ -38,6 +38,7 @@ class Bottleneck(Method):
 
     word: ClassVar[str] = "bottleneck"
     fusible: ClassVar[bool] = True
+    mergeable: ClassVar[bool] = True
 
     reduction: float | tuple[float, ...] = option(
         16.0, "width divided by rank; a list gives one number per layer", least=0.001
@@ -64,7 +65,9 @@ class Bottleneck(Method):
     )
     init: Init = option("bert", "how new weights start")
     leave_out: Layers = option(frozenset(), "layers without an adapter")
-    invertible: Literal["nice"] | None = option(None, "an invertible part at the embeddings")
+    invertible: Literal["nice", "glow"] | None = option(
+        None, "an invertible part at the embeddings"
+    )
     invertible_reduction: float = option(
         2.0, "half the embedding width divided by rank", least=0.001
     )
@@ -88,7 +91,7 @@ class Bottleneck(Method):
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         if site == invertible.EMBEDDINGS:
-            return invertible.tensors(facts, self.invertible_reduction)
+            return invertible.tensors(facts, self.invertible_reduction, self.invertible or "nice")
         width, rank = facts.size(site), self.rank(site, facts)
         norm: dict[str, Shape] = {"weight": (width,), "bias": (width,)}
         shapes: dict[str, Shape] = {}
@@ -111,7 +114,7 @@ class Bottleneck(Method):
         from torch.nn import init
 
         module, _, kind = name.rpartition(".")
-        if name == "scale" or (module.startswith("norm") and kind == "weight"):
+        if self.neutral(name):
             init.ones_(tensor)
         elif kind == "bias":
             init.zeros_(tensor)
@@ -123,6 +126,10 @@ class Bottleneck(Method):
             init.trunc_normal_(tensor, std=0.01, a=-0.02, b=0.02)
         else:
             init.normal_(tensor, std=0.02)
+
+    def neutral(self, name: str) -> float:
+        module, _, kind = name.rpartition(".")
+        return 1.0 if name == "scale" or (module.startswith("norm") and kind == "weight") else 0.0
 
     @property
     def placement(self) -> Placement:
@@ -137,7 +144,8 @@ class Bottleneck(Method):
         if site in (invertible.EMBEDDINGS, invertible.HEAD):
             if self.invertible is None:
                 return None
-            return invertible.lower(part, site, facts, self.invertible_reduction, self.activation)
+            reduction, kind = self.invertible_reduction, self.invertible
+            return invertible.lower(part, site, facts, reduction, self.activation, kind)
         if not getattr(self, STATES.get(site.name, ""), False) or site.layer in self.leave_out:
             return None
         return BottleneckPrimitive(
@@ -173,7 +181,9 @@ class Bottleneck(Method):
         """The method that a `config` means, or None if it is of another family."""
         if config.get("architecture") is not None or config.get("phm_layer"):
             return None
-        if config.get("inv_adapter") not in (None, "nice") or "reduction_factor" not in config:
+        if config.get("inv_adapter") not in (None, "nice", "glow"):
+            return None
+        if "reduction_factor" not in config:
             return None
         missing = [key for key in _REQUIRED if config.get(key) is None]
         if missing:
@@ -215,9 +225,33 @@ def _per_layer(factors: dict[str, Any], layers: int) -> tuple[Any, ...]:
     return tuple(found)
 
 
+HOULSBY = Bottleneck(attention=True, activation="swish", original_ln_before=False)
+PARALLEL = Bottleneck(
+    reduction=2.0, parallel=True, scale=4.0, original_ln_before=False, init="mam_adapter"
+)
+"""He et al. (2022): beside the feed-forward block, scaled; half of their MAM."""
+ADAPTER_PLUS = Bottleneck(
+    reduction=96.0,
+    activation="gelu",
+    scale="channel",
+    original_ln_after=False,
+    residual_before_ln=False,
+    stochastic_depth=0.1,
+    init="houlsby",
+)
+"""Adapter+ (Steitz & Roth, 2024)."""
+
 configuration("pfeiffer", Bottleneck())
-configuration("houlsby", Bottleneck(attention=True, activation="swish", original_ln_before=False))
+configuration("houlsby", HOULSBY)
 configuration("language", Bottleneck(reduction=2.0, invertible="nice"))
+# AdapterHub's names of published configurations
+configuration("seq_bn", Bottleneck())
+configuration("seq_bn_inv", Bottleneck(invertible="nice"))
+configuration("double_seq_bn", HOULSBY)
+configuration("double_seq_bn_inv", replace(HOULSBY, invertible="nice"))
+configuration("par_bn", PARALLEL)
+configuration("scaled_par_bn", replace(PARALLEL, scale="learned"))
+configuration("adapter_plus", ADAPTER_PLUS)
 
 _FIELDS = {
     "reduction_factor": "reduction",

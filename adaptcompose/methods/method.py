@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 Shape = tuple[int, ...]
+Combine = Callable[[str, Sequence["torch.Tensor"], float], "torch.Tensor"]
+"""How a merge makes one tensor of several."""
 
 SHARED = Site("shared")
 """No place of the backbone: where a part keeps the tensors that all its sites share."""
@@ -33,6 +35,8 @@ class Method:
     word: ClassVar[str]
     fusible: ClassVar[bool] = False
     """Whether AdapterFusion can attend over its outputs."""
+    mergeable: ClassVar[bool] = False
+    """Whether the weights of several can be merged into those of one."""
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         """Why these settings cannot be had on this backbone."""
@@ -67,6 +71,24 @@ class Method:
         `sources=(SHARED,)` if it has shared tensors.
         """
         return weights
+
+    def merged(
+        self, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
+    ) -> dict[str, torch.Tensor]:
+        """What the primitive of a merge reads, from what those of its members read.
+
+        `combine` takes the name of a tensor, one tensor for each member, and what it is where an
+        adapter does nothing. A method of factors combines what they multiply to.
+        """
+        names = dict.fromkeys(name for tensors in members for name in tensors)
+        return {
+            name: combine(name, [tensors[name] for tensors in members], self.neutral(name))
+            for name in names
+        }
+
+    def neutral(self, name: str) -> float:
+        """What a tensor is where an adapter does nothing."""
+        return 0.0
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         """What it is at a site, as a primitive of the program; None where it has nothing."""

@@ -38,7 +38,7 @@ class RunningBranches(Running):
 
     def each(self, weights: Constants | None) -> Sequence[Constants | None]:
         """The weights of each branch."""
-        return (None,) * len(self.branches) if weights is None else weights  # type: ignore[no-any-return]
+        return (None,) * len(self.branches) if weights is None else weights
 
 
 def added(found: tuple[Tensor, Tensor], own: Placement, state: State, place: Placement) -> Tensor:

@@ -2,8 +2,8 @@
 
 With δᵢ = θᵢ − θ₀, θ₀ what a tensor is where an adapter does nothing, and written weights wᵢ:
 linear   θ₀ + Σ wᵢ δᵢ (task arithmetic, Ilharco et al., 2023)
-ties     only the largest numbers of each δᵢ stay (a share `density`); every number gets the sign of
-         Σ wᵢ δᵢ; what agrees with it is averaged by |wᵢ|, and that times Σ |wᵢ| (Yadav et al., 2023)
+ties     of each δᵢ only a share `density` stays, the largest; every number gets the sign of
+         Σ wᵢ δᵢ; what agrees is averaged by |wᵢ|, and that times Σ |wᵢ| (Yadav et al., 2023)
 dare     each number of δᵢ stays with probability `density` and is divided by it, then linear (Yu et
          al., 2024); which ones is decided by `seed`, the member's place, site and tensor
 """

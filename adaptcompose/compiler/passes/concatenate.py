@@ -64,10 +64,9 @@ class _Term:
 def _factored(node: Scaled) -> Primitive:
     """A factor as part of a bottleneck's own."""
     body, by = node.body, node.by
-    if isinstance(body, Bottleneck) and body.placement.base == "output" and not body.norm_after:
-        if isinstance(body.scale, float):
-            return replace(body, scale=body.scale * by)
-    return node
+    if not isinstance(body, Bottleneck) or body.norm_after or isinstance(body.scale, str):
+        return node
+    return replace(body, scale=body.scale * by) if body.placement.base == "output" else node
 
 
 def _terms(branches: Sequence[Primitive], weights: Sequence[float]) -> Iterator[_Term]:

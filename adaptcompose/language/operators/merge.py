@@ -89,8 +89,8 @@ class Merge(Members):
             there = [leaf is not None for leaf in found]
             if any(there) and not all(there):
                 here, gone = (self.inner()[there.index(sure)] for sure in (True, False))
-                detail = f"`{here}` is at {site}, `{gone}` is not"
-                yield codes.AC307.at(self.span, operator=self.word, detail=detail)
+                told = f"`{here}` is at {site}, `{gone}` is not"
+                yield codes.AC307.at(self.span, operator=self.word, detail=told)
                 return
             for block, leaf in zip(self.inner(), found, strict=True):
                 if detail := _difference((self.inner()[0], found[0]), (block, leaf)):
