@@ -16,7 +16,7 @@ from adaptcompose.hub.store import FileRecord, open_store
 from adaptcompose.language.diagnostics import Failed
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hub_server import Hub, blob, serve
+from hub_server import Fault, Hub, blob, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,19 +153,19 @@ def test_commit(store: HuggingFaceStore, hub: Hub, tmp_path: Path) -> None:
     first = store.commit(REPO, {"a/w.bin": tmp_path / "w", "b": b"1"}, message="one")
     second = store.commit(REPO, {"b": b"2"}, message="two", delete=["a/w.bin", "nothing"])
     assert store.resolve(REPO) == second
-    assert sorted(store.files(REPO, first)) == ["a/w.bin", "b"]
+    assert sorted(store.files(REPO, first)) == [".gitattributes", "a/w.bin", "b"]
     folder = store.fetch(REPO)
     assert (folder / "b").read_bytes() == b"2"
-    assert list(store.files(REPO)) == ["b"]
+    assert list(store.files(REPO)) == [".gitattributes", "b"]
 
 
 def test_a_refused_commit_changes_nothing(store: HuggingFaceStore, hub: Hub) -> None:
     sha = hub.add(REPO, FILES)
     for status, remedy in ((507, "the hub is unchanged"), (403, "a token that may write")):
         hub.commits_refused = status
+        hub.faults = [Fault("POST .*/commit/", status)]
         with fails("AC415", REPO, remedy):
             store.commit(REPO, {"config.json": b"[]"}, message="new")
-    hub.commits_refused = 0
     assert store.resolve(REPO) == sha
 
 
