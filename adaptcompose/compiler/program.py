@@ -198,20 +198,6 @@ class Coupling(Leaf):
 
 
 @dataclass(frozen=True)
-class AffineCoupling(Coupling):
-    """Affine coupling, GLOW (Kingma & Dhariwal, 2018), or its inverse.
-
-    y₁ = e(s)·x₁ + t with (s, t) = S₂(x₂), y₂ = e(s)·x₂ + t with (s, t) = S₁(y₁); the factors stay
-    within exp(±5): e(s) = exp(5·0.636·atan(s/5)).
-    """
-
-    verb: ClassVar[str] = "scale-couple"
-
-    def multiplications(self) -> int:
-        return 3 * self.width * self.rank
-
-
-@dataclass(frozen=True)
 class Chain(Primitive):
     """One after another: the output of the first is h for the second."""
 

@@ -1,10 +1,14 @@
-"""Invertible adapters at the embeddings: NICE (Dinh et al., 2015) as MAD-X uses it.
+"""Invertible adapters at the embeddings: NICE (Dinh et al., 2015) as MAD-X uses it, and GLOW.
 
 Pfeiffer et al. (2020b) put one after the embeddings and its inverse before the language-model head.
 It is the part of a language adapter that reaches the vocabulary; `bottleneck(invertible=nice)`.
+GLOW (Kingma & Dhariwal, 2018) also scales: each half by a factor that the other one decides.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Coupling
@@ -12,16 +16,36 @@ from adaptcompose.compiler.program import Coupling
 EMBEDDINGS = Site("embed.out")
 HEAD = Site("head.in")
 
+Kind = Literal["nice", "glow"]
 
-def tensors(facts: Facts, reduction: float) -> dict[str, tuple[int, ...]]:
-    """F maps the second half to the first, G the first half to the second, E the embedding width.
 
-    F: E−E//2 → (E−E//2)//reduction → E//2, and G the other way round.
+@dataclass(frozen=True)
+class AffineCoupling(Coupling):
+    """Affine coupling, GLOW (Kingma & Dhariwal, 2018), or its inverse.
+
+    y₁ = e(s)·x₁ + t with (s, t) = S₂(x₂), y₂ = e(s)·x₂ + t with (s, t) = S₁(y₁); the factors stay
+    within exp(±5): e(s) = exp(5·0.636·atan(s/5)).
+    """
+
+    verb: ClassVar[str] = "scale-couple"
+
+    def multiplications(self) -> int:
+        return 3 * self.width * self.rank
+
+
+def tensors(facts: Facts, reduction: float, kind: Kind = "nice") -> dict[str, tuple[int, ...]]:
+    """Two small networks, E the embedding width: for NICE from one half to what the other gets.
+
+    F: E−E//2 → (E−E//2)//reduction → E//2, and G the other way round. For GLOW s2 stands for F and
+    s1 for G, with outputs twice as wide: what the other half is multiplied by, and what it gets.
     """
     first = facts.embedding // 2
     second = facts.embedding - first
+    pairs = {"F": (second, first), "G": (first, second)}
+    if kind == "glow":
+        pairs = {"s1": (first, 2 * second), "s2": (second, 2 * first)}
     shapes: dict[str, tuple[int, ...]] = {}
-    for net, source, target in (("F", second, first), ("G", first, second)):
+    for net, (source, target) in pairs.items():
         rank = max(1, int(source // reduction))
         shapes |= {
             f"{net}.0.weight": (rank, source),
@@ -32,10 +56,14 @@ def tensors(facts: Facts, reduction: float) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def lower(part: str, site: Site, facts: Facts, reduction: float, activation: str) -> Coupling:
+def lower(
+    part: str, site: Site, facts: Facts, reduction: float, activation: str, kind: Kind
+) -> Coupling:
     """Forward after the embeddings, inverse in front of the vocabulary matrix."""
+    primitive = AffineCoupling if kind == "glow" else Coupling
     rank = tensors(facts, reduction)["F.0.bias"][0]
-    return Coupling(part, EMBEDDINGS, facts.embedding, rank, activation, inverse=site == HEAD)
+    inverse = site == HEAD
+    return primitive(part, EMBEDDINGS, facts.embedding, rank, activation, inverse=inverse)
 
 
 def keys(name: str, tensor: str) -> list[str]:

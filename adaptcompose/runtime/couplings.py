@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from adaptcompose.compiler.program import AffineCoupling
+from adaptcompose.methods.invertible import AffineCoupling
 from adaptcompose.runtime.primitives import RunningCoupling, State, runs
 
 _CLAMP = 5.0  # factors stay within exp(±_CLAMP)

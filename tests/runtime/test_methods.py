@@ -100,17 +100,21 @@ def test_the_literal_and_the_optimised_program_agree(text: str) -> None:
 @each
 @pytest.mark.parametrize("optimise", [True, False], ids=["optimised", "literal"])
 def test_the_gradient_reaches_exactly_what_is_trained(text: str, optimise: bool) -> None:
-    model = composed(text, optimise=optimise)
-    part = part_of(model)
-    model(**batch()).last_hidden_state.square().mean().backward()
-    for site in part.places:
-        for name, tensor in part[site].items():
-            assert tensor.requires_grad == part.method.learns(name), (site, name)
-            reached = tensor.grad is not None and bool(tensor.grad.abs().max() > 0)
-            assert reached == tensor.requires_grad, (site, name)
-    ours = {id(parameter) for parameter in part.parameters()}
-    others = [p for p in model.parameters() if id(p) not in ours]
-    assert others and all(p.grad is None and not p.requires_grad for p in others)
+    reached: set[tuple[Site, str]] = set()
+    for seed in range(4):  # small layers of relu are dead under some weights
+        model = composed(text, seed=seed, optimise=optimise)
+        part = part_of(model)
+        model(**batch(seed=seed)).last_hidden_state.square().mean().backward()
+        for site in part.places:
+            for name, tensor in part[site].items():
+                assert tensor.requires_grad == part.method.learns(name), (site, name)
+                if tensor.grad is not None and tensor.grad.abs().max() > 0:
+                    reached.add((site, name))
+        assert reached <= trained(part)
+        ours = {id(parameter) for parameter in part.parameters()}
+        others = [p for p in model.parameters() if id(p) not in ours]
+        assert others and all(p.grad is None and not p.requires_grad for p in others)
+    assert reached == trained(part)
 
 
 @each
