@@ -145,7 +145,8 @@ class Joined(Primitive):
         return self.members
 
     def shape(self) -> Joined:
-        members = tuple(member.shape() for member in self.members)
+        shapes = (member.shape() for member in self.members)
+        members = tuple(member for member in shapes if isinstance(member, Bottleneck))
         return replace(self, members=members, literal=self.literal.shape())
 
     @property

@@ -20,7 +20,7 @@ from adaptcompose.language.codes import AC416
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Adapter, Block, Head, adapters
 from adaptcompose.language.heads import KINDS, NEW, Chosen
-from adaptcompose.language.operators import Fuse, Stack, fusions
+from adaptcompose.language.operators import Fuse, Stack, fusions, learning
 from adaptcompose.methods.method import SHARED
 
 CONVENTION = "backbone as AutoModel builds it, with pooler; parts where they are used; head"
@@ -183,9 +183,10 @@ def make_plan(  # noqa: PLR0913
     places = slots_of(graph)
     fetched: set[str] = set(cached)
     items: list[Item] = []
+    learned = set(learning(graph)) if trained is None else trained
     blocks: list[Adapter | Fuse] = [*adapters(graph).values(), *fusions(graph).values()]
     for block in blocks:
-        learns = block.new if trained is None else block.name in trained
+        learns = block.name in learned
         sites, slots = used.get(block.name, ()), places.get(block.name, ())
         items.append(_fetched_once(_item(block, facts, sites, slots, learns), fetched))
     if isinstance(head, Head):

@@ -251,6 +251,7 @@ class Checker:
         """The blocks among the arguments, globs spelt out, exclusions taken away."""
         before = len(self.problems)
         members: list[Slot] = []
+        given: set[str | None] = set()
         globbed, whole = False, True
         for argument in arguments:
             if isinstance(argument, syntax.Exclude):
@@ -258,6 +259,10 @@ class Checker:
                 continue
             if self._refused(operator, argument):
                 continue
+            if argument.name is not None and argument.name in given:
+                self.problems.append(codes.AC202.at(argument.name_span, name=argument.name))
+                continue
+            given.add(argument.name)
             node = argument.value
             weight = None if argument.weight is None else float(argument.weight)
             if isinstance(node, syntax.Reference) and is_glob(node.text):

@@ -90,6 +90,11 @@ def heads_of(graph: Block, wanted: HeadChoice) -> dict[str, Chosen]:
     return {name: choose_head(block, wanted) for name, block in branches.items()}
 
 
+def needs_inverse(head: Chosen) -> bool:
+    """Whether invertible parts are undone in front of a head: of a language model's vocabulary."""
+    return head == "backbone" or (isinstance(head, Head) and head.kind == KINDS["masked-lm"])
+
+
 def head_of(graph: Block) -> Head | None:
     """The head of the last part of the outermost stack that brings one.
 

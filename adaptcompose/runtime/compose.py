@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from adaptcompose.hub.refs import is_repo_name
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check, verify
-from adaptcompose.language.diagnostics import Failed, Source, errors
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors
 from adaptcompose.language.graph import Adapter, Block, adapters, transform
-from adaptcompose.language.heads import Chosen, HeadChoice, heads_of
-from adaptcompose.language.operators import Fuse, fusions
+from adaptcompose.language.heads import Chosen, HeadChoice, heads_of, needs_inverse
+from adaptcompose.language.operators import Fuse, fusions, irreversible, marks
 from adaptcompose.resources import resource
 from adaptcompose.runtime.attach import attach
 from adaptcompose.runtime.branched import BranchedModel
@@ -114,6 +114,8 @@ def build(  # noqa: PLR0913
     them are trained together.
     """
     chosen = heads_of(graph, head)
+    if found := list(_irreversible(graph, chosen, facts, backbone)):
+        raise Failed(found)
     graph = adopt(graph, given or {})
     program = lower(graph, facts)
     # of the literal program, so that a pass never decides which weights there are
@@ -122,6 +124,9 @@ def build(  # noqa: PLR0913
         program = run_passes(program)
     exact = torch.promote_types(backbone.dtype, torch.float32)  # what is trained is never in half
     parts.to(device=backbone.device, dtype=exact)
+    for name, learns in marks(graph).items():
+        if name not in (given or {}):
+            parts[name].requires_grad_(learns)
     frame = Frame()
     body, heads = attach(program, backbone, parts, chosen, frame)
     for flex in heads.values():
@@ -133,6 +138,17 @@ def build(  # noqa: PLR0913
     composition = Composition(graph, facts, program, chosen, backbone, sources)
     made = BranchedModel if program.names else ComposedModel
     return made(body, parts, heads, composition, frame).eval()
+
+
+def _irreversible(
+    graph: Block, chosen: Mapping[str, Chosen], facts: Facts, backbone: PreTrainedModel
+) -> Iterator[Diagnostic]:
+    """AC318 where a vocabulary asks for an inverse that there is not."""
+    names = {name for name, _ in backbone.named_modules()}
+    for name, head in chosen.items():
+        vocabulary = head != "backbone" or not names.isdisjoint(facts.layout.vocabulary)
+        if needs_inverse(head) and vocabulary:
+            yield from irreversible(graph.branches.get(name, graph), facts)
 
 
 def adopt(graph: Block, given: Mapping[str, Part]) -> Block:

@@ -2,6 +2,7 @@
 
     composition.yaml     the expression, the backbone, the task, the head
     composition.lock     every pin with its hashes
+    scores.json          what was measured (of what was trained here)
     <part>/              adapter, head or fusion, as `adapters` reads them
     README.md            the card (of what is published)
     .here.yaml           hub and backbone that are folders of this machine; never published
@@ -11,7 +12,7 @@ Such a folder is complete: `load` rebuilds a model with bit-equal outputs from i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ from adaptcompose.hub.refs import Ref
 from adaptcompose.language.graph import Adapter, Block, adapters, transform
 from adaptcompose.language.heads import NEW, head_of
 from adaptcompose.language.operator import Modifier
-from adaptcompose.language.operators import Fuse, Stack, fusions
+from adaptcompose.language.operators import Fuse, Stack, Training, fusions
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.manifest import FILE, HERE, LOCK, Manifest
 from adaptcompose.runtime.model import ComposedModel
+
+Public = Callable[[Locked, Ref | None], bool]
+"""Whether what is pinned can be had by whoever gets the composition."""
 
 
 def save_composition(
@@ -35,20 +39,23 @@ def save_composition(
     *,
     everything: bool = False,
     manifest: Mapping[str, Any] | None = None,
+    public: Public | None = None,
 ) -> dict[str, str]:
     """Write a model's composition; returns the folder of each part that was written.
 
     New parts, trained parts and parts without a pinned public source are written; with
-    `everything` all are.
+    `everything` all are. Unless told otherwise, every repository is public.
     """
     made, more = model.composition, dict(manifest or {})
-    names = _folders(model, everything=everything)
+    public = public or _is_pinned
+    names = _folders(model, public, everything=everything)
     writer = adapterhub.Writer(made.facts)
     for name, place in names.items():
         if name in model.parts:
             _write_part(model, name, folder / place, writer, names)
     head = _write_head(model, folder, writer, names)
-    text = str(Manifest(str(_pinned(made.graph, names)), _backbone_entry(model), head, **more))
+    base = _backbone_entry(model, public)
+    text = str(Manifest(str(_pinned(made.graph, names)), base, head, **more))
     write_atomically(folder / LOCK, str(_lock(model, names)))
     _note(model, folder / HERE)
     write_atomically(folder / FILE, text)
@@ -59,7 +66,7 @@ def _lock(model: ComposedModel, names: Mapping[str, str]) -> Lock:
     """The pins of what is not written, and what the backbone was; no path of this machine."""
     made = model.composition
     parts: list[Adapter | Fuse] = [*adapters(made.graph).values(), *fusions(made.graph).values()]
-    pins = {str(_exact(p.pin)): p.pin for p in parts if p.name not in names and p.pin}
+    pins = {str(_exact(p)): p.pin for p in parts if p.name not in names and p.pin}
     base = replace(made.backbone_pin or Locked(), path=None)
     hub = made.sources.hub if made.sources.remote else "folder"
     return Lock("composition", base, hub, adapters=pins)
@@ -75,16 +82,21 @@ def _note(model: ComposedModel, path: Path) -> None:
         write_atomically(path, dump({name: str(p.resolve()) for name, p in found.items()}))
 
 
-def _folders(model: ComposedModel, *, everything: bool) -> dict[str, str]:
+def _is_pinned(pin: Locked, ref: Ref | None) -> bool:
+    return pin.repo is not None
+
+
+def _folders(model: ComposedModel, public: Public, *, everything: bool) -> dict[str, str]:
     """Which parts are written, and where: new, trained, or not to be had from a public place."""
     graph = model.composition.graph
     taken: set[str] = set()
     folders: dict[str, str] = {}
     blocks: list[Adapter | Fuse] = [*adapters(graph).values(), *fusions(graph).values()]
     for block in blocks:
-        public = block.pin is not None and block.pin.repo is not None
-        trained = model.parts[block.name].trained
-        if everything or trained or not public:
+        there = block.pin is not None and block.pin.repo is not None
+        if there and block.pin is not None and not everything:
+            there = public(block.pin, block.ref)
+        if everything or model.parts[block.name].trained or not there:
             folders[block.name] = _folder_name(block.name, taken)
     return folders
 
@@ -137,7 +149,7 @@ def _write_head(
         return None if brought is None else "none"
     leaf = adapters(model.composition.graph).get(head.part)
     if leaf is not None and head.part not in names and not _head_trained(model):
-        return None if brought is not None and brought.part == head.part else str(_exact(leaf.pin))
+        return None if brought is not None and brought.part == head.part else str(_exact(leaf))
     place = names.get(head.part) or _beside(model, names) or _folder_name(NEW, set(names.values()))
     writer.head(folder / place, place, head.config, flex.tensors())
     return f"./{place}"
@@ -159,29 +171,33 @@ def _pinned(graph: Block, names: Mapping[str, str]) -> Block:
     """The graph with own parts as `./folder` and all others as repository@revision."""
 
     def change(block: Block) -> Block:
+        if isinstance(block, Training):
+            return block.body  # what was to be trained is
         if isinstance(block, Fuse):
             load_from = names.get(block.name)
-            reference = f"./{load_from}" if load_from else str(_exact(block.pin))
+            reference = f"./{load_from}" if load_from else str(_exact(block))
             return block.loading(reference)
         if not isinstance(block, Adapter):
             return block
         if block.name in names:
             return replace(block, ref=Ref("local", path=f"./{names[block.name]}"))
-        return replace(block, ref=_exact(block.pin))
+        return replace(block, ref=_exact(block))
 
     return transform(graph, change)
 
 
-def _exact(pin: Locked | None) -> Ref:
+def _exact(block: Adapter | Fuse) -> Ref:
+    """The reference by its commit; `hf://` stays what it is."""
+    pin, forced = block.pin, block.ref is not None and block.ref.forced
     assert pin is not None and pin.repo is not None
-    return Ref("hub", repo=pin.repo, revision=pin.revision, subfolder=pin.subfolder)
+    return Ref("hub", repo=pin.repo, revision=pin.revision, subfolder=pin.subfolder, forced=forced)
 
 
-def _backbone_entry(model: ComposedModel) -> dict[str, str]:
-    """The repository if there is one, the name, and how the model computes."""
+def _backbone_entry(model: ComposedModel, public: Public) -> dict[str, str]:
+    """The repository if everybody has it, the name, and how the model computes."""
     made = model.composition
     pin, entry = made.backbone_pin, {}
-    if pin is not None and pin.repo is not None:
+    if pin is not None and pin.repo is not None and public(pin, None):
         entry["model"] = f"{pin.repo}@{pin.revision}"
     if made.facts.name:
         entry["as"] = made.facts.name

@@ -10,19 +10,34 @@ from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span
 from adaptcompose.language.graph import Adapter, Block, Head, adapters, walk
-from adaptcompose.language.heads import KINDS, NEW, Chosen, head_of, new_head
-from adaptcompose.language.operators import Fuse, Stack, fusions
+from adaptcompose.language.heads import (
+    KINDS,
+    NEW,
+    Chosen,
+    head_of,
+    needs_inverse,
+    new_head,
+)
+from adaptcompose.language.operators import (
+    Fuse,
+    Stack,
+    fusions,
+    irreversible,
+    learning,
+    marks,
+)
 from adaptcompose.work.data import Examples
 from adaptcompose.work.sections import (
     EvaluateSection,
     PredictSection,
     PublishSection,
+    ServedSection,
     Spec,
     TaskSection,
 )
 from adaptcompose.work.tasks import Task, open_task
 
-Section = EvaluateSection | PredictSection | PublishSection
+Section = EvaluateSection | PredictSection | PublishSection | ServedSection
 Part = Adapter | Fuse
 
 
@@ -83,6 +98,8 @@ def choose_task(
     section = spec.task
     if section is None:
         return None, head_of(graph)
+    if section.kind == "masked-lm" and (found := list(irreversible(graph, facts))):
+        raise Failed(found)
     if section.head == "of-backbone" or (section.head == "auto" and section.kind == "masked-lm"):
         return _of_backbone(section, facts), "backbone"
     named = section.head not in ("auto", "new", "of-adapter")
@@ -156,10 +173,10 @@ def choose_trained(spec: Spec, graph: Block, head: Chosen) -> frozenset[str]:
     new = set(new_parts(graph))
     new |= {NEW} if isinstance(head, Head) and head.part == NEW else set()
     if train is None:
-        if new and (spec.evaluate or spec.predict or spec.publish):
+        if new and (spec.evaluate or spec.predict or spec.publish or spec.serve):
             raise Failed(untrained(spec.place("compose"), new))
         return frozenset()
-    chosen = _updated(spec, graph, head) if train.update is not None else new
+    chosen = _updated(spec, graph, head) if train.update is not None else _default(graph, head)
     if not chosen:
         known = ", ".join(_updatable(graph, head))
         raise Failed(codes.AC502.at(train.place("update") or spec.place("train"), known=known))
@@ -167,6 +184,11 @@ def choose_trained(spec: Spec, graph: Block, head: Chosen) -> frozenset[str]:
         help = "add it to train.update"
         raise Failed(untrained(train.place("update"), left, help))
     return frozenset(chosen)
+
+
+def _default(graph: Block, head: Chosen) -> set[str]:
+    """What is trained without `train.update`: what the expression says, and a new head."""
+    return {*learning(graph), *({NEW} if isinstance(head, Head) and head.part == NEW else ())}
 
 
 def untrained(place: Span | None, names: set[str], help: str | None = None) -> Diagnostic:
@@ -187,11 +209,15 @@ def _updated(spec: Spec, graph: Block, head: Chosen) -> set[str]:
     train = spec.train
     assert train is not None and train.update is not None
     known, chosen, problems = _updatable(graph, head), set(), []
+    said = marks(graph)
     for index, name in enumerate(train.update):
+        place, expected = train.place(f"update[{index}]"), f"among {', '.join(known)}"
+        if any(said.get(part) is False for part in known.get(name, ())):
+            problems.append(codes.AC507.at(place, name=name))
+            continue
         if name in known:
             chosen |= known[name]
             continue
-        place, expected = train.place(f"update[{index}]"), f"among {', '.join(known)}"
         problems.append(codes.AC605.at(place, name="train.update", expected=expected, got=name))
     if problems:
         raise Failed(problems)
@@ -205,6 +231,8 @@ def unready(
     reach = weights_used(lower(graph, facts))
     known = parts_of(graph)
     for item in items:
+        if needs_inverse(item.head):
+            yield from irreversible(item.graph, facts)
         used = weights_used(lower(item.graph, facts))
         for name, part in parts_of(item.graph).items():
             if not part.new:

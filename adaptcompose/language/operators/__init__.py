@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from adaptcompose.language.operators.average import irreversible
 from adaptcompose.language.operators.branches import Branches, misplaced
 from adaptcompose.language.operators.fuse import Fuse, fusions
 from adaptcompose.language.operators.layers import Drop, Keep, Restriction
@@ -26,6 +27,7 @@ __all__ = [
     "Training",
     "flatten",
     "fusions",
+    "irreversible",
     "learning",
     "marks",
     "misplaced",

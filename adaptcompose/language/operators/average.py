@@ -44,11 +44,16 @@ class Average(Members):
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         found = [block.at(site, facts) for block in self.inner()]
-        if not any(found) or (site in (EMBEDDINGS, HEAD) and len(set(found)) == 1):
-            return found[0]
-        if site == HEAD:
-            return None  # a mean has no inverse: `irreversible` tells it where one is needed
-        here = [(node, w) for node, w in zip(found, self.fractions(), strict=True) if node]
+        pairs = list(zip(found, self.fractions(), strict=True))
+        if site in (EMBEDDINGS, HEAD):
+            used = {node for node, weight in pairs if weight}
+            if len(used) == 1:
+                return used.pop()
+            if site == HEAD:
+                return None  # a mean has no inverse: `irreversible` tells where one is needed
+        here = [(node, weight) for node, weight in pairs if node is not None]
+        if not here:
+            return None
         branches, weights = tuple(node for node, _ in here), tuple(w for _, w in here)
         absent = len(here) < len(found)
         return Mean(branches, weights, 1 - math.fsum(weights) if absent else 0.0)

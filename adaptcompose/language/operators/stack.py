@@ -42,7 +42,7 @@ class Stack(Members):
         names: set[str] = set()
         for slot in self.members:
             if slot.name in names:
-                yield codes.AC202.at(slot.block.span, name=slot.name)
+                yield codes.AC322.at(slot.block.span, slot=slot.name)
             names |= {slot.name} if slot.name else set()
         yield from self._followed(facts)
 

@@ -107,6 +107,7 @@ def marks(graph: Block) -> dict[str, bool]:
 def learning(graph: Block) -> Iterator[str]:
     """The parts that are trained unless a spec says otherwise: what is new, and what is marked."""
     said = marks(graph)
-    for name, part in {**adapters(graph), **fusions(graph)}.items():
+    parts: dict[str, Adapter | Fuse] = {**adapters(graph), **fusions(graph)}
+    for name, part in parts.items():
         if said.get(name, part.new):
             yield name
