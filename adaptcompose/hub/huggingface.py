@@ -20,8 +20,8 @@ from adaptcompose.hub import pushing
 from adaptcompose.hub.front import fits, told
 from adaptcompose.hub.refs import is_repo_name, matches
 from adaptcompose.hub.refusals import Request, translated
-from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, verify
-from adaptcompose.language.codes import AC402, AC405, AC411, AC413, AC420
+from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, not_cached, verify
+from adaptcompose.language.codes import AC402, AC411, AC413, AC420
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ class HuggingFaceStore:
     def _at_hand(self, repo: str, revision: str, paths: Collection[str]) -> dict[str, FileRecord]:
         """What the files must be, told by the listing or else by the names the cache gives them."""
         if missing := self.absent(repo, revision, paths):
-            raise Failed(absent_files(repo, revision, missing))
+            raise Failed(not_cached(repo, revision, missing))
         listed = self._listed(repo, revision) or {}
         return {path: listed.get(path) or self._named(repo, revision, path) for path in paths}
 
@@ -299,7 +299,7 @@ class HuggingFaceStore:
             return FileRecord(size, sha256=name)
         if _FULL.fullmatch(name):
             return FileRecord(size, blob=name)
-        raise Failed(absent_files(repo, revision, [path]))
+        raise Failed(not_cached(repo, revision, [path]))
 
     def _expanded(self, repo: str, revision: str) -> str:
         commits = [commit.commit_id for commit in self._api.list_repo_commits(repo)]
@@ -311,13 +311,6 @@ class HuggingFaceStore:
             text = f"`{revision}` fits {len(fitting)} revisions of `{repo}`"
             raise Failed(Diagnostic("AC402", text, help=help))
         return fitting[0]
-
-
-def absent_files(repo: str, revision: str, paths: Collection[str]) -> Diagnostic:
-    """What is not in the cache, and the command that fetches it."""
-    label = f"{repo}@{revision[:12]}: {', '.join(sorted(paths))}"
-    help = f"once online: hf download {repo} {' '.join(sorted(paths))} --revision {revision}"
-    return AC405.at(name=label, help=help)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from adaptcompose.hub.formats.tensors import Shapes, read_header, read_shapes
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.pieces import InPieces
 from adaptcompose.hub.refs import Ref
-from adaptcompose.hub.store import FileRecord, Store, open_store, records, verify
+from adaptcompose.hub.store import FileRecord, Store, not_cached, open_store, records, verify
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
 from adaptcompose.language.graph import Adapter, Block, Head, transform
@@ -57,7 +57,7 @@ class Sources:
             # what the folder holds now; a lock that says otherwise is out of date
             assert ref.path is not None
             folder = self.local(ref.path, span)
-            return Locked(path=ref.path, files=_own_files(records(folder), ""))
+            return Locked(path=ref.path, files=own_files(records(folder), ""))
         known = self.pins.get(str(ref)) or self._pinned.get((ref, variant))
         if known is not None:
             return known
@@ -68,7 +68,7 @@ class Sources:
             files = store.files(repo, exact)
         except Failed as failed:
             raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
-        found = Locked(repo, exact, subfolder, files=_own_files(files, subfolder or ""))
+        found = Locked(repo, exact, subfolder, files=own_files(files, subfolder or ""))
         self._pinned[ref, variant] = found
         return found
 
@@ -85,6 +85,22 @@ class Sources:
         for name in wanted:
             verify(folder, name, pin.files[name], pin.repo or pin.path or "")
         return folder
+
+    def check_at_hand(self, pins: Mapping[str, Locked]) -> None:
+        """AC405 for every file of the pins that is missing while offline mode is on, all at once.
+
+        A pin's name is the reference, which tells whose it is.
+        """
+        missing = []
+        for name, pin in pins.items():
+            if pin.repo is None or pin.revision is None:
+                continue
+            store = open_store("hf", self.root) if name.startswith("hf://") else self.store()
+            inside = [f"{pin.subfolder}/{path}" if pin.subfolder else path for path in pin.files]
+            if paths := store.absent(pin.repo, pin.revision, inside):
+                missing.append(not_cached(pin.repo, pin.revision, paths))
+        if missing:
+            raise Failed(dict.fromkeys(missing))
 
     def shapes(self, ref: Ref, pin: Locked, name: str) -> Shapes | None:
         """The shapes of the tensors in a file; None where only a download would tell.
@@ -115,7 +131,7 @@ def _place(ref: Ref, variant: Variant | None) -> tuple[str, str | None, str | No
     return variant.repo, variant.revision, variant.subfolder
 
 
-def _own_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str, FileRecord]:
+def own_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str, FileRecord]:
     """The files that matter: configurations and weights directly in the folder."""
     names = {*adapterhub.WEIGHTS, *(name for pair in adapterhub.WEIGHTS.values() for name in pair)}
     prefix = f"{subfolder}/" if subfolder else ""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from adaptcompose.hub.refs import is_safe_path
-from adaptcompose.language.codes import AC411, AC413
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.language.codes import AC405, AC411, AC413
+from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.plugins import plugins
 
 if TYPE_CHECKING:
@@ -177,6 +177,14 @@ def git_blob(path: Path, size: int) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def not_cached(repo: str, revision: str, paths: Collection[str]) -> Diagnostic:
+    """What is not on this machine in offline mode, and the one command that fetches it."""
+    names = sorted(paths)
+    label = f"{repo}@{revision[:12]}: {', '.join(names)}"
+    help = f"once online: hf download {repo} {' '.join(names)} --revision {revision}"
+    return AC405.at(name=label, help=help)
 
 
 def check_paths(paths: Collection[str], repo: str) -> None:

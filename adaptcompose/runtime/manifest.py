@@ -22,7 +22,8 @@ class Manifest:
     """What composition.yaml says.
 
     `head` is "backbone", "none", the folder of an own one, or the reference of the adapter that
-    brings it; None where the last part of the expression does.
+    brings it; None where the last part of the expression does. `card` is what its author says of
+    it: license, languages, datasets, tags.
     """
 
     expression: str
@@ -31,6 +32,7 @@ class Manifest:
     task: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     description: str = ""
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         given = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -67,7 +69,7 @@ def _checked(data: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"it has no {name}")
     if wrong := [name for name in _TEXTS if not isinstance(data.get(name, ""), str)]:
         raise ValueError(f"its {wrong[0]} is no text")
-    if wrong := [n for n in ("backbone", "task") if not isinstance(data.get(n, {}), dict)]:
+    if wrong := [n for n in ("backbone", "task", "card") if not isinstance(data.get(n, {}), dict)]:
         raise ValueError(f"its {wrong[0]} is no mapping")
     if not all(isinstance(value, str) for value in data["backbone"].values()):
         raise ValueError("its backbone holds more than texts")

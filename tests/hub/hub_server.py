@@ -63,6 +63,7 @@ class Hub:
     page: int = 100
     tokens: list[str | None] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    sent: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -174,6 +175,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
+            self.hub.sent += len(data)
             self.wfile.write(data[: len(data) // 2] if cut else data)
         if cut:
             self.leave()
