@@ -166,11 +166,7 @@ class Bottleneck(Method):
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
         settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
-        reduction = self.reduction
-        if isinstance(reduction, tuple):
-            rest = reduction[-1]
-            own = {str(layer): value for layer, value in enumerate(reduction) if value != rest}
-            settings["reduction_factor"] = own | {"default": rest}
+        settings["reduction_factor"] = _factors(self.reduction)
         settings["leave_out"] = sorted(self.leave_out)
         if self.invertible is None:
             settings["inv_adapter_reduction_factor"] = None
@@ -215,6 +211,19 @@ class Bottleneck(Method):
             if tensor == "scale":
                 keys[tensor] = [f"{stem}.scaling"]
         return keys
+
+
+def _factors(reduction: float | tuple[float, ...]) -> Any:
+    """As the peer has them: whole numbers, which its shared factors need, and a mapping of layers.
+
+    >>> _factors(16.0), _factors((2.0, 4.5, 4.5))
+    (16, {'0': 2, 'default': 4.5})
+    """
+    if isinstance(reduction, tuple):
+        rest = reduction[-1]
+        own = {str(layer): value for layer, value in enumerate(reduction) if value != rest}
+        return {key: _factors(value) for key, value in (own | {"default": rest}).items()}
+    return int(reduction) if reduction == int(reduction) else reduction
 
 
 def _per_layer(factors: dict[str, Any], layers: int) -> tuple[Any, ...]:

@@ -108,6 +108,18 @@ BOTTLENECKS = (
         scaling="channel",
         only=BERT,
     ),
+    _one("scaled_par_bn", "scaled_par_bn", "the same, the scaling learned", only=BERT),
+    _one(
+        "adapter_plus",
+        "seq_bn",
+        "the settings of Adapter+",
+        only=BERT,
+        original_ln_after=False,
+        residual_before_ln=False,
+        non_linearity="gelu",
+        scaling="channel",
+        init_weights="houlsby",
+    ),
     _one("mh_only", "double_seq_bn", "after attention only", output_adapter=False),
     _one("ln_before", "seq_bn", "own norm before the bottleneck", ln_before=True),
     _one("ln_after", "seq_bn", "own norm after the bottleneck, residual after it", ln_after=True),
@@ -191,6 +203,67 @@ BOTTLENECKS = (
         "activation of bottleneck and invertible part",
         only=BERT,
         non_linearity="gelu",
+    ),
+)
+
+COMPACTER = ("compacter", {"reduction_factor": 4})
+COMPACTER_PP = ("compacter++", {"reduction_factor": 2, "scaling": 1.5})
+
+
+def _phm(name: str, note: str, /, **changes: Any) -> Case:
+    """A variant of compacter++, which no family treats in its own way."""
+    return _one(name, "compacter++", note, only=BERT, **({"reduction_factor": 4} | changes))
+
+
+PHM = (
+    _one("compacter", "compacter", "Kronecker products at both sites", reduction_factor=4),
+    _one("compacter_pp", "compacter++", "after the feed-forward only", reduction_factor=2),
+    _phm("phm_rank", "two products of rank two", phm_dim=2, phm_rank=2),
+    _phm("phm_whole", "whole right factors", factorized_phm_W=False, reduction_factor=2),
+    _phm("phm_own_rules", "a rule for every map", shared_phm_rule=False),
+    _phm("phm_factorised_rule", "a shared rule of rank one", factorized_phm_rule=True),
+    _phm(
+        "phm_factorised_own_rules",
+        "rules of rank one, one for every map",
+        factorized_phm_rule=True,
+        shared_phm_rule=False,
+    ),
+    _phm("phm_shared_factors", "right factors shared by all layers", shared_W_phm=True),
+    _phm("phm_no_bias", "maps without biases", phm_bias=False),
+    _phm(
+        "phm_flags",
+        "own norms, gate, channel scaling, nothing in layer 1, an invertible part",
+        ln_before=True,
+        ln_after=True,
+        use_gating=True,
+        scaling="channel",
+        leave_out=[1],
+        inv_adapter="nice",
+        inv_adapter_reduction_factor=2,
+    ),
+    _phm("phm_parallel", "beside the feed-forward", is_parallel=True, original_ln_before=False),
+    Case(
+        "stack_compacter",
+        {"lang": SEQ_INV, "task": COMPACTER_PP},
+        ["Stack", "lang", "task"],
+        "a compacter on a language adapter",
+        families=BERT,
+    ),
+    Case(
+        "fuse_compacter",
+        {"a": ("compacter++", {"reduction_factor": 4, "non_linearity": "relu"}), "b": SEQ},
+        ["Fuse", "a", "b"],
+        "a compacter and a bottleneck fused",
+        fusion=DYNAMIC,
+        families=BERT,
+    ),
+    Case(
+        "fuse_compacters",
+        {"a": COMPACTER, "b": ("compacter", {"reduction_factor": 2, "shared_phm_rule": False})},
+        ["Fuse", "a", "b"],
+        "two compacters fused, at both sites",
+        fusion=STATIC,
+        families=BERT,
     ),
 )
 
@@ -378,4 +451,4 @@ PLAIN = (
     ),
 )
 
-CASES = (*PLAIN, *BOTTLENECKS, *HEADS, *STACKS, *FUSIONS)
+CASES = (*PLAIN, *BOTTLENECKS, *PHM, *HEADS, *STACKS, *FUSIONS)

@@ -89,12 +89,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path, metavar="DIR")
     parser.add_argument("--bin", action="store_true", help="leave only the peer's default files")
+    parser.add_argument("--case", action="append", help="only cases of this name")
     given = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     root: Path = given.root
     shutil.rmtree(root, ignore_errors=True)
     folders = sorted(path.parent for path in GOLDENS.glob("*/*/case.json"))
+    folders = [path for path in folders if path.name in (given.case or [path.name])]
     for golden in folders:
         write_case(golden, root / golden.relative_to(GOLDENS))
     for path in root.rglob("*.safetensors") if given.bin else ():
