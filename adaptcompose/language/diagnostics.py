@@ -101,14 +101,12 @@ class Diagnostic:
         span = self.span.origin()
         line, column = span.source.line_and_column(span.start)
         gutter = " " * len(str(line))
-        text = span.source.line(line)
-        width = max(1, min(span.end - span.start, len(text) - column + 1))
-        margin = "".join(char if char == "\t" else " " for char in text[: column - 1])
+        text, margin, marks = _excerpt(span.source.line(line), column - 1, span.end - span.start)
         return [
-            f"{gutter} --> {span.source.name}:{line}:{column}",
+            f"{gutter} --> {printable(span.source.name)}:{line}:{column}",
             f"{gutter} |",
             f"{line} | {text}",
-            f"{gutter} | {margin}{'^' * width}",
+            f"{gutter} | {margin}{marks}",
         ]
 
     def _help(self) -> list[str]:
@@ -146,6 +144,57 @@ class Diagnostic:
         return record | ({"help": self.help} if self.help else {})
 
 
+def printable(text: str) -> str:
+    r"""The text on one line of a terminal: what would move the cursor, or hide, is spelt out.
+
+    >>> print(printable('a\x1b[2J\u200fb'))
+    a\x1b[2J\u200fb
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _spelt(char) for char in text)
+
+
+def _spelt(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _excerpt(line: str, column: int, length: int) -> tuple[str, str, str]:
+    """A line as it is shown, the blanks up to a place in it, and the marks below that place.
+
+    Of a long line the part around the place is shown; a character without a form of its own
+    takes the place of one.
+    """
+    start = max(0, column - _BEFORE) if len(line) > _LONGEST else 0
+    shown = line[start : start + _LONGEST]
+    here = column - start
+    margin = "".join("\t" if char == "\t" else " " * _cells(char) for char in shown[:here])
+    marked = sum(map(_cells, shown[here : here + length]))
+    before, after = "…" if start else "", "…" if start + len(shown) < len(line) else ""
+    text = "".join(map(_glyph, shown))
+    return f"{before}{text}{after}", " " * len(before) + margin, "^" * max(1, marked)
+
+
+def _glyph(char: str) -> str:
+    if char.isprintable() or char == "\t":
+        return char
+    return " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
+
+
+def _cells(char: str) -> int:
+    """How many columns of a terminal a character takes."""
+    if char.isascii():
+        return 1
+    import unicodedata
+
+    if not char.isprintable():
+        return 1
+    return 0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+
+
+_LONGEST, _BEFORE = 160, 60
+
+
 class Failed(Exception):
     """The one exception for users' mistakes. Its text is what the command line prints."""
 
@@ -168,14 +217,21 @@ class Code:
     severity: Severity = "error"
 
     def at(self, span: Span | None = None, *, help: str | None = None, **values: Any) -> Diagnostic:
-        remedy = help if help is not None else self.help
-        return Diagnostic(
-            self.id,
-            self.message.format(**values),
-            span,
-            remedy.format(**values) if remedy and help is None else remedy,
-            self.severity,
-        )
+        given = {name: _bounded(value) for name, value in values.items()}
+        remedy = help
+        if help is None and self.help is not None:
+            remedy = self.help.format(**given)
+        message = printable(self.message.format(**given))
+        return Diagnostic(self.id, message, span, remedy and printable(remedy), self.severity)
+
+
+def _bounded(value: object) -> object:
+    """What is filled into a message: a text of any length has to end some time."""
+    text = value if isinstance(value, int | float) else str(value)
+    return f"{text[:_WORDY]}…" if isinstance(text, str) and len(text) > _WORDY else text
+
+
+_WORDY = 500
 
 
 def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -201,10 +257,17 @@ def render(diagnostics: Sequence[Diagnostic], form: str = "text") -> str:
 def _annotation(found: Diagnostic) -> str:
     record = found.as_dict()
     level = {"error": "error", "warning": "warning", "note": "notice"}[found.severity]
-    fields = [f"{key}={record[name]}" for key, name in _ANNOTATION if name in record]
+    fields = [f"{key}={_property(record[name])}" for key, name in _ANNOTATION if name in record]
     text = found.message + (f" (help: {found.help})" if found.help else "")
-    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return f"::{level} {','.join([*fields, f'title={found.code}'])}::{escaped}"
+    return f"::{level} {','.join([*fields, f'title={found.code}'])}::{_data(text)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(value: object) -> str:
+    return _data(str(value)).replace(":", "%3A").replace(",", "%2C")
 
 
 _ANNOTATION = (("file", "file"), ("line", "line"), ("col", "column"), ("endColumn", "end_column"))
