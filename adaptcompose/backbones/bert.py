@@ -21,6 +21,15 @@ def _parameters(config: Mapping[str, Any]) -> int:
     return int(embeddings + project + layers + pooler)
 
 
+def _projected(config: Mapping[str, Any]) -> bool:
+    """ELECTRA's small models have narrower embeddings."""
+    return bool((config.get("embedding_size") or config["hidden_size"]) != config["hidden_size"])
+
+
+def _pooled(config: Mapping[str, Any]) -> bool:
+    return bool(config["model_type"] != "electra")
+
+
 BERT = add_layout(
     Layout(
         types={
@@ -32,17 +41,24 @@ BERT = add_layout(
         layers="encoder.layer",
         sites={
             "tokens": Place("embeddings.word_embeddings", "tokens", "embedding_size"),
+            "embed.norm": Place("embeddings.LayerNorm", "norm", "embedding_size"),
+            "embed.project": Place(
+                "embeddings_project", "linear", "hidden_size", "embedding_size", there=_projected
+            ),
             "embed.out": Place("embeddings", "output", "embedding_size"),
             "attn.q": Place("attention.self.query", "linear"),
             "attn.k": Place("attention.self.key", "linear"),
             "attn.v": Place("attention.self.value", "linear"),
             "attn.o": Place("attention.output.dense", "linear"),
             "attn.kv": Place("attention.self", "attention"),
+            "attn.norm": Place("attention.output.LayerNorm", "norm"),
             "attn.out": Place("attention.output", "sublayer"),
             "ffn.in": Place("intermediate.dense", "linear", "intermediate_size"),
             "ffn.mid": Place("output.dense", "linear", "hidden_size", "intermediate_size"),
+            "ffn.norm": Place("output.LayerNorm", "norm"),
             "ffn.out": Place("output", "sublayer"),
             "layer.out": Place("", "output"),
+            "pooler": Place("pooler.dense", "linear", there=_pooled),
             "head.in": Place("", "vocabulary", "embedding_size"),
         },
         embedding="embedding_size",

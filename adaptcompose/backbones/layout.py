@@ -22,7 +22,12 @@ from adaptcompose.language.codes import AC413, AC504
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.plugins import plugins
 
-Kind = Literal["linear", "sublayer", "output", "attention", "vocabulary", "tokens"]
+Kind = Literal["linear", "norm", "sublayer", "output", "attention", "vocabulary", "tokens"]
+
+
+BELOW = ("tokens", "embed.norm", "embed.out", "embed.project")
+ABOVE = ("final.norm", "pooler", "head.in")
+"""The places that are in no layer, in the order in which a state passes them."""
 
 
 @dataclass(frozen=True, order=True)
@@ -43,17 +48,25 @@ class Place:
     """Where a site is: a module path (below its layer, if it is in one) and what stands there.
 
     `linear`      a linear map (weight deltas act on it)
+    `norm`        a LayerNorm or RMSNorm
     `sublayer`    dense, dropout, then LayerNorm(h + x): what post-norm adapters stand in
     `output`      a module whose output is the state (embeddings, the end of a layer)
     `attention`   a module that computes attention (prefixes act on its keys and values)
     `vocabulary`  the last linear map of a language-model head
     `tokens`      the token embeddings (virtual tokens go beside them)
+
+    `width` and `width_in` are keys of config.json: the size of the output, of the input. Several
+    maps in one module have the same path: `piece` (1, 3) is the second third of its outputs.
+    `bias` says whether there is one, `there` whether a config has the place at all.
     """
 
     path: str
     kind: Kind
     width: str = "hidden_size"
     width_in: str = "hidden_size"
+    piece: tuple[int, int] = (0, 1)
+    bias: bool = True
+    there: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,11 +124,20 @@ class Facts:
 
     def every_site(self) -> tuple[Site, ...]:
         """All sites in the order in which a state passes them."""
-        outside = ("tokens", "embed.out")
-        inside = [n for n in self.layout.sites if n not in (*outside, "head.in")]
-        first = [Site(name) for name in outside if name in self.layout.sites]
-        last = [Site("head.in")] if "head.in" in self.layout.sites else []
-        return (*first, *self.sites(*inside), *last)
+        inside = [name for name in self.layout.sites if name not in (*BELOW, *ABOVE)]
+        first = [Site(name) for name in BELOW if self.has(name)]
+        last = [Site(name) for name in ABOVE if self.has(name)]
+        return (*first, *self.sites(*filter(self.has, inside)), *last)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a place of this name in a backbone with this config."""
+        place = self.layout.sites.get(name)
+        return place is not None and (place.there is None or place.there(self.config))
+
+    def of_kind(self, *kinds: Kind) -> tuple[Site, ...]:
+        """All sites of some kinds, in the order in which a state passes them."""
+        places = self.layout.sites
+        return tuple(site for site in self.every_site() if places[site.name].kind in kinds)
 
     def sublayers(self) -> tuple[Site, ...]:
         """The sites of adapters after attention and feed-forward, lowest layer first."""
@@ -125,6 +147,11 @@ class Facts:
     def size(self, site: Site) -> int:
         """Width of the state at a site (of its output, for a linear map)."""
         key = self.layout.sites[site.name].width
+        return int(self.config.get(key) or self.width)
+
+    def size_in(self, site: Site) -> int:
+        """Width of what a linear map reads."""
+        key = self.layout.sites[site.name].width_in
         return int(self.config.get(key) or self.width)
 
 
