@@ -10,6 +10,9 @@ Step = Literal["inference", "training", "attach"]
 Kind = Literal["plain", "one", "stack", "fuse", "parallel", "route", "mixed"]
 
 CONTESTANTS = ("ours", "literal", "adapters", "peft")
+LONG_STEP = 16
+"""Above so many members a literal training step takes too long to be worth its rounds."""
+
 FAMILIES = ("base", "fuse", "drop", "parallel", "route", "attach")
 
 
@@ -31,7 +34,7 @@ SHAPES = {
     "bert-base": Shape(
         "bert-base",
         {},
-        {"full": (8, 128), "sweep": (2, 128), "rows": (64, 128), "short": (64, 32), "row": (1, 8)},
+        {"full": (8, 128), "sweep": (2, 128), "rows": (64, 128), "short": (64, 16), "row": (1, 8)},
         members=(2, 4, 8, 16, 32),
         bottoms=tuple(range(12)),
         bottom=5,
@@ -112,7 +115,8 @@ def base_cases(shape: Shape) -> Iterator[Case]:
     yield Case("stack", "base", "stack", "training", "full", ("lang", "task"), trained="task")
     yield Case(
         f"drop {shape.bottom}, cached trunk", "base", "one", "training", "full", ("task",),
-        bottom=shape.bottom, trained="task", cached=True, by=("ours",),
+        bottom=shape.bottom, trained="task", cached=True,
+        by=("ours", "adapters", "peft"),
     )  # fmt: skip
 
 
@@ -124,14 +128,18 @@ def fuse_cases(shape: Shape) -> Iterator[Case]:
     steps: tuple[Step, ...] = ("inference", "training")
     for step in steps:
         for count in shape.members:
-            yield fuse(shape, count, step, "sweep")
+            more = {"by": ("ours",)} if step == "training" and count > LONG_STEP else {}
+            yield fuse(shape, count, step, "sweep", **more)
 
 
 def drop_cases(shape: Shape) -> Iterator[Case]:
     """AdapterDrop: nothing below layer n."""
-    steps: tuple[tuple[Step, str | None], ...] = (("inference", None), ("training", "task"))
-    for step, trained in steps:
-        for bottom in shape.bottoms:
+    steps: tuple[tuple[Step, str | None, int], ...] = (
+        ("inference", None, 3),
+        ("training", "task", 1),
+    )
+    for step, trained, stride in steps:
+        for bottom in shape.bottoms[::stride]:
             yield Case(
                 f"drop {bottom}", "drop", "one", step, "sweep", ("task",),
                 bottom=bottom, trained=trained,
@@ -201,6 +209,10 @@ def cases(shape: Shape, family: str) -> list[Case]:
         if family not in ("attach",) and case.batch != "rows":
             turns[case.batch] = max(turns.get(case.batch, 1), case.turns)
     return [*(plain(family, batch, count) for batch, count in turns.items()), *found]
+
+
+MOST_LOADED = 128
+"""Peers take minutes to load more adapters than this: their time grows with the square."""
 
 
 def routed_rows(names: tuple[str, ...], rows: int) -> list[str]:

@@ -15,7 +15,11 @@ ENVIRONMENT = {"ours": "ours", "literal": "ours", "adapters": "adapters", "peft"
 
 @dataclass
 class Result:
-    """One contestant in one case. `seconds` has one number a round; `unable` says why none."""
+    """One contestant in one case. `seconds` has one number a round; `unable` says why none.
+
+    `made` are the seconds of loading and composing, `peak` the growth of memory in the first run,
+    `score` the largest fusion score, `difference` the largest one to our output or loss.
+    """
 
     case: Case
     contestant: str
@@ -23,6 +27,7 @@ class Result:
     tokens: tuple[int, int]
     seconds: list[float] = field(default_factory=list)
     unable: str | None = None
+    made: float = 0.0
     peak: int | None = None
     weights: int = 0
     trained: int = 0

@@ -66,7 +66,7 @@ class Family:
             self.results.append(result)
 
     def _note(self, result: Result, answer: dict[str, object]) -> None:
-        for name in ("unable", "peak", "weights", "trained", "score"):
+        for name in ("unable", "made", "peak", "weights", "trained", "score"):
             if name in answer:
                 setattr(result, name, answer[name])
         if "loss" in answer:

@@ -112,7 +112,7 @@ def main() -> int:
         finally:
             for worker in workers.values():
                 worker.close()
-    found = criteria(results)
+    found = criteria(results, given.shape)
     machine = {"processor": processor(), "cores": os.cpu_count(), "threads": given.threads}
     document = {
         "date": datetime.date.today().isoformat(),

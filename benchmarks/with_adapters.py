@@ -12,7 +12,7 @@ import adapters
 import torch
 import transformers
 from adapters.composition import BatchSplit, Fuse, Parallel, Stack
-from cases import Case, routed_rows
+from cases import MOST_LOADED, Case, routed_rows
 from measure import UnableError, Work, inference, size, training
 from torch import Tensor
 from transformers import AutoModel
@@ -40,6 +40,10 @@ class Environment:
     def make(self, contestant: str, case: Case, batch: dict[str, Any]) -> Work:
         if case.kind == "plain":
             return Work(inference(lambda: self.backbone(**batch).last_hidden_state))
+        if case.cached:
+            raise UnableError("no cache of the trunk")
+        if len(case.adapters) > MOST_LOADED:
+            raise UnableError(f"takes minutes to load {len(case.adapters)} adapters; not timed")
         model = share(self.backbone)
         adapters.init(model)
         shared = {id(parameter) for parameter in model.parameters()}

@@ -44,8 +44,6 @@ class Environment:
             return Work(inference(lambda: self.backbone(**batch).last_hidden_state))
         if case.step == "attach":
             return Work(inference(partial(self._attach, contestant, case, batch)))
-        if case.cached:
-            raise UnableError("the trunk's cache is reached by `adaptcompose run` alone")
         model = self._compose(contestant, case)
         self._refuse_twins(contestant, case, model)
         forward = forward_of(model, case, batch)
@@ -91,6 +89,8 @@ def forward_of(model: Any, case: Case, batch: dict[str, Any]) -> Callable[[], Te
 
 
 def train(model: Any, case: Case, forward: Callable[[], Tensor]) -> Work:
+    if case.cached:
+        model.cache_trunk(case.bottom)
     part = "fuse" if case.kind == "fuse" else str(case.trained)
     names = {name: name.rpartition("/")[2] for name in model.parts.order}
     model.update(frozenset(name for name, short in names.items() if short in (part, case.trained)))

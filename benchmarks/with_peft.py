@@ -10,7 +10,7 @@ from typing import Any
 import peft
 import torch
 import transformers
-from cases import Case, routed_rows
+from cases import MOST_LOADED, Case, routed_rows
 from measure import UnableError, Work, inference, size, training
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
@@ -46,6 +46,10 @@ class Environment:
             return Work(inference(lambda: self.backbone(**batch).last_hidden_state))
         if case.kind in CANNOT:
             raise UnableError(CANNOT[case.kind])
+        if case.cached:
+            raise UnableError("no cache of the trunk")
+        if len(case.adapters) > MOST_LOADED:
+            raise UnableError(f"takes minutes to load {len(case.adapters)} adapters; not timed")
         if case.step == "attach":
             return self._attaching(batch)
         model = get_peft_model(share(self.backbone), self._config(case), case.adapters[0])

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any, TextIO
@@ -49,9 +50,11 @@ class Worker:
         known = Case(**{k: tuple(v) if isinstance(v, list) else v for k, v in case.items()})
         rows, tokens = SHAPES[self.shape].batches[known.batch]
         vocabulary = self.environment.backbone.config.vocab_size
+        start = time.perf_counter()
         work = self.environment.make(
             contestant, known, make_batch(rows, tokens, vocabulary, self.device)
         )
+        made = time.perf_counter() - start
         if work.scores is not None:
             work.scores.clear()
         seconds, result, peak = with_peak(work, self.device)
@@ -59,7 +62,8 @@ class Worker:
             raise UnableError("the output is not finite")
         self.works[f"{contestant}/{known.key}"] = work
         gc.freeze()  # so that a collection before each measurement has little to look at
-        answer = {"first": seconds, "peak": peak, "weights": work.weights, "trained": work.trained}
+        answer = {"first": seconds, "peak": peak, "made": made}
+        answer |= {"weights": work.weights, "trained": work.trained}
         if known.step == "training":
             return answer | {"loss": float(result)}
         save_file({"output": result.float().cpu().contiguous()}, file)

@@ -19,6 +19,7 @@ class Worker:
         environment = os.environ | {
             "OMP_NUM_THREADS": str(threads),
             "HF_HUB_OFFLINE": "1",
+            "XDG_CACHE_HOME": str(log.parent),  # states of a cached trunk are not kept
             "TOKENIZERS_PARALLELISM": "false",
         }
         with log.open("w") as errors:
