@@ -28,10 +28,12 @@ LAYERS = """
     hub.store hub.pieces hub.front hub.folder hub.refusals hub.pushing
     hub.huggingface hub.search hub.formats hub.lock
     language.graph language.operator language.operators language.heads language.names
-    language.naming language.check language.reference
-    language.draw language.mermaid
+    language.naming language.extent language.verify language.check
+    language.reference language.completion
+    language.draw language.mermaid language.picture
+    language.dot language.svg
     hub.resolve hub.backbone
-    compiler.lower compiler.passes compiler.plan compiler.plan_text
+    compiler.lower compiler.passes compiler.trunk compiler.plan compiler.plan_text compiler.changes
     language.public
     runtime
     work

@@ -7,30 +7,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.refs import Ref, is_glob, local_ref, matches
 from adaptcompose.language import codes, syntax
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, suggest
-from adaptcompose.language.graph import Adapter, Block, Empty, Slot, walk
+from adaptcompose.language.extent import PARTS, Extent, told
+from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.names import Names
 from adaptcompose.language.naming import name_new_parts
 from adaptcompose.language.operator import Call, Members, Modifier, Operator, operators
 from adaptcompose.language.operators import (
-    Fuse,
-    Restriction,
     Stack,
     Swap,
     Training,
     flatten,
-    misplaced,
     slots,
 )
 from adaptcompose.language.signature import Binding, parameters
+from adaptcompose.language.verify import verify
 from adaptcompose.methods import calls
+
+__all__ = ["Checked", "Checker", "Context", "check", "check_tree", "piped", "verify"]
 
 
 @dataclass(frozen=True)
@@ -91,27 +92,7 @@ def check_tree(tree: syntax.Tree, context: Context) -> Checked:
     if graph is not None and not errors(found):
         graph = name_new_parts(graph)
         found += verify(graph, context.backbone)
-    ordered = tuple(sorted(found, key=Diagnostic.position))
-    return Checked(tree, None if errors(found) else graph, ordered, checker.globs)
-
-
-def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:
-    """What the blocks themselves find wrong, by what is known of the adapters so far."""
-    found = [problem for block in walk(graph) for problem in block.problems(facts)]
-    found += misplaced(graph)
-    if facts is not None:
-        found += _uncovered(graph, facts, facts.sublayers())
-    return list(dict.fromkeys(found))
-
-
-def _uncovered(block: Block, facts: Facts, sites: Sequence[Site]) -> Iterator[Diagnostic]:
-    """A loaded fusion must cover the sites that `drop` and `keep` around it leave."""
-    if isinstance(block, Restriction):
-        sites = [site for site in sites if site.layer in block.kept(facts)]
-    if isinstance(block, Fuse):
-        yield from block.uncovered(facts, sites)
-    for inner in block.inner():
-        yield from _uncovered(inner, facts, sites)
+    return Checked(tree, None if errors(found) else graph, told(found), checker.globs)
 
 
 class Checker:
@@ -125,6 +106,7 @@ class Checker:
         self._bound: dict[str, Block | None] = dict(context.parts)
         self._used: set[str] = set()
         self._resolving: list[str] = []
+        self._extent = Extent()
 
     def tree(self, tree: syntax.Tree) -> Block | None:
         for binding in tree.bindings:
@@ -158,11 +140,20 @@ class Checker:
             modifier = operators().get(stage.name) if isinstance(stage, syntax.Call) else None
             if modifier is not None and issubclass(modifier, Modifier):
                 assert isinstance(stage, syntax.Call)
-                body = _stacked(done, pipe.span) if None not in done else None
-                done = [self._modify(modifier, stage, body, bool(done))]
+                body = self._bounded(done, pipe.span)
+                changed = self._modify(modifier, stage, body, bool(done))
+                done = [self._bounded([changed], stage.span)]
             else:
                 done.append(self.block(stage))
-        return None if None in done else _stacked(done, pipe.span)
+        return self._bounded(done, pipe.span)
+
+    def _bounded(self, blocks: Sequence[Block | None], span: Span) -> Block | None:
+        """The blocks in one, unless one is missing or they are too many."""
+        if None in blocks or not blocks:
+            return None
+        excess = list(self._extent.excess(blocks, span))
+        self.problems += excess
+        return None if excess else _stacked(blocks, span)
 
     def _modify(
         self, modifier: type[Modifier], call: syntax.Call, body: Block | None, preceded: bool
@@ -268,12 +259,15 @@ class Checker:
             if isinstance(node, syntax.Reference) and is_glob(node.text):
                 globbed = True
                 members += [Slot(None, leaf, weight) for leaf in self._glob(node)]
+                if len(members) > PARTS:
+                    break
                 continue
             block = self.block(node, hint=argument.name or "", slot=argument.name)
             if block is None:
                 whole = False
             else:
                 members.append(Slot(argument.name, block, weight))
+        self.problems += self._extent.excess([slot.block for slot in members], call.span)
         return members if whole and len(self.problems) == before else None
 
     def _refused(self, operator: type[Operator], argument: syntax.Argument) -> bool:
@@ -393,7 +387,7 @@ class Checker:
         return found
 
 
-def _stacked(blocks: list[Block | None], span: Span) -> Block:
+def _stacked(blocks: Sequence[Block | None], span: Span) -> Block:
     present = [Slot(None, block) for block in blocks if block is not None]
     if len(present) == 1:
         return present[0].block

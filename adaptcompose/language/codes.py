@@ -199,9 +199,7 @@ AC432 = Code(
     "`{repo}` would be published without a licence",
     "--license apache-2.0, or license: in the `publish:` of its spec",
 )
-AC433 = Code(
-    "AC433", "the hub {hub} has no pull requests", "push to a branch: --revision <branch>"
-)
+AC433 = Code("AC433", "the hub {hub} has no pull requests", "push to a branch: --revision <branch>")
 AC434 = Code(
     "AC434",
     "`hf` cannot be extended here: {why}",
@@ -265,6 +263,8 @@ AC614 = Code(
 AC901 = Code("AC901", "the expression is {size} long; the limit is {limit}", "use let, or globs")
 AC902 = Code("AC902", "brackets are nested {depth} deep; the limit is {limit}", "use let")
 AC903 = Code("AC903", "`{text}` is too large", "numbers have at most 18 digits")
+AC904 = Code("AC904", "the composition {what}; the limit is {limit}", "compose fewer")
+AC905 = Code("AC905", "{count} more problems are not shown", "correct these first", "note")
 AC999 = Code("AC999", "internal error: {why}", "ADAPTCOMPOSE_DEBUG=1 shows the traceback")
 
 CODES = {value.id: value for value in list(globals().values()) if isinstance(value, Code)}

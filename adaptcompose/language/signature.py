@@ -264,8 +264,12 @@ def _read_none(node: syntax.Node) -> Any:
 
 def _read_layers(node: syntax.Node) -> Any:
     if isinstance(node, syntax.Listing):
-        parts = [_read_layers(item) for item in node.items]
-        return _UNREADABLE if _UNREADABLE in parts else frozenset().union(*parts)
+        found: set[int] = set()
+        for part in map(_read_layers, node.items):
+            if part is _UNREADABLE:
+                return _UNREADABLE
+            found |= part
+        return frozenset(found)
     if isinstance(node, syntax.Range) and 0 <= node.first <= node.last < _MOST_LAYERS:
         return frozenset(range(node.first, node.last + 1))
     number = _read_int(node)
@@ -286,7 +290,7 @@ def _read_ints(node: syntax.Node) -> Any:
     return _UNREADABLE if _UNREADABLE in values or not values else values
 
 
-_MOST_LAYERS = 10_000  # a range is spelt out; no backbone has more layers
+_MOST_LAYERS = 1_000  # a range is spelt out; no backbone has more layers
 
 _READERS: dict[Any, Callable[[syntax.Node], Any]] = {
     int: _read_int,

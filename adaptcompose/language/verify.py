@@ -1,0 +1,29 @@
+"""What the blocks of a graph find wrong themselves, by what is known of the adapters so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.language.graph import Block, walk
+from adaptcompose.language.operators import Fuse, Restriction, misplaced
+
+
+def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:
+    """The problems of every block, and of their places in each other."""
+    found = [problem for block in walk(graph) for problem in block.problems(facts)]
+    found += misplaced(graph)
+    if facts is not None:
+        found += _uncovered(graph, facts, facts.sublayers())
+    return list(dict.fromkeys(found))
+
+
+def _uncovered(block: Block, facts: Facts, sites: Sequence[Site]) -> Iterator[Diagnostic]:
+    """A loaded fusion must cover the sites that `drop` and `keep` around it leave."""
+    if isinstance(block, Restriction):
+        sites = [site for site in sites if site.layer in block.kept(facts)]
+    if isinstance(block, Fuse):
+        yield from block.uncovered(facts, sites)
+    for inner in block.inner():
+        yield from _uncovered(inner, facts, sites)
