@@ -13,6 +13,8 @@ import adaptcompose.commands  # noqa: F401 - they register themselves
 from adaptcompose.commands.app import INTERNAL, INTERRUPTED, app, exit_code
 from adaptcompose.language.codes import AC999
 from adaptcompose.language.diagnostics import Failed
+from adaptcompose.plugins import broken
+from adaptcompose.terminal import paint
 
 _USAGE: Any = typer.BadParameter.__mro__[2]  # click's exception, wherever typer keeps its click
 
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # some versions of typer have caught the interrupt themselves
         return _interrupted() if code == INTERRUPTED else code
     except Failed as failed:
-        print(failed, file=sys.stderr)
+        print(paint(str(failed), sys.stderr), file=sys.stderr)
         return exit_code(list(failed.diagnostics))
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
@@ -43,6 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         print(AC999.at(why=why), file=sys.stderr)
         return INTERNAL
+    finally:
+        _tell_broken()
+
+
+def _tell_broken() -> None:
+    """A package that adds something and cannot be imported is told, whatever was asked."""
+    for one in broken():
+        text = f"warning: `{one.name}` of {one.package} cannot be loaded: {one.error}"
+        print(paint(text, sys.stderr), file=sys.stderr)
 
 
 def _interrupted() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -66,6 +67,50 @@ class Terminal:
     def _say(self, text: str) -> None:
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
+
+
+_COLOURS = {"error": "1;31", "warning": "1;33", "note": "1;36"}
+_TITLE = re.compile(r"^(error|warning|note)(\[\w+\])?(?=: )", re.M)
+_MARKS = re.compile(r"^( *\| +)(\^+)$", re.M)
+_HELP = re.compile(r"^( *= )(help)(?=: )", re.M)
+
+
+def choose_colour(mode: str) -> None:
+    """`always` and `never` instead of what stream and environment say, for this process."""
+    if mode == "always":
+        os.environ["FORCE_COLOR"] = "1"
+        os.environ.pop("NO_COLOR", None)
+    elif mode == "never":
+        os.environ["NO_COLOR"] = "1"
+
+
+def coloured(stream: Any) -> bool:
+    """Whether colours may be written: on a terminal, unless NO_COLOR is set; or if FORCE_COLOR is.
+
+    See no-color.org and force-color.org.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, stream: Any) -> str:
+    """Diagnostics with colours, where the stream shows them."""
+    if not coloured(stream):
+        return text
+    text = _TITLE.sub(lambda found: _shade(found[0], _COLOURS[found[1]]), text)
+    text = _MARKS.sub(lambda found: found[1] + _shade(found[2], "1;31"), text)
+    return _HELP.sub(lambda found: found[1] + _shade(found[2], "1;32"), text)
+
+
+def dim(text: str, stream: Any) -> str:
+    return _shade(text, "2") if coloured(stream) else text
+
+
+def _shade(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

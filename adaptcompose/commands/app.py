@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
+from adaptcompose.commands.completion import complete_backbone, complete_key, complete_target
 from adaptcompose.language.codes import AC607
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors
+from adaptcompose.terminal import choose_colour, dim, paint
 from adaptcompose.version import __version__
 
 if TYPE_CHECKING:
     from adaptcompose.language.check import Checked, Context
     from adaptcompose.work.prepare import Prepared
 
-PROBLEMS, INTERNAL, HUB, RUN, INTERRUPTED = 1, 2, 3, 4, 130
+PROBLEMS, INTERNAL, HUB, RUN, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 130
 _HUB_CODES = {"AC404", "AC405", "AC419"}
 
 EXAMPLES = """\
@@ -32,10 +36,41 @@ adaptcompose pull demo/sw-ner --hub examples/demo/hub
 
 EXIT_CODES = """\
 Exit codes: 0 fine · 1 problems in what you wrote · 2 usage or an error of ours · 3 the hub cannot
-be reached or refuses · 4 a run failed · 130 interrupted.
+be reached or refuses · 4 a run failed · 5 plan --detailed-exitcode: something would change ·
+130 interrupted.
 """
 
+GROUPS = {
+    "write": ("new", "check", "fmt", "graph", "explain", "schema"),
+    "resolve": ("search", "show", "lock", "plan"),
+    "run": ("run", "train", "eval", "predict", "serve"),
+    "share": ("pull", "push", "publish", "report", "diff"),
+    "care": ("cache", "doctor"),
+}
+
+
+class Commands(TyperGroup):
+    """The commands in the order in which one meets them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        order = [name for names in GROUPS.values() for name in names]
+        known = super().list_commands(ctx)
+        return sorted(known, key=lambda name: order.index(name) if name in order else len(order))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        known = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        placed = {name for names in GROUPS.values() for name in names}
+        others = tuple(name for name in known if name not in placed)
+        for title, names in {**GROUPS, "more": others}.items():
+            found = [(name, known.get(name)) for name in names]
+            rows = [(name, one.get_short_help_str(90)) for name, one in found if one is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
 app = typer.Typer(
+    cls=Commands,
     help=EXAMPLES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -43,23 +78,49 @@ app = typer.Typer(
     epilog=EXIT_CODES,
 )
 
-Target = Annotated[str, typer.Argument(help="an expression, a spec.yaml, a .compose file, or -")]
-Base = Annotated[str | None, typer.Option(help="backbone: a folder or a repository")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="an expression, a spec.yaml, a .compose file, or -", autocompletion=complete_target
+    ),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(help="backbone: a folder or a repository", autocompletion=complete_backbone),
+]
 Hub = Annotated[str | None, typer.Option(help="hf, the default, or the folder of a hub")]
-Form = Annotated[Literal["text", "json"], typer.Option("--format")]
+Form = Annotated[Literal["text", "json"], typer.Option("--format", help="for people or programs")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="another value for a key of the spec: train.lr=5e-5",
+        autocompletion=complete_key,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the result only")]
 
 
 @app.callback(invoke_without_command=True)
 def version(
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+    color: Annotated[
+        Literal["auto", "always", "never"], typer.Option(help="colours, where NO_COLOR is not set")
+    ] = "auto",
 ) -> None:
+    choose_colour(color)
     if version:
         print(__version__)
         raise typer.Exit
 
 
-def is_spec(target: str, backbone: str | None, hub: str | None) -> bool:
+def is_spec(
+    target: str, backbone: str | None, hub: str | None, overrides: list[str] | None = None
+) -> bool:
     if not target.endswith((".yaml", ".yml")):
+        if overrides:
+            raise typer.BadParameter("only a spec has keys to set", param_hint="--set")
         return False
     for name, given in (("backbone", backbone), ("hub", hub)):
         if given is not None:
@@ -91,17 +152,25 @@ def checked_expression(
     return check_source(source, base), base, root
 
 
-def prepared_spec(target: str) -> Prepared:
-    from adaptcompose.work.prepare import prepare
-    from adaptcompose.work.spec import read_spec
+def prepared_specs(target: str, overrides: list[str] | None = None) -> tuple[Prepared, ...]:
+    """A spec, or all specs of a sweep, checked, resolved and pinned."""
+    from adaptcompose.work.prepare import prepare_all
+    from adaptcompose.work.spec import read_specs
 
     path = Path(target)
-    return prepare(read_spec(path), path)
+    return prepare_all(read_specs(path, overrides or ()), path)
 
 
 def say(notes: Any) -> None:
-    for note in notes:
-        print(f"{note}\n", file=sys.stderr)
+    """Warnings and notes, each once."""
+    for note in dict.fromkeys(map(str, notes)):
+        print(f"{paint(note, sys.stderr)}\n", file=sys.stderr)
+
+
+def hint(*words: str, quiet: bool = False) -> None:
+    """The command that comes next, where a person is looking."""
+    if not quiet and sys.stderr is not None and sys.stderr.isatty():
+        print(dim(f"next: adaptcompose {shlex.join(words)}", sys.stderr), file=sys.stderr)
 
 
 def exit_code(found: list[Diagnostic]) -> int:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adaptcompose.commands.app import (
     Base,
     Hub,
+    Set,
     Target,
     app,
     checked_expression,
     is_spec,
-    prepared_spec,
+    prepared_specs,
 )
+from adaptcompose.documents import write_atomically
+
+if TYPE_CHECKING:
+    from adaptcompose.backbones.layout import Facts
+    from adaptcompose.language.graph import Block
 
 
 @app.command()
@@ -22,16 +29,58 @@ def graph(
     target: Target,
     backbone: Base = None,
     hub: Hub = None,
-    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Mermaid text instead")] = False,
+    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Mermaid text")] = False,
+    as_dot: Annotated[bool, typer.Option("--dot", help="text for Graphviz")] = False,
+    as_svg: Annotated[bool, typer.Option("--svg", help="a picture")] = False,
+    layer: Annotated[int | None, typer.Option(min=0, help="what stands in this layer")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="a file instead")] = None,
+    overrides: Set = None,
 ) -> None:
-    """Draw a composition."""
-    from adaptcompose.language.draw import draw
-    from adaptcompose.language.mermaid import mermaid
-
-    if is_spec(target, backbone, hub):
-        prepared = prepared_spec(target)
-        block, facts = prepared.graph, prepared.facts
+    """Draw a composition: for the terminal, as Mermaid or DOT text, or as an SVG picture."""
+    if as_mermaid + as_dot + as_svg > 1:
+        raise typer.BadParameter("choose one of --mermaid, --dot and --svg")
+    form = "mermaid" if as_mermaid else "dot" if as_dot else "svg" if as_svg else "text"
+    graphs = _graphs(target, backbone, hub, overrides)
+    drawings = [_drawn(form, *one, layer) for one in graphs.values()]
+    if form == "svg" and len(drawings) > 1:
+        raise typer.BadParameter("a picture shows one composition; --set chooses one of the sweep")
+    text = "\n\n".join(drawings)
+    if out is None:
+        print(text)
     else:
-        checked, base, _ = checked_expression(target, backbone, hub)
-        block, facts = checked.raise_errors(), base.backbone  # type: ignore[assignment]
-    print(mermaid(block, facts) if as_mermaid else draw(block, facts))
+        write_atomically(out, f"{text}\n")
+
+
+def _graphs(
+    target: str, backbone: str | None, hub: str | None, overrides: list[str] | None
+) -> dict[str, tuple[Block, Facts | None]]:
+    """The compositions of a sweep that differ, or the one that there is."""
+    if is_spec(target, backbone, hub, overrides):
+        specs = prepared_specs(target, overrides)
+        return {str(one.graph): (one.graph, one.facts) for one in specs}
+    checked, base, _ = checked_expression(target, backbone, hub)
+    block = checked.raise_errors()
+    return {str(block): (block, base.backbone)}
+
+
+def _drawn(form: str, block: Block, facts: Facts | None, layer: int | None) -> str:
+    from adaptcompose.language.draw import draw, in_layer
+
+    if layer is not None:
+        if facts is None or layer >= facts.layers:
+            known = f"0..{facts.layers - 1}" if facts else "known with --backbone only"
+            raise typer.BadParameter(f"layers are {known}", param_hint="--layer")
+        block, facts = in_layer(block, facts, layer), None
+    if form == "mermaid":
+        from adaptcompose.language.mermaid import mermaid
+
+        return mermaid(block, facts)
+    if form == "dot":
+        from adaptcompose.language.dot import dot
+
+        return dot(block, facts)
+    if form == "svg":
+        from adaptcompose.language.svg import svg
+
+        return svg(block, facts)
+    return draw(block, facts)

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adaptcompose.commands.app import (
+    CHANGES,
     Base,
     Form,
     Hub,
+    Set,
     Target,
     app,
     checked_expression,
+    hint,
     is_spec,
-    prepared_spec,
+    prepared_specs,
     say,
 )
 from adaptcompose.language.diagnostics import Diagnostic, Failed, errors
@@ -32,19 +35,59 @@ def plan(
     hub: Hub = None,
     form: Form = "text",
     program: Annotated[bool, typer.Option(help="print the program after each pass")] = False,
+    overrides: Set = None,
+    detailed: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="5 if it differs from the last run's")
+    ] = False,
 ) -> None:
     """Show what would be loaded, created and trained; no weights are read."""
-    if is_spec(target, backbone, hub):
-        prepared = prepared_spec(target)
-        found, notes = prepared.plan(), list(prepared.notes)
+    if is_spec(target, backbone, hub, overrides):
+        _plan_spec(target, overrides, form, program=program, detailed=detailed)
+        hint("run", target)
     elif backbone is None:
         raise typer.BadParameter("a plan needs a backbone", param_hint="--backbone")
+    elif detailed:
+        raise typer.BadParameter("only a spec has a last run", param_hint="--detailed-exitcode")
     else:
         found, notes = _plan(target, backbone, hub)
+        if form == "json":
+            print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        else:
+            say(notes)
+            _print(found, program=program)
+
+
+def _plan_spec(
+    target: str, overrides: list[str] | None, form: str, *, program: bool, detailed: bool
+) -> None:
+    """One plan, or one for each combination of a sweep."""
+    from adaptcompose.compiler.changes import changes
+    from adaptcompose.work.last import last_plan, run_folders
+
+    specs = prepared_specs(target, overrides)
+    plans = dict(zip(run_folders(specs), (one.plan() for one in specs), strict=True))
+    plain = {folder: found.as_dict() for folder, found in plans.items()}
+    since = {folder: changes(last_plan(folder), plain[folder]) for folder in plans}
     if form == "json":
-        print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
-        return
-    say(notes)
+        for folder, record in plain.items():
+            record["changes"] = [vars(one) for one in since[folder]]
+        whole = {folder.name: found for folder, found in plain.items()}
+        document = {"combinations": whole} if specs[0].spec.each else next(iter(plain.values()))
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        say(note for one in specs for note in one.notes)
+        for folder, found in plans.items():
+            if specs[0].spec.each:
+                print(f"{folder.name}\n")
+            _print(found, program=program)
+            if last_plan(folder) is not None:
+                lines = [f"  {one}" for one in since[folder]] or ["  nothing changed"]
+                print("\n".join(["", "since the last run", *lines]))
+    if detailed and any(since.values()):
+        raise typer.Exit(CHANGES)
+
+
+def _print(found: Plan, *, program: bool) -> None:
     print(found)
     if program:
         _print_program(found.program)
@@ -54,16 +97,21 @@ def _plan(target: str, backbone: str, hub: str | None) -> tuple[Plan, list[Diagn
     from adaptcompose.compiler.plan import make_plan
     from adaptcompose.hub.resolve import Sources, resolve
     from adaptcompose.language.check import verify
+    from adaptcompose.language.graph import adapters
     from adaptcompose.language.heads import head_of
+    from adaptcompose.language.operators import fusions
 
     checked, base, root = checked_expression(target, backbone, hub)
     graph, facts = checked.raise_errors(), base.backbone
     assert facts is not None
-    resolved = resolve(graph, facts, Sources(hub or "hf", root))
+    sources = Sources(hub or "hf", root)
+    resolved = resolve(graph, facts, sources)
     if problems := errors(verify(resolved.graph, facts)):
         raise Failed(problems)
     head, notes = head_of(resolved.graph), [*checked.diagnostics, *resolved.notes]
-    return make_plan(resolved.graph, facts, head=head, expression=str(checked.tree)), notes
+    near = () if sources.remote else (*adapters(resolved.graph), *fusions(resolved.graph))
+    found = make_plan(resolved.graph, facts, head=head, expression=str(checked.tree), cached=near)
+    return found, notes
 
 
 def _print_program(program: Program) -> None:

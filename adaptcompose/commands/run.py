@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptcompose.commands.app import RUN, Form, app, prepared_spec, say
-from adaptcompose.language.codes import AC425
+from adaptcompose.commands.app import RUN, Form, Quiet, Set, app, hint, prepared_specs, say
+from adaptcompose.commands.completion import complete_spec
+from adaptcompose.language.codes import AC425, AC607
+from adaptcompose.language.diagnostics import Failed
 
 if TYPE_CHECKING:
-    from adaptcompose.compiler.plan import Plan
     from adaptcompose.terminal import Terminal
     from adaptcompose.work.prepare import Prepared
 
 
 @app.command()
 def run(
-    spec: Annotated[Path, typer.Argument(help="a spec.yaml")],
+    spec: Annotated[Path, typer.Argument(help="a spec.yaml", autocompletion=complete_spec)],
     fresh: Annotated[bool, typer.Option("--fresh", help="train again what is done")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print the report only")] = False,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="only with a lock that is there and up to date")
+    ] = False,
+    overrides: Set = None,
+    quiet: Quiet = False,
     form: Form = "text",
 ) -> None:
     """Do everything that a spec says: lock, plan, train, evaluate, predict, report, publish."""
     from adaptcompose.terminal import Terminal
 
-    prepared = prepared_spec(str(spec))
-    found, notes = prepared.plan(), [*prepared.notes, *prepared.read()]
+    if locked:
+        _check_lock(spec)
+    prepared = prepared_specs(str(spec), overrides)
+    notes = [note for one in prepared for note in (*one.notes, *one.read())]
     terminal = Terminal(quiet=quiet or form == "json")
     say(notes)
     if not terminal.quiet:
-        print(f"{found}\n")
-    folder = Path("runs") / prepared.spec.name
+        for one in prepared:
+            print(f"{one.plan()}\n")
+    folder = Path("runs") / prepared[0].spec.name
     try:
-        result = _run(prepared, found, folder, terminal, fresh)
+        result = _run(prepared, folder, terminal, fresh)
     except OSError as error:
         why, path = error.strerror or str(error), error.filename or folder
         print(AC425.at(path=path, why=why), file=sys.stderr)
@@ -49,18 +58,25 @@ def run(
     if "published" in result:
         print(f"published {result['published']['repo']}@{result['published']['revision'][:7]}")
     print(f"report: {folder / 'report.json'}")
+    hint("predict", str(folder), "--text", "…", quiet=quiet)
+
+
+def _check_lock(spec: Path) -> None:
+    from adaptcompose.work.pins import lock_path
+
+    path = lock_path(spec)
+    if not path.is_file():
+        help = f"write it: adaptcompose lock {spec}"
+        raise Failed(AC607.at(path=path, root=Path.cwd(), help=help))
 
 
 def _run(
-    prepared: Prepared, plan: Plan, folder: Path, terminal: Terminal, fresh: bool
+    prepared: Sequence[Prepared], folder: Path, terminal: Terminal, fresh: bool
 ) -> dict[str, Any]:
     """Nothing is written before everything that the run reads was opened."""
     from adaptcompose.terminal import hush
-    from adaptcompose.work.prepare import lock_path
 
     hush()
-    from adaptcompose.work.run import Run
+    from adaptcompose.work.sweep import run_all
 
-    made = Run(prepared, plan, folder, terminal, fresh=fresh)
-    prepared.lock.write(lock_path(prepared.path))
-    return made.run()
+    return run_all(prepared, folder, terminal, fresh=fresh)

@@ -16,7 +16,7 @@ with drop(bottom=5)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot, adapters, walk
@@ -88,6 +88,20 @@ def reached(graph: Block, facts: Facts) -> frozenset[int]:
     if isinstance(graph, Restriction):
         return reached(graph.body, facts) & graph.kept(facts)
     return frozenset().union(*(reached(inner, facts) for inner in graph.inner()))
+
+
+def in_layer(graph: Block, facts: Facts, layer: int) -> Block:
+    """What stands in one layer; `none` where that is the backbone only."""
+    if isinstance(graph, Restriction):
+        return in_layer(graph.body, facts, layer) if layer in graph.kept(facts) else Empty()
+    if isinstance(graph, Members):
+        inner = [(slot, in_layer(slot.block, facts, layer)) for slot in graph.members]
+        left = [replace(slot, block=block) for slot, block in inner if not isinstance(block, Empty)]
+        return replace(graph, members=tuple(left)) if left else Empty()
+    if isinstance(graph, Modifier):
+        body = in_layer(graph.body, facts, layer)
+        return body if isinstance(body, Empty) else replace(graph, body=body)
+    return graph if layer in reached(graph, facts) else Empty()
 
 
 def _embeddings(graph: Block, facts: Facts | None) -> list[str]:

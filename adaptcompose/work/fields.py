@@ -110,7 +110,7 @@ def describe(section: type[Section], prefix: str = "") -> Iterator[Key]:
         required = default is MISSING
         value = None if required else default
         yield Key(path, word(kind, traits), value, required, traits.doc, not traits.later)
-        if inner := _inner(kind):
+        if inner := inner_section(kind):
             container = _present(kind)
             mark = {dict: ".*", tuple: "[]"}.get(get_origin(container) or container, "")
             yield from describe(inner, f"{path}{mark}.")
@@ -190,7 +190,7 @@ class Reading:
         if not isinstance(value.data, tuple) or not value.data:
             return self._mistyped(where, word(tuple[kind, ...], traits), value)
         # The items of a list of sections may be written out of a template: an index would mislead.
-        paths = [where if _inner(kind) else f"{where}[{i}]" for i in range(len(value.data))]
+        paths = [where if inner_section(kind) else f"{where}[{i}]" for i in range(len(value.data))]
         pairs = zip(value.data, paths, strict=True)
         read = [self.value(kind, one, path, traits) for one, path in pairs]
         return None if None in read else tuple(read)
@@ -198,7 +198,7 @@ class Reading:
     def _entries(self, kind: Any, value: Value, where: str, traits: Traits) -> Any:
         if not isinstance(value.data, dict):
             return self._mistyped(where, word(dict[str, kind], traits), value)
-        inner = _inner(kind)
+        inner = inner_section(kind)
         found = {}
         for name, one in value.data.items():
             path = f"{where}.{name}"
@@ -338,7 +338,8 @@ def _present(kind: Any) -> Any:
     return kind
 
 
-def _inner(kind: Any) -> type[Section] | None:
+def inner_section(kind: Any) -> type[Section] | None:
+    """The section that a type is, or holds."""
     kind = _present(kind)
     found = [kind, *get_args(kind)]
     return next((one for one in found if isinstance(one, type) and issubclass(one, Section)), None)

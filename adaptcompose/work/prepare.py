@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.compiler.lower import lower
+from adaptcompose.compiler.passes import optimise
 from adaptcompose.compiler.plan import Plan, make_plan
+from adaptcompose.compiler.trunk import Trunk, trunk_of
 from adaptcompose.hub.backbone import Backbone, find_backbone, is_local
 from adaptcompose.hub.cards import Catalogue
-from adaptcompose.hub.lock import Lock, Locked, compare, hash_of
+from adaptcompose.hub.lock import Lock, compare
 from adaptcompose.hub.resolve import Sources, resolve
-from adaptcompose.hub.store import record
-from adaptcompose.language import codes, syntax
+from adaptcompose.language import syntax
 from adaptcompose.language.check import Checked, Context, check_tree, piped, verify
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
 from adaptcompose.language.graph import Adapter, Block, adapters, walk
@@ -23,6 +25,8 @@ from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import Fuse
 from adaptcompose.resources import resource
 from adaptcompose.work.data import Examples, open_data
+from adaptcompose.work.later import not_yet, served_later
+from adaptcompose.work.pins import digest, kept, lock_path, merged, pinned_data, references
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import Spec
 from adaptcompose.work.targets import (
@@ -65,10 +69,21 @@ class Prepared:
     def facts(self) -> Facts:
         return self.backbone.facts
 
+    def trunk(self) -> Trunk | None:
+        """The layers that training computes once per example; None if nobody asks for that."""
+        train = self.spec.train
+        if train is None or train.trunk != "cached":
+            return None
+        if train.robust_drop:
+            return Trunk(0, "robust drop changes from batch to batch")
+        if self.task is not None and self.task.kind == "masked-lm":
+            return Trunk(0, "other words are hidden in every epoch")
+        return trunk_of(optimise(lower(self.graph, self.facts)), self.trained)
+
     def plan(self) -> Plan:
         """What the run loads, creates and trains; nothing is fetched from a folder."""
         remote = self.spec.hub == "hf" or "://" in self.spec.hub
-        return make_plan(
+        plan = make_plan(
             self.graph,
             self.facts,
             trained=self.trained,
@@ -78,6 +93,7 @@ class Prepared:
             pin=self.backbone.pin,
             cached=() if remote else {"backbone", *(part.name for part in self.parts())},
         )
+        return replace(plan, trunk=self.trunk())
 
     def examples(self, ref: DataRef, *, labelled: bool = True) -> Examples:
         """The examples of a split, labels optional where nothing is scored."""
@@ -94,7 +110,7 @@ class Prepared:
         """Read all examples, fetch all adapters; everything wrong with them is in one Failed."""
         problems = [found for part in self.parts() for found in self._fetched(part)]
         notes: list[Diagnostic] = []
-        for ref, labelled in _references(self.spec):
+        for ref, labelled in references(self.spec):
             try:
                 found = self.examples(ref, labelled=labelled)
                 notes += self.task.check(found) if self.task else ()
@@ -118,42 +134,84 @@ class Prepared:
                 yield from (replace(one, span=one.span or part.span) for one in failed.diagnostics)
 
 
-def lock_path(spec_path: Path) -> Path:
-    """`<spec stem>.lock` beside the spec."""
-    return spec_path.with_suffix(".lock")
-
-
 def prepare(spec: Spec, path: Path) -> Prepared:
     """Check, resolve and pin a spec; everything that is wrong comes as one Failed."""
-    preparation = _Preparation(spec, path)
-    return preparation.whole(preparation.expressions())
+    return prepare_all((spec,), path)[0]
+
+
+def prepare_all(
+    specs: Sequence[Spec], path: Path, *, upgrade: Collection[str] | None = None, anew: bool = False
+) -> tuple[Prepared, ...]:
+    """The specs of a file, prepared, with one lock for all of them.
+
+    The lock that is there decides, unless it is written `anew`: then what the specs say counts, and
+    its pins stay where they are still needed and not among those to `upgrade`.
+    """
+    old, code = Lock.open(lock_path(path)), digest(specs)
+    pins = kept(old, specs, upgrade) if anew else old if old and old.spec == code else None
+    found: list[Prepared] = []
+    problems: list[Diagnostic] = []
+    for spec in specs:
+        preparation = Preparation(spec, path, pins)
+        try:
+            found.append(preparation.whole(preparation.expressions()))
+        except Failed as failed:
+            problems += failed.diagnostics
+    if problems:
+        raise Failed(_once(problems))
+    return _with_one_lock(found, path, code, None if anew else old)
+
+
+def _with_one_lock(
+    found: Sequence[Prepared], path: Path, code: str, old: Lock | None
+) -> tuple[Prepared, ...]:
+    """The specs of a file with the lock of all of them; AC410 where it is not the old one."""
+    lock = replace(merged([one.lock for one in found]), spec=code)
+    # values from a command line are no part of what was locked
+    bound = old is not None and (old.spec == code or not found[0].spec.overrides)
+    if bound and old is not None and (changed := compare(old, lock, lock_path(path).name)):
+        raise Failed(changed)
+    return tuple(replace(one, lock=lock) for one in found)
 
 
 def check_spec(spec: Spec, path: Path) -> list[Diagnostic]:
-    """Everything that is wrong with a spec, and what there is to say about it, sorted by place.
+    """Everything that is wrong with a spec, and what there is to say about it, sorted by place."""
+    return check_specs((spec,), path)
+
+
+def check_specs(specs: Sequence[Spec], path: Path) -> list[Diagnostic]:
+    """Everything there is to say about the specs of a file.
 
     A check never waits for the network: where an adapter or the backbone is on a hub that is not
     a folder, names and structure count, and what only their files can tell is left to `plan`.
     """
-    preparation = _Preparation(spec, path)
     found: list[Diagnostic] = []
+    whole: list[Prepared] = []
     try:
-        checked = preparation.expressions(ask=False)
-        if preparation.at_hand(checked):
-            found += preparation.whole(checked).read()
+        old, code = Lock.open(lock_path(path)), digest(specs)
+        for spec in specs:
+            preparation = Preparation(spec, path, old if old and old.spec == code else None)
+            try:
+                checked = preparation.expressions(ask=False)
+                if preparation.at_hand(checked):
+                    whole.append(preparation.whole(checked))
+            except Failed as failed:
+                found += failed.diagnostics
+            found += preparation.notes
+        if len(whole) == len(specs):
+            for one in _with_one_lock(whole, path, code, old):
+                found += one.read()
     except Failed as failed:
         found += failed.diagnostics
-    return sorted(_once([*found, *preparation.notes]), key=Diagnostic.position)
+    return sorted(_once(found), key=Diagnostic.position)
 
 
-class _Preparation:
+class Preparation:
     """The steps of preparing a spec; each goes as far as it can and says all that is wrong."""
 
-    def __init__(self, spec: Spec, path: Path) -> None:
-        self.spec, self.path, self.digest = spec, path, _digest(spec)
-        self.old = Lock.open(lock_path(path))
+    def __init__(self, spec: Spec, path: Path, pins: Lock | None) -> None:
         # pins of another spec may belong to another backbone or hub
-        self.pins = self.old if self.old and self.old.spec == self.digest else None
+        self.spec, self.path, self.pins = spec, path, pins
         self.sources = Sources(spec.hub, spec.root, self.pins.adapters if self.pins else {})
         self.backbone: Backbone | None = None
         self.globs: dict[str, tuple[str, ...]] = {}
@@ -169,10 +227,11 @@ class _Preparation:
             self.backbone = self._try(self._backbone)
         checked = self._checked()
         spec, main = self.spec, checked[0].graph if checked else None
-        uses = spec.evaluate or spec.predict or spec.publish
+        uses = spec.evaluate or spec.predict or spec.publish or spec.serve
         if main is not None and spec.train is None and uses and (new := new_parts(main)):
             self.problems.append(untrained(spec.compose.span(), set(new)))
-        self.problems += _not_yet(spec)
+        self.problems += not_yet(spec)
+        self.notes += served_later(spec)
         self._stop()
         return checked
 
@@ -234,7 +293,7 @@ class _Preparation:
             section.model,
             self.sources,
             known_as=section.known_as,
-            pin=self.pins.backbone if self.pins else None,
+            pin=self.pins.backbone if self.pins and self.pins.backbone.files else None,
             span=self._place(),
         )
 
@@ -286,7 +345,7 @@ class _Preparation:
         if spec.task and spec.train and needs_examples(spec.task, graph):
             examples = self._try(_read, spec, spec.train.data)
         if self.problems:
-            for ref, labelled in _references(spec):
+            for ref, labelled in references(spec):
                 self._try(partial(_read, labelled=labelled), spec, ref)
             self._stop()
         return choose_task(spec, graph, self.backbone.facts, examples)
@@ -299,11 +358,8 @@ class _Preparation:
             for block in walk(graph)
             if isinstance(block, Adapter | Fuse) and block.ref and block.pin
         }
-        pin, data = self.backbone.pin, dict(_pinned_data(self.spec))
-        lock = Lock(self.digest, pin, self.spec.hub, self.globs, pinned, data)
-        if self.old is not None and (found := compare(self.old, lock, lock_path(self.path).name)):
-            raise Failed(found)
-        return lock
+        pin, data = self.backbone.pin, dict(pinned_data(self.spec))
+        return Lock("", pin, self.spec.hub, self.globs, pinned, data)
 
 
 def _once(found: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -311,21 +367,10 @@ def _once(found: Iterable[Diagnostic]) -> list[Diagnostic]:
     return list({(one.code, one.message, one.position()): one for one in found}.values())
 
 
-def _not_yet(spec: Spec) -> Iterator[Diagnostic]:
-    """AC604 for values that are in the schema and that nothing does yet."""
-    if spec.backbone.tokenizer is not None:
-        place, known = spec.backbone.place("tokenizer"), "the tokenizer of the backbone"
-        yield codes.AC604.at(place, name="backbone.tokenizer", known=known)
-    if spec.train is not None and spec.train.trunk == "cached":
-        yield codes.AC604.at(spec.train.place("trunk"), name="train.trunk: cached", known="live")
-    if spec.task is not None and spec.task.kind == "masked-lm":
-        for item in spec.predict:
-            name, known = "predict for masked-lm", "evaluate"
-            yield codes.AC604.at(item.place("name"), name=name, known=known)
-
-
 def _sections(spec: Spec) -> tuple[Section, ...]:
-    return (*spec.evaluate, *spec.predict, *((spec.publish,) if spec.publish else ()))
+    published = (spec.publish,) if spec.publish else ()
+    served = spec.serve.items() if spec.serve else ()
+    return (*spec.evaluate, *spec.predict, *published, *served)
 
 
 def tree_of(section: Section, tree: syntax.Tree) -> syntax.Tree:
@@ -337,38 +382,8 @@ def tree_of(section: Section, tree: syntax.Tree) -> syntax.Tree:
     return tree
 
 
-def _references(spec: Spec) -> dict[tuple[DataRef, bool], None]:
-    """Every split that a run reads, and whether it needs the labels; each once."""
-    refs = [(spec.train.data, True), (spec.train.validation, True)] if spec.train else []
-    refs += [(item.data, True) for item in spec.evaluate]
-    refs += [(item.data, False) for item in spec.predict]
-    return dict.fromkeys((ref, labelled) for ref, labelled in refs if ref is not None)
-
-
 def _read(spec: Spec, ref: DataRef, *, labelled: bool = True) -> Examples:
     assert spec.task is not None
     inputs, outputs = roles_of(spec.task.kind)
     wanted, optional = ((*inputs, *outputs), ()) if labelled else (inputs, outputs)
     return open_data(spec, ref, wanted, optional)
-
-
-def _pinned_data(spec: Spec) -> Iterator[tuple[str, Locked]]:
-    for ref in dict.fromkeys(ref for ref, _ in _references(spec)):
-        yield str(ref), Locked(files={_relative(p, spec.root): record(p) for p in spec.files(ref)})
-
-
-def _relative(path: Path, root: Path) -> str:
-    try:
-        return path.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
-        return path.name
-
-
-def _digest(spec: Spec) -> str:
-    """The hash of what decides which files are used; a learning rate is free to change."""
-    plain = spec.plain()
-    kept = {name: plain.get(name) for name in ("hub", "backbone", "adapters", "compose", "data")}
-    rows = [(name, row) for name in ("evaluate", "predict") for row in plain.get(name, ())]
-    items = [[row.get(name) for name in ("compose", "pipe", "data")] for _, row in rows]
-    train = plain.get("train") or {}
-    return hash_of(kept | {"items": items, "train": [train.get("data"), train.get("validation")]})

@@ -61,12 +61,19 @@ def pool(scores: Iterable[Score]) -> dict[tuple[str, str, str], Cell]:
     return {key: _cell(values) for key, values in found.items()}
 
 
-def cells(scores: Iterable[Score]) -> list[dict[str, Any]]:
-    """The pooled scores as report.json holds them."""
+def cells(scores: Iterable[Score], baseline: str | None = None) -> list[dict[str, Any]]:
+    """The pooled scores as report.json holds them, with their distance from the baseline's."""
+    found = pool(scores)
     return [
-        {"name": name, "data": data, "metric": metric} | vars(cell)
-        for (name, data, metric), cell in pool(scores).items()
+        {"name": name, "data": data, "metric": metric}
+        | vars(cell)
+        | _difference(cell, found.get((baseline or "", data, metric)))
+        for (name, data, metric), cell in found.items()
     ]
+
+
+def _difference(cell: Cell, base: Cell | None) -> dict[str, float]:
+    return {} if base is None else {"difference": cell.mean - base.mean}
 
 
 def _cell(values: list[float]) -> Cell:
@@ -74,18 +81,27 @@ def _cell(values: list[float]) -> Cell:
     return Cell(statistics.fmean(values), sd, len(values))
 
 
-def table(scores: Iterable[Score]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a row a name, a column a data set (and metric, if there are several)."""
+def table(
+    scores: Iterable[Score], baseline: str | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a row a name, a column a data set (and metric, if there are several).
+
+    Beside the scores of the rows other than the baseline stands how far they are from its own.
+    """
     found = pool(scores)
     rows = list(dict.fromkeys(name for name, _, _ in found))
     columns = list(dict.fromkeys((data, metric) for _, data, metric in found))
     several = len({metric for _, metric in columns}) > 1
     header = ["", *(f"{data} {metric}" if several else data for data, metric in columns)]
-    body = [
-        [row, *(str(found[row, *column]) if (row, *column) in found else "" for column in columns)]
-        for row in rows
-    ]
-    return header, body
+
+    def cell(row: str, column: tuple[str, str]) -> str:
+        here, base = found.get((row, *column)), found.get((baseline or "", *column))
+        if here is None:
+            return ""
+        far = "" if base is None or row == baseline else f" ({100 * (here.mean - base.mean):+.1f})"
+        return f"{here}{far}"
+
+    return header, [[row, *(cell(row, column) for column in columns)] for row in rows]
 
 
 def markdown(scores: Iterable[Score]) -> str:

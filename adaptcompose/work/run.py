@@ -59,6 +59,15 @@ class Sink(Protocol):
         """Scores."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a run found before it is published."""
+
+    best: Trained
+    scores: list[Score]
+    report: dict[str, Any]
+
+
 @dataclass
 class Run:
     """One run of a prepared spec; results go to `folder`.
@@ -96,6 +105,10 @@ class Run:
 
     def run(self) -> dict[str, Any]:
         """Every stage that the spec has; returns what report.json holds."""
+        return self.published(self.measured())
+
+    def measured(self) -> Measured:
+        """Everything but publishing."""
         write_atomically(self.folder / OWNER, f"{self.prepared.path.resolve()}\n")
         seeds = [self._seed(number) for number in self._seeds()]
         best = self._best(seeds)
@@ -104,8 +117,13 @@ class Run:
         self._predict(best)
         found = self._report(seeds, scores, best)
         report.write(self.folder, found)
+        return Measured(best, scores, found)
+
+    def published(self, measured: Measured) -> dict[str, Any]:
+        """The report of a run, and its best composition on the hub if the spec says so."""
+        found = measured.report
         if self.prepared.spec.publish is not None:
-            found["published"] = self._publish(best, scores)
+            found["published"] = self._publish(measured.best, measured.scores)
             report.write(self.folder, found)
         return found
 
@@ -223,8 +241,13 @@ class Run:
         self.sink.stage("evaluate", f"{len(items)} compositions")
         with self._timed("evaluate"):
             scores = [score for item in items for score in self._score(item, seeds)]
-        self.sink.table(*report.table(scores))
+        self.sink.table(*report.table(scores, self._baseline))
         return scores
+
+    @property
+    def _baseline(self) -> str | None:
+        section = self.prepared.spec.report
+        return section.baseline if section else None
 
     def _score(self, item: Item, seeds: list[Trained]) -> Iterator[Score]:
         """One score a seed, or one in all where nothing that was trained takes part."""
@@ -272,12 +295,14 @@ class Run:
             "graph": str(prepared.graph),
             "lock": prepared.lock.as_plain(),
             "scores": [score.as_dict() for score in scores],
-            "table": report.cells(scores),
+            "table": report.cells(scores, self._baseline),
             "seeds": [one.as_dict() for one in seeds if one.seed is not None],
             "best_seed": best.seed,
             "plan": self.plan.as_dict(),
             "times": {name: round(seconds, 2) for name, seconds in self.times.items()},
             "environment": report.environment(),
+            **({"set": list(prepared.spec.overrides)} if prepared.spec.overrides else {}),
+            **({"variables": prepared.spec.variables} if prepared.spec.variables else {}),
         }
 
     def _publish(self, best: Trained, scores: list[Score]) -> dict[str, str]:

@@ -169,6 +169,7 @@ class PublishSection(Section):
     weights: Literal["new", "all"] = key("what is trained here, or everything used", "new")
     tags: tuple[str, ...] = key("tags of the card", ())
     languages: tuple[str, ...] = key("languages of the card", ())
+    datasets: tuple[str, ...] = key("data sets of the card, as the Hub calls them", ())
     branch: str = key("branch", "main")
     message: str | None = key("message of the commit", None)
     pipe: Source | None = key("modifiers appended to the composition", None)
@@ -176,8 +177,51 @@ class PublishSection(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServeSection(Section):
+    """Which compositions are answered over HTTP, and how."""
+
+    allow: dict[str, Source] = key("name of a request to the expression that answers it")
+    host: str = key("address to listen at", "127.0.0.1")
+    port: int = key("port", 8000, least=0, most=65535)
+    batch: int = key("largest number of requests that are computed together", 32, least=1)
+    wait: Duration = key("longest time that a request waits for others", Duration(0.005))
+    cache: int | None = key("adapters kept in memory; else all", None, least=1)
+
+    def items(self) -> tuple[ServedSection, ...]:
+        """The compositions that may be asked for."""
+        return tuple(
+            ServedSection(
+                name=name,
+                compose=source,
+                places={"name": self.key_place("allow", name) or source.span()},
+            )
+            for name, source in (self.allow or {}).items()
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedSection(Section):
+    """One composition that may be asked for."""
+
+    name: str
+    compose: Source
+    pipe: Source | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSection(Section):
+    """What the report shows besides the scores."""
+
+    plots: Literal["auto", "none"] = key("curves and maps where there is something to draw", "auto")
+    baseline: str | None = key("a row of evaluate that the others are compared with", None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spec(Section):
-    """A whole spec.yaml; `root` is its folder, where relative paths start."""
+    """A whole spec.yaml; `root` is its folder, where relative paths start.
+
+    `overrides` are the values that a command line set instead of the file's.
+    """
 
     spec: int = key("version of this format", least=1, most=1, expected="1")
     name: str = key(
@@ -196,10 +240,19 @@ class Spec(Section):
     evaluate: tuple[EvaluateSection, ...] = key("scores", ())
     predict: tuple[PredictSection, ...] = key("predictions", ())
     publish: PublishSection | None = key("where to publish", None)
-    serve: dict[str, str] | None = key("requests over HTTP", None, later=True)
-    report: dict[str, str] | None = key("plots and comparisons", None, later=True)
+    serve: ServeSection | None = key("requests over HTTP", None)
+    report: ReportSection | None = key("plots and comparisons", None)
+    each: dict[str, tuple[Word, ...]] = key(
+        "a sweep: variable to values; one run for each combination, ${variable} anywhere", {}
+    )
 
     root: Path = Path()
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The value of each variable of the sweep in this spec."""
+        return {name: str(values[0]) for name, values in self.each.items()}
 
     def digest(self, *names: str) -> str:
         """sha256 of what the named keys (all, if none is named) say, however it is written."""

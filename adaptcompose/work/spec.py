@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.documents import open_source, read
+from adaptcompose.documents import Value, open_source, read
 from adaptcompose.language.codes import (
     AC202,
     AC601,
@@ -28,6 +28,7 @@ from adaptcompose.language.codes import (
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, suggest
 from adaptcompose.work.fields import Key, Reading, describe
 from adaptcompose.work.metrics import KINDS, supported_kinds
+from adaptcompose.work.overrides import override
 from adaptcompose.work.references import DataRef, LayerRange
 from adaptcompose.work.sections import (
     ENDINGS,
@@ -42,10 +43,10 @@ from adaptcompose.work.sections import (
     TaskSection,
     TrainSection,
 )
-from adaptcompose.work.template import expand
+from adaptcompose.work.template import expand, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "BackboneSection",
@@ -60,31 +61,53 @@ __all__ = [
     "TrainSection",
     "keys",
     "parse_spec",
+    "parse_specs",
     "read_spec",
+    "read_specs",
 ]
 RESERVED = {"none", "true", "false", "let"}
 
 
 def read_spec(path: Path) -> Spec:
-    """The spec in a file. Everything wrong with it is in one Failed."""
+    """The spec in a file, of a sweep its first. Everything wrong with it is in one Failed."""
+    return read_specs(path)[0]
+
+
+def read_specs(path: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
+    """The specs in a file, one for each combination of a sweep, with values set instead."""
     if not path.is_file():
         raise Failed(AC607.at(path=str(path), root=str(Path.cwd())))
-    return parse_spec(open_source(path), path.parent)
+    return parse_specs(open_source(path), path.parent, overrides)
 
 
 def parse_spec(source: Source, root: Path) -> Spec:
     """The spec in a text; relative paths start at `root`."""
+    return parse_specs(source, root)[0]
+
+
+def parse_specs(source: Source, root: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
+    """The specs in a text, one for each combination of a sweep."""
     reading = Reading()
-    document = expand(read(source), reading)
-    spec = replace(reading.section(Spec, document, ""), root=root)
-    resolving = _Resolving(spec)
-    spec = resolving.resolved()
-    found = [*reading.problems, *resolving.problems, *_check(spec)]
-    # An item with `each` is read once for every combination; its mistakes are told once.
+    documents = sweep(override(read(source), overrides), reading)
+    found = list(reading.problems)
+    specs = []
+    for document in documents:
+        spec, problems = _parse(document, root)
+        specs.append(replace(spec, overrides=tuple(overrides)))
+        found += problems
+    # What is read once for every combination is told once.
     problems = list({(one.code, one.message, one.position()): one for one in found}.values())
     if problems:
         raise Failed(problems)
-    return spec
+    return tuple(specs)
+
+
+def _parse(document: Value, root: Path) -> tuple[Spec, list[Diagnostic]]:
+    reading = Reading()
+    spec = replace(reading.section(Spec, expand(document, reading), ""), root=root)
+    resolving = _Resolving(spec)
+    spec = resolving.resolved()
+    return spec, [*reading.problems, *resolving.problems, *_check(spec)]
 
 
 def keys() -> Iterator[Key]:
@@ -187,6 +210,7 @@ def _check(spec: Spec) -> Iterator[Diagnostic]:
     yield from _check_task(spec)
     yield from _check_metrics(spec)
     yield from _check_names(spec)
+    yield from _check_report(spec)
     for name, section in spec.data.items():
         yield from _check_data(name, section)
     train = spec.train
@@ -254,6 +278,16 @@ def _check_names(spec: Spec) -> Iterator[Diagnostic]:
                 help = f"give this item of {what} another name"
                 yield AC202.at(item.place("name"), name=item.name, help=help)
             others.append(variables)
+
+
+def _check_report(spec: Spec) -> Iterator[Diagnostic]:
+    baseline = spec.report.baseline if spec.report else None
+    known = list(dict.fromkeys(item.name for item in spec.evaluate if item.name))
+    if spec.report and baseline is not None and baseline not in known:
+        expected = f"a row of evaluate: {', '.join(known) or 'there are none'}"
+        place, near = spec.report.place("baseline"), suggest(baseline, known)
+        values = {"name": "report.baseline", "expected": expected, "got": baseline}
+        yield AC605.at(place, **values, help=near)
 
 
 def _check_columns(name: str, section: DataSection) -> Iterator[Diagnostic]:

@@ -1,4 +1,8 @@
-"""`each` in spec.yaml: one item for every combination, `${name}` filled in."""
+"""`each` in spec.yaml: one item, or one whole spec, for every combination, `${name}` filled in.
+
+An item of `evaluate` with `each` is written out inside its spec. `each` at the top makes a sweep:
+as many specs as there are combinations.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.documents import Value, scalar
-from adaptcompose.language.codes import AC603, AC605
+from adaptcompose.language.codes import AC602, AC603, AC605
 from adaptcompose.work.fields import Reading
 from adaptcompose.work.references import Word
 
@@ -18,6 +22,18 @@ if TYPE_CHECKING:
 COMBINATION_LIMIT = 1000
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _FREE_TEXT = {"description", "text", "message"}
+_ONE = ("spec", "name", "hub", "backbone")  # what all runs of a sweep have in common
+
+
+def sweep(document: Value, reading: Reading) -> list[Value]:
+    """The documents that a document with `each` at its top stands for; without, itself."""
+    if not isinstance(document.data, dict) or "each" not in document.data:
+        return [document]
+    for name in _ONE:
+        if name in document.data:
+            _check_variables(document.data[name], reading, name)
+    _check_shadows(document, reading)
+    return list(_combinations(document, reading, "each")) or [document]
 
 
 def expand(document: Value, reading: Reading) -> Value:
@@ -27,7 +43,8 @@ def expand(document: Value, reading: Reading) -> Value:
     expanded = dict(document.data)
     items = expanded.get("evaluate")
     if items is not None and isinstance(items.data, tuple):
-        written = [one for item in items.data for one in _combinations(item, reading)]
+        where = "evaluate.each"
+        written = [one for item in items.data for one in _combinations(item, reading, where)]
         expanded["evaluate"] = replace(items, data=tuple(written))
         if items.data and not written:
             del expanded["evaluate"]
@@ -36,12 +53,24 @@ def expand(document: Value, reading: Reading) -> Value:
     return result
 
 
-def _combinations(item: Value, reading: Reading) -> Iterator[Value]:
+def _check_shadows(document: Value, reading: Reading) -> None:
+    """A variable of the sweep is not one of an item as well."""
+    items = document.data.get("evaluate")
+    outer = document.data["each"].data
+    for item in items.data if items is not None and isinstance(items.data, tuple) else ():
+        each = item.data.get("each") if isinstance(item.data, dict) else None
+        for name, place in each.keys.items() if each is not None else ():
+            if isinstance(outer, dict) and name in outer:
+                help = "the sweep has this variable already: give one of them another name"
+                reading.problems.append(AC602.at(place, name=name, help=help))
+
+
+def _combinations(item: Value, reading: Reading, where: str) -> Iterator[Value]:
     if not isinstance(item.data, dict) or "each" not in item.data:
         yield item
         return
     each = item.data["each"]
-    found = reading.value(dict[str, tuple[Word, ...]], each, "evaluate.each")
+    found = reading.value(dict[str, tuple[Word, ...]], each, where)
     if found is None or len(found) < len(each.data):
         return
     values = {name: one.data for name, one in each.data.items()}

@@ -1,0 +1,82 @@
+"""`adaptcompose lock`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adaptcompose.commands.app import Quiet, app, hint, say
+from adaptcompose.commands.completion import complete_spec
+from adaptcompose.language.codes import AC607
+from adaptcompose.language.diagnostics import Failed
+
+if TYPE_CHECKING:
+    from adaptcompose.hub.lock import Lock
+
+
+@app.command()
+def lock(
+    spec: Annotated[Path, typer.Argument(help="a spec.yaml", autocompletion=complete_spec)],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="with --upgrade: these only, as glue/mnli, backbone")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="1 if the lock is out of date")] = False,
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="the newest revisions")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pin everything that a spec uses by revision and hash, in <spec>.lock beside it.
+
+    What is pinned stays as it is; --upgrade takes the newest revisions and anew what globs match.
+    """
+    from adaptcompose.hub.lock import Lock
+    from adaptcompose.work.pins import lock_path
+    from adaptcompose.work.prepare import prepare_all
+    from adaptcompose.work.spec import read_specs
+
+    if names and not upgrade:
+        raise typer.BadParameter("names go with --upgrade", param_hint="NAMES")
+    specs, path = read_specs(spec), lock_path(spec)
+    old = Lock.open(path)
+    if check:
+        if old is None:
+            help = f"write it: adaptcompose lock {spec}"
+            raise Failed(AC607.at(path=path, root=Path.cwd(), help=help))
+        prepare_all(specs, spec)
+        _say(f"{path} is up to date", quiet)
+        return
+    prepared = prepare_all(specs, spec, upgrade=tuple(names or ()) if upgrade else None, anew=True)
+    new = prepared[0].lock
+    say(note for one in prepared for note in one.notes)
+    if unknown := _unknown(names or (), old, new):
+        raise typer.BadParameter(f"{spec} uses no {', '.join(unknown)}", param_hint="NAMES")
+    new.write(path)
+    changed = () if old is None else _changed(old, new)
+    for what in changed:
+        _say(f"~ {what}", quiet)
+    _say(f"{path} {'is as it was' if old == new else 'written'}", quiet)
+    hint("run", str(spec), quiet=quiet)
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        print(text)
+
+
+def _unknown(names: Sequence[str], old: Lock | None, new: Lock) -> list[str]:
+    """Names that nothing pinned has, and that no pattern did."""
+    known = {"backbone"}
+    for one in (old, new):
+        known |= {*one.adapters, *one.globs} if one else set()
+    return [name for name in names if name not in known]
+
+
+def _changed(old: Lock, new: Lock) -> Iterator[str]:
+    """What is not as it was, as AC410 would tell it."""
+    from adaptcompose.hub.lock import compare
+
+    mark = " is out of date: "
+    for one in compare(old, new):
+        yield one.message.partition(mark)[2].removesuffix(" changed")

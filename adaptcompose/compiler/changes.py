@@ -1,0 +1,65 @@
+"""What a plan changes since the last run: `+` new, `~` changed, `-` gone.
+
+>>> before = {"expression": "a", "items": [{"name": "ner", "mark": "+", "parameters": 10}]}
+>>> after = {"expression": "a", "items": [{"name": "ner", "mark": "+", "parameters": 20}]}
+>>> [str(one) for one in changes(before, after)]
+['~ ner  parameters 10 to 20']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+_TOLD = ("method", "reference", "pin", "trained", "parameters", "sites", "layers", "slots")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One part that is not as it was."""
+
+    mark: Literal["+", "~", "-"]
+    name: str
+    what: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.mark} {self.name}  {self.what}".rstrip()
+
+
+def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[Change]:
+    """The differences between two plans in their JSON form; everything is new without the first."""
+    return list(_changes(before or {}, after))
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    old, new = _items(before), _items(after)
+    for name, item in new.items():
+        if name not in old:
+            yield Change("+", name, str(item.get("method", "")))
+        elif told := "; ".join(_differences(old[name], item)):
+            yield Change("~", name, told)
+    yield from (Change("-", name) for name in old if name not in new)
+    for key in ("expression", "backbone"):
+        if before and before.get(key) != after.get(key):
+            yield Change("~", key, f"{_short(before.get(key))} to {_short(after.get(key))}")
+
+
+def _items(plan: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    heads = {"head": "head of "}
+    found = plan.get("items") or ()
+    return {f"{heads.get(item.get('kind', ''), '')}{item['name']}": item for item in found}
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for key in _TOLD:
+        if old.get(key) != new.get(key):
+            yield f"{key} {_short(old.get(key))} to {_short(new.get(key))}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict) and "repo" in value:
+        return f"{value['repo']}@{str(value.get('revision'))[:7]}"
+    if isinstance(value, dict) and "name" in value:
+        return str(value["name"])
+    return str(value)

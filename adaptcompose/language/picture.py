@@ -1,0 +1,100 @@
+"""A composition as boxes in rows, fans and frames: what DOT and SVG are written from.
+
+>>> from adaptcompose.language.graph import Adapter, Slot
+>>> from adaptcompose.language.operators import Stack
+>>> from adaptcompose.hub.refs import parse_ref
+>>> sw = Adapter("lang/sw", ref=parse_ref("lang/sw", ["lang"]))
+>>> picture(Stack((Slot("lang", sw),)))
+Row(items=(Box(text='= lang/sw', style='loaded', slot='lang'),))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from adaptcompose.backbones.layout import Facts
+from adaptcompose.language.draw import inside, note, reached, title
+from adaptcompose.language.graph import Adapter, Block, Empty, Slot
+from adaptcompose.language.operator import Members, Modifier
+from adaptcompose.language.operators import Fuse, Stack
+from adaptcompose.language.signature import spans, spell
+
+Style = Literal["loaded", "new", "plain"]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A block that holds no other; `slot` is its name in what it stands in."""
+
+    text: str
+    style: Style = "plain"
+    slot: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One after another."""
+
+    items: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Fan:
+    """One state to all of these; what follows takes all they give."""
+
+    branches: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Something that holds for all inside."""
+
+    label: str
+    inner: Picture
+
+
+Picture = Box | Row | Fan | Frame
+
+
+def picture(graph: Block, facts: Facts | None = None) -> Picture:
+    """The boxes of a graph. Without `facts` nothing is said about layers."""
+    if facts is None:
+        return _of(graph, None, None)
+    here = reached(graph, facts)
+    free = frozenset(range(facts.layers)) - here
+    words = [f"layers {spans(sorted(here))}"] if here else []
+    words += [f"layers {spans(sorted(free))}: backbone only"] if free else []
+    inner = _of(inside(graph), None, facts)
+    return Frame("; ".join(words), inner) if here else inner
+
+
+def _of(block: Block, slot: str | None, facts: Facts | None) -> Picture:
+    if isinstance(block, Modifier):
+        words = note(block, facts)
+        return Frame(f"{slot}: {words}" if slot else words, _of(inside(block), None, facts))
+    if isinstance(block, Stack):
+        row = Row(tuple(_slot(member, facts) for member in block.members))
+        return Frame(slot, row) if slot else row
+    if isinstance(block, Empty):
+        return Box("none", "plain", slot) if slot else Row(())
+    if isinstance(block, Members):
+        fan = Fan(tuple(_slot(member, facts) for member in block.members))
+        return Row((fan, _leaf(block, slot)))
+    return _leaf(block, slot)
+
+
+def _slot(slot: Slot, facts: Facts | None) -> Picture:
+    drawn = _of(slot.block, slot.name, facts)
+    if slot.weight is None:
+        return drawn
+    share = spell(slot.weight)
+    if isinstance(drawn, Box):
+        return replace(drawn, slot=f"{slot.name} {share}" if slot.name else share)
+    return Frame(share, drawn)
+
+
+def _leaf(block: Block, slot: str | None) -> Box:
+    if isinstance(block, Adapter | Fuse):
+        return Box(title(block, slot), "new" if block.new else "loaded", slot)
+    return Box(block.word if isinstance(block, Members) else str(block), "plain", slot)

@@ -1,0 +1,35 @@
+"""What the schema of spec.yaml has and this version does not do: told with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from adaptcompose.language import codes
+from adaptcompose.language.diagnostics import Diagnostic, Span
+from adaptcompose.work.sections import Spec
+
+
+def served_later(spec: Spec) -> Iterator[Diagnostic]:
+    """A note: `serve` is checked and locked like everything else."""
+    if spec.serve is not None:
+        help = "it is checked and locked; requests are not answered yet"
+        found = codes.AC604.at(_key(spec, "serve"), name="serve", known="", help=help)
+        yield replace(found, severity="note")
+
+
+def _key(spec: Spec, name: str) -> Span | None:
+    """The first line of what stands under a key."""
+    place = spec.place(name)
+    return place and Span(place.source, place.start, place.start + len(place.text.split("\n")[0]))
+
+
+def not_yet(spec: Spec) -> Iterator[Diagnostic]:
+    """AC604 for values that are in the schema and that nothing does yet."""
+    if spec.backbone.tokenizer is not None:
+        place, known = spec.backbone.place("tokenizer"), "the tokenizer of the backbone"
+        yield codes.AC604.at(place, name="backbone.tokenizer", known=known)
+    if spec.task is not None and spec.task.kind == "masked-lm":
+        for item in spec.predict:
+            name, known = "predict for masked-lm", "evaluate"
+            yield codes.AC604.at(item.place("name"), name=name, known=known)

@@ -1,0 +1,84 @@
+"""What a lock holds for a spec: its digest, its data, and the pins that an older lock keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from adaptcompose.hub.lock import Lock, Locked, hash_of
+from adaptcompose.hub.store import record
+from adaptcompose.work.references import DataRef
+from adaptcompose.work.sections import Spec
+
+
+def lock_path(spec_path: Path) -> Path:
+    """`<spec stem>.lock` beside the spec."""
+    return spec_path.with_suffix(".lock")
+
+
+def references(spec: Spec) -> dict[tuple[DataRef, bool], None]:
+    """Every split that a run reads, and whether it needs the labels; each once."""
+    refs = [(spec.train.data, True), (spec.train.validation, True)] if spec.train else []
+    refs += [(item.data, True) for item in spec.evaluate]
+    refs += [(item.data, False) for item in spec.predict]
+    return dict.fromkeys((ref, labelled) for ref, labelled in refs if ref is not None)
+
+
+def pinned_data(spec: Spec) -> Iterator[tuple[str, Locked]]:
+    for ref in dict.fromkeys(ref for ref, _ in references(spec)):
+        yield str(ref), Locked(files={_relative(p, spec.root): record(p) for p in spec.files(ref)})
+
+
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return path.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        return path.name
+
+
+def digest(specs: Sequence[Spec]) -> str:
+    """What a lock holds of the spec, or of all specs of a sweep, that it was written for."""
+    found = list(dict.fromkeys(_digest(spec) for spec in specs))
+    return found[0] if len(found) == 1 else hash_of(found)
+
+
+def _digest(spec: Spec) -> str:
+    """The hash of what decides which files are used; a learning rate is free to change."""
+    plain = spec.plain()
+    kept = {name: plain.get(name) for name in ("hub", "backbone", "adapters", "compose", "data")}
+    rows = [(name, row) for name in ("evaluate", "predict") for row in plain.get(name, ())]
+    items = [[row.get(name) for name in ("compose", "pipe", "data")] for _, row in rows]
+    train = plain.get("train") or {}
+    served = {"serve": plain["serve"]["allow"]} if "serve" in plain else {}
+    data = [train.get("data"), train.get("validation")]
+    return hash_of(kept | served | {"items": items, "train": data})
+
+
+def merged(locks: Sequence[Lock]) -> Lock:
+    """One lock for all runs of a sweep: they share backbone and hub."""
+    first = locks[0]
+    globs = {name: found for lock in locks for name, found in lock.globs.items()}
+    adapters = {name: pin for lock in locks for name, pin in lock.adapters.items()}
+    data = {name: pin for lock in locks for name, pin in lock.data.items()}
+    return replace(first, globs=globs, adapters=adapters, data=data)
+
+
+def kept(old: Lock | None, specs: Sequence[Spec], upgrade: Collection[str] | None) -> Lock | None:
+    """The pins of an older lock that stay when it is written anew.
+
+    Those of the same hub do, without those named by `upgrade`; none do if that is empty. A
+    catalogue name may be another adapter on another backbone, so the backbone has to be the same.
+    """
+    if old is None or upgrade == () or old.hub != specs[0].hub:
+        return None
+    name = specs[0].backbone.model
+    repo, _, revision = name.removeprefix("hf://").partition("@")
+    if old.backbone.path != name and old.backbone.repo != repo:
+        return None
+    gone = set(upgrade or ())
+    if "backbone" in gone or not (old.backbone.revision or "").startswith(revision):
+        old = replace(old, backbone=Locked())
+    adapters = {name: pin for name, pin in old.adapters.items() if name not in gone}
+    globs = {name: found for name, found in old.globs.items() if name not in gone}
+    return replace(old, adapters=adapters, globs=globs)
