@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from adaptcompose.language.diagnostics import Diagnostic, Failed
     from adaptcompose.language.public import Composition, check, parse
     from adaptcompose.runtime.compose import compose
-    from adaptcompose.runtime.public import load, push
+    from adaptcompose.runtime.public import load
+    from adaptcompose.work.push import push
 
 _PLACES = {
     "parse": "language.public",
@@ -26,7 +27,7 @@ _PLACES = {
     "Diagnostic": "language.diagnostics",
     "compose": "runtime.compose",
     "load": "runtime.public",
-    "push": "runtime.public",
+    "push": "work.push",
 }
 """Where the public names live: imported when they are used, so that checking needs no torch."""
 

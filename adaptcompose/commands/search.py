@@ -21,7 +21,7 @@ _MOST_SHOWN = 20
 
 
 @app.command()
-def search(  # noqa: PLR0913, PLR0917 - options are arguments
+def search(
     words: Annotated[list[str] | None, typer.Argument(help="words that all occur")] = None,
     backbone: Annotated[str | None, typer.Option(help="for this backbone only")] = None,
     language: Annotated[str | None, typer.Option(help="its code: en, sw")] = None,

@@ -1,31 +1,52 @@
-"""Loading and pushing whole compositions: `ac.load`, `ac.push`."""
+"""Loading whole compositions: `ac.load`."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.hub.refs import parse_ref
-from adaptcompose.hub.store import listed, open_store
-from adaptcompose.language.codes import AC412
+from adaptcompose.documents import open_source
+from adaptcompose.hub.refs import Ref, parse_ref
+from adaptcompose.hub.resolve import own_files
+from adaptcompose.hub.store import Store, open_store
+from adaptcompose.language.codes import AC412, AC426
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.runtime.manifest import FILE
+from adaptcompose.runtime.manifest import FILE, LOCK
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.reload import load_composition
-from adaptcompose.runtime.saved import save_composition
 
 
 def fetch(ref: str, hub: str | None = None) -> Path:
-    """The verified folder of a published composition, or a local one."""
+    """The folder of a published composition, with verified files and none that is not needed."""
     if Path(ref).is_dir():
         return Path(ref)
     parsed = parse_ref(ref, ())
     if parsed.kind != "hub" or parsed.repo is None:
         raise Failed(AC412.at(path=ref, root=Path.cwd()))
-    store = open_store("hf" if parsed.forced else hub or "hf", Path())
-    folder = store.fetch(parsed.repo, store.resolve(parsed.repo, parsed.revision))
-    return folder / parsed.subfolder if parsed.subfolder else folder
+    return _needed(parsed, open_store("hf" if parsed.forced else hub or "hf", Path()))
+
+
+def _needed(ref: Ref, store: Store) -> Path:
+    """First what the composition is, then the folders that it names: safetensors, no copies."""
+    assert ref.repo is not None
+    revision = store.resolve(ref.repo, ref.revision)
+    start = f"{ref.subfolder}/" if ref.subfolder else ""
+    listed = store.files(ref.repo, revision)
+    if f"{start}{FILE}" not in listed:
+        raise Failed(AC426.at(name=ref))
+    described = [path for path in (f"{start}{FILE}", f"{start}{LOCK}") if path in listed]
+    folder = store.fetch(ref.repo, revision, described) / start
+    text = open_source(folder / FILE).text
+    inside = {path.removeprefix(start) for path in listed if path.startswith(start)}
+    tops = sorted({path.split("/")[0] for path in inside if "/" in path})
+    parts = [
+        f"{start}{top}/{name}"
+        for top in tops
+        if f"./{top}" in text
+        for name in own_files(listed, f"{start}{top}")
+    ]
+    store.fetch(ref.repo, revision, [*described, *parts])
+    return folder
 
 
 def load(ref_or_dir: str | Path, backbone: Any = None, hub: str | None = None) -> ComposedModel:
@@ -35,29 +56,11 @@ def load(ref_or_dir: str | Path, backbone: Any = None, hub: str | None = None) -
     is "hf" or the folder of a hub, without which a saved composition looks where it was saved.
     """
     own = Path(ref_or_dir).is_dir()
-    folder = fetch(str(ref_or_dir), hub)
-    if not (folder / FILE).is_file() and (folder / "best" / FILE).is_file():
-        folder = folder / "best"  # the folder of a run
+    folder = saved_folder(Path(ref_or_dir)) if own else fetch(str(ref_or_dir), hub)
     return load_composition(folder, str(ref_or_dir), backbone=backbone, hub=hub, trusted=own)
 
 
-def push(
-    model: ComposedModel | str | Path,
-    repo: str,
-    *,
-    hub: str | None = None,
-    revision: str | None = None,
-    private: bool = True,
-) -> str:
-    """Publish a model, or a folder that was saved, in one commit; returns the new revision."""
-    store = open_store(hub or "hf", Path())
-    with tempfile.TemporaryDirectory(prefix="adaptcompose-") as name:
-        folder = Path(name)
-        if isinstance(model, ComposedModel):
-            save_composition(model, folder)
-        else:
-            folder = Path(model)
-        files: dict[str, Path | bytes] = {path: folder / path for path in listed(folder)}
-        return store.commit(
-            repo, files, message="by adaptcompose", branch=revision or "main", private=private
-        )
+def saved_folder(folder: Path) -> Path:
+    """The folder of a composition: itself, or of the best one of a run."""
+    best = folder / "best"
+    return best if not (folder / FILE).is_file() and (best / FILE).is_file() else folder

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from adaptcompose.hub.backbone import Backbone, find_backbone, is_local
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.lock import Lock
+from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import is_safe_path
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import codes
@@ -51,6 +51,11 @@ class Saved:
             sources.hub = str(Path(sources.hub).expanduser().resolve())
         return sources
 
+    def pins(self, backbone: Any) -> dict[str, Locked]:
+        """Everything that loading fetches; the recorded backbone only where none is given."""
+        own = {} if backbone is not None else {"backbone": self.lock.backbone}
+        return own | dict(self.lock.adapters)
+
     def find_backbone(self, given: str | None, sources: Sources) -> Backbone:
         """The backbone that is given, or the recorded one, exactly as it was."""
         known_as, pin = self.manifest.backbone.get("as"), self.lock.backbone
@@ -78,6 +83,7 @@ def load_composition(
     saved = Saved.open(folder, title, trusted=trusted)
     sources = saved.sources(hub)
     manifest = saved.manifest
+    sources.check_at_hand(saved.pins(backbone))
     base: Backbone | None = None
     if isinstance(backbone, PreTrainedModel):
         facts, stock = loaded_facts(backbone), backbone

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adaptcompose.documents import dump, write_atomically
 from adaptcompose.hub.refs import parse_ref
-from adaptcompose.hub.store import listed, open_store
+from adaptcompose.hub.store import open_store
 from adaptcompose.language.codes import AC420, AC422, AC425, AC426
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.manifest import FILE, HERE
@@ -19,23 +19,27 @@ def pull(ref: str, folder: Path | None, hub: str = "hf") -> Path:
     parsed = parse_ref(ref, ())
     if parsed.kind != "hub" or parsed.repo is None:
         raise Failed(AC420.at(name=ref))
-    place = folder or Path(parsed.repo.split("/")[-1])
+    place = folder or Path((parsed.subfolder or parsed.repo).split("/")[-1])
     if place.exists():
         raise Failed(AC422.at(path=place))
     store = open_store("hf" if parsed.forced else hub, Path())
     revision = store.resolve(parsed.repo, parsed.revision)
-    fetched = store.fetch(parsed.repo, revision)
-    if not (fetched / FILE).is_file():
+    start = f"{parsed.subfolder}/" if parsed.subfolder else ""
+    listed = [path for path in store.files(parsed.repo, revision) if path.startswith(start)]
+    if f"{start}{FILE}" not in listed:
         raise Failed(AC426.at(name=ref))
+    fetched = store.fetch(parsed.repo, revision, listed) / start
+    inside = (path.removeprefix(start) for path in listed)
+    paths = [path for path in inside if not path.startswith(".") and "/." not in path]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".pull-") as name:
             whole = Path(name) / "whole"
-            for path in listed(fetched):
+            for path in paths:
                 (whole / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(fetched / path, whole / path)
             if hub != "hf" and not parsed.forced:
-                where = str(Path(hub).expanduser().resolve())
+                where = hub if "://" in hub else str(Path(hub).expanduser().resolve())
                 write_atomically(whole / HERE, dump({"hub": where}))
             whole.replace(place)
     except OSError as error:

@@ -295,6 +295,7 @@ class Run:
             "graph": str(prepared.graph),
             "lock": prepared.lock.as_plain(),
             "scores": [score.as_dict() for score in scores],
+            "own": list(publish.rows(prepared, str(prepared.graph))),
             "table": report.cells(scores, self._baseline),
             "seeds": [one.as_dict() for one in seeds if one.seed is not None],
             "best_seed": best.seed,
@@ -312,7 +313,7 @@ class Run:
         spec = self.prepared.spec
         item = next(one for one in self.prepared.items if one.section is section)
         model = self._model(item.graph, item.head, best.model)
-        result = publish.Result(self.prepared, model, scores, self.plan.as_dict())
+        result = publish.Result(self.prepared, model, scores, self.plan.as_dict(), best.seed)
         revision = publish.publish(result, open_store(spec.hub, spec.root))
         return {"repo": section.repo, "revision": revision}
 

@@ -88,7 +88,7 @@ def test_with_all_weights_no_hub_is_needed(shop: Workshop) -> None:
 
 def test_nothing_that_is_published_names_a_path_of_this_machine(shop: Workshop) -> None:
     model = make(shop, "new")
-    revision = ac.push(model, "me/out", hub=str(shop.root / "hub"))
+    revision = ac.push(model, "me/out", hub=str(shop.root / "hub")).revision
     place = shop.hub.fetch("me/out", revision)
     for path in place.rglob("*"):
         assert not path.name.startswith(".")
