@@ -41,6 +41,7 @@ BERT = add_layout(
         layers="encoder.layer",
         sites={
             "tokens": Place("embeddings.word_embeddings", "tokens", "embedding_size"),
+            "positions": Place("embeddings.position_embeddings", "positions", "embedding_size"),
             "embed.norm": Place("embeddings.LayerNorm", "norm", "embedding_size"),
             "embed.project": Place(
                 "embeddings_project", "linear", "hidden_size", "embedding_size", there=_projected

@@ -22,10 +22,12 @@ from adaptcompose.language.codes import AC413, AC504
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.plugins import plugins
 
-Kind = Literal["linear", "norm", "sublayer", "output", "attention", "vocabulary", "tokens"]
+Kind = Literal[
+    "linear", "norm", "sublayer", "output", "attention", "vocabulary", "tokens", "positions"
+]
 
 
-BELOW = ("tokens", "embed.norm", "embed.out", "embed.project")
+BELOW = ("tokens", "positions", "embed.norm", "embed.out", "embed.project")
 ABOVE = ("final.norm", "pooler", "head.in")
 """The places that are in no layer, in the order in which a state passes them."""
 
@@ -54,6 +56,7 @@ class Place:
     `attention`   a module that computes attention (prefixes act on its keys and values)
     `vocabulary`  the last linear map of a language-model head
     `tokens`      the token embeddings (virtual tokens go beside them)
+    `positions`   what reads position ids (virtual tokens can move them)
 
     `width` and `width_in` are keys of config.json: the size of the output, of the input. Several
     maps in one module have the same path: `piece` (1, 3) is the second third of its outputs.
