@@ -101,10 +101,15 @@ def heading(document: dict[str, Any]) -> Iterator[str]:
         yield f"- {name}: {', '.join(f'{key} {value}' for key, value in versions.items())}"
 
 
-def page(document: dict[str, Any], results: Results, found: Sequence[Criterion]) -> str:
+def page(
+    document: dict[str, Any], results: Results, found: Sequence[Criterion], plot: Path | None
+) -> str:
     """What stands between the marks of docs/benchmarks.md."""
-    lines = [*heading(document), "", "### What is promised", "", *criteria_table(found), ""]
-    return "\n".join([*lines, *tables(results)]) + "\n"
+    lines = [*heading(document), ""]
+    if plot is not None:
+        lines += [f"![Ratio to the untouched model, in six sweeps]({plot.name})", ""]
+    lines += ["### What is promised", "", *criteria_table(found), "", *tables(results)]
+    return "\n".join(lines) + "\n"
 
 
 def write_page(path: Path, text: str) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import FAMILIES, SHAPES
-from criteria import criteria
+from criteria import Criterion, criteria
 from plot import draw
 from report import page, write_page
 from results import Results, compare_losses
@@ -123,16 +123,22 @@ def main() -> int:
         "criteria": [vars(one) | {"met": one.met} for one in found],
         "results": list(results.documents()),
     }
-    text = page(document, results, found)
-    path = given.out / "benchmarks.json"
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    write_page(given.out / "benchmarks.md", text)
-    try:
-        draw(document, given.out / "benchmarks.svg")
-    except ImportError:
-        say("no plot: pip install -r benchmarks/requirements-plot.txt")
-    print(text)
+    write(document, results, found, given.out)
     return 0
+
+
+def write(document: dict[str, Any], results: Results, found: list[Criterion], out: Path) -> None:
+    """JSON, plot and page; the page is printed too."""
+    (out / "benchmarks.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    plot: Path | None = out / "benchmarks.svg"
+    try:
+        draw(document, out / "benchmarks.svg")
+    except ImportError:
+        plot = None
+        say("no plot: pip install -r benchmarks/requirements-plot.txt")
+    text = page(document, results, found, plot)
+    write_page(out / "benchmarks.md", text)
+    print(text)
 
 
 if __name__ == "__main__":
