@@ -13,7 +13,10 @@ from adaptcompose.language.codes import AC412
 from adaptcompose.language.diagnostics import Failed
 
 if TYPE_CHECKING:
-    from adaptcompose.work.push import Push
+    from adaptcompose.work.push import Push, Pushed
+
+
+Weights = Literal["new", "all"]
 
 
 @app.command()
@@ -23,12 +26,8 @@ def push(
     hub: Hub = None,
     revision: Annotated[str, typer.Option(help="branch; it is made if need be")] = "main",
     pr: Annotated[bool, typer.Option("--pr", help="open a pull request instead")] = False,
-    private: Annotated[
-        bool, typer.Option("--private/--public", help="of a repository that is new")
-    ] = True,
-    weights: Annotated[
-        Literal["new", "all"], typer.Option(help="what is new, or everything used")
-    ] = "new",
+    private: Annotated[bool, typer.Option("--private/--public", help="if it is new")] = True,
+    weights: Annotated[Weights, typer.Option(help="what is new, or everything used")] = "new",
     license: Annotated[str | None, typer.Option(help="such as apache-2.0")] = None,
     message: Annotated[str, typer.Option("--message", "-m", help="of the commit")] = "",
     backbone: Base = None,
@@ -51,14 +50,16 @@ def push(
         if dry_run:
             _show(ready, form)
             return
-        pushed = ready.send()
+        _tell(ready.send(), form)
+
+
+def _tell(pushed: Pushed, form: str) -> None:
     if form == "json":
         print(json.dumps(vars(pushed)))
     elif pushed.url is not None:
         print(f"pull request {pushed.number}: {pushed.url}")
     else:
         print(f"pushed {pushed}")
-        print(f"next: adaptcompose pull {repo}" + (f" --hub {hub}" if hub else ""))
 
 
 def _show(ready: Push, form: str) -> None:
