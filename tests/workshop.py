@@ -51,7 +51,7 @@ def make_tokenizer(folder: Path) -> None:
 
 
 def make_checkpoint(folder: Path, family: str = "xlm-roberta", **changes: Any) -> Path:
-    """A random backbone with its masked-lm head and its tokenizer, dropout off."""
+    """A random backbone with its masked-lm head and its tokenizer."""
     sizes = {
         "vocab_size": len(SPECIAL) + len(WORDS),
         "hidden_size": WIDTH,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.program import Program
+from adaptcompose.compiler.trunk import Trunk
 from adaptcompose.hub.lock import Locked
 from adaptcompose.language.codes import AC416
 from adaptcompose.language.diagnostics import Failed
@@ -87,7 +88,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run would do. `pin` is the backbone's, `size` its bytes to fetch."""
+    """Everything that a run would do. `pin` is the backbone's, `size` its bytes to fetch.
+
+    `trunk` are the layers that are computed once per example, where the training asks for that.
+    """
 
     expression: str
     facts: Facts
@@ -97,6 +101,7 @@ class Plan:
     title: str = ""
     pin: Locked | None = None
     size: int = 0
+    trunk: Trunk | None = None
 
     @property
     def backbone(self) -> int:

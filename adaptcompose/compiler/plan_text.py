@@ -246,7 +246,12 @@ def _run(run: list[Item]) -> Iterator[tuple[str, Item]]:
 
 
 def _notes(plan: Plan) -> list[str]:
-    """What was compared only in part."""
+    """What is computed once, and what was compared only in part."""
+    trunk = [] if plan.trunk is None else [f"  trunk     cached: {plan.trunk}"]
+    return [*trunk, *_bases(plan)]
+
+
+def _bases(plan: Plan) -> list[str]:
     names = plan.unrecorded()
     if not names:
         return []

@@ -101,7 +101,7 @@ class BranchedModel(ComposedModel):
         fan = cast(int, self.program.fan)
         if fan < 0:
             batch = repeat(batch, size, times)
-        out = self.body(**batch)
+        out = self._run(batch)
         outputs: dict[str | None, Output] = {}
         for index, name in enumerate(self.names):
             rows = slice(index * size, (index + 1) * size)
@@ -136,7 +136,7 @@ class BranchedModel(ComposedModel):
     ) -> Output | Outputs:
         members = self._members(rows, size)
         self._begin(members)
-        out = self.body(**batch)
+        out = self._run(batch)
         states = {key: out[key] for key in _STATES if out.get(key) is not None}
         if "logits" in states or not self._head_names:
             return self._finished(None, states, None, None)

@@ -23,6 +23,7 @@ from adaptcompose.runtime.primitives import RunningMixture
 
 if TYPE_CHECKING:
     from adaptcompose.runtime.compose import Composition
+    from adaptcompose.runtime.trunk import CachedTrunk
 
 
 @dataclass
@@ -58,6 +59,7 @@ class ComposedModel(nn.Module):
         self.head = heads.get("")
         self.composition = composition
         self.frame = frame
+        self.trunk: CachedTrunk | None = None
         self._detached = False
 
     @property
@@ -73,6 +75,11 @@ class ComposedModel(nn.Module):
     @property
     def config(self) -> Any:
         return self.body.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the backbone computes in."""
+        return self.composition.backbone.dtype
 
     @property
     def device(self) -> torch.device:
@@ -98,14 +105,30 @@ class ComposedModel(nn.Module):
         }
         batch = {name: value for name, value in given.items() if value is not None}
         if self.composition.head == "backbone":
-            out = self.body(**batch, **({} if labels is None else {"labels": labels}))
+            out = self._run(batch, **({} if labels is None else {"labels": labels}))
             return Output(self._with_pull(out.get("loss")), out["logits"])
-        out = self.body(**batch)
+        out = self._run(batch)
         if self.head is None:
             return Output(last_hidden_state=out.last_hidden_state)
         logits = self.head(out.last_hidden_state, out.get("pooler_output"))
         loss = None if labels is None else self.head.loss(logits, labels, attention_mask)
         return Output(self._with_pull(loss), logits)
+
+    def cache_trunk(self, layers: int) -> None:
+        """In training, compute the lowest layers once per example and keep their states on disk."""
+        from adaptcompose.runtime.trunk import CachedTrunk
+
+        self.trunk = CachedTrunk(self, layers)
+
+    def _run(self, batch: dict[str, Tensor], **more: Any) -> Any:
+        """The body, behind the states that a cached trunk has for the batch."""
+        plain = "input_ids" in batch and "position_ids" not in batch
+        if self.trunk is None or not self.training or not plain:
+            return self.body(**batch, **more)
+        self.trunk.enter(batch)
+        out = self.body(**batch, **more)
+        self.trunk.leave(batch)
+        return out
 
     def _begin(self, members: Sequence[int] = ()) -> None:
         if self._detached:

@@ -62,7 +62,9 @@ def alone(model: Any, name: str, more: str = "", **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("optimise", [True, False])
-@pytest.mark.parametrize("names", ["ab", "abc", "defg", "hi", "abcdefghijklmnopq", "kl", "ef", "jn"])
+@pytest.mark.parametrize(
+    "names", ["ab", "abc", "defg", "hi", "abcdefghijklmnopq", "kl", "ef", "jn"]
+)
 def test_a_row_of_route_is_the_row_alone(names: str, optimise: bool) -> None:
     model = branched(expression("route", list(names)), optimise=optimise)
     rows: list[str | None] = [*names, None, *reversed(names), names[0]]
@@ -90,7 +92,9 @@ def test_a_branch_of_parallel_is_the_branch_alone(names: str, more: str, optimis
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.sampled_from("abcdefghijklmnopq"), min_size=1, max_size=5, unique=True), st.data())
+@given(
+    st.lists(st.sampled_from("abcdefghijklmnopq"), min_size=1, max_size=5, unique=True), st.data()
+)
 def test_any_rows(names: list[str], data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.sampled_from([*names, None]), min_size=1, max_size=6))
     text = expression("route", names)

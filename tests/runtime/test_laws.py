@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -16,11 +17,27 @@ from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.prune import prune
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
+from adaptcompose.language.diagnostics import Failed
 from adaptcompose.resources import resource
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.primitives import State, running
 from tests import reference
-from tests.compositions import Cut, Fusion, Leaf, Names, Row, Tree, compositions, groups, layers
+from tests.compositions import (
+    Cut,
+    Factor,
+    Fusion,
+    Leaf,
+    Marked,
+    Mean,
+    Merged,
+    Names,
+    Row,
+    Tokens,
+    Tree,
+    compositions,
+    groups,
+    layers,
+)
 from tests.compositions import leaf as leaves
 from tests.compositions import text as written
 from tests.sampling import sampled
@@ -129,6 +146,8 @@ def test_drops_unite(trees: tuple[Tree, ...], s: frozenset[int], t: frozenset[in
 @sampled(10, trees=groups(1, depth=3), count=st.integers(0, LAYERS - 1))
 def test_bottom_and_top_are_layers(trees: tuple[Tree, ...], count: int) -> None:
     (a,) = trees
+    if isinstance(a, Cut):
+        return  # two of them may leave no layer
     bottom = frozenset(range(count, LAYERS))
     same(f"{a} | drop(bottom={count})", str(Cut(a, bottom)), lets(a))
     top = frozenset(range(LAYERS - count))
@@ -222,13 +241,19 @@ def test_members_that_are_nowhere_leave_the_backbone(trees: tuple[Tree, ...]) ->
 @sampled(20, tree=compositions(), family=FAMILIES)
 def test_inverses_undo_the_invertible_parts_in_the_opposite_order(tree: Tree, family: str) -> None:
     body = backbone(family, "AutoModelForMaskedLM")
-    model = composed(written(tree), body, head="backbone")
+    try:
+        model = composed(written(tree), body, head="backbone")
+    except Failed as failed:
+        assert {found.code for found in failed.diagnostics} == {"AC318"}
+        assert any(isinstance(one, Mean) and reference.invertible(one) for one in nodes(tree))
+        return
     state = torch.randn(2, 3, model.composition.facts.embedding, dtype=torch.float64)
     w = weights(model)
     there = reference.coupled(tree, state, w)
     back = reference.coupled(tree, there, w, inverse=True)
     assert distance(back, state) <= 1e-12
-    if not any(leaf.get("invertible") for leaf in reference._in_a_row(tree)):
+    if Site("embed.out") not in model.program.sites:
+        assert distance(there, state) <= 1e-12
         return
     assert distance(through(model, "embed.out", state), there) <= 1e-12
     assert distance(through(model, "head.in", there), state) <= 1e-12
@@ -250,16 +275,11 @@ def context() -> Context:
 
 def inlined(tree: Tree) -> str:
     """Without `let`: every adapter and fusion is a call in its place."""
-    if isinstance(tree, Leaf):
-        return tree.call()
-    if isinstance(tree, Fusion):
-        options = [f"query={dict(tree.settings)['query']}"]
-        return f"fuse({', '.join([*map(inlined, tree.members), *options])})"
-    if isinstance(tree, Row):
-        return f"stack({', '.join(map(inlined, tree.members))})"
-    assert isinstance(tree, Cut)
-    named = Cut(Leaf("x"), tree.kept, tree.word)
-    return str(named).replace("x", inlined(tree.body), 1)
+    bound = {node.name: node for node in nodes(tree) if isinstance(node, Leaf | Fusion)}
+    text, named = str(tree), re.compile(r"\b[af]\d+\b")
+    while named.search(text):
+        text = named.sub(lambda found: bound[found.group()].call(), text)
+    return text
 
 
 @sampled(60, tree=compositions())
@@ -281,8 +301,16 @@ def test_examples_are_deep_and_varied() -> None:
     """A law that only ever sees a single adapter holds nothing."""
     seen = [*_examples(150)]
     assert sum(tree.depth() >= 3 for tree in seen) >= len(seen) // 3
-    for kind in (Fusion, Cut, Row):
-        assert sum(kind in kinds(tree) for tree in seen) >= len(seen) // 4, kind
+    for kind in (Fusion, Row, Cut):
+        assert sum(kind in kinds(tree) for tree in seen) >= len(seen) // 5, kind
+    for kind in (Mean, Factor, Tokens, Merged, Marked):
+        assert sum(kind in kinds(tree) for tree in seen) >= len(seen) // 15, kind
+
+
+def nodes(tree: Tree) -> Iterator[Tree]:
+    yield tree
+    for inner in tree.inner():
+        yield from nodes(inner)
 
 
 def kinds(tree: Tree) -> set[type[Tree]]:

@@ -195,6 +195,24 @@ def test_patience_and_budget_stop_early(shop: Workshop) -> None:
     assert short["seeds"][0]["score"] is not None, "the last state was validated"
 
 
+def test_a_cached_trunk_trains_the_same(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shop.root / "cache"))
+    config = shop.root / "base/config.json"
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config.write_text(json.dumps(json.loads(config.read_text()) | still))
+    dropped = TAGGING | {
+        "adapters": {"new": "pfeiffer(reduction=4)"},
+        "compose": "new | keep(top=1)",
+    }
+    found = {}
+    for trunk in ("live", "cached"):
+        report = shop.run(write(shop, dropped, trunk, trunk=trunk))
+        found[trunk] = [e["loss"] for e in report["seeds"][0]["curve"] if "loss" in e]
+    assert found["cached"] == pytest.approx(found["live"], rel=1e-4)
+    (path,) = (shop.root / "cache/adaptcompose/trunk").glob("*.states")
+    assert path.stat().st_size > 1000
+
+
 def test_accumulated_batches_are_one(shop: Workshop) -> None:
     still = TAGGING | {"adapters": {"new": "pfeiffer(reduction=4)"}, "compose": "stack(task=new)"}
     shop.run(write(shop, still, "one", batch=10, epochs=2, optimizer="sgd"))

@@ -1,0 +1,70 @@
+"""The trunk of a training: the lowest layers, whose states no step of the training changes.
+
+Below the lowest site with a trained part a composition computes the same states for an example in
+every epoch (Rücklé et al., 2021, leave adapters out there for that reason). Cached, they are
+computed once, and later epochs start at the first layer that is trained.
+
+Condition: nothing is trained at the embeddings, every row has the same trunk, no gate averages over
+padding, whose states are not kept. Law: the same losses and gradients, up to rounding, where the
+backbone has no dropout; where it has, the trunk computes without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from adaptcompose.backbones.layout import Site
+from adaptcompose.compiler.lower import weights_used
+from adaptcompose.compiler.program import Bottleneck, Primitive, Program, Rows
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """How many lowest layers it has; `why` says why it has none.
+
+    >>> print(Trunk(5), Trunk(0, "something is trained at the embeddings"), sep="; ")
+    layers 0..4; none: something is trained at the embeddings
+    """
+
+    layers: int
+    why: str = ""
+
+    def __str__(self) -> str:
+        if not self.layers:
+            return f"none: {self.why}"
+        return "layer 0" if self.layers == 1 else f"layers 0..{self.layers - 1}"
+
+
+def trunk_of(program: Program, trained: Collection[str]) -> Trunk:
+    """The trunk under the trained parts of a program."""
+    sites = {s for part, sites in weights_used(program).items() if part in trained for s in sites}
+    outside = [site for site in sites if site.layer is None]
+    if outside:
+        return Trunk(0, f"something is trained at {outside[0]}")
+    if any(site.part for site in program.sites):
+        return Trunk(0, "an encoder-decoder has more than one stack of layers")
+    level = min((s.layer for s in sites if s.layer is not None), default=program.facts.layers)
+    if level == 0:
+        return Trunk(0, "something is trained in the lowest layer")
+    if program.fan is not None and program.fan < level:
+        return Trunk(0, "the branches differ below what is trained")
+    for site, node in program.sites.items():
+        if why := _obstacle(site, node, level):
+            return Trunk(0, why)
+    return Trunk(level)
+
+
+def _obstacle(site: Site, node: Primitive, level: int) -> str | None:
+    if site.name == "tokens":
+        return "virtual tokens stand beside the input"
+    if isinstance(node, Rows) and (site.layer is None or site.layer < level):
+        return "rows have different compositions below what is trained"
+    gated = any(inner.gate for inner in _within(node) if isinstance(inner, Bottleneck))
+    return "a gate averages over padding, whose states are not kept" if gated else None
+
+
+def _within(node: Primitive) -> Iterator[Primitive]:
+    yield node
+    for inner in node.inner():
+        yield from _within(inner)
