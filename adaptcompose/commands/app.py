@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from adaptcompose.work.prepare import Prepared
 
 PROBLEMS, INTERNAL, HUB, RUN, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 130
-_HUB_CODES = {"AC404", "AC405", "AC419"}
+_HUB_CODES = {"AC404", "AC405", "AC419", "AC430", "AC431", "AC433"}
 
 EXAMPLES = """\
 Compose adapters on a frozen language model: one line, compiled.
