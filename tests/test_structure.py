@@ -19,7 +19,7 @@ LAYERS = """
     language.diagnostics language.codes
     documents language.explanations
     language.literals language.nodes language.scanner language.syntax_messages
-    language.syntax_errors language.syntax
+    language.syntax_errors language.syntax language.formatting
     hub.refs hub.cards
     backbones
     language.signature

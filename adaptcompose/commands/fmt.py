@@ -1,0 +1,75 @@
+"""`adaptcompose fmt`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adaptcompose.commands.app import PROBLEMS, Quiet, app, expression
+from adaptcompose.commands.completion import complete_target
+from adaptcompose.documents import open_source, write_atomically
+from adaptcompose.language.codes import AC607
+from adaptcompose.language.diagnostics import Failed
+
+if TYPE_CHECKING:
+    from adaptcompose.language.diagnostics import Source
+
+Targets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TARGET...",
+        help="expressions, .compose files, specs, or -",
+        autocompletion=complete_target,
+    ),
+]
+
+
+@app.command()
+def fmt(
+    targets: Targets,
+    check: Annotated[bool, typer.Option("--check", help="1 if a text would change")] = False,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="expressions as spec.yaml takes them, on one line")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write expressions in their canonical form; files are rewritten, the rest is printed."""
+    stale = False
+    for target in targets:
+        source, path = _opened(target)
+        text = _formatted(source, path, as_yaml=as_yaml)
+        changed = text.strip() != source.text.strip() if path is None else text != source.text
+        stale |= changed
+        if check and changed and not quiet:
+            print(f"{path or target} would change")
+        elif path is None and not check:
+            print(text)
+        elif path is not None and changed and not check:
+            write_atomically(path, text)
+            if not quiet:
+                print(f"{path} rewritten", file=sys.stderr)
+    if check and stale:
+        raise typer.Exit(PROBLEMS)
+
+
+def _opened(target: str) -> tuple[Source, Path | None]:
+    if not target.endswith((".yaml", ".yml", ".compose")):
+        return expression(target)[0], None
+    path = Path(target)
+    if not path.is_file():
+        raise Failed(AC607.at(path=target, root=Path.cwd()))
+    return open_source(path), path
+
+
+def _formatted(source: Source, path: Path | None, *, as_yaml: bool) -> str:
+    from adaptcompose.language.formatting import as_scalar, formatted
+    from adaptcompose.language.syntax import parse_tree
+    from adaptcompose.work.tidy import tidy
+
+    if path is not None and path.suffix != ".compose":
+        return tidy(source)
+    text = as_scalar(str(parse_tree(source))) if as_yaml else formatted(source)
+    return f"{text}\n" if path is not None else text
