@@ -105,13 +105,13 @@ def describe(section: type[Section], prefix: str = "") -> Iterator[Key]:
     """Every key of a section and of the sections inside it."""
     types = kinds(section)
     for name, entry in entries(section).items():
-        kind, traits, path = types[entry.name], _traits(entry), f"{prefix}{name}"
+        kind, traits, path = types[entry.name], traits_of(entry), f"{prefix}{name}"
         default = _default(entry)
         required = default is MISSING
         value = None if required else default
         yield Key(path, word(kind, traits), value, required, traits.doc, not traits.later)
         if inner := inner_section(kind):
-            container = _present(kind)
+            container = present(kind)
             mark = {dict: ".*", tuple: "[]"}.get(get_origin(container) or container, "")
             yield from describe(inner, f"{path}{mark}.")
 
@@ -119,7 +119,7 @@ def describe(section: type[Section], prefix: str = "") -> Iterator[Key]:
 def entries(section: type[Section]) -> dict[str, dataclasses.Field[Any]]:
     """The keys as they are written in YAML, with their fields."""
     found = [entry for entry in dataclasses.fields(section) if "traits" in entry.metadata]
-    return {_traits(entry).name or entry.name: entry for entry in found}
+    return {traits_of(entry).name or entry.name: entry for entry in found}
 
 
 def kinds(section: type[Section]) -> dict[str, Any]:
@@ -148,11 +148,11 @@ class Reading:
         places: dict[str, Span] = {}
         found: dict[str, Any] = {"places": places}
         for name, entry in known.items():
-            if name in value.data and not _traits(entry).later:
+            if name in value.data and not traits_of(entry).later:
                 inner, path = value.data[name], f"{where}.{name}" if where else name
                 places[name] = inner.span
                 places |= _item_places(name, inner)
-                traits, own = _traits(entry), value.keys[name]
+                traits, own = traits_of(entry), value.keys[name]
                 read = self.value(types[entry.name], inner, path, traits, own)
                 if read is not None:
                     found[entry.name] = read
@@ -168,7 +168,7 @@ class Reading:
         at: Span | None = None,
     ) -> Any:
         """`value` as `kind`, or None after a problem."""
-        kind, traits = _present(kind), traits or Traits("")
+        kind, traits = present(kind), traits or Traits("")
         origin = get_origin(kind)
         if isinstance(kind, type) and issubclass(kind, Section):
             return self.section(kind, value, where, at)
@@ -210,13 +210,13 @@ class Reading:
 
     def _check_names(self, kind: type[Section], value: Value, where: str) -> None:
         known = entries(kind)
-        current = [name for name, entry in known.items() if not _traits(entry).later]
+        current = [name for name, entry in known.items() if not traits_of(entry).later]
         for name, span in value.keys.items():
             if name not in known:
                 near = suggest(name, current)
                 values = {"section": where or _document(span), "name": name}
                 self.problems.append(AC601.at(span, **values, known=", ".join(current), help=near))
-            elif _traits(known[name]).later:
+            elif traits_of(known[name]).later:
                 path = f"{where}.{name}" if where else name
                 self.problems.append(AC604.at(span, name=path, known=", ".join(current)))
 
@@ -264,7 +264,7 @@ def got(value: Value) -> str:
 
 def word(kind: Any, traits: Traits) -> str:
     """A type in the user's words, with its limits."""
-    kind = _present(kind)
+    kind = present(kind)
     if traits.expected and get_origin(kind) not in (tuple, dict):
         return traits.expected
     if options := traits.among or (get_args(kind) if get_origin(kind) is Literal else ()):
@@ -331,7 +331,7 @@ def _within(data: Any, traits: Traits) -> bool:
     )
 
 
-def _present(kind: Any) -> Any:
+def present(kind: Any) -> Any:
     """`X` of `X | None`."""
     if get_origin(kind) in (Union, UnionType):
         return next(one for one in get_args(kind) if one is not type(None))
@@ -340,12 +340,13 @@ def _present(kind: Any) -> Any:
 
 def inner_section(kind: Any) -> type[Section] | None:
     """The section that a type is, or holds."""
-    kind = _present(kind)
+    kind = present(kind)
     found = [kind, *get_args(kind)]
     return next((one for one in found if isinstance(one, type) and issubclass(one, Section)), None)
 
 
-def _traits(entry: dataclasses.Field[Any]) -> Traits:
+def traits_of(entry: dataclasses.Field[Any]) -> Traits:
+    """What a field says about itself."""
     traits: Traits = entry.metadata["traits"]
     return traits
 
