@@ -283,6 +283,13 @@ def _read_floats(node: syntax.Node) -> Any:
     return _UNREADABLE if _UNREADABLE in values or not values else values
 
 
+def _read_names(node: syntax.Node) -> Any:
+    if not isinstance(node, syntax.Listing):
+        return _UNREADABLE
+    values = tuple(_read_text(item) for item in node.items)
+    return _UNREADABLE if _UNREADABLE in values else values
+
+
 def _read_ints(node: syntax.Node) -> Any:
     if not isinstance(node, syntax.Listing):
         return _UNREADABLE
@@ -301,6 +308,7 @@ _READERS: dict[Any, Callable[[syntax.Node], Any]] = {
     Layers: _read_layers,
     tuple[float, ...]: _read_floats,
     tuple[int, ...]: _read_ints,
+    tuple[str, ...]: _read_names,
 }
 
 _WORDS: dict[Any, str] = {
@@ -312,6 +320,7 @@ _WORDS: dict[Any, str] = {
     Layers: "layers such as 3, 0..4 or [0, 5..7]",
     tuple[float, ...]: "a list of numbers",
     tuple[int, ...]: "a list of whole numbers",
+    tuple[str, ...]: "a list of names",
 }
 
 
@@ -376,6 +385,9 @@ _ACCEPTED: dict[Any, Callable[[Any], bool]] = {
     types.NoneType: lambda value: value is None,
     Layers: lambda value: all(type(layer) is int and layer >= 0 for layer in value),
     tuple[float, ...]: lambda value: isinstance(value, tuple) and all(map(_finite, value)),
+    tuple[str, ...]: lambda value: (
+        isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+    ),
 }
 
 

@@ -58,6 +58,12 @@ class Method:
         """Fill a new weight in place."""
         raise NotImplementedError
 
+    def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
+        """Fill in place what starts from the backbone's own tensors at a site, after `start`.
+
+        `own` has `weight` [out, in] and, if there is one, `bias`; of a norm, both [width].
+        """
+
     def learns(self, name: str) -> bool:
         """Whether training changes a tensor; others stay as they started or were read."""
         return True

@@ -30,6 +30,12 @@ class Frame:
         self.kept.clear()
         self._rows.clear()
 
+    def take(self, rows: Sequence[int]) -> Frame:
+        """The frame of some rows of the batch."""
+        frame = Frame()
+        frame.begin([self.members[row] for row in rows])
+        return frame
+
     def choices(self, groups: tuple[tuple[int, ...], ...]) -> tuple[Choice, ...]:
         """Per group of compositions the rows that have one of them; equal in all layers."""
         if groups not in self._rows:

@@ -34,9 +34,13 @@ class State:
         norm: Callable[[Tensor], Tensor] | None = None,
         frame: Frame | None = None,
     ) -> None:
-        self.h, self.x, self.norm = h, x, norm
+        self._h, self.x, self.norm = h, x, norm
         self._frame = frame
         self._normed: Tensor | None = None
+
+    @property
+    def h(self) -> Tensor:
+        return self._h
 
     @property
     def frame(self) -> Frame:
@@ -50,13 +54,20 @@ class State:
         return self.h.dtype if self.x is None else torch.promote_types(self.h.dtype, self.x.dtype)
 
     def after(self, h: Tensor) -> State:
-        """The state that the next of a chain sees."""
+        """The state with another output of the sub-layer."""
         return State(h, self.x, self.norm, self._frame)
+
+    def then(self, out: Tensor, member: Running, weights: Constants | None = None) -> State:
+        """The state that the next of a chain sees behind a member with this output."""
+        return self.after(out)
 
     def take(self, rows: Tensor) -> State:
         """The state of some rows of the batch."""
         x = None if self.x is None else self.x[rows]
-        return State(self.h[rows], x, self.norm, self._frame)
+        # a norm that rows choose between has to know which ones these are
+        of_rows = getattr(self.norm, "of_rows", None)
+        norm = self.norm if of_rows is None else of_rows(rows)
+        return State(self.h[rows], x, norm, self._frame)
 
     def tokens(self, start: int, end: int) -> State:
         """The state of some tokens of every row."""
@@ -271,7 +282,7 @@ class RunningChain(Running):
 
     def forward(self, state: State) -> Tensor:
         for member in self.members:
-            state = state.after(member(state))
+            state = state.then(member(state), member)  # type: ignore[arg-type]
         return state.h
 
     def constants(self) -> Constants | None:
@@ -284,7 +295,8 @@ class RunningChain(Running):
         for member, own in zip(self.members, each, strict=True):
             residual, contribution = member.split(state, own)  # type: ignore[operator]
             first = residual if first is None else first
-            state = state.after((residual + contribution).to(state.dtype))
+            out = (residual + contribution).to(state.dtype)
+            state = state.then(out, member, own)  # type: ignore[arg-type]
         assert first is not None
         return first, state.h - first
 
