@@ -105,7 +105,7 @@ def largest_score(name: str, members: list[str], model: PreTrainedModel, folder:
     composed = ac.compose(text, model, root=folder, head=None, optimise=False)
     scores = watch_scores(composed)
     with torch.no_grad():
-        composed(**make_batch(1, 16, model.config.vocab_size, "cpu"))
+        composed(**make_batch(1, 16, model.config.vocab_size, str(model.device)))
     return max(scores)
 
 

@@ -79,7 +79,7 @@ class Environment:
         if case.kind == "fuse":
             model.train_adapter_fusion(block(case, 0))
         else:
-            model.train_adapter([str(case.trained)])
+            model.train_adapter(Stack(str(case.trained)))
         self._activate(model, case, batch)
         return sum(
             value.numel()
