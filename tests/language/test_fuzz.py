@@ -218,7 +218,8 @@ def test_time_grows_with_the_length(unit: str) -> None:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_long_texts_get_an_answer(unit: str) -> None:
-    for text in shapes(unit, syntax.SIZE):
+    found = shapes(unit, syntax.SIZE)
+    for text in found if SOAK else [found[SEED % len(found)]]:
         outcome(text)
         assert outcome(text * 2) == "AC901"
 
