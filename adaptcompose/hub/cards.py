@@ -20,8 +20,9 @@ Spaces and names are names of files; a card is read when it is asked for.
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ class Card:
 
 
 class Catalogue:
-    """The cards of one or more folders; a card of a later folder hides those before it."""
+    """The cards of one or more folders; what a later folder says of a backbone counts alone."""
 
     def __init__(self, roots: Iterable[Path]) -> None:
         self.roots = tuple(Path(root) for root in roots)
@@ -133,13 +134,15 @@ class Catalogue:
     def card(self, space: str, name: str, span: Span | None = None) -> Card:
         """One card, or AC106 without such a space, AC103 without such a name."""
         if (space, name) not in self._read:
-            self._read[space, name] = _read_card(self._path(space, name, span), space, name)
+            found = [_read_card(path, space, name) for path in self._paths(space, name, span)]
+            self._read[space, name] = functools.reduce(_joined, found)
         return self._read[space, name]
 
-    def _path(self, space: str, name: str, span: Span | None) -> Path:
+    def _paths(self, space: str, name: str, span: Span | None) -> list[Path]:
+        """The pages of a card, the nearest first."""
         if name in self.names(space):
             paths = [root / space / f"{name}.md" for root in reversed(self.roots)]
-            return next(path for path in paths if path.is_file())
+            return [path for path in paths if path.is_file()]
         if (spaces := self.spaces()) and space not in spaces:
             raise Failed(AC106.at(span, space=space, known=", ".join(spaces)))
         near = suggest(name, self.names(space)) or suggest(f"{space}/{name}", self._all())
@@ -181,6 +184,12 @@ class Catalogue:
             raise Failed(AC103.at(span, name=f"{label}@{key}", help=near))
         bases = " and ".join(card.backbones)
         raise Failed(AC403.at(span, name=label, base=bases, backbone=canonical_id(backbone)))
+
+
+def _joined(near: Card, far: Card) -> Card:
+    """The nearer card, and what the other has for backbones that the nearer does not know."""
+    more = tuple(one for one in far.variants if one.backbone not in near.backbones)
+    return replace(near, variants=(*near.variants, *more))
 
 
 def _read_card(path: Path, space: str, name: str) -> Card:

@@ -17,7 +17,9 @@ BERT = "google-bert/bert-base-uncased"
 
 
 def card(space: str, name: str, *variants: Variant, text: str = "A paragraph.") -> Card:
-    return Card(space, name, f"{name}: a title", variants, ("sw", "no"), text)
+    return Card(
+        space, name, f"{name}: a title", variants, ("sw", "no"), text, "fill-mask", ("wikipedia",)
+    )
 
 
 SW = card(
@@ -99,7 +101,10 @@ def test_the_nearer_card_wins(tmp_path: Path) -> None:
     near = card("lang", "sw", Variant("default", BERT, "b/near"))
     roots = (write(tmp_path / "far", SW), write(tmp_path / "near", near), tmp_path / "missing")
     catalogue = Catalogue.open(*roots)
-    assert catalogue.card("lang", "sw") == near
+    found = catalogue.card("lang", "sw")
+    assert found.title == near.title
+    assert found.variant(BERT) == near.variants[0]
+    assert found.keys(XLMR) == ["default", "houlsby"], "the nearer says nothing of this backbone"
     assert catalogue.names("lang") == ["sw"]
 
 
@@ -123,6 +128,8 @@ HEAD = f"title: x\nvariants:\n  {BERT}:\n    default: {{repo: a/b}}\n"
         (f"---\n{HEAD.replace('default', '../x')}---\n", "name of a variant"),
         (f"---\n{HEAD.replace(BERT, '../x')}---\n", "no backbone"),
         (f"---\n{HEAD}languages: sw\n---\n", "must be a list"),
+        (f"---\n{HEAD}datasets: {{}}\n---\n", "must be a list"),
+        (f"---\n{HEAD}task: [x]\n---\n", "`task` must be a text"),
         (f"---\n{HEAD}---\n{'x' * 1_000_000}", "longer than 1 MB"),
     ],
 )
