@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -97,6 +97,97 @@ class Cut(Tree):
         return f"({self.body} | {self.word}(layers={spelt(named)}))"
 
 
+@dataclass(frozen=True)
+class Mean(Tree):
+    """`average`; without weights all count the same."""
+
+    members: tuple[Tree, ...]
+    weights: tuple[float, ...] | None = None
+    normalize: bool = False
+
+    def inner(self) -> tuple[Tree, ...]:
+        return self.members
+
+    def __str__(self) -> str:
+        flags = ["normalize=true"] if self.normalize else []
+        return f"average({', '.join([*weighted(self.members, self.weights), *flags])})"
+
+
+@dataclass(frozen=True)
+class Factor(Tree):
+    """`scale`."""
+
+    body: Tree
+    by: float
+
+    def inner(self) -> tuple[Tree, ...]:
+        return (self.body,)
+
+    def __str__(self) -> str:
+        return f"({self.body} | scale(by={self.by}))"
+
+
+@dataclass(frozen=True)
+class Tokens(Tree):
+    """`split`."""
+
+    members: tuple[Tree, ...]
+    at: tuple[int, ...]
+
+    def inner(self) -> tuple[Tree, ...]:
+        return self.members
+
+    def __str__(self) -> str:
+        return f"split({', '.join(map(str, self.members))}, at={spelt(self.at)})"
+
+
+@dataclass(frozen=True)
+class Marked(Tree):
+    """`train` or `freeze`: nothing for what is computed."""
+
+    body: Tree
+    word: str
+
+    def inner(self) -> tuple[Tree, ...]:
+        return (self.body,)
+
+    def __str__(self) -> str:
+        return f"({self.body} | {self.word}())"
+
+
+@dataclass(frozen=True)
+class Merged(Tree):
+    """`merge` of adapters with the settings of the first."""
+
+    members: tuple[Leaf, ...]
+    weights: tuple[float, ...] | None = None
+    settings: Settings = ()
+
+    def inner(self) -> tuple[Tree, ...]:
+        return self.members
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return dict(self.settings).get(name, default)
+
+    def __str__(self) -> str:
+        options = [f"{key}={spelt(value)}" for key, value in self.settings]
+        return f"merge({', '.join([*weighted(self.members, self.weights), *options])})"
+
+
+@dataclass(frozen=True)
+class Nothing(Tree):
+    """`none`."""
+
+    def __str__(self) -> str:
+        return "none"
+
+
+def weighted(members: tuple[Tree, ...], weights: tuple[float, ...] | None) -> list[str]:
+    if weights is None:
+        return [str(member) for member in members]
+    return [f"{member}:{weight}" for member, weight in zip(members, weights, strict=True)]
+
+
 def spelt(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -164,6 +255,50 @@ def leaf(draw: st.DrawFn, names: Names, place: Settings | None = None, fused: bo
     return made
 
 
+WEIGHTS: dict[int, tuple[tuple[float, ...] | None, ...]] = {
+    1: (None, (1.0,)),
+    2: (None, (0.25, 0.75), (1.5, -0.5), (1.0, 0.0)),
+    3: (None, (0.5, 0.25, 0.25), (2.0, -1.0, 0.0)),
+}
+
+
+@st.composite
+def mean(draw: st.DrawFn, names: Names, depth: int, place: Settings | None, bare: bool) -> Mean:
+    member = tree(names, depth - 1, place, bare)
+    if place is None:  # a fusion takes no `none` inside
+        member = st.one_of(member, member, member, st.just(Nothing()))
+    members = tuple(draw(st.lists(member, min_size=1, max_size=3)))
+    weights = draw(st.sampled_from(WEIGHTS[len(members)]))
+    normalize = draw(st.booleans())
+    if normalize and weights is not None:
+        weights = tuple(3 * weight for weight in weights)
+    return Mean(members, weights, normalize)
+
+
+@st.composite
+def tokens(draw: st.DrawFn, names: Names, depth: int, place: Settings | None) -> Tokens:
+    members = draw(
+        st.lists(tree(names, depth - 1, place, place is not None), min_size=2, max_size=3)
+    )
+    edges = draw(st.sets(st.integers(0, 8), min_size=len(members) - 1, max_size=len(members) - 1))
+    return Tokens(tuple(members), tuple(sorted(edges)))
+
+
+@st.composite
+def merged(draw: st.DrawFn, names: Names, place: Settings | None, bare: bool) -> Merged:
+    first = draw(leaf(names, place, bare))
+    members, where = [first], next(where for where, old in names.leaves if old == first)
+    for _ in range(draw(st.integers(0, 2))):
+        members.append(replace(first, name=f"a{len(names.leaves)}"))
+        names.leaves.append((where, members[-1]))
+    weights = draw(st.sampled_from((*WEIGHTS[len(members)], (0.7, -1.3, 2.0)[: len(members)])))
+    how = draw(st.sampled_from(["linear", "ties", "dare"]))
+    settings = {"method": how, "seed": draw(st.integers(0, 3))}
+    if how != "linear":
+        settings["density"] = draw(st.sampled_from([0.3, 0.5, 0.9, 1]))
+    return Merged(tuple(members), weights, tuple(settings.items()))
+
+
 @st.composite
 def fusion(draw: st.DrawFn, names: Names, depth: int, place: Settings | None = None) -> Fusion:
     """Members of one placement; a member that replaces the backbone's norm stands alone."""
@@ -178,21 +313,38 @@ def fusion(draw: st.DrawFn, names: Names, depth: int, place: Settings | None = N
     return Fusion(f"f{names.fusions}", tuple(members), settings)
 
 
+COMBINED = ("mean", "mean", "factor", "tokens", "merged", "marked")
+
+
 @st.composite
-def tree(draw: st.DrawFn, names: Names, depth: int, place: Settings | None = None) -> Tree:
-    """A block that leaves the backbone's norm in its place; inside fuse, all of one place."""
-    fused = place is not None
-    kinds = ["leaf", "row", "cut"] if fused else ["leaf", "row", "row", "fusion", "fusion", "cut"]
-    kind = draw(st.sampled_from(kinds)) if depth > 1 else "leaf"
-    if kind == "leaf":
-        return draw(leaf(names, place, fused))
-    if kind == "fusion":
-        return draw(fusion(names, depth - 1))
-    inner = tree(names, depth - 1, place)
+def tree(
+    draw: st.DrawFn, names: Names, depth: int, place: Settings | None = None, bare: bool = False
+) -> Tree:
+    """A block that leaves the backbone's norm in its place; inside fuse, all of one place.
+
+    `bare` without invertible parts.
+    """
+    fused, bare = place is not None, bare or place is not None
+    kinds = ["leaf", "row", "cut"] if fused else ["leaf", *["row", "fusion", "cut"] * 2, "cut"]
+    kind = draw(st.sampled_from([*kinds, *COMBINED])) if depth > 1 else "leaf"
+    whole = {
+        "leaf": lambda: leaf(names, place, bare),
+        "fusion": lambda: fusion(names, depth - 1),
+        "mean": lambda: mean(names, depth - 1, place, bare),
+        "tokens": lambda: tokens(names, depth - 1, place),
+        "merged": lambda: merged(names, place, bare),
+    }
+    if kind in whole:
+        return draw(whole[kind]())
+    inner = tree(names, depth - 1, place, bare or kind == "factor")
     if kind == "row":
         members = draw(st.lists(inner, min_size=2, max_size=3))
         return Row(tuple(members), draw(st.booleans()))
     body = draw(inner.filter(lambda found: not isinstance(found, Cut)))
+    if kind == "factor":
+        return Factor(body, draw(st.sampled_from([0.5, -1.5, 2, 1, 0])))
+    if kind == "marked":
+        return Marked(body, draw(st.sampled_from(["train", "freeze"])))
     return Cut(body, draw(layers), draw(st.sampled_from(["drop", "keep"])))
 
 

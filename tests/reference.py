@@ -4,19 +4,37 @@ A block at a site gives what it reads z, a residual r and a contribution u; its 
 bottleneck      u = s·(U σ(D z + b) + c), then gate, then its own norm
 stack           one after another; u is the last output less the first residual
 fuse            r + Σ αᵢ W_v uᵢ, α = softmaxᵢ((W_q q + b_q)·(W_k uᵢ + b_k)), over what is present
+average         Σ wᵢ outᵢ / Σ wᵢ, h where a member has nothing
+scale           h + c (out − h)
+split           each range of tokens through its own block
+merge           one bottleneck with weights made of others'
 """
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.compositions import Cut, Fusion, Leaf, Row, Tree
+from tests.compositions import (
+    Cut,
+    Factor,
+    Fusion,
+    Leaf,
+    Marked,
+    Mean,
+    Merged,
+    Nothing,
+    Row,
+    Tokens,
+    Tree,
+)
 
 Weights = Mapping[tuple[str, str], Mapping[str, Tensor]]  # by part and site: "a0", "ffn.out 2"
 
@@ -41,6 +59,14 @@ class Place:
 
     def of(self, part: str) -> Mapping[str, Tensor]:
         return self.weights[part, f"{self.site} {self.layer}"]
+
+    def merged(self, tree: Merged) -> Weights:
+        """What a merge has here, under the name of its first member."""
+        where = f"{self.site} {self.layer}"
+        own = [self.weights[member.name, where] for member in tree.members]
+        site = f"{self.layer}.{self.site}"
+        made = {name: merge_tensors(tree, site, name, [w[name] for w in own]) for name in own[0]}
+        return {(tree.members[0].name, where): made}
 
 
 @dataclass
@@ -69,13 +95,91 @@ def evaluate(tree: Tree, h: Tensor, place: Place) -> Found | None:
         return _row(tree, h, place)
     if isinstance(tree, Fusion):
         return _fusion(tree, h, place)
-    assert isinstance(tree, Cut)
-    return evaluate(tree.body, h, place) if place.layer in tree.kept else None
+    if isinstance(tree, Cut):
+        return evaluate(tree.body, h, place) if place.layer in tree.kept else None
+    if isinstance(tree, Marked):
+        return evaluate(tree.body, h, place)
+    return _combined(tree, h, place)
+
+
+def _combined(tree: Tree, h: Tensor, place: Place) -> Found | None:
+    if isinstance(tree, Merged):
+        first = tree.members[0]
+        made = place.merged(tree) if _present(first, place) else {}
+        return _leaf(first, h, replace(place, weights=dict(place.weights) | made))
+    if isinstance(tree, Mean):
+        found = [evaluate(member, h, place) for member in tree.members]
+        outs = [h if one is None else one.out for one in found]
+        total = sum(w * out for w, out in zip(shares(tree), outs, strict=True))
+        return _instead(found, total / sum(shares(tree)))
+    if isinstance(tree, Factor):
+        one = None if tree.by == 0 else evaluate(tree.body, h, place)
+        return None if one is None else _instead([one], h + tree.by * (one.out - h))
+    if isinstance(tree, Tokens):
+        return _tokens(tree, h, place)
+    assert isinstance(tree, Nothing)
+    return None
+
+
+def shares(tree: Mean | Merged) -> tuple[float, ...]:
+    return tree.weights or (1 / len(tree.members),) * len(tree.members)
+
+
+def _instead(found: list[Found | None], out: Tensor) -> Found | None:
+    """A block that gives `out`, and stands where the first of its members stands."""
+    first = next((one for one in found if one is not None), None)
+    if first is None:
+        return None
+    return Found(first.reads, first.residual, out - first.residual, first.finish)
+
+
+def _tokens(tree: Tokens, h: Tensor, place: Place) -> Found | None:
+    ends = [*tree.at, h.shape[1]]
+    outs, firsts, start = [], [], 0
+    for member, end in zip(tree.members, ends, strict=True):
+        span = slice(min(start, h.shape[1]), min(end, h.shape[1]))
+        here = evaluate(member, h[:, span], replace(place, x=place.x[:, span]))
+        outs.append(h[:, span] if here is None else here.out)
+        firsts.append(evaluate(member, h, place))
+        start = end
+    return _instead(firsts, torch.cat(outs, dim=1))
+
+
+def merge_tensors(tree: Merged, site: str, name: str, tensors: list[Tensor]) -> Tensor:
+    norm = name.startswith("norm") and name.endswith("weight")
+    start = 1.0 if norm or name == "scale" else 0.0
+    deltas, weights = [tensor - start for tensor in tensors], shares(tree)
+    density = tree.get("density", 1)
+    if tree.get("method") == "dare" and density < 1:
+        for number, delta in enumerate(deltas):
+            words = f"{tree.get('seed')}/{number}/{site}/{name}".encode()
+            chance = torch.Generator().manual_seed(zlib.crc32(words))
+            kept = torch.rand(delta.shape, generator=chance, dtype=torch.float64) < density
+            deltas[number] = torch.where(kept, delta / density, 0.0)
+    if tree.get("method") != "ties":
+        return start + sum(w * delta for w, delta in zip(weights, deltas, strict=True))  # type: ignore[no-any-return]
+    out = torch.zeros_like(deltas[0]).flatten()
+    trimmed = []
+    for delta in deltas:
+        flat = delta.flatten().tolist()
+        order = sorted(range(len(flat)), key=lambda place: -abs(flat[place]))
+        kept = set(order[: max(1, math.ceil(density * len(flat)))])
+        trimmed.append([value if place in kept else 0.0 for place, value in enumerate(flat)])
+    for place, column in enumerate(zip(*trimmed, strict=True)):
+        moves = [w * value for w, value in zip(weights, column, strict=True)]
+        same = [(m, abs(w)) for m, w in zip(moves, weights, strict=True) if m * sum(moves) > 0]
+        if same:
+            out[place] = sum(m for m, _ in same) / sum(w for _, w in same)
+    return start + out.view_as(deltas[0]) * sum(map(abs, weights))
+
+
+def _present(tree: Leaf, place: Place) -> bool:
+    here = tree.get("attention" if place.site == "attn.out" else "output")
+    return here and place.layer not in tree.get("leave_out", ())  # type: ignore[no-any-return]
 
 
 def _leaf(tree: Leaf, h: Tensor, place: Place) -> Found | None:
-    here = tree.get("attention" if place.site == "attn.out" else "output")
-    if not here or place.layer in tree.get("leave_out", ()):
+    if not _present(tree, place):
         return None
     w, x = place.of(tree.name), place.x
     z = residual = h
@@ -129,31 +233,54 @@ def _fusion(tree: Fusion, h: Tensor, place: Place) -> Found | None:
 
 def coupled(tree: Tree, state: Tensor, weights: Weights, *, inverse: bool = False) -> Tensor:
     """The invertible parts in their order, or their inverses in the opposite one."""
-    order = [leaf for leaf in _in_a_row(tree) if leaf.get("invertible")]
-    for leaf in reversed(order) if inverse else order:
-        w, activation = weights[leaf.name, "embed.out"], ACTIVATIONS[leaf.get("activation")]
-        half = state.shape[-1] // 2
-        one, two = state[..., :half], state[..., half:]
-
-        def net(name: str, z: Tensor, w: Any = w, activation: Any = activation) -> Tensor:
-            inner = activation(z @ w[f"{name}.0.weight"].T + w[f"{name}.0.bias"])
-            return inner @ w[f"{name}.2.weight"].T + w[f"{name}.2.bias"]  # type: ignore[no-any-return]
-
-        if inverse:
-            two = two - net("G", one)
-            one = one - net("F", two)
-        else:
-            one = one + net("F", two)
-            two = two + net("G", one)
-        state = torch.cat([one, two], dim=-1)
+    if isinstance(tree, Leaf):
+        return (
+            _coupled(tree, state, weights[tree.name, "embed.out"], inverse)
+            if tree.get("invertible")
+            else state
+        )
+    if isinstance(tree, Merged):
+        first = tree.members[0]
+        if not first.get("invertible"):
+            return state
+        own = [weights[member.name, "embed.out"] for member in tree.members]
+        made = {n: merge_tensors(tree, "embed.out", n, [w[n] for w in own]) for n in own[0]}
+        return _coupled(first, state, made, inverse)
+    if isinstance(tree, Mean):
+        outs = [coupled(member, state, weights, inverse=inverse) for member in tree.members]
+        mixed = sum(w * out for w, out in zip(shares(tree), outs, strict=True))
+        return mixed / sum(shares(tree))  # type: ignore[no-any-return]
+    if isinstance(tree, Fusion | Tokens | Nothing) or (isinstance(tree, Factor) and not tree.by):
+        return state
+    for inner in reversed(tree.inner()) if inverse else tree.inner():
+        state = coupled(inner, state, weights, inverse=inverse)
     return state
 
 
-def _in_a_row(tree: Tree) -> list[Leaf]:
-    """The adapters that every state passes; members of a fusion have nothing at the embeddings."""
+def invertible(tree: Tree) -> bool:
+    """Whether anything of it stands at the embeddings."""
     if isinstance(tree, Leaf):
-        return [tree]
-    return [] if isinstance(tree, Fusion) else [x for t in tree.inner() for x in _in_a_row(t)]
+        return bool(tree.get("invertible"))
+    if isinstance(tree, Fusion | Tokens):
+        return False
+    return any(map(invertible, tree.inner()))
+
+
+def _coupled(leaf: Leaf, state: Tensor, w: Mapping[str, Tensor], inverse: bool) -> Tensor:
+    half, activation = state.shape[-1] // 2, ACTIVATIONS[leaf.get("activation")]
+    one, two = state[..., :half], state[..., half:]
+
+    def net(name: str, z: Tensor) -> Tensor:
+        inner = activation(z @ w[f"{name}.0.weight"].T + w[f"{name}.0.bias"])
+        return inner @ w[f"{name}.2.weight"].T + w[f"{name}.2.bias"]
+
+    if inverse:
+        two = two - net("G", one)
+        one = one - net("F", two)
+    else:
+        one = one + net("F", two)
+        two = two + net("G", one)
+    return torch.cat([one, two], dim=-1)
 
 
 def forward(base: Any, tree: Tree | None, weights: Weights, batch: Mapping[str, Tensor]) -> Tensor:
