@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -18,6 +19,7 @@ from adaptcompose.work.references import DataRef, Duration, LayerRange, Word
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 ROLES = {"text": 2, "tokens": 1, "labels": 1}
 ENDINGS = {
     "jsonl": (".jsonl", ".ndjson"),
@@ -226,7 +228,7 @@ class Spec(Section):
     spec: int = key("version of this format", least=1, most=1, expected="1")
     name: str = key(
         "run folder and default repository",
-        form="[a-z0-9]+(-[a-z0-9]+)*",
+        form=NAME.pattern,
         expected="lower-case letters, digits and single `-`",
     )
     description: str = key("first line of the card", "")

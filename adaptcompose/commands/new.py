@@ -1,0 +1,85 @@
+"""`adaptcompose new`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptcompose.commands.app import Quiet, app, hint
+from adaptcompose.commands.completion import complete_backbone, complete_target
+from adaptcompose.documents import write_atomically
+from adaptcompose.language.codes import AC422
+from adaptcompose.language.diagnostics import Failed
+
+COMPOSE = "stack(lang=en, task=pfeiffer(reduction=16))"
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="lower-case letters, digits and -: the run's name")],
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="a folder or a repository", autocompletion=complete_backbone),
+    ] = None,
+    compose: Annotated[
+        str | None, typer.Option(help="the composition", autocompletion=complete_target)
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="a kind of task: text-classification")] = None,
+    train: Annotated[str | None, typer.Option(help="a file of training data")] = None,
+    validation: Annotated[str | None, typer.Option(help="a file of validation data")] = None,
+    test: Annotated[str | None, typer.Option(help="a file of test data")] = None,
+    hub: Annotated[str | None, typer.Option(help="hf, the default, or the folder of a hub")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a spec to start from, <name>.yaml, and its JSON Schema for editors beside it.
+
+    On a terminal what is not given is asked for.
+    """
+    from adaptcompose.work.schema import FILE, schema
+    from adaptcompose.work.starter import Start, starter
+
+    path, beside = Path(f"{name}.yaml"), Path(FILE)
+    _check_name(name)
+    if path.exists():
+        raise Failed(AC422.at(path=path))
+    backbone = backbone or _ask("backbone", "FacebookAI/xlm-roberta-base")
+    compose = compose or _ask("composition", COMPOSE)
+    if task is None and (train or validation or test):
+        task = _ask("kind of task", "text-classification")
+    _check_kind(task)
+    given = {"train": train, "validation": validation, "test": test}
+    files = {split: file for split, file in given.items() if file}
+    text = starter(Start(name, backbone, compose, task, hub, files))
+    write_atomically(path, text)
+    if not beside.exists():
+        write_atomically(beside, json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
+    if not quiet:
+        print(f"{path} written")
+    hint("check", str(path), quiet=quiet)
+
+
+def _ask(what: str, default: str) -> str:
+    """The answer of whoever sits there, or the default where nobody does."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return default
+    return str(typer.prompt(what, default=default, err=True))
+
+
+def _check_name(name: str) -> None:
+    from adaptcompose.work.sections import NAME
+
+    if not NAME.fullmatch(name):
+        words = "lower-case letters, digits and single `-`"
+        raise typer.BadParameter(f"a name is made of {words}", param_hint="NAME")
+
+
+def _check_kind(kind: str | None) -> None:
+    from adaptcompose.work.metrics import supported_kinds
+
+    known = supported_kinds()
+    if kind is not None and kind not in known:
+        raise typer.BadParameter(f"one of {', '.join(known)}", param_hint="--task")

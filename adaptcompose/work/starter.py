@@ -1,0 +1,86 @@
+"""A spec to start from: what is known is filled in, what may follow stands in comments.
+
+>>> print(starter(Start("demo", "demo/base", "stack(lang=en, task=ner)")).splitlines()[1])
+spec: 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from adaptcompose.documents import dump
+from adaptcompose.language.formatting import as_scalar
+from adaptcompose.language.syntax import parse_tree
+from adaptcompose.work.schema import MODELINE
+
+
+@dataclass(frozen=True)
+class Start:
+    """The answers; `files` are the data by split."""
+
+    name: str
+    backbone: str
+    compose: str
+    kind: str | None = None
+    hub: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def starter(start: Start) -> str:
+    """The text of the spec; Failed if the expression is none."""
+    return "\n".join(_lines(start)) + "\n"
+
+
+def _lines(start: Start) -> Iterator[str]:
+    yield MODELINE
+    yield "spec: 1"
+    yield f"name: {start.name}"
+    yield "description: What this is for, in a sentence."
+    yield ""
+    if start.hub:
+        yield _entry("hub", start.hub)
+    yield _entry("backbone", start.backbone)
+    yield ""
+    yield f"compose: {as_scalar(str(parse_tree(start.compose)))}"
+    yield ""
+    yield from _task(start)
+    yield from _rows(start)
+    yield ""
+    yield "# publish:"
+    yield f"#   repo: user/{start.name}"
+    yield "#   license: apache-2.0"
+
+
+def _task(start: Start) -> Iterator[str]:
+    if start.kind is None:
+        yield "# task: {kind: token-classification}"
+    else:
+        yield f"task: {{kind: {start.kind}}}"
+    yield ""
+    if start.files:
+        yield "data:"
+        yield "  examples:"
+        yield "    files:"
+        yield from (f"      {_entry(split, path)}" for split, path in start.files.items())
+    else:
+        yield "# data:"
+        yield "#   examples:"
+        yield "#     files: {train: train.jsonl, validation: validation.jsonl, test: test.jsonl}"
+    yield ""
+
+
+def _rows(start: Start) -> Iterator[str]:
+    """Training and evaluation, in comments where there is nothing to read yet."""
+    trains = "" if start.kind and "train" in start.files else "# "
+    scores = "" if start.kind and {"test", "validation"} & start.files.keys() else "# "
+    yield f"{trains}train:"
+    for line in ("data: examples", "epochs: 3", "batch: 16", "lr: 1e-4", "seeds: [0, 1, 2]"):
+        yield f"{trains}  {line}"
+    yield ""
+    yield f"{scores}evaluate:"
+    yield f"{scores}  - {{name: as trained, data: examples}}"
+
+
+def _entry(key: str, text: str) -> str:
+    return dump({key: text}).rstrip("\n")
