@@ -72,6 +72,10 @@ class Bottleneck(Method):
         2.0, "half the embedding width divided by rank", least=0.001
     )
 
+    invertible_activation: str | None = option(
+        None, "activation of the invertible part, where it is another one"
+    )
+
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         names = [name for name, argument in STATES.items() if getattr(self, argument)]
         kept = [site for site in facts.sites(*names) if site.layer not in self.leave_out]
@@ -145,7 +149,8 @@ class Bottleneck(Method):
             if self.invertible is None:
                 return None
             reduction, kind = self.invertible_reduction, self.invertible
-            return invertible.lower(part, site, facts, reduction, self.activation, kind)
+            activation = self.invertible_activation or self.activation
+            return invertible.lower(part, site, facts, reduction, activation, kind)
         if not getattr(self, STATES.get(site.name, ""), False) or site.layer in self.leave_out:
             return None
         return BottleneckPrimitive(
@@ -170,6 +175,8 @@ class Bottleneck(Method):
         settings["leave_out"] = sorted(self.leave_out)
         if self.invertible is None:
             settings["inv_adapter_reduction_factor"] = None
+        if self.invertible_activation is not None:  # the peer drops a key that it does not know
+            settings[_OWN_ACTIVATION] = self.invertible_activation
         return settings | _NO_PHM
 
     @classmethod
@@ -189,7 +196,8 @@ class Bottleneck(Method):
             given["reduction_factor"] = _per_layer(given["reduction_factor"], facts.layers)
         given["non_linearity"] = str(given["non_linearity"]).lower()
         given["leave_out"] = frozenset(given.get("leave_out", ()))
-        return cls(**(_PEER_DEFAULTS | read_settings(cls, given, _FIELDS)))
+        fields = _FIELDS | {_OWN_ACTIVATION: "invertible_activation"}
+        return cls(**(_PEER_DEFAULTS | read_settings(cls, given, fields)))
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
         if site == invertible.EMBEDDINGS:
@@ -284,6 +292,9 @@ _FIELDS = {
     "inv_adapter_reduction_factor": "invertible_reduction",
 }
 """Keys of AdapterHub's `config` and the fields here."""
+
+_OWN_ACTIVATION = "inv_adapter_non_linearity"
+"""Files of 2020 have it nested; later ones cannot say it, and ours do."""
 
 _REQUIRED = ("reduction_factor", "non_linearity", "mh_adapter", "output_adapter")
 """Keys without a default in the peer."""

@@ -15,12 +15,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.documents import write_atomically
+from adaptcompose.hub.formats.generations import modern_config, modern_fusion, modern_key
+from adaptcompose.hub.formats.static_heads import flexible, renumbered, slotted
 from adaptcompose.hub.formats.tensors import read_shapes, read_tensors, write_bin, write_tensors
 from adaptcompose.hub.refs import canonical_id
 from adaptcompose.language.codes import AC403, AC406, AC407, AC408, AC409, AC413, AC418
@@ -40,6 +42,9 @@ WEIGHTS = {
 }
 VERSION = "adapters.1.3.0"  # the generation of the format that is written
 _JSON_LIMIT = 1_000_000
+_LAYER = ".adapter_fusion_layer."
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,16 +79,23 @@ def describe(folder: Path, kind: str, title: str, span: Span | None = None) -> D
             raise ValueError("it is no mapping")
     except (OSError, ValueError, RecursionError) as error:
         raise Failed(AC413.at(span, file=f"{title}: {kind}", why=str(error))) from None
-    config = outer.get("config")
     name = outer.get("name")
-    return Described(
-        folder,
-        title,
-        name if isinstance(name, str) else "",
-        config if isinstance(config, dict) else {},
-        outer,
-        span,
-    )
+    found = Described(folder, title, name if isinstance(name, str) else "", {}, outer, span)
+    with _understood(found, kind):
+        return replace(found, **_modern(outer, kind))
+
+
+def _modern(outer: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """`config` and `outer` as the newest generation would have written them."""
+    if kind == FUSION:
+        outer = modern_fusion(outer)
+        return {"config": outer["config"], "outer": outer}
+    if kind == HEAD and (config := flexible(outer)) is not None:
+        return {"config": config}
+    if kind == ADAPTER and "config" in outer:
+        return {"config": modern_config(outer)}
+    config = outer.get("config")
+    return {"config": config if isinstance(config, dict) else {}}
 
 
 def describe_adapter(folder: Path, title: str, span: Span | None = None) -> Described:
@@ -119,10 +131,25 @@ def read_method(found: Described, facts: Facts) -> Method:
             if method is not None:
                 assert isinstance(method, Method)
                 return method
-    kind = (
-        found.config.get("architecture") or found.config.get("inv_adapter") or "an unknown method"
-    )
-    raise Failed(_unknown(found, "compacter" if found.config.get("phm_layer") else str(kind)))
+    raise Failed(_unknown(found, family_of(found.config)))
+
+
+def family_of(config: Mapping[str, Any]) -> str:
+    """What a configuration calls its method.
+
+    >>> family_of({"architecture": "union", "configs": [{"architecture": "lora"}, {}]})
+    'a union of lora and an unknown method'
+    """
+    kind = config.get("architecture")
+    if kind == "union" and isinstance(config.get("configs"), list):
+        inner = (family_of(one if isinstance(one, dict) else {}) for one in config["configs"])
+        return f"a union of {' and '.join(inner)}"
+    if config.get("phm_layer"):
+        return "compacter"
+    if kind is None and "reduction_factor" in config:
+        odd = config.get("inv_adapter") not in (None, "nice", "glow")
+        return f"invertible parts of kind {config['inv_adapter']}" if odd else "bottleneck"
+    return str(kind or "an unknown method")
 
 
 @contextmanager
@@ -161,7 +188,7 @@ def read_fusion(found: Described, facts: Facts, keys: Collection[str] | None = N
     if keys is None:
         path = weights_file(found, FUSION)
         keys = read_shapes(path, f"{found.title}: {path.name}")
-    stem = f".adapter_fusion_layer.{found.name}."
+    stem = f"{_LAYER}{found.name}."
     places = {key.split(stem)[0] for key in keys if stem in key}
     prefix = facts.layout.prefix(facts.type)
     at = tuple(
@@ -193,7 +220,7 @@ def read_weights(
 ) -> dict[tuple[Site, str], torch.Tensor]:
     """The tensors of an adapter or a fusion by site and name, each of the expected shape."""
     path = weights_file(found, kind)
-    stored = read_tensors(path, f"{found.title}: {path.name}")
+    stored = _own(found, read_tensors(path, f"{found.title}: {path.name}"))
     shapes = {key: tuple(tensor.shape) for key, tensor in stored.items()}
     if wrong := list(misfits(found, method, facts, shapes)):
         raise Failed(wrong)
@@ -213,6 +240,7 @@ def misfits(
     AC418 for the first tensor that is missing, AC408 for the first one of another shape and for
     the first one that the configuration does not explain.
     """
+    shapes = _own(found, shapes)
     left, lacking, odd = dict(shapes), "", ""
     for site, name, keys in _keys(method, found.name, facts):
         key = next((key for key in keys if key in shapes), None)
@@ -229,6 +257,13 @@ def misfits(
         odd = f"its configuration does not explain the tensor {min(left)}"
     if odd:
         yield AC408.at(found.span, name=found.title, detail=odd)
+
+
+def _own(found: Described, stored: Mapping[str, T]) -> dict[str, T]:
+    """Tensors by their modern keys; those of a fusion whose name only begins alike are not ours."""
+    modern = {modern_key(key): value for key, value in stored.items()}
+    mine = f"{_LAYER}{found.name}."
+    return {key: value for key, value in modern.items() if _LAYER not in key or mine in key}
 
 
 def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, list[str]]]:
@@ -251,7 +286,11 @@ def read_head(found: Described) -> dict[str, torch.Tensor]:
     path = weights_file(found, HEAD)
     stem = f"heads.{found.name}."
     stored = read_tensors(path, f"{found.title}: {path.name}")
-    return {key[len(stem) :]: t.clone() for key, t in stored.items() if key.startswith(stem)}
+    if flexible(found.outer) is not None:
+        slots = dict(slotted(str(found.outer["model_class"]), stored))
+    else:
+        slots = {key[len(stem) :]: t for key, t in stored.items() if key.startswith(stem)}
+    return {key: t.clone() for key, t in renumbered(found.config, slots).items()}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,222 @@
+"""Heads of the classes of transformers, said as the flexible heads of AdapterHub.
+
+A file that was saved from `BertForSequenceClassification` has no configuration of its head and the
+class's own keys. What the class computes is a flexible head of some settings, whose slots take the
+tensors of its modules. Other things about old heads are here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+_LABELLED = ("classification", "tagging", "question_answering", "image_classification")
+
+
+@dataclass(frozen=True)
+class Static:
+    """One class: the flexible head that it means, and its modules by the slots that they fill."""
+
+    kind: str
+    slots: Mapping[int, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _one(module: str) -> dict[int, str]:
+    """Dropout, linear."""
+    return {1: module}
+
+
+def _two(dense: str, last: str) -> dict[int, str]:
+    """Dropout, linear, activation, dropout, linear."""
+    return {1: dense, 4: last}
+
+
+def _vocabulary(dense: str, norm: str, last: str) -> dict[int, str]:
+    """Linear, activation, norm, vocabulary."""
+    return {0: dense, 2: norm, 3: last}
+
+
+_ONE = {"layers": 1, "activation_function": None}
+_POOLED = _ONE | {"use_pooler": True}
+_NO_BIAS = _ONE | {"bias": False}
+_TANH = {"layers": 2, "activation_function": "tanh"}
+_RELU = {"layers": 2, "activation_function": "relu"}
+_GELU = {"layers": 2, "activation_function": "gelu"}
+_LM = _GELU | {"layer_norm": True, "bias": True}
+
+_BERT_LM = _vocabulary(
+    "cls.predictions.transform.dense",
+    "cls.predictions.transform.LayerNorm",
+    "cls.predictions.decoder",
+)
+_ROBERTA_LM = _vocabulary("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
+_ELECTRA_LM = _vocabulary(
+    "generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head"
+)
+_ALBERT_LM = _vocabulary("predictions.dense", "predictions.LayerNorm", "predictions.decoder")
+_DISTILBERT_LM = _vocabulary("vocab_transform", "vocab_layer_norm", "vocab_projector")
+_HEAD = _two("classifier.dense", "classifier.out_proj")
+_SEQ2SEQ = _two("classification_head.dense", "classification_head.out_proj")
+
+_CLASSES: tuple[tuple[str, str, str, Mapping[int, str], Mapping[str, Any]], ...] = (
+    ("Bert Albert", "ForSequenceClassification", "classification", _one("classifier"), _POOLED),
+    ("Roberta XLMRoberta Xmod", "ForSequenceClassification", "classification", _HEAD, _TANH),
+    ("Electra", "ForSequenceClassification", "classification", _HEAD, _GELU),
+    ("Bart MBart PLBart T5 MT5", "ForSequenceClassification", "classification", _SEQ2SEQ, _TANH),
+    (
+        "DistilBert",
+        "ForSequenceClassification",
+        "classification",
+        _two("pre_classifier", "classifier"),
+        _RELU,
+    ),
+    (
+        "Deberta DebertaV2",
+        "ForSequenceClassification",
+        "classification",
+        _two("pooler.dense", "classifier"),
+        _GELU,
+    ),
+    ("GPT2 GPTJ", "ForSequenceClassification", "classification", _one("score"), _NO_BIAS),
+    (
+        "Llama Mistral",
+        "ForSequenceClassification",
+        "classification",
+        _one("score"),
+        _NO_BIAS | {"dropout_prob": 0},
+    ),
+    (
+        "Bert Roberta XLMRoberta Xmod Electra Albert DistilBert Deberta DebertaV2 GPT2",
+        "ForTokenClassification",
+        "tagging",
+        _one("classifier"),
+        _ONE,
+    ),
+    ("Llama Mistral", "ForTokenClassification", "tagging", _one("score"), _ONE),
+    (
+        "Bert Roberta XLMRoberta Xmod Electra Albert DistilBert Deberta DebertaV2 GPT2 GPTJ"
+        " Bart MBart T5 MT5 Llama Mistral",
+        "ForQuestionAnswering",
+        "question_answering",
+        _one("qa_outputs"),
+        _ONE,
+    ),
+    (
+        "Bert Albert Roberta XLMRoberta Xmod",
+        "ForMultipleChoice",
+        "multiple_choice",
+        _one("classifier"),
+        _POOLED,
+    ),
+    (
+        "DistilBert",
+        "ForMultipleChoice",
+        "multiple_choice",
+        _two("pre_classifier", "classifier"),
+        _RELU,
+    ),
+    (
+        "DebertaV2",
+        "ForMultipleChoice",
+        "multiple_choice",
+        _two("pooler.dense", "classifier"),
+        _GELU,
+    ),
+    (
+        "Electra",
+        "ForMultipleChoice",
+        "multiple_choice",
+        _two("sequence_summary.summary", "classifier"),
+        _GELU,
+    ),
+    ("Bert Deberta DebertaV2", "ForMaskedLM", "masked_lm", _BERT_LM, _LM),
+    ("Roberta XLMRoberta Xmod", "ForMaskedLM", "masked_lm", _ROBERTA_LM, _LM),
+    ("Electra", "ForMaskedLM", "masked_lm", _ELECTRA_LM, _LM),
+    ("DistilBert", "ForMaskedLM", "masked_lm", _DISTILBERT_LM, _LM),
+    ("Albert", "ForMaskedLM", "masked_lm", _ALBERT_LM, _LM | {"activation_function": "gelu_new"}),
+    ("Bert", "LMHeadModel", "causal_lm", _BERT_LM, _LM),
+    ("Roberta XLMRoberta Xmod", "ForCausalLM", "causal_lm", _ROBERTA_LM, _LM),
+    ("Electra", "ForCausalLM", "causal_lm", _ELECTRA_LM, _LM),
+    ("BertGeneration", "Decoder", "causal_lm", {0: "lm_head.decoder"}, _ONE | {"bias": True}),
+    ("GPT2", "LMHeadModel", "causal_lm", {0: "lm_head"}, _NO_BIAS),
+    ("Llama Mistral", "ForCausalLM", "causal_lm", {0: "lm_head"}, _NO_BIAS),
+    ("GPTJ", "ForCausalLM", "causal_lm", {0: "lm_head"}, _ONE | {"bias": True}),
+    (
+        "Bart MBart PLBart T5 MT5",
+        "ForConditionalGeneration",
+        "seq2seq_lm",
+        {0: "lm_head"},
+        _NO_BIAS,
+    ),
+    ("Whisper", "ForConditionalGeneration", "seq2seq_lm", {0: "proj_out"}, _NO_BIAS),
+    ("Beit", "ForImageClassification", "image_classification", _one("classifier"), _POOLED),
+    ("ViT", "ForImageClassification", "image_classification", _one("classifier"), _ONE),
+)
+
+STATIC = {
+    f"{family}{task}": Static(kind, slots, settings)
+    for families, task, kind, slots, settings in _CLASSES
+    for family in families.split()
+}
+"""What the classes of transformers have, by their names."""
+
+_BIASES = ("cls.predictions.bias", "lm_head.bias", "predictions.bias")
+"""Where language models keep the bias of their vocabulary a second time, or only."""
+
+
+def flexible(outer: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The flexible head that a file of a static one means; None where it has its own settings."""
+    static = STATIC.get(str(outer.get("model_class")))
+    if static is None or isinstance(outer.get("config"), Mapping):
+        return None
+    config: dict[str, Any] = {"head_type": static.kind} | dict(static.settings)
+    labels = outer.get("label2id")
+    if not isinstance(labels, Mapping):
+        count = outer.get("num_labels")
+        labels = {f"LABEL_{i}": i for i in range(count if isinstance(count, int) else 2)}
+    if static.kind in _LABELLED:
+        config |= {"num_labels": int(outer.get("num_labels") or len(labels))}
+        config |= {"label2id": {str(name): int(number) for name, number in labels.items()}}
+    if static.kind == "multiple_choice":
+        config |= {"num_choices": int(outer.get("num_labels") or len(labels))}
+    return config
+
+
+def slotted(
+    model_class: str, stored: Mapping[str, torch.Tensor]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a static head by the slots of the flexible one: `1.weight`, …"""
+    static = STATIC[model_class]
+    for slot, module in static.slots.items():
+        stem = f"{module}."
+        own = {key[len(stem) :]: t for key, t in stored.items() if key.startswith(stem)}
+        again = next((key for key in _BIASES if key in stored), None)
+        if again and slot == max(static.slots):
+            own.setdefault("bias", stored[again])
+        for kind, tensor in own.items():
+            yield f"{slot}.{kind}", tensor
+
+
+def renumbered(
+    config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """A perceptron's tensors by its slots: before 3.2, dropout of 0 took none."""
+    if config.get("head_type") not in (*_LABELLED, "multilabel_classification", "multiple_choice"):
+        return dict(tensors)
+    step = 3 if config.get("activation_function") else 2
+    wanted = [1 + step * layer for layer in range(int(config.get("layers", 1)))]
+    found = sorted({int(key.partition(".")[0]) for key in tensors if key[0].isdigit()})
+    if len(found) != len(wanted):
+        return dict(tensors)
+    names = {str(old): str(new) for old, new in zip(found, wanted, strict=True)}
+    return {_renamed(key, names): tensor for key, tensor in tensors.items()}
+
+
+def _renamed(key: str, names: Mapping[str, str]) -> str:
+    slot, _, kind = key.partition(".")
+    return f"{names.get(slot, slot)}.{kind}"
