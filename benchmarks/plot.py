@@ -57,7 +57,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
                         label=None if thin else label, linewidth=0.8 if thin else 1.6, markersize=4,
                     )  # fmt: skip
         axis.set_title(title)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.08 * axis.get_ylim()[1])
         axis.grid(alpha=0.25)
         if base is not None and axis.lines:
             axis.set_xscale("log", base=base)

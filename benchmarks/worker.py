@@ -47,7 +47,10 @@ class Worker:
 
     def prepare(self, contestant: str, case: dict[str, Any], file: str) -> dict[str, Any]:
         """Make a case, run it once for its output and its memory; the output goes to the file."""
-        known = Case(**{k: tuple(v) if isinstance(v, list) else v for k, v in case.items()})
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in case.items()
+        }
+        known = Case(**fields)
         rows, tokens = SHAPES[self.shape].batches[known.batch]
         vocabulary = self.environment.backbone.config.vocab_size
         start = time.perf_counter()
