@@ -49,7 +49,8 @@ def fill(parameter: torch.Tensor, name: str, *words: object) -> None:
     noise = torch.randn(parameter.shape, generator=stream(name, *words), dtype=torch.float64)
     around_one = parameter.dim() == 1 and not name.endswith("bias")
     values = 1 + 0.3 * torch.tanh(noise) if around_one else 0.3 * noise
-    parameter.data.copy_(values.to(parameter.dtype))
+    with torch.no_grad():
+        parameter.copy_(values.to(parameter.dtype))
 
 
 def make_backbone(

@@ -13,6 +13,7 @@ from torch.nn import functional
 from adaptcompose.compiler import combination
 from adaptcompose.compiler.program import Placement, Primitive
 from adaptcompose.runtime.folded import RunningMember
+from adaptcompose.runtime.kept import Kept, learning
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import (
     NORM_EPS,
@@ -117,8 +118,7 @@ class RunningJoined(Running):
         self.literal = running(node.literal, parts)
         self.ranks = [member.rank for member in node.members]
         self.uniform = len({member.activation for member in node.members}) == 1
-        # detached twins of the stored tensors, whose memory cannot be given to others meanwhile
-        self._cache: tuple[list[Tensor], tuple[int, ...], tuple[Tensor, ...]] | None = None
+        self._kept: Kept[tuple[Tensor, ...]] = Kept()
 
     def constants(self) -> Constants | None:
         return None if self._noisy() else self._matrices()
@@ -149,15 +149,9 @@ class RunningJoined(Running):
         return torch.cat([member.activation(piece) for member, piece in pieces], dim=-1)
 
     def _matrices(self) -> tuple[Tensor, ...]:
-        sources = list(self._sources())
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in sources):
+        if learning(self._sources()):
             return self._join()
-        key = tuple(number for t in sources for number in (t._version, t.data_ptr()))
-        if self._cache is None or self._cache[1] != key:
-            # a tensor made in inference mode could not be used in training afterwards
-            with torch.inference_mode(False), torch.no_grad():
-                self._cache = [t.detach() for t in sources], key, self._join()
-        return self._cache[2]
+        return self._kept.get(self._sources(), self._join)
 
     def _sources(self) -> Iterator[Tensor]:
         for member in self.members:

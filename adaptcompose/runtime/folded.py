@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture
 from adaptcompose.compiler.program import Bottleneck
+from adaptcompose.runtime.kept import Kept, learning
 from adaptcompose.runtime.parts import Parts, SiteWeights
 from adaptcompose.runtime.primitives import (
     NORM_EPS,
@@ -84,7 +85,7 @@ class RunningFolded(Running):
         self.normed = normed == {True}
         # one product gives z and the scores where both read the same state
         self.joined = not (node.weights.query_before_norm or self.normed or self.mixed_norms)
-        self._cache: tuple[tuple[int, ...], Folded] | None = None
+        self._cache: Kept[Folded] = Kept()
 
     def constants(self) -> Constants | None:
         """The folded matrices, where the formula has no others and nothing is being trained."""
@@ -96,7 +97,7 @@ class RunningFolded(Running):
         return self._constants()
 
     def _live(self) -> bool:
-        return torch.is_grad_enabled() and any(t.requires_grad for t in self._sources())
+        return learning(self._sources())
 
     def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
         if self.training and self._noisy():
@@ -237,13 +238,8 @@ class RunningFolded(Running):
         )
 
     def _constants(self) -> Folded:
-        key = tuple(number for t in self._sources() for number in (t._version, t.data_ptr()))
-        if self._cache is None or self._cache[0] != key:
-            self._cache = (key, self._fold())
-        return self._cache[1]
+        return self._cache.get(self._sources(), self._fold)
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
     def _fold(self) -> Folded:
         """Computed in float64, kept in the type of the weights."""
         kind, read = self._kind, self._read()

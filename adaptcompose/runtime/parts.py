@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Leaf
 from adaptcompose.methods.method import Method
+from adaptcompose.runtime.kept import Kept, learning
 from adaptcompose.runtime.merging import combined
 
 Weights = Mapping[tuple[Site, str], Tensor]
@@ -130,24 +131,16 @@ class LoweredWeights:
     def __init__(self, part: Part, leaf: Leaf) -> None:
         self.part, self.site, self.sources = part, leaf.site, leaf.sources
         self.kept = leaf.form == "materialised"
-        # detached twins of the stored tensors, whose memory cannot be given to others meanwhile
-        self._cache: tuple[tuple[Tensor, ...], tuple[int, ...], Mapping[str, Tensor]] | None = None
+        self._cache: Kept[Mapping[str, Tensor]] = Kept()
 
     def stored(self) -> Iterator[Tensor]:
         for site in (self.site, *self.sources):
             yield from self.part.read(site).values()
 
     def read(self) -> Mapping[str, Tensor]:
-        tensors = tuple(self.stored())
-        live = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-        if live or not self.kept:
+        if not self.kept or learning(self.stored()):
             return self._compute()
-        key = tuple(number for t in tensors for number in (t._version, t.data_ptr()))
-        if self._cache is None or self._cache[1] != key:
-            # a tensor made in inference mode could not be used in training afterwards
-            with torch.inference_mode(False), torch.no_grad():
-                self._cache = (tuple(t.detach() for t in tensors), key, self._compute())
-        return self._cache[2]
+        return self._cache.get(self.stored(), self._compute)
 
     def _compute(self) -> Mapping[str, Tensor]:
         shared = {key: t for site in self.sources for key, t in self.part.read(site).items()}

@@ -1,0 +1,44 @@
+"""Values computed from weights, kept while nothing is trained and until a weight changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """A value and the tensors that it was computed from.
+
+    A change in place, by an optimiser or by hand, makes it anew; one through `.data` is not seen.
+    While a graph is compiled or exported the value of the moment is taken as it is: a compiled
+    model does not look for changes.
+    """
+
+    def __init__(self) -> None:
+        # detached twins, whose memory cannot be given to other tensors meanwhile
+        self._twins: tuple[Tensor, ...] = ()
+        self._key: tuple[int, ...] = ()
+        self._value: T | None = None
+
+    def get(self, tensors: Iterable[Tensor], make: Callable[[], T]) -> T:
+        """The kept value, or a new one, computed without gradients."""
+        if torch.compiler.is_compiling():
+            return make() if self._value is None else self._value
+        sources = tuple(tensors)
+        key = tuple(number for t in sources for number in (t._version, t.data_ptr()))
+        if self._value is None or self._key != key:
+            # a tensor made in inference mode could not be used in training afterwards
+            with torch.inference_mode(False), torch.no_grad():
+                self._value = make()
+            self._twins, self._key = tuple(t.detach() for t in sources), key
+        return self._value
+
+
+def learning(tensors: Iterable[Tensor]) -> bool:
+    """Whether gradients have to reach one of the tensors."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
