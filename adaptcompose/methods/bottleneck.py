@@ -34,6 +34,11 @@ class Bottleneck(Method):
 
     Written without arguments it is the adapter of Pfeiffer et al. (2021): one after each
     feed-forward block, reading LN(h + x), with the backbone's own norm used a second time.
+
+    Examples:
+        bottleneck(reduction=16)
+        stack(lang=sw, task=bottleneck(reduction=[16, 8, 8], activation=gelu, attention=true))
+        language(reduction=4)
     """
 
     word: ClassVar[str] = "bottleneck"

@@ -32,6 +32,10 @@ class Compacter(Bottleneck):
     """A bottleneck after attention and feed-forward whose matrices are sums of Kronecker products.
 
     Everything else is as in `bottleneck`. `compacter_pp` stands after the feed-forward only.
+
+    Examples:
+        compacter()
+        stack(lang=sw, task=compacter_pp(reduction=16))
     """
 
     word: ClassVar[str] = "compacter"

@@ -27,6 +27,10 @@ class Average(Members):
     ⟦average(e₁:w₁, …)⟧(h) = Σ wᵢ ⟦eᵢ⟧(h), Σ wᵢ = 1; a member that has nothing at a site gives h.
     Laws: average(a) = a; average(a, a) = a; average(a:1, b:0) = a;
     average(a:p, average(b:q, c:s):1−p) = average(a:p, b:(1−p)q, c:(1−p)s).
+
+    Examples:
+        average(lang/en:0.3, lang/sw:0.7)
+        stack(lang=average(lang/en, lang/sw), task=ner)
     """
 
     word: ClassVar[str] = "average"

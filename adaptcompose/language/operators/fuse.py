@@ -27,6 +27,11 @@ class Fuse(Members):
     ⟦fuse(e₁, …, eₙ)⟧(h) = r + Σ αᵢ W_v uᵢ, α = softmaxᵢ((W_q q + b_q)·(W_k uᵢ + b_k) / T), over the
     members that are present at the site; r, uᵢ residual and contribution of a member, q the state
     the members read. A member that has nothing at a site is no branch there.
+
+    Examples:
+        fuse(glue/*)
+        stack(lang=sw, task=ner) | fuse(glue/*, !glue/rte, dropout=0.1)
+        fuse(glue/mnli, stack(glue/rte, pfeiffer()), load=./fusion)
     """
 
     word: ClassVar[str] = "fuse"

@@ -57,6 +57,10 @@ class Drop(Restriction):
     """AdapterDrop: no adapters in these layers (Rücklé et al., 2021).
 
     Laws: drop(bottom=0) = identity; drop(S) | drop(T) = drop(S ∪ T); invertible parts stay.
+
+    Examples:
+        fuse(glue/*) | drop(bottom=5)
+        stack(lang=sw, task=ner) | drop(layers=[0, 2..4])
     """
 
     word: ClassVar[str] = "drop"
@@ -68,7 +72,11 @@ class Drop(Restriction):
 @operator
 @dataclass(frozen=True)
 class Keep(Restriction):
-    """Adapters in these layers only. Law: keep(S) = drop(all layers without S)."""
+    """Adapters in these layers only. Law: keep(S) = drop(all layers without S).
+
+    Example:
+        stack(lang=sw, task=ner) | keep(top=3)
+    """
 
     word: ClassVar[str] = "keep"
 

@@ -29,6 +29,10 @@ class Merge(Members):
     `density` by chance and rescales (Yu et al., 2024). Members are of one shape, at the same sites;
     an invertible part is merged like the rest, and has an inverse. Laws: merge(a:1) = a;
     merge(a, a) = a unless chance drops; merge(merge(a:p, b:q):r, c:s) = merge(a:pr, b:qr, c:s).
+
+    Examples:
+        merge(glue/mnli:0.7, glue/rte:0.5)
+        merge(glue/*, method=ties, density=0.3)
     """
 
     word: ClassVar[str] = "merge"

@@ -17,6 +17,10 @@ class Parallel(Branches):
     ⟦parallel(a=e₁, …)⟧ = the family (⟦eₙ⟧)ₙ; layers below the first in which they differ are
     computed once for all. Labels are given by name, losses are summed. Outermost only. Laws: a
     branch of parallel = the branch alone; parallel(a=e).a = e.
+
+    Examples:
+        parallel(mnli=glue/mnli, rte=glue/rte)
+        let base = stack(lang=sw); parallel(ner=base | task/ner, upper=base)
     """
 
     word: ClassVar[str] = "parallel"

@@ -16,6 +16,10 @@ class Route(Branches):
 
     ⟦route(a=e₁, …)⟧ at row i = ⟦eₙ⟧ with n the name that `rows` gives the row; None is the bare
     backbone. Outermost only. Law: a row of route = the row alone.
+
+    Examples:
+        route(en=stack(lang=en, task=ner), sw=stack(lang=sw, task=ner))
+        route(mnli=glue/mnli, base=none)
     """
 
     word: ClassVar[str] = "route"

@@ -25,6 +25,9 @@ class Scale(Modifier):
     ⟦scale(by=c)(e)⟧(h) = h + c (⟦e⟧(h) − h). Laws: scale(by=1) = identity; e | scale(by=0) = none;
     scale(by=p) | scale(by=q) = scale(by=pq). What adds nothing to a state, as an invertible part
     at the embeddings, can only be kept or removed.
+
+    Example:
+        stack(lang=sw, task=ner) | scale(by=0.5)
     """
 
     word: ClassVar[str] = "scale"

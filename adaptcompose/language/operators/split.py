@@ -27,6 +27,9 @@ class Split(Members):
     split(a, b, c, at=[32, 64]) has three ranges. Tokens are counted from 0 in each row, a branch
     sees its own tokens only, and what stands at the embeddings is left out. Laws: split(a, b, at=0)
     = b; split(a, a, at=n) = a for all that looks at one token at a time.
+
+    Example:
+        split(glue/mnli, glue/rte, at=64)
     """
 
     word: ClassVar[str] = "split"

@@ -22,6 +22,10 @@ class Stack(Members):
 
     ⟦stack(e₁, …, eₙ)⟧ = ⟦eₙ⟧ ∘ … ∘ ⟦e₁⟧. Laws: stack(a) = a; stack(a, stack(b, c)) =
     stack(a, b, c); a | b = stack(a, b).
+
+    Examples:
+        stack(lang=sw, task=ner)
+        stack(lang/sw, pfeiffer(reduction=8))
     """
 
     word: ClassVar[str] = "stack"

@@ -16,6 +16,10 @@ class Swap(Modifier):
     """Put another block, or `none`, into a named slot, wherever it is to the left.
 
     Law: swap(k=a) | swap(k=b) = swap(k=b). The graph holds the result, not the operator.
+
+    Examples:
+        stack(lang=en, task=ner) | swap(lang=sw)
+        stack(lang=en, task=ner) | fuse(glue/*) | swap(lang=none)
     """
 
     word: ClassVar[str] = "swap"

@@ -58,6 +58,9 @@ class Train(Training):
     """Train these slots or parts, though they are loaded; without names all to the left.
 
     What is new is trained anyway. Laws: e | train() computes e; train(a) | freeze(a) = freeze(a).
+
+    Example:
+        stack(lang=sw, task=ner) | train(lang)
     """
 
     word: ClassVar[str] = "train"
@@ -70,6 +73,9 @@ class Freeze(Training):
     """Leave these slots or parts as they are, though they are new; without names all to the left.
 
     Laws: e | freeze() computes e; freeze(a) | train(a) = train(a).
+
+    Example:
+        stack(lang=sw, task=pfeiffer()) | freeze(task)
     """
 
     word: ClassVar[str] = "freeze"
