@@ -116,6 +116,11 @@ AC315 = Code(
     "members of `fuse` bring different parts at the embeddings: {detail}",
     "stack(lang=…) | fuse(…)",
 )
+AC316 = Code(
+    "AC316",
+    "virtual tokens of one stack must treat positions alike: {detail}",
+    "use adapters of one convention: positions=kept or positions=shifted",
+)
 AC318 = Code(
     "AC318", "a mean of invertible adapters has no inverse, which the language-model head needs"
 )
@@ -157,7 +162,7 @@ AC409 = Code(
     None,
     "warning",
 )
-AC410 = Code("AC410", "{lock} is out of date: {what} changed", "remove it and run again: rm {lock}")
+AC410 = Code("AC410", "{lock} is out of date: {what} changed", "adaptcompose lock <spec>")
 AC411 = Code("AC411", "`{file}` of `{repo}` does not match its recorded hash", "fetch it again")
 AC412 = Code("AC412", "no folder `{path}`", "paths are relative to {root}")
 AC413 = Code("AC413", "`{file}` cannot be read: {why}", "fetch or publish it again")
@@ -237,6 +242,16 @@ AC510 = Code(
     "labels cannot be given to the backbone's own head under `route` and `parallel`",
     "compute the loss from the logits, or give every branch a head",
 )
+AC511 = Code(
+    "AC511",
+    "`{operator}` cannot be exported: which composition a row has is decided outside of the graph",
+    "export its branches one by one",
+)
+AC516 = Code(
+    "AC516",
+    "prefixes cannot run where attention is computed by {name}",
+    "load the backbone with attn_implementation sdpa or eager",
+)
 # spec.yaml and data
 AC601 = Code("AC601", "`{section}` has no key `{name}`", "keys: {known}")
 AC602 = Code("AC602", "`{name}` appears twice", "remove one of them")
@@ -249,9 +264,6 @@ AC608 = Code("AC608", "{file}:{line}: {why}")
 AC609 = Code("AC609", "unknown label `{label}` in {place}", "task.labels: {known}")
 AC610 = Code("AC610", "unknown data `{name}`", "data: {known}")
 AC611 = Code("AC611", "not valid YAML: {why}")
-AC612 = Code(
-    "AC612", "`{word}` is {reading} in other YAML readers; here it is the text", None, "warning"
-)
 AC613 = Code("AC613", "`{section}` takes `{first}` or `{second}`, not both", "remove one of them")
 AC614 = Code(
     "AC614",

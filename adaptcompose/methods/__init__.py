@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaptcompose.methods import bottleneck, compacter
+from adaptcompose.methods import bottleneck, compacter, prefix
 from adaptcompose.methods.method import Method, Shape, calls, spell_method
 
-__all__ = ["Method", "Shape", "bottleneck", "calls", "compacter", "spell_method"]
+__all__ = ["Method", "Shape", "bottleneck", "calls", "compacter", "prefix", "spell_method"]

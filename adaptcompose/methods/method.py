@@ -37,6 +37,13 @@ class Method:
     """Whether AdapterFusion can attend over its outputs."""
     mergeable: ClassVar[bool] = False
     """Whether the weights of several can be merged into those of one."""
+    additive: ClassVar[bool] = True
+    """Whether all that it does is added to a state, and so can be averaged, scaled and split."""
+
+    @property
+    def convention(self) -> str | None:
+        """What its virtual tokens do to the positions of the others, if it has any."""
+        return None
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         """Why these settings cannot be had on this backbone."""
@@ -118,8 +125,33 @@ class Method:
         """Per tensor its keys in AdapterHub files, below the base model; the first one is read."""
         raise NotImplementedError
 
+    def packed(self, name: str, site: Site, facts: Facts) -> Packed | None:
+        """Which share of the tensor in AdapterHub files a tensor is; None if it is all of it."""
+        return None
+
     def __str__(self) -> str:
         return spell_method(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """One of `count` tensors that files have as one: stacked along `axis`, in another shape."""
+
+    index: int
+    count: int
+    axis: int
+    shape: Shape
+
+    def take(self, whole: torch.Tensor, shape: Shape) -> torch.Tensor:
+        """The tensor of this shape in the file's."""
+        stacked = whole.reshape(*shape[: self.axis], self.count, *shape[self.axis :])
+        return stacked.select(self.axis, self.index)
+
+    def join(self, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The file's tensor of all its shares in order."""
+        import torch
+
+        return torch.stack(list(pieces), self.axis).reshape(self.shape)
 
 
 _CALLS: dict[str, Method] = {}

@@ -19,12 +19,14 @@ from adaptcompose.methods.invertible import HEAD
 from adaptcompose.runtime import combination as _combination  # noqa: F401 - it registers itself
 from adaptcompose.runtime import couplings as _couplings  # noqa: F401 - it registers itself
 from adaptcompose.runtime import folded as _folded  # noqa: F401 - it registers itself
+from adaptcompose.runtime import prefix as _prefix  # noqa: F401 - it registers itself
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import Running, running
 from adaptcompose.runtime.rows import fan_out
 from adaptcompose.runtime.sites import take
+from adaptcompose.runtime.tokens import lengthened
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -68,6 +70,11 @@ def attach(
         elif own:
             take(whole, site, facts, node, running(node, parts), frame)
     fan_out(base, program)
+    longer = lengthened(base, facts, frame, inside=own)
+    if whole is base:
+        whole = longer
+    elif longer is not base:
+        whole.set_submodule(whole.base_model_prefix, longer)
     flexible: dict[str, FlexHead] = {}
     for index, (name, head) in enumerate(heads.items()):
         if isinstance(head, Head):

@@ -15,6 +15,7 @@ from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.model import ComposedModel, Output
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.rows import repeat
+from adaptcompose.runtime.tokens import FIRST
 
 if TYPE_CHECKING:
     from adaptcompose.runtime.compose import Composition
@@ -124,7 +125,7 @@ class BranchedModel(ComposedModel):
         head = self.head_of(name)
         if head is None:
             return Output(last_hidden_state=states["last_hidden_state"])
-        logits = head(states["last_hidden_state"], states.get("pooler_output"))
+        logits = head(states["last_hidden_state"], states.get("pooler_output"), states.get(FIRST))
         return Output(None if labels is None else head.loss(logits, labels, mask), logits)
 
     def _routed(
@@ -198,7 +199,7 @@ def _share(labels: Labels | None, name: str | None, index: Tensor) -> Tensor | N
     return None if labels is None or name is None else labels.get(name)
 
 
-_STATES = ("logits", "last_hidden_state", "pooler_output")
+_STATES = ("logits", "last_hidden_state", "pooler_output", FIRST)
 
 
 def _in_order(

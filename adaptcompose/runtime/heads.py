@@ -40,11 +40,16 @@ class FlexHead(nn.Module):
             raise Failed(AC413.at(file=f"{head.part}: its head", why=why)) from None
         self.inverse = inverse
 
-    def forward(self, hidden: Tensor, pooled: Tensor | None = None) -> Tensor:
-        """[batch, tokens, width] to logits: [batch, labels], or one row per token."""
+    def forward(
+        self, hidden: Tensor, pooled: Tensor | None = None, first: Tensor | None = None
+    ) -> Tensor:
+        """[batch, tokens, width] to logits: [batch, labels], or one row per token.
+
+        `first` is the state of the first token where that is none of the caller's.
+        """
         state = hidden
         if self.kind == "classification":
-            state = hidden[:, 0]
+            state = hidden[:, 0] if first is None else first
             if self.config.get("use_pooler"):
                 assert pooled is not None
                 state = pooled

@@ -20,6 +20,7 @@ from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead, pull
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import RunningMixture
+from adaptcompose.runtime.tokens import FIRST, labelled, own_logits
 
 if TYPE_CHECKING:
     from adaptcompose.runtime.compose import Composition
@@ -105,12 +106,13 @@ class ComposedModel(nn.Module):
         }
         batch = {name: value for name, value in given.items() if value is not None}
         if self.composition.head == "backbone":
-            out = self._run(batch, **({} if labels is None else {"labels": labels}))
+            longer = {} if labels is None else {"labels": labelled(self.body, labels)}
+            out = self._run(batch, **longer)
             return Output(self._with_pull(out.get("loss")), out["logits"])
         out = self._run(batch)
         if self.head is None:
             return Output(last_hidden_state=out.last_hidden_state)
-        logits = self.head(out.last_hidden_state, out.get("pooler_output"))
+        logits = self.head(out.last_hidden_state, out.get("pooler_output"), out.get(FIRST))
         loss = None if labels is None else self.head.loss(logits, labels, attention_mask)
         return Output(self._with_pull(loss), logits)
 
@@ -124,7 +126,7 @@ class ComposedModel(nn.Module):
         """The body, behind the states that a cached trunk has for the batch."""
         plain = "input_ids" in batch and "position_ids" not in batch
         if self.trunk is None or not self.training or not plain:
-            return self.body(**batch, **more)
+            return own_logits(self.frame, self.body(**batch, **more))
         self.trunk.enter(batch)
         out = self.body(**batch, **more)
         self.trunk.leave(batch)

@@ -84,6 +84,13 @@ class Proxy(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("stock"), name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        stock = self.__dict__.get("_modules", {}).get("stock")
+        if stock is not None and name in stock._modules:
+            setattr(stock, name, value)  # a site inside is taken after the one around it
+        else:
+            super().__setattr__(name, value)
+
 
 class Wrapper(Proxy):
     """A stock module and the composition beside it."""

@@ -1,0 +1,237 @@
+"""Prefix tuning: virtual keys and values in every layer (Li & Liang, 2021; Liu et al., 2022).
+
+    head = Attn(x W_q, [P_k; x W_k], [P_v; x W_v])
+
+Reparametrised, P = W₂ σ(W₁ E + b₁) + b₂ for a learned E of `length` rows; the network is needed in
+training only, and computed once for a program that does not train. `flat` learns P itself, as
+P-tuning v2 does, which is `deep_prompt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.prefix import KVPrefix, Positions, Shift
+from adaptcompose.compiler.program import Primitive
+from adaptcompose.language.signature import Layers, option
+from adaptcompose.methods.method import (
+    SHARED,
+    Method,
+    Packed,
+    Shape,
+    configuration,
+    method,
+    read_settings,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+POSITIONS = Site("positions")
+KINDS = ("key", "value")
+
+
+@method
+@dataclass(frozen=True)
+class Prefix(Method):
+    """Keys and values that attention sees in front of those of the tokens, in every layer.
+
+    The positions of the tokens stay as they are (`kept`, as AdapterHub's files mean it), or the
+    prefix takes the first ones (`shifted`, as PEFT and P-tuning v2 have it).
+    """
+
+    word: ClassVar[str] = "prefix"
+    mergeable: ClassVar[bool] = True
+    additive: ClassVar[bool] = False
+
+    length: int = option(30, "how many virtual keys and values a head gets", least=1)
+    flat: bool = option(False, "learn keys and values themselves, not a network that makes them")
+    hidden: int = option(512, "width of that network", least=1)
+    activation: str = option("tanh", "of that network: any that transformers knows")
+    positions: Positions = option("kept", "whether the prefix takes the first positions")
+    gate: bool = option(False, "a learned gate per example")
+    shared_gate: bool = option(True, "one gate for keys and values")
+    dropout: float = option(0.0, "on keys and values, in training", least=0, below=1)
+    leave_out: Layers = option(frozenset(), "layers without a prefix")
+
+    @property
+    def convention(self) -> str:
+        return self.positions
+
+    def attentions(self, facts: Facts) -> tuple[Site, ...]:
+        """The sites of its keys and values."""
+        found = facts.of_kind("attention")
+        return tuple(site for site in found if site.layer not in self.leave_out)
+
+    def sites(self, facts: Facts) -> tuple[Site, ...]:
+        found = self.attentions(facts)
+        return found if self.flat or not found else (SHARED, *found)
+
+    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+        kept = {site.layer for site in sites}
+        lost = {site.layer for site in self.attentions(facts) if site.layer is not None} - kept
+        return replace(self, leave_out=self.leave_out | lost) if lost else self
+
+    @property
+    def gates(self) -> int:
+        """How many gates a layer has."""
+        return 0 if not self.gate else 1 if self.shared_gate else 2
+
+    def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        if site == SHARED:
+            return {
+                "embedding": (self.length, facts.width),
+                "hidden.weight": (self.hidden, facts.width),
+                "hidden.bias": (self.hidden,),
+            }
+        heads, size = key_heads(facts)
+        shapes: dict[str, Shape] = {}
+        for name in KINDS:
+            if self.flat:
+                shapes[name] = (self.length, heads * size)
+            else:
+                shapes[f"{name}.weight"] = (heads * size, self.hidden)
+                shapes[f"{name}.bias"] = (heads * size,)
+        if self.gate:
+            shapes |= {"gate.weight": (self.gates, facts.width), "gate.bias": (self.gates,)}
+        return shapes
+
+    def start(self, name: str, tensor: torch.Tensor) -> None:
+        """As published: E, or P where it is flat, from N(0, 1); maps as torch starts them."""
+        from torch.nn import init
+
+        if name == "embedding" or name in KINDS:
+            init.normal_(tensor)
+        elif name.endswith("bias"):
+            init.zeros_(tensor)
+        elif name == "gate.weight":
+            init.normal_(tensor, std=0.02)
+        else:
+            init.kaiming_uniform_(tensor, a=5**0.5)
+
+    def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+        if site == POSITIONS and self.positions == "shifted":
+            return Shift(part, site, self.length)
+        if site not in self.attentions(facts):
+            return None
+        heads, size = key_heads(facts)
+        return KVPrefix(
+            part,
+            site,
+            length=self.length,
+            heads=heads,
+            size=size,
+            width=facts.width,
+            gates=self.gates,
+            dropout=self.dropout,
+            form="stored" if self.flat else "computed",
+            sources=() if self.flat else (SHARED,),
+        )
+
+    def lowered(
+        self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The network is run for the keys and values of one layer."""
+        if self.flat or not weights:
+            return dict(weights)
+        from torch.nn.functional import linear
+        from transformers.activations import get_activation
+
+        inner = linear(shared["embedding"], shared["hidden.weight"], shared["hidden.bias"])
+        inner = get_activation(self.activation)(inner)
+        own = {name: t for name, t in weights.items() if name.partition(".")[0] == "gate"}
+        for name in KINDS:
+            own[name] = linear(inner, weights[f"{name}.weight"], weights[f"{name}.bias"])
+        return own
+
+    def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
+        settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
+        settings["leave_out"] = sorted(self.leave_out)
+        # the peer knows one convention, and has to refuse files of the other one
+        shifted = {"architecture": "prefix_tuning_shifted"} if self.positions == "shifted" else {}
+        return _CONSTANTS | settings | shifted
+
+    @classmethod
+    def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Prefix | None:
+        """The method that a `config` means, or None if it is of another family."""
+        if config.get("architecture") not in ("prefix_tuning", "prefix_tuning_shifted"):
+            return None
+        shifted = config["architecture"] == "prefix_tuning_shifted"
+        given = {key: value for key, value in config.items() if value is not None}
+        given["leave_out"] = frozenset(given.get("leave_out", ()))
+        given["non_linearity"] = str(given.get("non_linearity", "tanh")).lower()
+        settings = read_settings(cls, given, _FIELDS)
+        return cls(**settings, positions="shifted" if shifted else "kept")
+
+    def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
+        stem = f"prefix_tuning.prefix_tunings.{name}.self_prefix"
+        names = {
+            "embedding": "wte.weight",
+            "hidden.weight": "control_trans.0.weight",
+            "hidden.bias": "control_trans.0.bias",
+        }
+        keys = {}
+        for tensor in self.tensors(site, facts):
+            module, _, kind = tensor.rpartition(".")
+            if module == "gate":
+                place = f"{facts.layout.path(site)}.prefix_tuning.prefix_gates.{name}"
+                keys[tensor] = [f"{place}.{kind}"]
+            elif tensor in names:
+                keys[tensor] = [f"{stem}.{names[tensor]}"]
+            else:
+                last = "control_trans" if self.flat else f"control_trans.2.{kind}"
+                keys[tensor] = [f"{stem}.{last}"]
+        return keys
+
+    def packed(self, name: str, site: Site, facts: Facts) -> Packed | None:
+        """Keys and values of all layers lie in one tensor, keys of a layer before its values."""
+        kind, _, what = name.partition(".")
+        if kind not in KINDS:
+            return None
+        sites = self.attentions(facts)
+        heads, size = key_heads(facts)
+        count = 2 * len(sites)
+        whole = {"weight": (count * heads * size, self.hidden), "bias": (count * heads * size,)}
+        shape = whole.get(what, (self.length * count * heads * size,))
+        index = 2 * sites.index(site) + KINDS.index(kind)
+        return Packed(index, count, 0 if what else 1, shape)
+
+
+def key_heads(facts: Facts) -> tuple[int, int]:
+    """How many heads keys and values have on this backbone, and how many numbers each."""
+    config = facts.config
+    all_heads = next(config[key] for key in _HEADS if config.get(key))
+    heads = config.get("num_key_value_heads") or all_heads
+    size = config.get("head_dim") or config.get("d_kv") or facts.width // all_heads
+    return int(heads), int(size)
+
+
+_HEADS = ("num_attention_heads", "n_head", "num_heads")
+"""Keys of config.json under which families keep the number of heads."""
+
+_FIELDS = {
+    "prefix_length": "length",
+    "bottleneck_size": "hidden",
+    "non_linearity": "activation",
+    "dropout": "dropout",
+    "use_gating": "gate",
+    "shared_gating": "shared_gate",
+    "flat": "flat",
+    "leave_out": "leave_out",
+}
+"""Keys of AdapterHub's `config` and the fields here."""
+
+_CONSTANTS: dict[str, Any] = {
+    "architecture": "prefix_tuning",
+    "encoder_prefix": True,
+    "cross_prefix": True,
+    "init_weights_seed": None,
+}
+
+configuration("prefix_tuning", Prefix())
+configuration("prefix_tuning_flat", Prefix(flat=True))
+# Liu et al. (2022): no network, and the prefix takes the first positions
+configuration("deep_prompt", Prefix(length=20, flat=True, positions="shifted"))
