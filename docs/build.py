@@ -3,24 +3,25 @@
     python docs/build.py          rewrite what stands between the marks
     python docs/build.py --check  say which pages are out of date
 
-A page has `<!-- table: keys -->`, the table, and `<!-- end -->`.
+A page has `<!-- table: keys -->`, the table, and `<!-- end -->`. The JSON Schema of spec.yaml lies
+beside the examples.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import adaptcompose.language.operators  # noqa: F401 - they register themselves
 from adaptcompose.language.codes import CODES
-from adaptcompose.language.operator import Modifier, operators
-from adaptcompose.language.signature import Parameter, parameters, spell
-from adaptcompose.methods import calls
+from adaptcompose.language.reference import Page, expected, pages
+from adaptcompose.language.signature import Parameter, spell
 from adaptcompose.work.fields import Key
+from adaptcompose.work.schema import FILE, schema
 from adaptcompose.work.spec import keys
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,70 +41,67 @@ SECTIONS = {
 
 
 def operator_table() -> Iterator[str]:
-    """Every operator with its own arguments."""
-    for word, operator in operators().items():
-        kind = "modifier" if issubclass(operator, Modifier) else "block"
-        takes = {"slots": "slots or blocks", "adapters": "blocks", "nothing": ""}[operator.takes]
-        takes = "slots" if kind == "modifier" and takes else takes
-        first = (operator.__doc__ or "").split("\n")[0]
-        yield f"### `{word}`"
-        yield ""
-        yield f"*{kind}{f', takes {takes}' if takes else ''}.* {first}"
-        yield from arguments(parameters(operator))
+    """Every operator: what it means, its laws, arguments and examples."""
+    for page in pages():
+        if page.kind in ("block", "modifier"):
+            yield from described(page)
 
 
 def method_table() -> Iterator[str]:
     """Every family with its arguments, then the named settings."""
-    named = []
-    for word, method in calls().items():
-        if word != method.word:
-            named.append(word)
-            continue
-        first = (type(method).__doc__ or "").split("\n")[0]
-        yield f"### `{word}`"
-        yield ""
-        yield first
-        yield from arguments(parameters(type(method)))
+    known = pages()
+    for page in known:
+        if page.kind == "method":
+            yield from described(page)
     yield "Settings with a name of their own:"
     yield ""
     yield "| call | means |"
     yield "|---|---|"
-    for word in named:
-        yield f"| `{word}()` | `{meaning(word)}` |"
+    for page in known:
+        if page.kind == "setting":
+            yield f"| `{page.word}()` | `{page.means}` |"
     yield ""
 
 
-def meaning(word: str) -> str:
-    """What a named setting says, in the arguments of its family."""
-    method = calls()[word]
-    default = type(method)()
-    given = [
-        f"{one.name}={spell(getattr(method, one.name))}"
-        for one in parameters(type(method))
-        if getattr(method, one.name) != getattr(default, one.name)
-    ]
-    return f"{method.word}({', '.join(given)})"
+def described(page: Page) -> Iterator[str]:
+    """One word of the language, from its class's docstring and fields."""
+    yield f"### `{page.word}`"
+    yield ""
+    takes = f", takes {page.takes}" if page.takes else ""
+    kind = "" if page.kind == "method" else f"*{page.kind}{takes}.* "
+    yield f"{kind}{escaped(page.summary)}"
+    yield ""
+    for paragraph in page.text:
+        yield escaped(paragraph)
+        yield ""
+    if page.laws:
+        yield "Laws:"
+        yield ""
+        yield from (f"- `{law}`" if "=" in law else f"- {escaped(law)}" for law in page.laws)
+        yield ""
+    yield from arguments(page.arguments)
+    if page.examples:
+        yield "```compose"
+        yield from page.examples
+        yield "```"
+        yield ""
+
+
+def escaped(text: str) -> str:
+    """A paragraph in which stars and underscores of formulas are no marks."""
+    pieces = text.split("`")
+    return "`".join(p if n % 2 else re.sub(r"([*_<])", r"\\\1", p) for n, p in enumerate(pieces))
 
 
 def arguments(known: tuple[Parameter, ...]) -> Iterator[str]:
-    yield ""
     if not known:
         return
     yield "| argument | is | without it | |"
     yield "|---|---|---|---|"
     for one in known:
         default = "no layer" if one.default == frozenset() else f"`{spell(one.default)}`"
-        yield f"| `{one.name}` | {one.expected}{limits(one)} | {default} | {one.doc} |"
+        yield f"| `{one.name}` | {expected(one)} | {default} | {cell(one.doc)} |"
     yield ""
-
-
-def limits(one: Parameter) -> str:
-    found = []
-    if one.least is not None:
-        found.append(f"at least {spell(one.least)}")
-    if one.below is not None:
-        found.append(f"below {spell(one.below)}")
-    return f", {', '.join(found)}" if found else ""
 
 
 def key_table() -> Iterator[str]:
@@ -214,6 +212,11 @@ def main(arguments: list[str]) -> int:
             stale.append(page)
             if "--check" not in arguments:
                 page.write_text(new, "utf-8")
+    beside, told = ROOT / "examples" / FILE, json.dumps(schema(), indent=2, ensure_ascii=False)
+    if beside.read_text("utf-8") != f"{told}\n":
+        stale.append(beside)
+        if "--check" not in arguments:
+            beside.write_text(f"{told}\n", "utf-8")
     for page in stale:
         print(f"{page.name} {'is out of date' if '--check' in arguments else 'rewritten'}")
     return 1 if stale and "--check" in arguments else 0
