@@ -22,12 +22,13 @@ from typer.testing import CliRunner
 import adaptcompose as ac
 from adaptcompose import cli
 from adaptcompose.hub import folder as hub_folder
+from adaptcompose.hub.huggingface import HuggingFaceStore
 from adaptcompose.language import syntax
 from adaptcompose.language.codes import CODES
 from adaptcompose.language.explanations import Example, explanation, explanations
 from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work import report
-from tests.hub.hub_server import Hub, serve
+from tests.hub.hub_server import Fault, Hub, serve
 from tests.test_errors import SPEC, Greeting
 from tests.workshop import Workshop, inside
 
@@ -166,6 +167,31 @@ def _pickled(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
     _only(shop, "adapter_config.json", "pytorch_adapter.bin")
 
 
+def _refusing(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
+    hub = Hub(faults=[Fault("GET", 401, headers={"X-Error-Message": "Invalid credentials"})])
+    _served(shop, patch, hub)
+
+
+def _saved(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
+    model = ac.compose("stack(pfeiffer())", shop.root / "base", head=None)
+    save_composition(model, shop.root / "saved")
+
+
+def _pushed(*faults: Fault) -> Prepare:
+    """The hub of a push is another machine."""
+
+    def prepare(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
+        _saved(shop, patch)
+        hub = Hub(faults=list(faults))
+        _served(shop, patch, hub)
+        place = re.search(r"http://\S+", (shop.root / "demo.yaml").read_text())
+        assert place is not None
+        opened = HuggingFaceStore(place[0])
+        patch.setattr("adaptcompose.hub.store.open_store", lambda hub, root: opened)
+
+    return prepare
+
+
 def _breaking(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(syntax, "parse_tree", lambda source: 1 / 0)
 
@@ -209,12 +235,23 @@ BAD: dict[str, Prepare] = {
     "AC423": _owned("other.yaml"),
     "AC424": _published,
     "AC425": lambda shop, patch: patch.setattr(report, "write_atomically", _full),
+    "AC430": _refusing,
+    "AC431": _pushed(Fault("POST .*/commit/", 412)),
     "AC504": _foo,
     "AC506": _fusion("fuse(glue/a, glue/b, pfeiffer())"),
     "AC608": _append("data/test.jsonl", '{"text": \n'),
     "AC614": _append("data/test.conll", "\nnairobi I-LOC\n"),
     "AC901": _write("long.compose", f"stack({'lang/sw, ' * 11000}lang/sw)"),
     "AC902": _write("deep.compose", "stack(" * 2000 + "lang/sw" + ")" * 2000),
+    "AC432": _saved,
+    "AC433": _saved,
+    "AC904": _write(
+        "doubling.compose",
+        "let a0 = stack(lang/sw, lang/en); "
+        + "".join(f"let a{n} = stack(a{n - 1}, a{n - 1}); " for n in range(1, 60))
+        + "a59",
+    ),
+    "AC905": _write("wrong.compose", f"stack({', '.join(f'a{n}' for n in range(500))})"),
     "AC999": _breaking,
 }
 GOOD: dict[str, Prepare] = {
@@ -226,9 +263,15 @@ GOOD: dict[str, Prepare] = {
     "AC423": _owned("demo.yaml"),
     "AC424": _published,
     "AC426": _published,
+    "AC430": lambda shop, patch: _served(shop, patch, Hub()),
+    "AC431": _pushed(),
+    "AC432": _saved,
+    "AC433": _saved,
     "AC506": _fusion("fuse(glue/a, glue/b)"),
     "AC901": _write("short.compose", "stack(lang/sw)"),
     "AC902": _write("short.compose", "stack(lang/sw)"),
+    "AC904": _write("short.compose", "let a = lang/sw; let b = stack(a, a); stack(b, b)"),
+    "AC905": _write("short.compose", "stack(lang/sw)"),
 }
 
 
@@ -325,8 +368,8 @@ def test_the_good_example_is_fine(
 
 def test_states_of_the_world_are_said() -> None:
     for code, page in explanations().items():
-        assert bool(page.bad.when) == (code in BAD) or code == "AC419", code
-        assert code not in GOOD or page.good.when or code == "AC424", code
+        assert bool(page.bad.when) == (code in BAD) or code in ("AC419", "AC432", "AC433"), code
+        assert code not in GOOD or page.good.when or code in ("AC424", "AC432", "AC433"), code
 
 
 def test_explain() -> None:

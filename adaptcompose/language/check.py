@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import Catalogue
@@ -243,13 +244,15 @@ class Checker:
         before = len(self.problems)
         members: list[Slot] = []
         given: set[str | None] = set()
+        names: set[str] = set()
         globbed, whole = False, True
         for argument in arguments:
             if isinstance(argument, syntax.Exclude):
                 self._exclude(operator, argument, members, globbed)
                 continue
-            if self._refused(operator, argument):
+            if self._refused(operator, argument, names):
                 continue
+            names |= {argument.name} if argument.name else set()
             if argument.name is not None and argument.name in given:
                 self.problems.append(codes.AC202.at(argument.name_span, name=argument.name))
                 continue
@@ -270,13 +273,17 @@ class Checker:
         self.problems += self._extent.excess([slot.block for slot in members], call.span)
         return members if whole and len(self.problems) == before else None
 
-    def _refused(self, operator: type[Operator], argument: syntax.Argument) -> bool:
-        """Weights and names where they mean nothing, modifiers where blocks belong."""
+    def _refused(
+        self, operator: type[Operator], argument: syntax.Argument, names: Collection[str]
+    ) -> bool:
+        """Weights and names where they mean nothing or are taken, modifiers for blocks."""
         found: Diagnostic | None = None
         node = argument.value
         inner = operators().get(node.name) if isinstance(node, syntax.Call) else None
         if argument.weight is not None and not operator.weighted:
             found = codes.AC206.at(argument.weight_span, operator=operator.word)
+        elif operator.takes == "slots" and argument.name in names:
+            found = codes.AC202.at(argument.name_span, name=argument.name)
         elif argument.name is not None and operator.takes == "adapters":
             found = Binding(operator.word, parameters(operator), []).member(argument)
         elif argument.name is None and issubclass(operator, Swap):
@@ -306,19 +313,12 @@ class Checker:
             return True
         globs = [a.value for a in call.arguments if isinstance(a, syntax.Argument)]
         patterns = [g for g in globs if isinstance(g, syntax.Reference) and is_glob(g.text)]
+        values: dict[str, Any] = {"operator": operator.word, "least": operator.least}
+        values["count"] = count
         if patterns:
-            pattern = patterns[0]
-            found = codes.AC304.at(
-                pattern.span,
-                pattern=pattern,
-                count=count,
-                operator=operator.word,
-                least=operator.least,
-            )
+            found = codes.AC304.at(patterns[0].span, pattern=patterns[0], **values)
         else:
-            found = codes.AC303.at(
-                call.span, operator=operator.word, least=operator.least, count=count
-            )
+            found = codes.AC303.at(call.span, **values)
         self.problems.append(found)
         return False
 

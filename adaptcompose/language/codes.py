@@ -121,6 +121,11 @@ AC316 = Code(
     "virtual tokens of one stack must treat positions alike: {detail}",
     "use adapters of one convention: positions=kept or positions=shifted",
 )
+AC317 = Code(
+    "AC317",
+    "`{name}` normalises a weight, and what it stands on at {site} depends on example or token",
+    "put it first in its stack",
+)
 AC318 = Code(
     "AC318", "a mean of invertible adapters has no inverse, which the language-model head needs"
 )

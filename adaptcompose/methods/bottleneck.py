@@ -7,15 +7,17 @@ them (Pfeiffer et al., 2020b, print another equation for the task adapter than i
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Bottleneck as BottleneckPrimitive
 from adaptcompose.compiler.program import Placement, Primitive
+from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import Layers, option
 from adaptcompose.methods import invertible
+from adaptcompose.methods.activations import unknown
 from adaptcompose.methods.method import Method, Shape, configuration, method, read_settings
 
 if TYPE_CHECKING:
@@ -80,6 +82,9 @@ class Bottleneck(Method):
     invertible_activation: str | None = option(
         None, "activation of the invertible part, where it is another one"
     )
+
+    def problems(self, facts: Facts) -> Iterator[Diagnostic]:
+        yield from unknown(self.activation, self.invertible_activation)
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         names = [name for name, argument in STATES.items() if getattr(self, argument)]

@@ -59,6 +59,7 @@ class Compacter(Bottleneck):
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         """n divides width and rank, and shared factors need one rank."""
+        yield from super().problems(facts)
         sites = [site for site in self.sites(facts) if site.layer is not None]
         ranks = sorted({self.rank(site, facts) for site in sites})
         for number in sorted({facts.size(site) for site in sites} | set(ranks)):
