@@ -252,11 +252,6 @@ AC511 = Code(
     "`{operator}` cannot be exported: which composition a row has is decided outside of the graph",
     "export its branches one by one",
 )
-AC516 = Code(
-    "AC516",
-    "prefixes cannot run where attention is computed by {name}",
-    "load the backbone with attn_implementation sdpa or eager",
-)
 # spec.yaml and data
 AC601 = Code("AC601", "`{section}` has no key `{name}`", "keys: {known}")
 AC602 = Code("AC602", "`{name}` appears twice", "remove one of them")

@@ -19,8 +19,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.prefix import KVPrefix
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.codes import AC516
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.pieces import Chosen, Pieces, padded
@@ -28,6 +26,8 @@ from adaptcompose.runtime.primitives import Running, runs
 from adaptcompose.runtime.sites import Wrapper, takes
 
 NAME = "adaptcompose"  # of `attend` in transformers' table of attention functions
+_MASKED = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", NAME, None)
+"""Ways to compute attention whose masks are tensors; others are not used beside a prefix."""
 
 
 @runs(KVPrefix)
@@ -79,7 +79,6 @@ class PrefixedAttention(Wrapper):
         self.pieces = Pieces(node, adapter, RunningPrefix)
         inner: Any = stock
         self.name = str(inner.config._attn_implementation)
-        ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
         inner.config = copy.copy(inner.config)
         inner.config._attn_implementation = NAME
 
@@ -95,6 +94,11 @@ def take_attention(
     base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
 ) -> None:
     """Around the module that computes attention."""
+    ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
+    for module in base.modules():
+        config = getattr(module, "config", None)
+        if getattr(config, "_attn_implementation", None) not in _MASKED:
+            config._attn_implementation = "sdpa"  # the copy's own
     path = facts.layout.path(site)
     base.set_submodule(path, PrefixedAttention(base.get_submodule(path), node, adapter, frame))
 
@@ -180,8 +184,6 @@ def _extended(
             mask = mask.tril()
         if prefix.stock == "eager":
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, _least(query.dtype))
-    if not isinstance(mask, Tensor):
-        raise Failed(AC516.at(name=prefix.stock))
     if visible is None:
         visible = torch.ones(rows, length, dtype=torch.bool, device=mask.device)
     if mask.dim() == 2:

@@ -14,7 +14,7 @@ from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import Block, complete, walk
 from adaptcompose.language.operator import Members, Takes, operator
-from adaptcompose.language.operators.weights import shares, unbalanced
+from adaptcompose.language.operators.weights import shares, unadditive, unbalanced
 from adaptcompose.language.signature import option
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 
@@ -64,6 +64,7 @@ class Average(Members):
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         yield from unbalanced(self.word, self.members, self.span, normalize=self.normalize)
+        yield from unadditive(self.word, self)
         if facts is not None and complete(self):
             yield from one_ending(self, facts)
 

@@ -15,7 +15,6 @@ from adaptcompose.language.operator import Members, Takes, operator
 from adaptcompose.language.operators.training import Training
 from adaptcompose.language.operators.weights import incomplete, shares
 from adaptcompose.language.signature import option, spell
-from adaptcompose.methods.invertible import EMBEDDINGS
 
 
 @operator
@@ -88,7 +87,7 @@ class Merge(Members):
 
     def _shapes(self, facts: Facts) -> Iterator[Diagnostic]:
         """AC307 or AC313, for the first site at which the members differ."""
-        for site in (EMBEDDINGS, *facts.sublayers()):
+        for site in facts.every_site():
             found = self._leaves(site, facts)
             there = [leaf is not None for leaf in found]
             if any(there) and not all(there):

@@ -45,7 +45,8 @@ class Scale(Modifier):
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         if facts is None or self.by in (0.0, 1.0) or not complete(self):
             return
-        sites = (EMBEDDINGS, *facts.sublayers())
+        virtual = facts.of_kind("attention", "tokens", "positions")
+        sites = (EMBEDDINGS, *facts.sublayers(), *virtual)
         found = ((site, self.body.at(site, facts)) for site in sites)
         for site, inner in found:
             members = inner.inner() if isinstance(inner, Rows) else (inner,) if inner else ()

@@ -15,6 +15,7 @@ from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import Block, complete
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.language.operators.average import one_ending
+from adaptcompose.language.operators.weights import unadditive
 from adaptcompose.language.signature import option, spell
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 
@@ -65,5 +66,6 @@ class Split(Members):
             yield codes.AC209.at(
                 self.span, name="at", operator=self.word, expected=expected, got=spell(self.starts)
             )
+        yield from unadditive(self.word, self)
         if facts is not None and complete(self):
             yield from one_ending(self, facts)

@@ -10,7 +10,7 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.graph import Block, Slot, chain, complete, walk
+from adaptcompose.language.graph import Adapter, Block, Slot, adapters, chain, complete, walk
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.methods.invertible import HEAD
 
@@ -48,7 +48,18 @@ class Stack(Members):
             if slot.name in names:
                 yield codes.AC322.at(slot.block.span, slot=slot.name)
             names |= {slot.name} if slot.name else set()
+        yield from self._conventions()
         yield from self._followed(facts)
+
+    def _conventions(self) -> Iterator[Diagnostic]:
+        """AC316: virtual tokens move the positions of the others, or none of them does."""
+        found: dict[str, Adapter] = {}
+        for block in adapters(self).values():
+            if block.method is not None and (word := block.method.convention):
+                found.setdefault(word, block)
+        if len(found) > 1:
+            detail = ", ".join(f"`{block}` has them {word}" for word, block in found.items())
+            yield codes.AC316.at(self.span, detail=detail)
 
     def _followed(self, facts: Facts | None) -> Iterator[Diagnostic]:
         """AC320: an adapter without the backbone's norm has to be the last one at its sites."""

@@ -1,4 +1,4 @@
-"""Weights of members, `a:0.3`: what `average` and `merge` share."""
+"""Weights of members, `a:0.3`: what `average` and `merge` share, and what has no weighted sum."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic, Span
-from adaptcompose.language.graph import Slot
+from adaptcompose.language.graph import Block, Slot, adapters
 
 EXACT = 1e-6  # so far from 1 a sum of weights may be
 
@@ -38,3 +38,12 @@ def unbalanced(
     if normalize or abs(total - 1) > EXACT:
         help = "weights that do not sum to more than 0 have no mean" if normalize else None
         yield codes.AC208.at(span, operator=word, total=f"{total:.6g}", help=help)
+
+
+def unadditive(word: str, block: Block) -> Iterator[Diagnostic]:
+    """AC306 for the first adapter that adds nothing to a state: virtual tokens, keys and values."""
+    for leaf in adapters(block).values():
+        if leaf.method is not None and not leaf.method.additive:
+            name, help = leaf.method.word, "merge(…) combines weights; stack(…) has them beside"
+            yield codes.AC306.at(leaf.span, operator=word, what="outputs", method=name, help=help)
+            return
