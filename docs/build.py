@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from adaptcompose.language.codes import CODES
+from adaptcompose.language.explanations import Explanation, explanations
 from adaptcompose.language.reference import Page, expected, pages
 from adaptcompose.language.signature import Parameter, spell
 from adaptcompose.work.fields import Key
@@ -126,19 +127,33 @@ def absent(one: Key) -> str:
 
 
 def code_table() -> Iterator[str]:
-    """Every diagnostic, by its first digit."""
-    section = None
-    for code in sorted(CODES.values(), key=lambda one: one.id):
-        if code.id[2] != section:
-            section = code.id[2]
-            yield f"## AC{section}xx: {SECTIONS[section]}"
-            yield ""
-            yield "| code | message | help |"
-            yield "|---|---|---|"
-        warning = " *(warning)*" if code.severity == "warning" else ""
-        yield f"| {code.id}{warning} | {cell(code.message)} | {cell(code.help or '')} |"
-        if code.id == last_of(section):
-            yield ""
+    """Every diagnostic by its first digit: a table, then the pages that `explain` prints."""
+    for section, name in SECTIONS.items():
+        known = sorted(code for code in CODES if code[2] == section)
+        yield f"## AC{section}xx: {name}"
+        yield ""
+        yield "| code | message | help |"
+        yield "|---|---|---|"
+        for code in map(CODES.__getitem__, known):
+            warning = "" if code.severity == "error" else f" *({code.severity})*"
+            linked = f"[{code.id}](#{code.id.lower()}){warning}"
+            yield f"| {linked} | {cell(code.message)} | {cell(code.help or '')} |"
+        yield ""
+        for page in (explanations()[code] for code in known if code in explanations()):
+            yield from page_of(page)
+
+
+def page_of(page: Explanation) -> Iterator[str]:
+    """What a code means, with its examples as blocks that are not told apart from text."""
+    yield f"### {page.code.id}"
+    yield ""
+    yield page.about
+    yield ""
+    for heading, example in page.examples():
+        yield f"*{heading}*"
+        yield ""
+        yield from (f"    {line}".rstrip() for line in example.lines())
+        yield ""
 
 
 def module_table() -> Iterator[str]:
@@ -168,10 +183,6 @@ def place(name: str, order: list[str]) -> int:
     """Where a module stands in the order, in which packages stand for what is inside."""
     fitting = [one for one in order if f"{name}.".startswith(f"{one}.")]
     return order.index(max(fitting, key=len)) if fitting else len(order)
-
-
-def last_of(section: str) -> str:
-    return max(code for code in CODES if code[2] == section)
 
 
 def cell(text: str) -> str:
