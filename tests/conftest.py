@@ -8,6 +8,8 @@ import pytest
 
 from tests.workshop import Workshop, make_workshop
 
+collect_ignore = ["plugin"]  # a package of its own: its words are no words of this process
+
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:

@@ -8,24 +8,32 @@ from typing import Annotated
 import typer
 
 from adaptcompose.commands.app import Form, app
+from adaptcompose.commands.completion import complete_word
 from adaptcompose.language.codes import CODES
 from adaptcompose.language.diagnostics import suggest
 from adaptcompose.language.explanations import Explanation, explanations, plain
+from adaptcompose.language.reference import Page, words
+from adaptcompose.language.reference import page as word_page
 
 
 @app.command()
 def explain(
-    code: Annotated[str | None, typer.Argument(help="a code, such as AC303")] = None,
+    code: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="WORD", help="a code, an operator or a method", autocompletion=complete_word
+        ),
+    ] = None,
     form: Form = "text",
 ) -> None:
-    """Print the page of a diagnostic: what it means, how it comes about, and what to do.
+    """Print the page of a diagnostic, AC303, or of a word of the language, fuse.
 
-    Without a code, list all of them.
+    Without a word, list all diagnostics.
     """
     if code is None:
         _list(form)
         return
-    page = _page(code)
+    page: Explanation | Page = word_page(code) or _page(code)
     print(json.dumps(page.as_dict(), indent=2, ensure_ascii=False) if form == "json" else page)
 
 
@@ -33,9 +41,9 @@ def _page(code: str) -> Explanation:
     name = code.strip().upper()
     page = explanations().get(name if name.startswith("AC") else f"AC{name}")
     if page is None:
-        near = suggest(name, explanations())
-        remedy = near or "adaptcompose explain lists all of them"
-        raise typer.BadParameter(f"no diagnostic has the code {code}; {remedy}")
+        near = suggest(name, explanations()) or suggest(code, words())
+        remedy = near or "adaptcompose explain lists all diagnostics"
+        raise typer.BadParameter(f"no diagnostic and no word is called {code}; {remedy}")
     return page
 
 

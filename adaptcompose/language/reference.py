@@ -51,6 +51,15 @@ class Page:
         members = _MEMBERS.get(self.takes, [])
         return f"{self.word}({', '.join([*members, *map(str, self.arguments)])})"
 
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        arguments = {
+            one.name: {"is": expected(one), "default": spell(one.default), "about": one.doc}
+            for one in self.arguments
+        }
+        names = ("word", "kind", "takes", "summary", "text", "laws", "examples", "means")
+        return {name: getattr(self, name) for name in names} | {"arguments": arguments}
+
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
@@ -81,6 +90,11 @@ def page(word: str) -> Page | None:
     if word in calls():
         return _method_page(word, calls()[word])
     return None
+
+
+def words() -> list[str]:
+    """Everything that can be called."""
+    return [*operators(), *calls()]
 
 
 def pages() -> list[Page]:

@@ -1,0 +1,64 @@
+"""`narrow`: a method that computes with an operation that adaptcompose has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.program import Bottleneck, Placement, Primitive
+from adaptcompose.language.signature import option
+from adaptcompose.methods.method import Method, Shape, method
+
+if TYPE_CHECKING:
+    import torch
+
+
+@method
+@dataclass(frozen=True)
+class Narrow(Method):
+    """A bottleneck behind each feed-forward block whose rank is written, not divided.
+
+    Example:
+        stack(lang=sw, task=narrow(rank=2))
+    """
+
+    word: ClassVar[str] = "narrow"
+    fusible: ClassVar[bool] = True
+
+    rank: int = option(4, "width of the middle", least=1)
+    activation: str = option("tanh", "any activation that transformers knows")
+
+    def sites(self, facts: Facts) -> tuple[Site, ...]:
+        return facts.sites("ffn.out")
+
+    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+        return self
+
+    def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        width = facts.size(site)
+        return {
+            "down.weight": (self.rank, width),
+            "down.bias": (self.rank,),
+            "up.weight": (width, self.rank),
+            "up.bias": (width,),
+        }
+
+    def start(self, name: str, tensor: torch.Tensor) -> None:
+        from torch.nn import init
+
+        init.zeros_(tensor) if name.endswith("bias") else init.normal_(tensor, std=0.02)
+
+    def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+        if site.name != "ffn.out":
+            return None
+        where = Placement("norm", "output", True)
+        return Bottleneck(
+            part,
+            site,
+            width=facts.size(site),
+            rank=self.rank,
+            activation=self.activation,
+            where=where,
+        )
