@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
-from adaptcompose.methods import bottleneck, compacter, prefix
+from adaptcompose.methods import (
+    bitfit,
+    bottleneck,
+    compacter,
+    dora,
+    ia3,
+    layernorm,
+    lora,
+    prefix,
+    vera,
+)
 from adaptcompose.methods.method import Method, Shape, calls, spell_method
 
-__all__ = ["Method", "Shape", "bottleneck", "calls", "compacter", "prefix", "spell_method"]
+__all__ = [
+    "Method",
+    "Shape",
+    "bitfit",
+    "bottleneck",
+    "calls",
+    "compacter",
+    "dora",
+    "ia3",
+    "layernorm",
+    "lora",
+    "prefix",
+    "spell_method",
+    "vera",
+]

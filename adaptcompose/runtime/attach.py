@@ -9,7 +9,7 @@ from typing import TypeVar
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptcompose.backbones.layout import Facts
+from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive, Program, Rows
 from adaptcompose.language.codes import AC416, AC508
 from adaptcompose.language.diagnostics import Failed
@@ -19,6 +19,7 @@ from adaptcompose.methods.invertible import HEAD
 from adaptcompose.runtime import combination as _combination  # noqa: F401 - it registers itself
 from adaptcompose.runtime import couplings as _couplings  # noqa: F401 - it registers itself
 from adaptcompose.runtime import folded as _folded  # noqa: F401 - it registers itself
+from adaptcompose.runtime import linear as _linear  # noqa: F401 - it registers itself
 from adaptcompose.runtime import prefix as _prefix  # noqa: F401 - it registers itself
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead
@@ -64,7 +65,7 @@ def attach(
     if own and base is whole:
         help = "load it with its head, for instance with AutoModelForMaskedLM"
         raise Failed(AC508.at(what="head=backbone", help=help))
-    for site, node in program.sites.items():
+    for site, node in sorted(program.sites.items(), key=lambda item: _depth(item[0], facts)):
         if site != HEAD:
             take(base, site, facts, node, running(node, parts), frame)
         elif own:
@@ -82,6 +83,11 @@ def attach(
             inverse = None if last is None else running(last, parts)
             flexible[name] = _flexible(head, base, facts, inverse)
     return whole if own else base, flexible
+
+
+def _depth(site: Site, facts: Facts) -> int:
+    """What stands inside another module has to be there before that one is taken."""
+    return -facts.layout.path(site).count(".")
 
 
 def _of_branch(node: Primitive | None, index: int) -> Primitive | None:

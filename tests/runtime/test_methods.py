@@ -39,6 +39,10 @@ SETTINGS = {
     "compacter": "phm_dim=2, reduction=3",
     "compacter_pp": "phm_dim=2, reduction=3",
     "adapter_plus": "reduction=3, stochastic_depth=0",
+    "lora": "rank=2",
+    "dora": "rank=2",
+    "vera": "rank=4",
+    "bitfit": "without=[pooler]",  # the states of the last layer do not depend on the pooler
 }
 VARIANTS = [
     "bottleneck(invertible=glow, reduction=2)",
@@ -48,6 +52,18 @@ VARIANTS = [
     "compacter(phm_dim=2, reduction=6, shared_phm_w=true, factorized_phm_rule=true)",
     "compacter(phm_dim=2, reduction=3, factorized_phm_w=false, learn_phm=false)",
     "compacter_pp(phm_dim=2, reduction=3, invertible=nice, leave_out=[0])",
+    "lora(rank=2, alpha=3, targets=[attn.o, ffn.in, ffn.mid], gate=true, init=bert)",
+    'lora(rank=2, rslora=true, bias=own, leave_out=[1], ranks=["attn.v=3"], alphas=["2.attn.q=5"])',
+    "lora(rank=2, targets=[attn.q, attn.k], without=[1.attn.k], bias=backbone)",
+    "dora(rank=2, alpha=3, norm=adapterhub, bias=own, targets=[attn.q, ffn.mid])",
+    "dora(rank=2, alpha=3, gate=true, bias=backbone)",
+    "vera(rank=4, scale=2, targets=[attn.v, ffn.in, ffn.mid], stored=true)",
+    "vera(rank=3, stored=true, matrices=true, leave_out=[0])",
+    "vera(rank=3, stored=true, matrices=true, dora=true)",
+    "ia3(targets=[attn.q, ffn.in], inputs=[], scale=1.5, leave_out=[2])",
+    "ia3(gate=true)",
+    "bitfit(targets=[attn.q, ffn.in, ffn.norm])",
+    "layernorm(targets=[ffn.norm, embed.norm])",
 ]
 NAMED = {settings: f"{word}({SETTINGS.get(word, '')})" for word, settings in calls().items()}
 CALLS = [*NAMED.values(), *VARIANTS]  # names of equal settings once

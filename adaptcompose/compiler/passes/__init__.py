@@ -12,6 +12,7 @@ from adaptcompose.compiler.passes.fold_fusion import fold_fusion
 from adaptcompose.compiler.passes.group_rows import group_rows
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.materialise import materialise
+from adaptcompose.compiler.passes.merge_deltas import merge_deltas
 from adaptcompose.compiler.passes.prune import prune
 from adaptcompose.compiler.passes.share_trunk import share_trunk
 from adaptcompose.compiler.program import Program
@@ -21,6 +22,7 @@ Pass = Callable[[Program, Log], Program]
 PASSES: tuple[Pass, ...] = (
     prune,
     materialise,
+    merge_deltas,
     concatenate,
     fold_fusion,
     share_trunk,

@@ -1,0 +1,125 @@
+"""What methods that change maps of the backbone share: which maps, and how files say it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from adaptcompose.backbones.layout import Facts, Kind, Site
+from adaptcompose.language.codes import AC209
+from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.language.signature import Layers, accept, changed, option, parameters, spell
+from adaptcompose.methods.method import Method
+
+ARCHITECTURE = "adaptcompose"
+"""`architecture` in the files of methods and settings for which AdapterHub has no form."""
+
+
+@dataclass(frozen=True)
+class Changing(Method):
+    """A method with weights at linear maps or norms that it names."""
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("linear",)
+    stem: ClassVar[str] = "loras"
+    """Where AdapterHub's files keep its tensors, below the module that is changed."""
+
+    targets: tuple[str, ...] = option((), "the maps that it changes")
+    leave_out: Layers = option(frozenset(), "layers without it")
+    without: tuple[str, ...] = option((), "further places without it, such as 3.attn.q")
+
+    def problems(self, facts: Facts) -> Iterator[Diagnostic]:
+        """The targets are places of this backbone, and one of them is left."""
+        known = self.known(facts)
+        for name in self.targets:
+            if name not in known:
+                yield self._misfit("targets", f"some of {', '.join(known)}", name)
+        if not self.places(facts):
+            yield self._misfit("targets", "at least one place that is left", spell(self.targets))
+
+    def _misfit(self, name: str, expected: str, got: object) -> Diagnostic:
+        return AC209.at(name=name, operator=self.word, expected=expected, got=got)
+
+    def known(self, facts: Facts) -> tuple[str, ...]:
+        """The names that can be targets."""
+        return tuple(dict.fromkeys(site.name for site in facts.of_kind(*self.kinds)))
+
+    def names(self, facts: Facts) -> Collection[str]:
+        """The names of the maps that it changes."""
+        return self.targets
+
+    def places(self, facts: Facts) -> tuple[Site, ...]:
+        """The maps that it changes, lowest first."""
+        names = self.names(facts)
+        return tuple(
+            site
+            for site in facts.of_kind(*self.kinds)
+            if site.name in names
+            and site.layer not in self.leave_out
+            and str(site) not in self.without
+        )
+
+    def sites(self, facts: Facts) -> tuple[Site, ...]:
+        return self.places(facts)
+
+    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+        here = self.places(facts)
+        kept = {site.layer for site in sites}
+        layers = {site.layer for site in here if site.layer is not None} - kept
+        single = [str(s) for s in here if s not in sites and s.layer not in layers]
+        if not layers and not single:
+            return self
+        without = tuple(dict.fromkeys([*self.without, *single]))
+        return replace(self, leave_out=self.leave_out | layers, without=without)
+
+    def settled(self, facts: Facts, places: Collection[Site]) -> Self:
+        """The same settings with weights at just these places, however a file came by them."""
+        names = tuple(dict.fromkeys(site.name for site in facts.every_site() if site in places))
+        return replace(self, targets=names, leave_out=frozenset(), without=()).only(places, facts)
+
+    def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
+        return native_config(self)
+
+    def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Sequence[str]]:
+        stem = f"{facts.layout.path(site)}.{self.stem}.{name}"
+        return {tensor: [f"{stem}.{self.key(tensor)}"] for tensor in self.tensors(site, facts)}
+
+    def key(self, tensor: str) -> str:
+        """What AdapterHub's files call a tensor."""
+        return tensor
+
+    @classmethod
+    def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Self | None:
+        """The method that a `config` means, or None if it is of another family."""
+        found: Self | None = read_native(cls, config)
+        return found
+
+
+def native_config(method: Method) -> dict[str, Any]:
+    """A `config` of our own, with the settings that differ from the defaults."""
+    settings = {name: _plain(value) for name, value in changed(method, type(method)())}
+    return {"architecture": ARCHITECTURE, "method": method.word, "settings": settings}
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, frozenset) else value
+
+
+def read_native(cls: type[Any], config: Mapping[str, Any]) -> Any:
+    """The method of a `config` of our own, or None; ValueError names a setting that is wrong."""
+    if config.get("architecture") != ARCHITECTURE or config.get("method") != cls.word:
+        return None
+    fields = {parameter.name: parameter for parameter in parameters(cls)}
+    settings = config.get("settings")
+    if not isinstance(settings, dict) or not settings.keys() <= fields.keys():
+        raise ValueError(f"settings are not those of {cls.word}")
+    read = {}
+    for name, written in settings.items():
+        field, value = fields[name], written
+        if isinstance(written, list):
+            value = frozenset(written) if field.type == Layers else tuple(written)
+        try:
+            read[field.field] = accept(cls, field.field, value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} {error}") from None
+    return cls(**read)

@@ -1,0 +1,216 @@
+"""LoRA (Hu et al., 2022): what training adds to a weight is of low rank.
+
+W + s·B A with s = α/r, or α/√r (rsLoRA, Kalajdzievski, 2023). Rank and α may differ by place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.linear import LowRank
+from adaptcompose.compiler.program import Primitive
+from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.language.signature import option
+from adaptcompose.methods.changes import Changing
+from adaptcompose.methods.method import Shape, method, read_settings
+
+if TYPE_CHECKING:
+    import torch
+
+ATTENTION = {"q": "attn.q", "k": "attn.k", "v": "attn.v"}
+FEED_FORWARD = {"intermediate_lora": "ffn.in", "output_lora": "ffn.mid"}
+"""What AdapterHub's files call the maps."""
+
+
+@method
+@dataclass(frozen=True)
+class Lora(Changing):
+    """A product of two thin matrices beside linear maps of the backbone.
+
+    `ranks` and `alphas` are exceptions, the last that fits counts: `attn.q=4`, or `3.attn.q=4`.
+    """
+
+    word: ClassVar[str] = "lora"
+
+    rank: int = option(8, "columns of B and rows of A", least=1)
+    alpha: float = option(8.0, "what is added is multiplied by alpha / rank")
+    targets: tuple[str, ...] = option(("attn.q", "attn.v"), "the linear maps that it changes")
+    ranks: tuple[str, ...] = option((), 'other ranks at some places, such as "attn.q=4"')
+    alphas: tuple[str, ...] = option((), 'other alphas at some places, such as "3.attn.q=16"')
+    dropout: float = option(0.0, "on what A reads, in training", least=0, below=1)
+    rslora: bool = option(False, "divide alpha by the root of the rank")
+    gate: bool = option(False, "a learned gate per example instead of alpha / rank")
+    bias: Literal["none", "own", "backbone"] = option(
+        "none", "own: a bias beside B; backbone: another bias of the map itself"
+    )
+    init: Literal["lora", "bert"] = option("lora", "how new weights start")
+
+    def problems(self, facts: Facts) -> Iterator[Diagnostic]:
+        yield from super().problems(facts)
+        for name in ("ranks", "alphas"):
+            for text in getattr(self, name):
+                if not _EXCEPTION.fullmatch(text):
+                    yield self._misfit(name, "a place and a number, such as attn.q=4", text)
+        for site in self.places(facts):
+            most = min(facts.size(site), facts.size_in(site))
+            if not 1 <= self.rank_at(site) <= most:
+                expected = f"at least 1 and at most {most}, the width at {site}"
+                yield self._misfit("rank", expected, self.rank_at(site))
+                return
+
+    def rank_at(self, site: Site) -> int:
+        """The rank at a place."""
+        return int(_exception(self.ranks, site, self.rank))
+
+    def scale_at(self, site: Site) -> float:
+        """What B A is multiplied by at a place."""
+        rank = self.rank_at(site)
+        alpha = _exception(self.alphas, site, self.alpha)
+        return float(alpha / (rank**0.5 if self.rslora else rank))
+
+    def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        rank, width, width_in = self.rank_at(site), facts.size(site), facts.size_in(site)
+        shapes: dict[str, Shape] = {"A": (rank, width_in), "B": (width, rank)}
+        if self.gate:
+            shapes |= {"gate.weight": (1, width_in), "gate.bias": (1,)}
+        if self.bias != "none":
+            shapes["B.bias" if self.bias == "own" else "bias"] = (width,)
+        return shapes
+
+    def start(self, name: str, tensor: torch.Tensor) -> None:
+        from torch.nn import init
+
+        if name == "gate.weight" or (self.init == "bert" and name in ("A", "B")):
+            init.normal_(tensor, std=0.02)
+        elif name == "A":
+            init.kaiming_uniform_(tensor, a=5**0.5)
+        else:
+            init.zeros_(tensor)
+
+    def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
+        if "bias" in tensors and "bias" in own:
+            tensors["bias"].copy_(own["bias"])
+
+    def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+        if site not in self.places(facts):
+            return None
+        return LowRank(part, site, **self.shared_fields(site, facts))
+
+    def shared_fields(self, site: Site, facts: Facts) -> dict[str, Any]:
+        """The fields of a `LowRank`."""
+        return {
+            "width": facts.size(site),
+            "width_in": facts.size_in(site),
+            "rank": self.rank_at(site),
+            "scale": self.scale_at(site),
+            "gate": self.gate,
+            "bias": self.bias,
+            "dropout": self.dropout,
+        }
+
+    def key(self, tensor: str) -> str:
+        return f"lora_{tensor}" if tensor in ("A", "B") else tensor
+
+    def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
+        if self.ranks or self.alphas or self.rslora or self.bias != "none":
+            return super().adapterhub_config(facts)
+        places = hub_places(self)
+        if places is None:
+            return super().adapterhub_config(facts)
+        settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
+        return _PEER | places | settings
+
+    @classmethod
+    def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Lora | None:
+        if not is_lora(config, mode="add") or config.get("use_dora") or is_vera(config):
+            return super().from_adapterhub(config, facts)
+        return cls(**lora_settings(cls, config))
+
+
+def is_vera(config: Mapping[str, Any]) -> bool:
+    """Whether a `config` is of VeRA."""
+    return isinstance(config.get("vera_d"), float) and isinstance(config.get("vera_b"), float)
+
+
+def is_lora(config: Mapping[str, Any], *, mode: str) -> bool:
+    """Whether a `config` is of LoRA's family, adding to weights or scaling them."""
+    return config.get("architecture") == "lora" and config.get("composition_mode", "add") == mode
+
+
+def hub_places(method: Changing) -> dict[str, Any] | None:
+    """The places as AdapterHub's files have them, or None if they cannot."""
+    names = set(method.targets)
+    attention = [letter for letter, name in ATTENTION.items() if name in names]
+    if method.without or not names <= {*ATTENTION.values(), *FEED_FORWARD.values()}:
+        return None
+    flags = {key: name in names for key, name in FEED_FORWARD.items()}
+    places = {"attn_matrices": attention or ["q", "v"], "selfattn_lora": bool(attention)}
+    if method.targets != targets_of(places | flags):
+        return None
+    return places | flags | {"leave_out": sorted(method.leave_out)}
+
+
+def targets_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The maps that AdapterHub's flags mean."""
+    letters = config.get("attn_matrices", ["q", "v"])
+    if not isinstance(letters, list) or not set(letters) <= set(ATTENTION):
+        raise ValueError(f"attn_matrices must be some of q, k, v, not {letters!r}")
+    names = [ATTENTION[letter] for letter in ATTENTION if letter in letters]
+    if not config.get("selfattn_lora", True):
+        names = []
+    return (*names, *(name for key, name in FEED_FORWARD.items() if config.get(key)))
+
+
+def lora_settings(cls: type[Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The values of a `config` of LoRA's family by the names of the fields."""
+    known = {key: name for key, name in _FIELDS.items() if key != "init_weights"}
+    settings = read_settings(cls, config, known)
+    layers = config.get("leave_out") or []
+    if not all(type(layer) is int and layer >= 0 for layer in layers):
+        raise ValueError(f"leave_out must be layers, not {layers!r}")
+    if config.get("dtype") not in (None, "float32"):
+        raise ValueError(f"dtype {config['dtype']!r} is not read")
+    init = {"init": "bert"} if config.get("init_weights") == "bert" else {}
+    return settings | init | {"targets": targets_of(config), "leave_out": frozenset(layers)}
+
+
+_EXCEPTION = re.compile(r"(?:[a-z]+\.)*(?:\d+\.)?[a-z]+(?:\.[a-z]+)?=\d+(?:\.\d+)?")
+
+
+def _exception(exceptions: tuple[str, ...], site: Site, default: float) -> float:
+    """The number of the last exception that fits a place.
+
+    >>> _exception(("attn.q=4", "3.attn.q=2"), Site("attn.q", 3), 8)
+    2.0
+    """
+    found = default
+    for text in exceptions:
+        place, _, number = text.rpartition("=")
+        if place in (site.name, str(site)) and _EXCEPTION.fullmatch(text):
+            found = float(number)
+    return found
+
+
+_FIELDS = {
+    "r": "rank",
+    "alpha": "alpha",
+    "dropout": "dropout",
+    "use_gating": "gate",
+    "init_weights": "init",
+}
+"""Keys of AdapterHub's `config` and the fields here."""
+
+_PEER: dict[str, Any] = {
+    "architecture": "lora",
+    "composition_mode": "add",
+    "dtype": None,
+    "init_weights_seed": None,
+    "use_dora": False,
+    "vera_b": None,
+    "vera_d": None,
+}
+"""Keys that the peer's files always carry."""

@@ -1,0 +1,183 @@
+"""VeRA (Kopiczko et al., 2024): one random pair of matrices for all maps, scaled by vectors.
+
+W + s·Λ_b B Λ_d A. A and B are random and never trained: they come out of a generator whose seed is
+all that is stored of them, unless a file brings them. d starts as 0.1, b as 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.linear import Decomposed, LowRank, SharedLowRank
+from adaptcompose.compiler.program import Primitive
+from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.language.signature import option
+from adaptcompose.methods.changes import Changing
+from adaptcompose.methods.lora import hub_places, is_lora, is_vera, lora_settings
+from adaptcompose.methods.method import SHARED, Shape, method
+
+if TYPE_CHECKING:
+    import torch
+
+
+@method
+@dataclass(frozen=True)
+class Vera(Changing):
+    """Two trained vectors per map around a random pair of matrices that all maps share.
+
+    AdapterHub's files have whole matrices in place of the vectors (`matrices=true`), which start
+    diagonal, and bring the random pair (`stored=true`).
+    """
+
+    word: ClassVar[str] = "vera"
+
+    rank: int = option(256, "columns of B and rows of A", least=1)
+    scale: float = option(1.0, "factor of what is added")
+    targets: tuple[str, ...] = option(("attn.q", "attn.v"), "the linear maps that it changes")
+    seed: int = option(0, "of the generator of A and B", least=0)
+    d: float = option(0.1, "what the vector behind A starts as")
+    b: float = option(0.0, "what the vector behind B starts as")
+    dropout: float = option(0.0, "on what A reads, in training", least=0, below=1)
+    stored: bool = option(False, "keep A and B among the weights, not only their seed")
+    matrices: bool = option(False, "whole matrices instead of vectors")
+    dora: bool = option(False, "lengths of the rows apart, as AdapterHub's DVoRA")
+
+    def problems(self, facts: Facts) -> Iterator[Diagnostic]:
+        yield from super().problems(facts)
+        if self.matrices and not self.stored:
+            yield self._misfit("matrices", "false, or stored=true beside it", "true")
+        if self.dora and not self.matrices:
+            yield self._misfit("dora", "false, or matrices=true beside it", "true")
+
+    def sites(self, facts: Facts) -> tuple[Site, ...]:
+        return (*((SHARED,) if self.stored else ()), *self.places(facts))
+
+    def widest(self, facts: Facts) -> tuple[int, int]:
+        """Columns of A and rows of B."""
+        places = self.places(facts)
+        return max(map(facts.size_in, places), default=1), max(map(facts.size, places), default=1)
+
+    def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        if site == SHARED:
+            columns, rows = self.widest(facts)
+            return {"A": (self.rank, columns), "B": (rows, self.rank)}
+        width = facts.size(site)
+        if not self.matrices:
+            return {"d": (self.rank,), "b": (width,)}
+        lengths: dict[str, Shape] = {"m": (width,)} if self.dora else {}
+        return {"d": (self.rank, self.rank), "b": (width, width)} | lengths
+
+    def start(self, name: str, tensor: torch.Tensor) -> None:
+        import torch
+        from torch.nn import init
+
+        if name in ("d", "b"):
+            value = getattr(self, name)
+            tensor.copy_(torch.eye(len(tensor)) * value) if self.matrices else tensor.fill_(value)
+        elif name == "m":
+            init.ones_(tensor)
+        else:
+            init.kaiming_uniform_(tensor)
+
+    def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
+        if "m" in tensors:
+            tensors["m"].copy_(own["weight"].to(tensors["m"].dtype).norm(dim=1))
+
+    def learns(self, name: str) -> bool:
+        return name not in ("A", "B")
+
+    def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+        if site not in self.places(facts):
+            return None
+        fields: dict[str, Any] = {"width": facts.size(site), "width_in": facts.size_in(site)}
+        fields |= {"rank": self.rank, "scale": self.scale, "dropout": self.dropout}
+        if self.matrices:
+            fields |= {"form": "computed", "sources": (SHARED,)}
+            if self.dora:
+                return Decomposed(part, site, **fields, peer=True)
+            return LowRank(part, site, **fields)
+        own: dict[str, Any] = {"seed": self.seed}
+        if self.stored:
+            own = {"seed": 0, "projection": part, "sources": (SHARED,)}
+        return SharedLowRank(part, site, **fields, **own, widest=self.widest(facts))
+
+    def lowered(
+        self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
+    ) -> Mapping[str, torch.Tensor]:
+        """The matrices worked into A and B, where there are matrices."""
+        if not self.matrices:
+            return weights
+        down, up = weights["d"] @ shared["A"], weights["b"] @ shared["B"]
+        return {"A": down, "B": up} | {k: t for k, t in weights.items() if k == "m"}
+
+    def key(self, tensor: str) -> str:
+        return {"d": "vera_D", "b": "vera_B", "m": "m.weight"}.get(tensor, f"lora_{tensor}")
+
+    def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Sequence[str]]:
+        if site == SHARED:
+            return {key: [f"shared_parameters.{name}.lora_{key}"] for key in ("A", "B")}
+        return super().adapterhub_keys(name, site, facts)
+
+    def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
+        places = hub_places(self)
+        if places is None or not self.matrices:
+            return super().adapterhub_config(facts)
+        own = {"r": self.rank, "alpha": self.scale * self.rank, "dropout": self.dropout}
+        own |= {"vera_d": self.d, "vera_b": self.b, "use_dora": self.dora}
+        return _PEER | places | own
+
+    @classmethod
+    def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Vera | None:
+        from adaptcompose.methods.lora import Lora
+
+        if not is_lora(config, mode="add") or not is_vera(config):
+            return super().from_adapterhub(config, facts)
+        found = lora_settings(Lora, config)
+        rank = found.get("rank", 8)
+        if found.pop("gate", False):
+            raise ValueError("use_gating is not read beside vera_d")
+        kept = {name: found[name] for name in ("targets", "leave_out", "dropout") if name in found}
+        return cls(
+            **kept,
+            rank=rank,
+            scale=found.get("alpha", 8.0) / rank,
+            d=float(config["vera_d"]),
+            b=float(config["vera_b"]),
+            stored=True,
+            matrices=True,
+            dora=bool(config.get("use_dora")),
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def projection(
+    seed: int, rank: int, widest: tuple[int, int], dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and B of a seed: uniform with Kaiming's bound √(6 / columns), as PEFT makes them."""
+    import torch
+
+    columns, rows = widest
+    generator = torch.Generator().manual_seed(seed)
+    pair = []
+    for shape in ((rank, columns), (rows, rank)):
+        bound = math.sqrt(3.0) * (math.sqrt(2.0) / math.sqrt(shape[1]))
+        with torch.inference_mode(False), torch.no_grad():
+            tensor = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+            pair.append(tensor.to(dtype=dtype, device=device))
+    return pair[0], pair[1]
+
+
+_PEER: dict[str, Any] = {
+    "architecture": "lora",
+    "composition_mode": "add",
+    "dtype": None,
+    "init_weights": "vera",
+    "init_weights_seed": None,
+    "use_gating": False,
+}
+"""Keys that the peer's files always carry."""
