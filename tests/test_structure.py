@@ -23,7 +23,7 @@ LAYERS = """
     hub.refs hub.cards
     backbones
     language.signature
-    compiler.program compiler.combination
+    compiler.program compiler.combination compiler.linear
     methods
     hub.store hub.pieces hub.front hub.folder hub.refusals hub.pushing
     hub.huggingface hub.search hub.formats hub.lock
@@ -32,7 +32,7 @@ LAYERS = """
     language.reference language.completion
     language.draw language.mermaid language.picture
     language.dot language.svg
-    hub.resolve hub.backbone
+    hub.resolve hub.published hub.backbone
     compiler.lower compiler.passes compiler.trunk compiler.plan compiler.plan_text compiler.changes
     language.public
     runtime

@@ -19,7 +19,7 @@ from adaptcompose.compiler.trunk import Trunk
 from adaptcompose.hub.lock import Locked
 from adaptcompose.language.codes import AC416
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Adapter, Block, Head, adapters
+from adaptcompose.language.graph import Adapter, Block, Head, adapters, carriers
 from adaptcompose.language.heads import KINDS, NEW, Chosen
 from adaptcompose.language.operators import Fuse, Stack, fusions, learning
 from adaptcompose.methods.method import SHARED
@@ -268,7 +268,7 @@ def _bytes(pin: Locked | None) -> int:
 
 
 def _head_item(head: Head, graph: Block, facts: Facts, trained: Collection[str] | None) -> Item:
-    leaf = adapters(graph).get(head.part)
+    leaf = carriers(graph).get(head.part)
     new = leaf is None or leaf.ref is None or leaf.head is None
     learns = new if trained is None else NEW in trained
     parameters = head_parameters(head, facts)

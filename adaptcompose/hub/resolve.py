@@ -19,18 +19,22 @@ from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
 from adaptcompose.language.graph import Adapter, Block, Head, transform
 from adaptcompose.language.operators import Fuse
 
+COMPOSITION = ("composition.yaml", "composition.lock")
+"""What a folder with a published composition holds, and an adapter's does not."""
+
 
 @dataclass
 class Sources:
     """Where references lead: the hub, the folder that `./` starts from, and earlier pins.
 
     A pinned reference never moves: its revision comes from the pin, and its files must have the
-    hashes that the pin records.
+    hashes that the pin records. `depth` counts the published compositions around.
     """
 
     hub: str = "hf"
     root: Path = Path()
     pins: Mapping[str, Locked] = field(default_factory=dict)
+    depth: int = 0
     _pinned: dict[tuple[Ref, Variant | None], Locked] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -136,6 +140,7 @@ def own_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str, File
     names = {*adapterhub.WEIGHTS, *(name for pair in adapterhub.WEIGHTS.values() for name in pair)}
     prefix = f"{subfolder}/" if subfolder else ""
     own = {path[len(prefix) :]: found for path, found in files.items() if path.startswith(prefix)}
+    names |= set() if adapterhub.ADAPTER in own else set(COMPOSITION)
     safe = {name for name in own if name.endswith(".safetensors")}
     kept = {name: own[name] for name in sorted(own) if name in names}
     twins = {b for a, b in adapterhub.WEIGHTS.values() if a in safe}
@@ -160,7 +165,7 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
         try:
             if isinstance(block, Adapter) and block.ref is not None and block.pin is None:
                 if key not in done:
-                    done[key] = _adapter(block, facts, sources, found)
+                    done[key] = _leaf(block, facts, sources, found)
                 return done[key]
             if isinstance(block, Fuse) and block.ref is not None and block.pin is None:
                 return _fusion(block, facts, sources, found)
@@ -174,9 +179,23 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
     return Resolved(graph, list(dict.fromkeys(found)))
 
 
-def _adapter(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Adapter:
+def _leaf(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Block:
+    """What a reference means: an adapter, or a published composition."""
     assert leaf.ref is not None
     pin = sources.pin(leaf.ref, leaf.variant, leaf.span)
+    if COMPOSITION[0] not in pin.files:
+        return _adapter(leaf, pin, facts, sources, notes)
+    from adaptcompose.hub.published import expand
+
+    block, resolved = expand(leaf, pin, facts, sources)
+    notes += resolved.notes
+    return block
+
+
+def _adapter(
+    leaf: Adapter, pin: Locked, facts: Facts, sources: Sources, notes: list[Diagnostic]
+) -> Adapter:
+    assert leaf.ref is not None
     configurations = [adapterhub.ADAPTER, adapterhub.HEAD, adapterhub.FUSION]
     folder = sources.fetch(leaf.ref, pin, configurations)
     described = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)

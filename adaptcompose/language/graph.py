@@ -122,6 +122,31 @@ class Adapter(Block):
 
 
 @dataclass(frozen=True)
+class Published(Block):
+    """A reference to a published composition: it stands for its expression.
+
+    `head` carries the composition's head where that is in a folder of its own.
+    """
+
+    ref: Ref
+    body: Block
+    pin: Locked | None = None
+    head: Adapter | None = None
+
+    def inner(self) -> tuple[Block, ...]:
+        return (self.body,)
+
+    def rebuild(self, inner: tuple[Block, ...]) -> Block:
+        return replace(self, body=inner[0])
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        return self.body.at(site, facts)
+
+    def __str__(self) -> str:
+        return str(self.ref)
+
+
+@dataclass(frozen=True)
 class Slot:
     """A block in a place that may have a name."""
 
@@ -157,6 +182,15 @@ def walk(block: Block) -> Iterator[Block]:
 def adapters(block: Block) -> dict[str, Adapter]:
     """Every adapter once, by name, in the order in which they are written."""
     return {leaf.name: leaf for leaf in walk(block) if isinstance(leaf, Adapter)}
+
+
+def carriers(block: Block) -> dict[str, Adapter]:
+    """What brings a head, by the head's name: adapters, and heads in folders of their own."""
+    found = {name: leaf for name, leaf in adapters(block).items() if leaf.head is not None}
+    for inner in walk(block):
+        if isinstance(inner, Published) and inner.head is not None:
+            found[inner.head.name] = inner.head
+    return found
 
 
 def complete(block: Block) -> bool:

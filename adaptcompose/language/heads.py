@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Adapter, Block, Head, adapters
+from adaptcompose.language.graph import Adapter, Block, Head, Published, adapters
 from adaptcompose.language.operator import Modifier
 from adaptcompose.language.operators import Stack
 
@@ -102,7 +102,9 @@ def head_of(graph: Block) -> Head | None:
     """
     if isinstance(graph, Adapter):
         return graph.head
-    if isinstance(graph, Modifier):
+    if isinstance(graph, Published) and graph.head is not None:
+        return graph.head.head
+    if isinstance(graph, Modifier | Published):
         return head_of(graph.body)
     if isinstance(graph, Stack):
         found = (head_of(slot.block) for slot in reversed(graph.members))

@@ -25,7 +25,7 @@ from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check, verify
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors
-from adaptcompose.language.graph import Adapter, Block, adapters, transform
+from adaptcompose.language.graph import Adapter, Block, adapters, carriers, transform
 from adaptcompose.language.heads import Chosen, HeadChoice, heads_of, needs_inverse
 from adaptcompose.language.operators import Fuse, fusions, irreversible, marks
 from adaptcompose.resources import resource
@@ -33,6 +33,7 @@ from adaptcompose.runtime.attach import attach
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead
+from adaptcompose.runtime.linear import begin
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
 
@@ -120,6 +121,9 @@ def build(  # noqa: PLR0913
     program = lower(graph, facts)
     # of the literal program, so that a pass never decides which weights there are
     parts = Parts(make_parts(graph, sources, given or {}, program))
+    for name, leaf in adapters(graph).items():
+        if leaf.ref is None and name not in (given or {}):
+            begin(parts[name], backbone.base_model, facts)
     if optimise:
         program = run_passes(program)
     exact = torch.promote_types(backbone.dtype, torch.float32)  # what is trained is never in half
@@ -213,7 +217,7 @@ def _adapter_part(leaf: Adapter, sites: tuple[Site, ...], sources: Sources, fact
 
 
 def _fill_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> None:
-    leaf = adapters(graph).get(flex.part)
+    leaf = carriers(graph).get(flex.part)
     if leaf is None or leaf.ref is None or leaf.head is None:
         flex.start(float(facts.config.get("initializer_range") or 0.02))
         return

@@ -21,7 +21,7 @@ from adaptcompose.documents import dump, write_atomically
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import Ref
-from adaptcompose.language.graph import Adapter, Block, adapters, transform
+from adaptcompose.language.graph import Adapter, Block, Published, adapters, transform
 from adaptcompose.language.heads import NEW, head_of
 from adaptcompose.language.operator import Modifier
 from adaptcompose.language.operators import Fuse, Stack, Training, fusions
@@ -171,8 +171,8 @@ def _pinned(graph: Block, names: Mapping[str, str]) -> Block:
     """The graph with own parts as `./folder` and all others as repository@revision."""
 
     def change(block: Block) -> Block:
-        if isinstance(block, Training):
-            return block.body  # what was to be trained is
+        if isinstance(block, Training | Published):
+            return block.body  # what was to be trained is, and what is published is pinned inside
         if isinstance(block, Fuse):
             load_from = names.get(block.name)
             reference = f"./{load_from}" if load_from else str(_exact(block))

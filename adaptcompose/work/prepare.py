@@ -20,7 +20,7 @@ from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import syntax
 from adaptcompose.language.check import Checked, Context, check_tree, piped, verify
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
-from adaptcompose.language.graph import Adapter, Block, adapters, walk
+from adaptcompose.language.graph import Adapter, Block, Published, adapters, walk
 from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import Fuse
 from adaptcompose.resources import resource
@@ -170,7 +170,7 @@ def _with_one_lock(
     # values from a command line are no part of what was locked
     bound = old is not None and (old.spec == code or not found[0].spec.overrides)
     if bound and old is not None and (changed := compare(old, lock, lock_path(path).name)):
-        raise Failed(changed)
+        raise Failed(replace(one, help=f"adaptcompose lock {path}") for one in changed)
     return tuple(replace(one, lock=lock) for one in found)
 
 
@@ -356,7 +356,7 @@ class Preparation:
             str(block.ref): block.pin
             for graph in graphs
             for block in walk(graph)
-            if isinstance(block, Adapter | Fuse) and block.ref and block.pin
+            if isinstance(block, Adapter | Fuse | Published) and block.ref and block.pin
         }
         pin, data = self.backbone.pin, dict(pinned_data(self.spec))
         return Lock("", pin, self.spec.hub, self.globs, pinned, data)

@@ -1,0 +1,109 @@
+"""A reference to a published composition: it stands for its expression, under its own lock.
+
+Its own parts are folders beside its manifest, everything else is pinned by its lock, so that it
+means the same wherever it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from adaptcompose.backbones.layout import Facts
+from adaptcompose.hub.cards import Catalogue
+from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.lock import Lock, Locked
+from adaptcompose.hub.refs import Ref, is_safe_path, parse_ref
+from adaptcompose.hub.resolve import Resolved, Sources, resolve
+from adaptcompose.language import codes
+from adaptcompose.language.check import Context, check
+from adaptcompose.language.diagnostics import Failed, Source
+from adaptcompose.language.graph import Adapter, Block, Head, Published, transform
+from adaptcompose.language.operators import Fuse
+from adaptcompose.resources import resource
+
+if TYPE_CHECKING:
+    from adaptcompose.runtime.manifest import Manifest
+
+DEEPEST = 8  # compositions may refer to compositions; more than this is a circle
+
+
+def expand(
+    leaf: Adapter, pin: Locked, facts: Facts, sources: Sources
+) -> tuple[Published, Resolved]:
+    """The composition that a reference means, resolved, and what there is to say about it."""
+    from adaptcompose.runtime.manifest import FILE, LOCK, Manifest
+
+    assert leaf.ref is not None
+    title = str(leaf.ref)
+    if sources.depth >= DEEPEST:
+        raise Failed(codes.AC108.at(leaf.span, name=title, cycle=f"{title} → … → {title}"))
+    folder = sources.fetch(leaf.ref, pin, [FILE, LOCK])
+    manifest, lock = Manifest.open(folder, title), Lock.open(folder / LOCK)
+    if lock is None:
+        raise Failed(codes.AC418.at(leaf.span, name=title, missing=LOCK))
+    source = Source(manifest.expression, f"{title}: {FILE}")
+    cards = Catalogue.open(resource("hub_cards"))
+    graph = check(source, Context(cards, facts)).raise_errors()
+    place = _Place(leaf.ref, pin, title)
+    graph = transform(graph, place.inside)
+    pins = {str(place.forced(text)): found for text, found in lock.adapters.items()}
+    own = Sources(sources.hub, sources.root, {**sources.pins, **pins}, sources.depth + 1)
+    resolved = resolve(graph, facts, own)
+    head = _head(manifest, place, own)
+    return Published(leaf.ref, resolved.graph, pin, head, span=leaf.span), resolved
+
+
+def _head(manifest: Manifest, place: _Place, sources: Sources) -> Adapter | None:
+    """What carries the head where that is in a folder of its own."""
+    if manifest.head is None or not manifest.head.startswith("./"):
+        return None
+    ref = place.own(manifest.head)
+    pin = sources.pin(ref)
+    found = adapterhub.describe(sources.fetch(ref, pin), adapterhub.HEAD, str(ref))
+    if found is None or not found.config:
+        missing = f"{manifest.head[2:]}/{adapterhub.HEAD}"
+        raise Failed(codes.AC418.at(name=place.title, missing=missing))
+    return Adapter(str(ref), ref=ref, pin=pin, head=Head(str(ref), found.config))
+
+
+class _Place:
+    """Where a composition lies, and what its references mean from outside."""
+
+    def __init__(self, ref: Ref, pin: Locked, title: str) -> None:
+        self.ref, self.pin, self.title = ref, pin, title
+
+    def inside(self, block: Block) -> Block:
+        """A block of the expression with references that hold everywhere."""
+        if isinstance(block, Adapter) and block.ref is not None:
+            ref = self._ref(block.ref)
+            return replace(block, ref=ref, name=str(ref))
+        if isinstance(block, Fuse) and block.ref is not None:
+            ref = self._ref(block.ref)
+            return replace(block, ref=ref, load=str(ref), name=str(ref))
+        if isinstance(block, Adapter | Fuse):
+            why = f"`{block}` has no weights there"
+            raise Failed(codes.AC413.at(file=self.title, why=why))
+        return block
+
+    def _ref(self, ref: Ref) -> Ref:
+        if ref.kind == "local":
+            return self.own(ref.path or "")
+        return self.forced(str(ref)) if ref.kind == "hub" else ref
+
+    def own(self, path: str) -> Ref:
+        """A folder of the composition's own, as a reference from outside."""
+        name = path.removeprefix("./")
+        if not path.startswith("./") or not is_safe_path(name):
+            why = f"`{path}` is not in its folder"
+            raise Failed(codes.AC413.at(file=self.title, why=why))
+        if self.pin.path is not None:
+            return Ref("local", path=f"{self.pin.path.rstrip('/')}/{name}")
+        below = "/".join(filter(None, [self.pin.subfolder, name]))
+        repo, revision = self.pin.repo, self.pin.revision
+        return Ref("hub", repo=repo, revision=revision, subfolder=below, forced=self.ref.forced)
+
+    def forced(self, text: str) -> Ref:
+        """What comes from the Hugging Face Hub by force refers to it by force."""
+        ref = parse_ref(text, ())
+        return replace(ref, forced=ref.forced or self.ref.forced)
