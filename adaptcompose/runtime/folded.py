@@ -70,6 +70,8 @@ class RunningMember(nn.Module):
 
 @runs(FoldedMixture)
 class RunningFolded(Running):
+    member_of: Tensor  # [R], the member of each row of D
+
     def __init__(self, node: FoldedMixture, parts: Parts) -> None:
         super().__init__()
         self.node = node
@@ -80,6 +82,8 @@ class RunningFolded(Running):
         self.ranks = [member.rank for member in node.members]
         edges = [0, *torch.tensor(self.ranks).cumsum(0).tolist()]
         self.slices = [slice(start, end) for start, end in pairwise(edges)]
+        numbers = [number for number, rank in enumerate(self.ranks) for _ in range(rank)]
+        self.register_buffer("member_of", torch.tensor(numbers), persistent=False)
         normed = {member.norm_before for member in node.members}
         self.mixed_norms = len(normed) > 1
         self.normed = normed == {True}
@@ -174,8 +178,7 @@ class RunningFolded(Running):
         if len(set(self.ranks)) == 1:
             wide = per_member.unsqueeze(-1).expand(*per_member.shape, self.ranks[0])
             return wide.flatten(-2)
-        counts = torch.tensor(self.ranks, device=per_member.device)
-        return per_member.repeat_interleave(counts, dim=-1, output_size=sum(self.ranks))
+        return per_member.index_select(-1, self.member_of)
 
     def _folded(self, x: Tensor, query: Tensor, residual: Tensor, found: Folded) -> Tensor:
         rank = sum(self.ranks)

@@ -175,6 +175,12 @@ class ComposedModel(nn.Module):
         self._detached = True
         return self.composition.backbone
 
+    def exportable(self) -> nn.Module:
+        """Ids and mask in, logits out: a frozen copy for torch.export and torch.onnx.export."""
+        from adaptcompose.runtime.export import exportable
+
+        return exportable(self)
+
     def save(self, folder: str) -> None:
         """Write the composition: `ac.load(folder)` gives bit-equal outputs."""
         from pathlib import Path
@@ -190,6 +196,7 @@ class ComposedModel(nn.Module):
         memo[id(self)] = twin
         import copy
 
+        memo[id(self.trunk)] = None  # its file belongs to this model
         for key, value in self.__dict__.items():
             twin.__dict__[key] = copy.deepcopy(value, memo)
         return twin
