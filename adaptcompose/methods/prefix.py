@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.prefix import KVPrefix, Positions, Shift
 from adaptcompose.compiler.program import Primitive
+from adaptcompose.language.codes import AC209
+from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import Layers, option
 from adaptcompose.methods.method import (
     SHARED,
@@ -60,6 +62,11 @@ class Prefix(Method):
     @property
     def convention(self) -> str:
         return self.positions
+
+    def problems(self, facts: Facts) -> Iterator[Diagnostic]:
+        if self.positions == "shifted" and not facts.has(POSITIONS.name):
+            expected = "kept on a backbone that counts no positions"
+            yield AC209.at(name="positions", operator=self.word, expected=expected, got="shifted")
 
     def attentions(self, facts: Facts) -> tuple[Site, ...]:
         """The sites of its keys and values."""

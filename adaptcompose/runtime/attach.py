@@ -72,9 +72,7 @@ def attach(
             take(whole, site, facts, node, running(node, parts), frame)
     fan_out(base, program)
     longer = lengthened(base, facts, frame, inside=own)
-    if whole is base:
-        whole = longer
-    elif longer is not base:
+    if own and longer is not base:
         whole.set_submodule(whole.base_model_prefix, longer)
     flexible: dict[str, FlexHead] = {}
     for index, (name, head) in enumerate(heads.items()):
@@ -82,7 +80,7 @@ def attach(
             last = _of_branch(program.sites.get(HEAD), index)
             inverse = None if last is None else running(last, parts)
             flexible[name] = _flexible(head, base, facts, inverse)
-    return whole if own else base, flexible
+    return whole if own else longer, flexible
 
 
 def _depth(site: Site, facts: Facts) -> int:

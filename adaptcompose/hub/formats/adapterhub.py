@@ -42,6 +42,7 @@ WEIGHTS = {
 }
 VERSION = "adapters.1.3.0"  # the generation of the format that is written
 _JSON_LIMIT = 1_000_000
+_ALIAS = ".prefix_tuning.pool."  # under which the peer stores a prefix once more in every layer
 _LAYER = ".adapter_fusion_layer."
 
 T = TypeVar("T")
@@ -224,10 +225,12 @@ def read_weights(
     shapes = {key: tuple(tensor.shape) for key, tensor in stored.items()}
     if wrong := list(misfits(found, method, facts, shapes)):
         raise Failed(wrong)
-    weights = {
-        (site, name): stored[next(key for key in keys if key in stored)].clone()
-        for site, name, keys in _keys(method, found.name, facts)
-    }
+    weights = {}
+    for site, name, keys in _keys(method, found.name, facts):
+        whole = stored[next(key for key in keys if key in stored)]
+        packed = method.packed(name, site, facts)
+        own = whole if packed is None else packed.take(whole, method.tensors(site, facts)[name])
+        weights[site, name] = own.clone()
     _check_numbers(found, weights)
     return weights
 
@@ -241,10 +244,11 @@ def misfits(
     the first one that the configuration does not explain.
     """
     shapes = _own(found, shapes)
-    left, lacking, odd = dict(shapes), "", ""
+    left, lacking, odd = {key: s for key, s in shapes.items() if _ALIAS not in key}, "", ""
     for site, name, keys in _keys(method, found.name, facts):
         key = next((key for key in keys if key in shapes), None)
-        expected = method.tensors(site, facts)[name]
+        packed = method.packed(name, site, facts)
+        expected = packed.shape if packed else method.tensors(site, facts)[name]
         if key is None:
             lacking = lacking or f"the tensor {keys[0]}"
         elif shapes[key] != expected:
@@ -337,10 +341,18 @@ class Writer:
         self, method: Method, name: str, weights: Mapping[tuple[Site, str], torch.Tensor]
     ) -> Iterator[tuple[str, torch.Tensor]]:
         prefix = self.facts.layout.prefix(self.facts.type)
+        shares: dict[str, dict[int, torch.Tensor]] = {}
         for site in method.sites(self.facts):
             for tensor, keys in method.adapterhub_keys(name, site, self.facts).items():
-                for key in keys:
-                    yield f"{prefix}.{key}", weights[site, tensor]
+                packed = method.packed(tensor, site, self.facts)
+                for key in (f"{prefix}.{key}" for key in keys):
+                    if packed is None:
+                        yield key, weights[site, tensor]
+                        continue
+                    found = shares.setdefault(key, {})
+                    found[packed.index] = weights[site, tensor]
+                    if len(found) == packed.count:
+                        yield key, packed.join([found[index] for index in range(packed.count)])
 
     def _describe(self, path: Path, name: str, more: Mapping[str, Any]) -> None:
         outer = {

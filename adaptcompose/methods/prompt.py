@@ -1,0 +1,121 @@
+"""Prompt tuning: learned embeddings beside those of the input (Lester et al., 2021).
+
+    [P; E(x)]
+
+Nothing else of the model changes, and what is stored is `length` vectors. Heads see the virtual
+tokens: a classifier that reads the first token reads the first virtual one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.prefix import Positions
+from adaptcompose.compiler.program import Primitive
+from adaptcompose.compiler.tokens import Tokens
+from adaptcompose.language.codes import AC209
+from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.language.signature import option
+from adaptcompose.methods.invertible import EMBEDDINGS
+from adaptcompose.methods.method import Method, Shape, configuration, method, read_settings
+
+if TYPE_CHECKING:
+    import torch
+
+TOKENS = Site("tokens")
+
+
+@method
+@dataclass(frozen=True)
+class Prompt(Method):
+    """Virtual tokens with learned embeddings in front of the input.
+
+    They join behind the embeddings and have no position (`kept`, as AdapterHub's files mean it), or
+    are embedded like words at the first positions (`shifted`, as PEFT has it).
+
+    Example:
+        prompt(length=20, positions=shifted)
+    """
+
+    word: ClassVar[str] = "prompt"
+    mergeable: ClassVar[bool] = True
+    additive: ClassVar[bool] = False
+    architecture: ClassVar[str] = "prompt_tuning"
+
+    length: int = option(10, "how many virtual tokens", least=1)
+    positions: Positions = option("kept", "whether they take the first positions")
+    after_first: bool = option(False, "behind the first token, not in front of it")
+    spread: float = option(0.5, "new embeddings start uniformly between minus this and this")
+    dropout: float = option(0.0, "on their embeddings, in training", least=0, below=1)
+
+    @property
+    def convention(self) -> str:
+        return self.positions
+
+    def problems(self, facts: Facts) -> Iterator[Diagnostic]:
+        if self.positions == "kept" and not facts.has(EMBEDDINGS.name):
+            expected = "shifted on a backbone whose embeddings are no module of their own"
+            yield AC209.at(name="positions", operator=self.word, expected=expected, got="kept")
+
+    def sites(self, facts: Facts) -> tuple[Site, ...]:
+        return (TOKENS,)
+
+    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+        return self
+
+    def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        return {"embedding": (self.length, facts.size(TOKENS))}
+
+    def start(self, name: str, tensor: torch.Tensor) -> None:
+        from torch.nn import init
+
+        init.uniform_(tensor, -self.spread, self.spread)
+
+    def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+        if site != TOKENS:
+            return None
+        return Tokens(
+            part,
+            site,
+            length=self.length,
+            width=facts.size(TOKENS),
+            positions=self.positions,
+            after_first=self.after_first,
+            dropout=self.dropout,
+        )
+
+    def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
+        # the peer knows one convention, and has to refuse files of the other one
+        name = self.architecture + ("_shifted" if self.positions == "shifted" else "")
+        return {
+            "architecture": name,
+            "prompt_length": self.length,
+            "combine": "prefix_after_bos" if self.after_first else "prefix",
+            "prompt_init": "random_uniform",
+            "prompt_init_text": None,
+            "init_weights_seed": None,
+        }
+
+    @classmethod
+    def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Prompt | None:
+        """The method that a `config` means, or None if it is of another family."""
+        name = str(config.get("architecture"))
+        if name.removesuffix("_shifted") != cls.architecture:
+            return None
+        combine = config.get("combine") or "prefix"
+        if combine not in ("prefix", "prefix_after_bos"):
+            raise ValueError(f"combine is {combine}")
+        given = {key: value for key, value in config.items() if value is not None}
+        settings = read_settings(cls, given, {"prompt_length": "length"})
+        positions: Any = "shifted" if name.endswith("_shifted") else "kept"
+        after = combine == "prefix_after_bos"
+        return cls(**settings, positions=positions, after_first=after)
+
+    def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
+        return {"embedding": [f"prompt_tuning.prompt_tunings.{name}.prompt_embedding.weight"]}
+
+
+configuration("prompt_tuning", Prompt())
