@@ -300,11 +300,10 @@ class Checker:
             self.problems.append(codes.AC210.at(node.span, operator=operator.word))
             return
         try:
-            ref = self.names.parse(node.reference.text, node.reference.span)
+            pattern = self.names.exclusion(node.reference.text, node.reference.span)
         except Failed as failed:
             self.problems += failed.diagnostics
             return
-        pattern = str(ref)
         members[:] = [s for s in members if not matches(pattern, getattr(s.block, "name", ""))]
 
     def _enough(self, operator: type[Operator], call: syntax.Call, members: list[Slot]) -> bool:

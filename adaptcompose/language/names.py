@@ -61,6 +61,17 @@ class Names:
         near = f"did you mean `{same[0]}`?" if same else suggest(text, [*known, *others])
         return Failed(codes.AC103.at(span, name=text, help=near))
 
+    def exclusion(self, text: str, span: Span) -> str:
+        """The entries that a `!` takes away from globs, as a pattern; there need not be any."""
+        ref = self.parse(text, span)
+        if ref.kind == "bare":
+            raise self.unknown(text, span, None)
+        if ref.kind == "local":
+            raise Failed(codes.AC109.at(span, name=text, why="globs hold entries of the catalogue"))
+        if ref.kind == "catalogue" or not ref.forced:
+            self._space(ref.space or str(ref.repo).partition("/")[0], span)
+        return str(ref)
+
     def glob(self, ref: Ref, span: Span) -> list[Adapter]:
         """Every entry that matches and is there for this backbone, sorted by name."""
         if ref.kind != "catalogue":
