@@ -90,8 +90,9 @@ class HuggingFaceStore:
         """The folder of the client's cache, once the files asked for (or all) were verified."""
         revision = self.resolve(repo, revision)
         label = f"{repo}@{revision[:7]}"
-        if self._offline and paths is not None:
-            recorded = self._at_hand(repo, revision, paths)
+        if self._offline:
+            wanted = self.files(repo, revision) if paths is None else paths
+            recorded = self._at_hand(repo, revision, wanted)
         else:
             recorded = self.files(repo, revision)
         folder: Path | None = None

@@ -59,7 +59,7 @@ def translated(request: Request) -> Iterator[None]:
         yield
     except Failed:
         raise
-    except (OSError, ValueError, _transport_errors()) as error:
+    except (OSError, ValueError, RuntimeError, _transport_errors()) as error:
         raise Failed(diagnose(error, request)) from None
 
 

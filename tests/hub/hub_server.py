@@ -13,6 +13,7 @@ import json
 import re
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,13 +38,14 @@ class Fault:
     """What goes wrong with requests that fit `METHOD /path`, so many times.
 
     `how`: a status; `drop` the connection unanswered, or `late`, once the request had its effect;
-    `hang` until the server ends; `cut` the body in half.
+    `hang` until the server ends; `cut` the body in half; nothing but `then`, which happens first.
     """
 
     fits: str
-    how: int | str
+    how: int | str | None = None
     times: int = 1_000
     headers: dict[str, str] = field(default_factory=dict)
+    then: Callable[[], object] = bool
 
 
 @dataclass
@@ -140,6 +142,8 @@ class Handler(BaseHTTPRequestHandler):
         hub.requests.append(request)
         fault = hub.fault(request)
         how = fault.how if fault else None
+        if fault is not None:
+            fault.then()
         if how == "hang":
             hub.ended.wait(60)
         if how in ("hang", "drop"):
