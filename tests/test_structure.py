@@ -32,7 +32,7 @@ LAYERS = """
     language.reference language.completion
     language.draw language.mermaid language.picture
     language.dot language.svg
-    hub.resolve hub.published hub.backbone
+    hub.resolve hub.published hub.backbone hub.shelves hub.contents
     compiler.lower compiler.passes compiler.trunk compiler.plan compiler.plan_text compiler.changes
     language.public
     runtime

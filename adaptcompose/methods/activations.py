@@ -9,7 +9,17 @@ from adaptcompose.language.diagnostics import Diagnostic, suggest
 
 ACTIVATIONS = frozenset(
     {
-        *("relu", "relu2", "relu6", "leaky_relu", "prelu", "sigmoid", "tanh", "linear"),
+        *(
+            "relu",
+            "relu2",
+            "relu6",
+            "leaky_relu",
+            "leakyrelu",
+            "prelu",
+            "sigmoid",
+            "tanh",
+            "linear",
+        ),
         *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python"),
         *("gelu_python_tanh", "gelu_pytorch_tanh", "quick_gelu", "silu", "swish", "mish"),
         *("hardswish", "laplace", "sqrtsoftplus", "xielu"),

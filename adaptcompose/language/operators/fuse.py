@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Mixture, Placement, Primitive
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import Ref
+from adaptcompose.hub.refs import Ref, local_ref
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot, complete, walk
@@ -52,7 +52,10 @@ class Fuse(Members):
     @classmethod
     def of(cls, call: Call) -> Block:
         load = call.options.get("load")
-        ref = call.parse(load) if load else None
+        ref = None
+        if load:  # a path may have been in quotes
+            local = load.startswith(("./", "../", "/", "~/"))
+            ref = local_ref(load) if local else call.parse(load)
         return cls(call.members, span=call.span, name=call.name, ref=ref, **call.options)
 
     @property
