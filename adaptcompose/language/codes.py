@@ -252,6 +252,11 @@ AC511 = Code(
     "`{operator}` cannot be exported: which composition a row has is decided outside of the graph",
     "export its branches one by one",
 )
+AC517 = Code(
+    "AC517",
+    "tokens and virtual tokens need {needed} positions, and the backbone has {most}",
+    "shorten the input or what stands in front of it, or: positions=kept",
+)
 # spec.yaml and data
 AC601 = Code("AC601", "`{section}` has no key `{name}`", "keys: {known}")
 AC602 = Code("AC602", "`{name}` appears twice", "remove one of them")

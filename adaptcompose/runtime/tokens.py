@@ -19,6 +19,8 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.prefix import Shift
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.tokens import Tokens
+from adaptcompose.language.codes import AC517
+from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import IGNORED
@@ -67,8 +69,9 @@ class Virtual:
     """The virtual tokens of one call: `count` of them in each row, `gap` of these are padding.
 
     `source` says which entry of [virtual, own] stands at each place, if not each at its own, and
-    `places` where a row's own tokens stand. `kept` rows have theirs behind the embeddings.
-    `counted`: position ids do not tell padding from tokens.
+    `places` where a row's own tokens stand. `kept` rows have theirs behind the embeddings, and if
+    it is `behind`, all have. `ragged`: not all rows have equally many. `counted`: position ids do
+    not tell padding from tokens. `joined`: they are in this call, not in a cache.
     """
 
     embeddings: Tensor
@@ -76,6 +79,8 @@ class Virtual:
     kept: Tensor
     source: Tensor | None
     places: Tensor
+    ragged: bool
+    behind: bool
     counted: bool = False
     joined: bool = True
 
@@ -94,7 +99,7 @@ class Virtual:
 
     def started(self, states: Tensor) -> Tensor:
         """Every row from its first token on: the padding of shorter prompts goes to the end."""
-        if not bool(self.gap.any()):
+        if not self.ragged:
             return states
         length = states.shape[1]
         turned = torch.arange(length, device=states.device) + self.gap[:, None]
@@ -122,7 +127,7 @@ class Words(Wrapper):
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         out: Tensor = self.stock(*args, **kwargs)
         virtual = self.frame.kept.get(VIRTUAL)
-        if virtual is None or not virtual.joined:
+        if virtual is None or virtual.behind or not virtual.joined:
             return out
         return cast(Tensor, virtual.beside(virtual.embeddings, virtual.own(out)))
 
@@ -145,12 +150,16 @@ class Words(Wrapper):
         )[chosen.index]
         own = plain[count:].expand(rows, -1).clone()
         own[:, 0] = chosen.per_row(places)
+        kept = [all(p.node.positions == "kept" for p in ps) for ps in chosen.compositions]
+        lengths = {len(order) for order in orders}
         return Virtual(
             embeddings=self._embeddings(chosen),
             gap=chosen.per_row([count + 1 - len(order) for order in orders]),
-            kept=chosen.per_row([_kept(pieces) for pieces in chosen.compositions]).bool(),
-            source=None if bool((source == plain).all()) else source,
+            kept=chosen.per_row(kept),
+            source=None if all(place == count for place in places) else source,
             places=own,
+            ragged=len(lengths) > 1,
+            behind=all(kept),
         )
 
     @staticmethod
@@ -158,10 +167,6 @@ class Words(Wrapper):
         read = [[piece.read() for piece in pieces] for pieces in chosen.compositions]
         empty = next(tensor for tensors in read for tensor in tensors)[:0]
         return padded([torch.cat([empty, *tensors]) for tensors in read])[chosen.index]
-
-
-def _kept(pieces: tuple[RunningTokens, ...]) -> int:
-    return int(all(piece.node.positions == "kept" for piece in pieces))
 
 
 class Behind(Proxy):
@@ -174,8 +179,10 @@ class Behind(Proxy):
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         out: Tensor = self.stock(*args, **kwargs)
         virtual: Virtual | None = self.frame.kept.get(VIRTUAL)
-        if virtual is None or not virtual.joined or not bool(virtual.kept.any()):
+        if virtual is None or not virtual.joined:
             return out
+        if virtual.behind:
+            return virtual.beside(virtual.embeddings, out)
         joined = virtual.beside(virtual.embeddings, virtual.own(out))
         return torch.where(virtual.kept[:, None, None], joined, out)
 
@@ -197,16 +204,24 @@ class Moved(Proxy):
             return ids
         padding = getattr(self.stock, "padding_idx", None)
         first = 0 if padding is None else padding + 1
-        moved = ids
+        moved, by = ids, 0
         virtual: Virtual | None = self.frame.kept.get(VIRTUAL)
-        if virtual is not None and (padding is None or virtual.counted):
+        if virtual is not None and not virtual.behind and (padding is None or virtual.counted):
             moved = (moved + virtual.moves[:, None]).clamp(min=first)
         if self.shifts is not None:
             rows = max(len(moved), len(self.frame.members))
             chosen = self.shifts.choose(self.frame, rows, ids.device)
             totals = [sum(p.node.by for p in pieces) for pieces in chosen.compositions]
-            moved = moved + chosen.per_row(totals)[:, None]
-        return moved if padding is None else torch.where(ids == padding, ids, moved)
+            moved, by = moved + chosen.per_row(totals)[:, None], max(totals)
+        moved = moved if padding is None else torch.where(ids == padding, ids, moved)
+        self._check(moved, first + ids.shape[-1] + by)
+        return moved
+
+    def _check(self, ids: Tensor, highest: int) -> None:
+        """AC517 where there are no such positions; `highest` is the most that they can be."""
+        most = getattr(self.stock, "num_embeddings", highest)
+        if highest > most and (needed := int(ids.max()) + 1) > most:
+            raise Failed(AC517.at(needed=needed, most=most))
 
 
 class Started(Proxy):
@@ -301,9 +316,9 @@ class Lengthened(Proxy):
         if mask is not None:
             whole = virtual.beside(real, mask) if virtual.joined else _front(real, mask)
             more["attention_mask"] = whole
-        elif bool(virtual.gap.any()):
+        elif virtual.ragged:
             more["attention_mask"] = virtual.beside(real, torch.ones_like(virtual.places))
-        if places is not None:
+        if places is not None and not virtual.behind:
             virtual.counted = True
             places = places.expand(len(real), -1) + virtual.count
             front = (number + self.first).expand(len(real), -1)
@@ -312,7 +327,7 @@ class Lengthened(Proxy):
 
     def _inputs(self, given: dict[str, Any], virtual: Virtual) -> dict[str, Any]:
         """Placeholders: padding where a row has nothing that takes a position."""
-        if not virtual.joined:
+        if virtual.behind or not virtual.joined:
             return {}
         more: dict[str, Any] = {}
         shape = (len(virtual.gap), virtual.count)
