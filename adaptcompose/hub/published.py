@@ -56,13 +56,14 @@ def expand(
 
 def _head(manifest: Manifest, place: _Place, sources: Sources) -> Adapter | None:
     """What carries the head where that is in a folder of its own."""
-    if manifest.head is None or not manifest.head.startswith("./"):
+    said = manifest.heads().get("", "")
+    if not said.startswith("./"):
         return None
-    ref = place.own(manifest.head)
+    ref = place.own(said)
     pin = sources.pin(ref)
     found = adapterhub.describe(sources.fetch(ref, pin), adapterhub.HEAD, str(ref))
     if found is None or not found.config:
-        missing = f"{manifest.head[2:]}/{adapterhub.HEAD}"
+        missing = f"{said[2:]}/{adapterhub.HEAD}"
         raise Failed(codes.AC418.at(name=place.title, missing=missing))
     return Adapter(str(ref), ref=ref, pin=pin, head=Head(str(ref), found.config))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from adaptcompose.language.codes import AC505, AC510
 from adaptcompose.language.diagnostics import Failed, suggest
+from adaptcompose.language.operators import branch_of
 from adaptcompose.runtime.frame import Choice, Frame
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.model import ComposedModel, Output
@@ -64,8 +66,24 @@ class BranchedModel(ComposedModel):
         self.heads = nn.ModuleList(heads.values())
         self._head_names = tuple(heads)
 
+    def branch(self, name: str) -> ComposedModel:
+        """One composition alone: the same parts and the same head."""
+        from adaptcompose.runtime.compose import build
+
+        made, flex = self.composition, self.head_of(name)
+        one = build(
+            branch_of(made.graph, name),
+            made.facts,
+            made.backbone,
+            made.sources,
+            head=made.heads[name],
+            given=dict(self.parts.items()),
+            slots=None if flex is None else flex.slots,
+        )
+        one.composition = replace(one.composition, backbone_pin=made.backbone_pin)
+        return one
+
     def head_of(self, name: str | None) -> FlexHead | None:
-        """The head of one of the compositions."""
         if name not in self._head_names:
             return None
         return cast(FlexHead, self.heads[self._head_names.index(name)])

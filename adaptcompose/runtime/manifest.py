@@ -22,17 +22,24 @@ class Manifest:
     """What composition.yaml says.
 
     `head` is "backbone", "none", the folder of an own one, or the reference of the adapter that
-    brings it; None where the last part of the expression does. `card` is what its author says of
+    brings it; None where the last part of the expression does; several compositions have one each,
+    by name. `card` is what its author says of
     it: license, languages, datasets, tags.
     """
 
     expression: str
     backbone: Mapping[str, str]
-    head: str | None = None
+    head: str | Mapping[str, str] | None = None
     task: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     description: str = ""
     card: Mapping[str, Any] = field(default_factory=dict)
+
+    def heads(self) -> dict[str, str]:
+        """What is said of each composition's head, "" where there is one composition."""
+        if self.head is None:
+            return {}
+        return {"": self.head} if isinstance(self.head, str) else dict(self.head)
 
     def __str__(self) -> str:
         given = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -58,7 +65,7 @@ _HOW = {
     "dtype": ("float32", "bfloat16", "float16", "float64"),
     "attention": ("sdpa", "eager", "flash_attention_2"),
 }
-_TEXTS = ("expression", "head", "name", "description")
+_TEXTS = ("expression", "name", "description")
 
 
 def _checked(data: dict[str, Any]) -> dict[str, Any]:
@@ -71,6 +78,9 @@ def _checked(data: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"its {wrong[0]} is no text")
     if wrong := [n for n in ("backbone", "task", "card") if not isinstance(data.get(n, {}), dict)]:
         raise ValueError(f"its {wrong[0]} is no mapping")
+    head = data.get("head", "")
+    if not all(isinstance(h, str) for h in (head.values() if isinstance(head, dict) else [head])):
+        raise ValueError("its head is no text")
     if not all(isinstance(value, str) for value in data["backbone"].values()):
         raise ValueError("its backbone holds more than texts")
     for name, known in _HOW.items():

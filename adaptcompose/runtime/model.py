@@ -149,6 +149,10 @@ class ComposedModel(nn.Module):
                         loss = loss + part.method.pull * pull(value)
         return loss
 
+    def head_of(self, name: str | None) -> FlexHead | None:
+        """The head of one of its compositions, "" where it is one."""
+        return None if name else self.head
+
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """What training changes: exactly this goes into checkpoints."""
         return ((name, value) for name, value in self.named_parameters() if value.requires_grad)

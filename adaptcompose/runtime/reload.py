@@ -91,33 +91,40 @@ def load_composition(
         base = saved.find_backbone(None if backbone is None else str(backbone), sources)
         how = {name: manifest.backbone[name] for name in _HOW if name in manifest.backbone}
         facts = base.facts
-        stock = load_backbone(base.folder(), with_head=manifest.head == "backbone", **how)
+        stock = load_backbone(
+            base.folder(), with_head="backbone" in manifest.heads().values(), **how
+        )
     source = Source(manifest.expression, f"{title}: {FILE}")
     checked = check(source, Context(Catalogue.open(resource("hub_cards")), facts))
     graph = resolve(checked.raise_errors(), facts, sources).graph
     if problems := errors(verify(graph, facts)):
         raise Failed(problems)
-    head, tensors = _head(manifest, folder, title)
+    found = {name: _head(text, folder, title) for name, text in manifest.heads().items()}
+    choices = {name: head for name, (head, _) in found.items()}
+    if branches := graph.branches:
+        head: HeadChoice = {name: choices.get(name, "auto") for name in branches}
+    else:
+        head = choices.get("", "auto")
     model = build(graph, facts, stock, sources, head=head)
     model.composition = replace(model.composition, backbone_pin=base.pin if base else None)
-    if tensors is not None and model.head is not None:
-        model.head.fill(tensors)
-        model.head.slots.requires_grad_(False)
+    for name, (_, tensors) in found.items():
+        flex = model.head_of(name)
+        if tensors is not None and flex is not None:
+            flex.fill(tensors)
+            flex.slots.requires_grad_(False)
     return model
 
 
 _HOW = ("dtype", "attention")
 
 
-def _head(manifest: Manifest, folder: Path, title: str) -> tuple[HeadChoice, Any]:
+def _head(text: str, folder: Path, title: str) -> tuple[HeadChoice, Any]:
     """The head choice for `build`, and the tensors of an own head."""
-    if manifest.head is None:
-        return "auto", None
-    if manifest.head == "none":
+    if text == "none":
         return None, None
-    if not manifest.head.startswith("./"):
-        return manifest.head, None
-    place = manifest.head[2:]
+    if not text.startswith("./"):
+        return text, None
+    place = text[2:]
     if not is_safe_path(place):
         raise Failed(codes.AC413.at(file=f"{title}: {FILE}", why="its head is not in its folder"))
     found = adapterhub.describe(folder / place, adapterhub.HEAD, f"{title}: {place}")

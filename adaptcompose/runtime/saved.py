@@ -13,7 +13,7 @@ Such a folder is complete: `load` rebuilds a model with bit-equal outputs from i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from adaptcompose.documents import dump, write_atomically
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import Ref
-from adaptcompose.language.graph import Adapter, Block, Published, adapters, transform
-from adaptcompose.language.heads import NEW, head_of
+from adaptcompose.language.graph import Adapter, Block, Head, Published, adapters, transform
+from adaptcompose.language.heads import NEW, Chosen, head_of
 from adaptcompose.language.operator import Modifier
-from adaptcompose.language.operators import Fuse, Stack, Training, fusions
+from adaptcompose.language.operators import Fuse, Stack, Training, branch_of, fusions
 from adaptcompose.methods.fusion import Fusion
+from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.manifest import FILE, HERE, LOCK, Manifest
 from adaptcompose.runtime.model import ComposedModel
 
@@ -53,7 +54,7 @@ def save_composition(
     for name, place in names.items():
         if name in model.parts:
             _write_part(model, name, folder / place, writer, names)
-    head = _write_head(model, folder, writer, names)
+    head = _write_heads(model, folder, writer, names)
     base = _backbone_entry(model, public)
     text = str(Manifest(str(_pinned(made.graph, names)), base, head, **more))
     write_atomically(folder / LOCK, str(_lock(model, names)))
@@ -137,34 +138,56 @@ def _member_name(block: Block) -> str:
     return leaves[-1] if leaves else "member"
 
 
-def _write_head(
+def _write_heads(
     model: ComposedModel, folder: Path, writer: adapterhub.Writer, names: Mapping[str, str]
-) -> str | None:
-    """What the manifest says of the head; a head without a public source is written."""
-    head, flex = model.composition.head, model.head
-    if head == "backbone":
-        return "backbone"
-    brought = head_of(model.composition.graph)
-    if head is None or flex is None:
-        return None if brought is None else "none"
-    leaf = adapters(model.composition.graph).get(head.part)
-    if leaf is not None and head.part not in names and not _head_trained(model):
-        return None if brought is not None and brought.part == head.part else str(_exact(leaf))
-    place = names.get(head.part) or _beside(model, names) or _folder_name(NEW, set(names.values()))
-    writer.head(folder / place, place, head.config, flex.tensors())
-    return f"./{place}"
+) -> str | dict[str, str] | None:
+    """What the manifest says of the head, or of those of several compositions by name."""
+    made, taken = model.composition, set(names.values())
+    said: dict[str, str] = {}
+    for branch, head in made.heads.items():
+        graph = branch_of(made.graph, branch) if branch else made.graph
+        one = _Branch(graph, head, model.head_of(branch), f"{branch}-{NEW}" if branch else NEW)
+        found = one.write(folder, writer, names, taken)
+        said |= {} if found is None else {branch: found}
+    return said.get("") if "" in made.heads else said or None
 
 
-def _head_trained(model: ComposedModel) -> bool:
-    return model.head is not None and any(p.requires_grad for p in model.head.slots.parameters())
+@dataclass(frozen=True)
+class _Branch:
+    """One composition with its head, and the folder of a head that goes with no part."""
 
+    graph: Block
+    head: Chosen
+    flex: FlexHead | None
+    place: str
 
-def _beside(model: ComposedModel, names: Mapping[str, str]) -> str | None:
-    """The folder of the topmost adapter, which a head goes with; None if it is not written."""
-    block: Block = model.composition.graph
-    while isinstance(block, Modifier | Stack):
-        block = block.body if isinstance(block, Modifier) else block.members[-1].block
-    return names.get(block.name) if isinstance(block, Adapter) else None
+    def write(
+        self, folder: Path, writer: adapterhub.Writer, names: Mapping[str, str], taken: set[str]
+    ) -> str | None:
+        """What the manifest says; a head without a public source is written."""
+        head = self.head
+        if head == "backbone":
+            return "backbone"
+        brought = head_of(self.graph)
+        if not isinstance(head, Head) or self.flex is None:
+            return None if brought is None else "none"
+        leaf = adapters(self.graph).get(head.part)
+        if leaf is not None and head.part not in names and not self._trained():
+            return None if brought is not None and brought.part == head.part else str(_exact(leaf))
+        place = names.get(head.part) or self._beside(names) or _folder_name(self.place, taken)
+        writer.head(folder / place, place, head.config, self.flex.tensors())
+        return f"./{place}"
+
+    def _trained(self) -> bool:
+        assert self.flex is not None
+        return any(parameter.requires_grad for parameter in self.flex.slots.parameters())
+
+    def _beside(self, names: Mapping[str, str]) -> str | None:
+        """The folder of the topmost adapter, which a head goes with; None if it is not written."""
+        block = self.graph
+        while isinstance(block, Modifier | Stack):
+            block = block.body if isinstance(block, Modifier) else block.members[-1].block
+        return names.get(block.name) if isinstance(block, Adapter) else None
 
 
 def _pinned(graph: Block, names: Mapping[str, str]) -> Block:

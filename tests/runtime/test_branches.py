@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.operators import Drop
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import build, compose
-from tests.tiny import LAYERS, backbone, batch, distance, randomise
+from adaptcompose.runtime.public import load
+from tests.tiny import LAYERS, backbone, batch, distance, make_backbone, randomise
 
 MEMBERS = {
     "a": "pfeiffer(reduction=4)",
@@ -194,3 +196,32 @@ def test_a_mask_of_the_masked_language_model_and_its_inverse_are_the_branches_ow
         for name in "abn":
             one = alone(model, name, head="backbone")
             assert distance(outs[name].logits, one(**batch()).logits) < 1e-9
+
+
+@pytest.mark.parametrize("operator", ["route", "parallel"])
+def test_saved_branches_come_back_bit_equal(operator: str, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    make_backbone().save_pretrained(str(body))
+    two = {"task": "text-classification", "labels": ["yes", "no"]}
+    three = {"task": "token-classification", "labels": ["O", "B", "I"]}
+    text = expression(operator, list("aef"), " | drop(bottom=1)")
+    model = randomise(compose(text, body, head={"a": two, "e": three, "f": None})).eval()
+    model.save(str(tmp_path / "saved"))
+    again = load(tmp_path / "saved")
+    more = {"rows": ["a", "e", "f"]} if operator == "route" else {}
+    with torch.no_grad():
+        one, other = model(**batch(), **more), again(**batch(), **more)
+    assert list(one) == list(other)
+    for name in "aef":
+        for key, value in one[name].items():
+            assert torch.equal(value, other[name][key]), (name, key)
+
+
+def test_a_branch_can_be_taken_out() -> None:
+    two = {"task": "text-classification", "labels": ["yes", "no"]}
+    model = branched(expression("parallel", list("ae"), " | drop(bottom=1)"), head=two)
+    with torch.no_grad():
+        outs = model(**batch())
+        for name in "ae":
+            alone_again = model.branch(name)(**batch())
+            assert distance(alone_again.logits, outs[name].logits) < 1e-9

@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 
 from adaptcompose.language.operators.average import irreversible
-from adaptcompose.language.operators.branches import Branches, misplaced
+from adaptcompose.language.operators.branches import Branches, branch_of, misplaced
 from adaptcompose.language.operators.fuse import Fuse, fusions
 from adaptcompose.language.operators.layers import Drop, Keep, Restriction
 from adaptcompose.language.operators.stack import Stack, flatten, slots
@@ -25,6 +25,7 @@ __all__ = [
     "Stack",
     "Swap",
     "Training",
+    "branch_of",
     "flatten",
     "fusions",
     "irreversible",

@@ -41,6 +41,13 @@ class Branches(Members):
             names |= {slot.name} if slot.name else set()
 
 
+def branch_of(graph: Block, name: str) -> Block:
+    """One of the compositions alone, under the modifiers that follow all of them."""
+    if isinstance(graph, Modifier):
+        return graph.rebuild((branch_of(graph.body, name),))
+    return graph.branches[name]
+
+
 def misplaced(graph: Block) -> Iterator[Diagnostic]:
     """AC308: branches anywhere but outermost; modifiers may follow them."""
     while isinstance(graph, Modifier):
