@@ -7,16 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import typer
-
-import adaptcompose.commands  # noqa: F401 - they register themselves
-from adaptcompose.commands.app import INTERNAL, INTERRUPTED, app, exit_code
 from adaptcompose.language.codes import AC999
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.plugins import broken
+from adaptcompose.targets import INTERNAL, INTERRUPTED, PROBLEMS, diagnostics, exit_code, tell
 from adaptcompose.terminal import paint
-
-_USAGE: Any = typer.BadParameter.__mro__[2]  # click's exception, wherever typer keeps its click
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,19 +20,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # a text may hold characters that the terminal cannot show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = int(app(arguments, prog_name="adaptcompose", standalone_mode=False) or 0)
-        # some versions of typer have caught the interrupt themselves
-        return _interrupted() if code == INTERRUPTED else code
+        match given:
+            case ["check", target] if not target.startswith("--"):
+                # asked most often, and answered before typer would be imported
+                code = tell(diagnostics(target), target)
+                sys.stdout.flush()
+                return code
+        return _typed(given)
     except Failed as failed:
         print(paint(str(failed), sys.stderr), file=sys.stderr)
-        return exit_code(list(failed.diagnostics))
-    except (KeyboardInterrupt, typer.Abort):
+        return exit_code(failed.diagnostics)
+    except KeyboardInterrupt:
         return _interrupted()
-    except _USAGE as error:
-        error.show()
-        return INTERNAL
-    except SystemExit as left:  # who read the output has gone, as in `adaptcompose graph … | head`
+    except BrokenPipeError:  # who read the output has gone, as in `adaptcompose check … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PROBLEMS
+    except SystemExit as left:  # typer has met the same
         return int(left.code or 0)
     except Exception as error:
         if os.environ.get("ADAPTCOMPOSE_DEBUG"):
@@ -47,6 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERNAL
     finally:
         _tell_broken()
+
+
+def _typed(given: Sequence[str]) -> int:
+    """The commands with all their options."""
+    import typer
+
+    from adaptcompose.commands.app import app
+
+    usage: Any = typer.BadParameter.__mro__[2]  # click's exception, wherever typer keeps its click
+    try:
+        code = int(app(given, prog_name="adaptcompose", standalone_mode=False) or 0)
+    except typer.Abort:
+        return _interrupted()
+    except usage as error:
+        error.show()
+        return INTERNAL
+    # some versions of typer have caught the interrupt themselves
+    return _interrupted() if code == INTERRUPTED else code
 
 
 def _tell_broken() -> None:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import adaptcompose as ac
-from adaptcompose.cli import app
+from adaptcompose.commands.app import app
 from adaptcompose.documents import load
 from adaptcompose.language.diagnostics import Source
 from adaptcompose.work.spec import parse_spec

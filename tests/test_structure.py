@@ -37,7 +37,7 @@ LAYERS = """
     language.public
     runtime
     work
-    terminal commands cli
+    terminal targets commands cli
 """
 ORDER = LAYERS.split()
 """Every module or package, each importing only from those before it (packages also from inside).

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from adaptcompose.commands.completion import complete_backbone, complete_key, complete_target
-from adaptcompose.language.codes import AC607
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors
-from adaptcompose.terminal import choose_colour, dim, paint
+from adaptcompose.targets import (
+    CHANGES,
+    HUB,
+    INTERNAL,
+    INTERRUPTED,
+    PROBLEMS,
+    RUN,
+    SPECS,
+    checked_expression,
+    exit_code,
+    expression,
+    hint,
+    prepared_specs,
+    say,
+)
+from adaptcompose.terminal import choose_colour
 from adaptcompose.version import __version__
 
-if TYPE_CHECKING:
-    from adaptcompose.language.check import Checked, Context
-    from adaptcompose.work.prepare import Prepared
-
-PROBLEMS, INTERNAL, HUB, RUN, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 130
-_HUB_CODES = {"AC404", "AC405", "AC419", "AC430", "AC431", "AC433"}
+__all__ = [
+    "CHANGES",
+    "HUB",
+    "INTERNAL",
+    "INTERRUPTED",
+    "PROBLEMS",
+    "RUN",
+    "SPECS",
+    "app",
+    "checked_expression",
+    "exit_code",
+    "expression",
+    "hint",
+    "prepared_specs",
+    "say",
+]
 
 EXAMPLES = """\
 Compose adapters on a frozen language model: one line, compiled.
@@ -118,7 +138,8 @@ def version(
 def is_spec(
     target: str, backbone: str | None, hub: str | None, overrides: list[str] | None = None
 ) -> bool:
-    if not target.endswith((".yaml", ".yml")):
+    """Whether a target is a spec; usage errors for options that do not go with it."""
+    if not target.endswith(SPECS):
         if overrides:
             raise typer.BadParameter("only a spec has keys to set", param_hint="--set")
         return False
@@ -126,52 +147,3 @@ def is_spec(
         if given is not None:
             raise typer.BadParameter(f"the spec says its {name}", param_hint=f"--{name}")
     return True
-
-
-def expression(target: str) -> tuple[Source, Path]:
-    """The expression itself, and the folder at which `./` starts in it."""
-    if target == "-":
-        return Source(sys.stdin.read(), "<stdin>"), Path()
-    if target.endswith(".compose"):
-        path = Path(target)
-        if not path.is_file():
-            raise Failed(AC607.at(path=target, root=Path.cwd()))
-        return Source(path.read_text("utf-8"), target), path.parent
-    return Source(target), Path()
-
-
-def checked_expression(
-    target: str, backbone: str | None, hub: str | None
-) -> tuple[Checked, Context, Path]:
-    """An expression as far as text, catalogue and config.json tell."""
-    from adaptcompose.language.check import check as check_source
-    from adaptcompose.language.public import context
-
-    source, root = expression(target)
-    base = context(backbone, root, hub or "hf")
-    return check_source(source, base), base, root
-
-
-def prepared_specs(target: str, overrides: list[str] | None = None) -> tuple[Prepared, ...]:
-    """A spec, or all specs of a sweep, checked, resolved and pinned."""
-    from adaptcompose.work.prepare import prepare_all
-    from adaptcompose.work.spec import read_specs
-
-    path = Path(target)
-    return prepare_all(read_specs(path, overrides or ()), path)
-
-
-def say(notes: Any) -> None:
-    """Warnings and notes, each once."""
-    for note in dict.fromkeys(map(str, notes)):
-        print(f"{paint(note, sys.stderr)}\n", file=sys.stderr)
-
-
-def hint(*words: str, quiet: bool = False) -> None:
-    """The command that comes next, where a person is looking."""
-    if not quiet and sys.stderr is not None and sys.stderr.isatty():
-        print(dim(f"next: adaptcompose {shlex.join(words)}", sys.stderr), file=sys.stderr)
-
-
-def exit_code(found: list[Diagnostic]) -> int:
-    return HUB if any(one.code in _HUB_CODES for one in errors(found)) else PROBLEMS

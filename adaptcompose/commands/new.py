@@ -39,10 +39,9 @@ def new(
 
     On a terminal what is not given is asked for.
     """
-    from adaptcompose.work.schema import FILE, schema
     from adaptcompose.work.starter import Start, starter
 
-    path, beside = Path(f"{name}.yaml"), Path(FILE)
+    path = Path(f"{name}.yaml")
     _check_name(name)
     if path.exists():
         raise Failed(AC422.at(path=path))
@@ -55,11 +54,19 @@ def new(
     files = {split: file for split, file in given.items() if file}
     text = starter(Start(name, backbone, compose, task, hub, files))
     write_atomically(path, text)
-    if not beside.exists():
-        write_atomically(beside, json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
+    _write_schema()
     if not quiet:
         print(f"{path} written")
     hint("check", str(path), quiet=quiet)
+
+
+def _write_schema() -> None:
+    """The schema that the first line of the spec names, unless there is one."""
+    from adaptcompose.work.schema import FILE, schema
+
+    if not Path(FILE).exists():
+        text = json.dumps(schema(), indent=2, ensure_ascii=False)
+        write_atomically(Path(FILE), f"{text}\n")
 
 
 def _ask(what: str, default: str) -> str:

@@ -1,0 +1,108 @@
+"""What commands are given: an expression, a file with one, or a spec; and what is said of it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptcompose.language.codes import AC607
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors, render
+from adaptcompose.terminal import dim, paint
+
+if TYPE_CHECKING:
+    from adaptcompose.language.check import Checked, Context
+    from adaptcompose.work.prepare import Prepared
+
+PROBLEMS, INTERNAL, HUB, RUN, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 130
+_HUB_CODES = {"AC404", "AC405", "AC419"}
+SPECS = (".yaml", ".yml")
+
+
+def expression(target: str) -> tuple[Source, Path]:
+    """The expression itself, and the folder at which `./` starts in it."""
+    if target == "-":
+        return Source(sys.stdin.read(), "<stdin>"), Path()
+    if target.endswith(".compose"):
+        path = Path(target)
+        if not path.is_file():
+            raise Failed(AC607.at(path=target, root=Path.cwd()))
+        return Source(path.read_text("utf-8"), target), path.parent
+    return Source(target), Path()
+
+
+def checked_expression(
+    target: str, backbone: str | None, hub: str | None
+) -> tuple[Checked, Context, Path]:
+    """An expression as far as text, catalogue and config.json tell."""
+    from adaptcompose.language.check import check as check_source
+    from adaptcompose.language.public import context
+
+    source, root = expression(target)
+    base = context(backbone, root, hub or "hf")
+    return check_source(source, base), base, root
+
+
+def prepared_specs(target: str, overrides: Sequence[str] | None = None) -> tuple[Prepared, ...]:
+    """A spec, or all specs of a sweep, checked, resolved and pinned."""
+    from adaptcompose.work.prepare import prepare_all
+    from adaptcompose.work.spec import read_specs
+
+    path = Path(target)
+    return prepare_all(read_specs(path, overrides or ()), path)
+
+
+def diagnostics(
+    target: str,
+    backbone: str | None = None,
+    hub: str | None = None,
+    overrides: Sequence[str] | None = None,
+) -> list[Diagnostic]:
+    """Everything there is to say about an expression or a spec; nothing is downloaded."""
+    try:
+        if not target.endswith(SPECS):
+            return list(checked_expression(target, backbone, hub)[0].diagnostics)
+        from adaptcompose.work.prepare import check_specs
+        from adaptcompose.work.spec import read_specs
+
+        path = Path(target)
+        return check_specs(read_specs(path, overrides or ()), path)
+    except Failed as failed:
+        return list(failed.diagnostics)
+
+
+def tell(
+    found: Sequence[Diagnostic], target: str, form: str = "text", *, quiet: bool = False
+) -> int:
+    """Print what was found; the exit code."""
+    if form != "text":
+        print(render(found, form))
+    elif found:
+        print(paint(render(found), sys.stdout))
+    elif not quiet:
+        print("fine")
+        if target.endswith(SPECS):
+            hint("plan", target)
+    return exit_code(found)
+
+
+def say(notes: Iterable[Diagnostic]) -> None:
+    """Warnings and notes, each once."""
+    for note in dict.fromkeys(map(str, notes)):
+        print(f"{paint(note, sys.stderr)}\n", file=sys.stderr)
+
+
+def hint(*words: str, quiet: bool = False) -> None:
+    """The command that comes next, where a person is looking."""
+    if not quiet and sys.stderr is not None and sys.stderr.isatty():
+        print(dim(f"next: adaptcompose {shlex.join(words)}", sys.stderr), file=sys.stderr)
+
+
+def exit_code(found: Iterable[Diagnostic]) -> int:
+    """0 without errors, 3 if the hub is one of them, else 1."""
+    wrong = errors(found)
+    if not wrong:
+        return 0
+    return HUB if any(one.code in _HUB_CODES for one in wrong) else PROBLEMS
