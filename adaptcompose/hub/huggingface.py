@@ -2,7 +2,8 @@
 
 The client library checks the size of what it downloads; hashes are checked here. The listing of a
 commit never changes, so it is kept, and a run whose files are in the cache needs no network. Where
-the client would wait for ever, a request is given up after `PATIENCE` seconds without an answer.
+the client would wait for ever, a request is given up after `PATIENCE` seconds without an answer,
+one that changes something after `BUSY` times as many.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     Files = Mapping[str, Path | bytes]
 
-PATIENCE = 60.0
+PATIENCE, BUSY = 20.0, 6
 LIBRARIES = ("adapter-transformers", "peft")
 """The tags under which the Hub lists adapters; what adaptcompose publishes has the first."""
 
@@ -316,13 +317,14 @@ class HuggingFaceStore:
 
 @contextlib.contextmanager
 def _patience() -> Iterator[None]:
-    """Requests of the client that have no time limit of their own get one."""
+    """No request of the client waits longer for its next byte than this."""
     from huggingface_hub import get_session
 
     def limit(request: Any) -> None:
         given = request.extensions.get("timeout") or {}
+        most = PATIENCE if request.method in ("GET", "HEAD") else BUSY * PATIENCE
         names = ("connect", "read", "write", "pool")
-        filled = {name: given.get(name) or PATIENCE for name in names}
+        filled = {name: min(given.get(name) or most, most) for name in names}
         request.extensions = {**request.extensions, "timeout": filled}
 
     session = get_session()
