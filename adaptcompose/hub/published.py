@@ -7,6 +7,7 @@ means the same wherever it is used.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptcompose.backbones.layout import Facts
@@ -19,7 +20,9 @@ from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.graph import Adapter, Block, Head, Published, transform
-from adaptcompose.language.operators import Fuse
+from adaptcompose.language.operators import Fuse, Prune
+from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
+from adaptcompose.language.operators.prune import read_activations
 from adaptcompose.resources import resource
 
 if TYPE_CHECKING:
@@ -38,14 +41,14 @@ def expand(
     title = str(leaf.ref)
     if sources.depth >= DEEPEST:
         raise Failed(codes.AC108.at(leaf.span, name=title, cycle=f"{title} → … → {title}"))
-    folder = sources.fetch(leaf.ref, pin, [FILE, LOCK])
+    folder = sources.fetch(leaf.ref, pin, [FILE, LOCK, ACTIVATIONS])
     manifest, lock = Manifest.open(folder, title), Lock.open(folder / LOCK)
     if lock is None:
         raise Failed(codes.AC418.at(leaf.span, name=title, missing=LOCK))
     source = Source(manifest.expression, f"{title}: {FILE}")
     cards = Catalogue.open(resource("hub_cards"))
     graph = check(source, Context(cards, facts)).raise_errors()
-    place = _Place(leaf.ref, pin, title)
+    place = _Place(leaf.ref, pin, title, folder)
     graph = transform(graph, place.inside)
     pins = {str(place.forced(text)): found for text, found in lock.adapters.items()}
     own = Sources(sources.hub, sources.root, {**sources.pins, **pins}, sources.depth + 1)
@@ -71,8 +74,9 @@ def _head(manifest: Manifest, place: _Place, sources: Sources) -> Adapter | None
 class _Place:
     """Where a composition lies, and what its references mean from outside."""
 
-    def __init__(self, ref: Ref, pin: Locked, title: str) -> None:
-        self.ref, self.pin, self.title = ref, pin, title
+    def __init__(self, ref: Ref, pin: Locked, title: str, folder: Path) -> None:
+        self.ref, self.pin, self.title, self.folder = ref, pin, title, folder
+        self.renamed: dict[str, str] = {}
 
     def inside(self, block: Block) -> Block:
         """A block of the expression with references that hold everywhere."""
@@ -81,7 +85,12 @@ class _Place:
             return replace(block, ref=ref, name=str(ref))
         if isinstance(block, Fuse) and block.ref is not None:
             ref = self._ref(block.ref)
+            self.renamed[block.name] = str(ref)
             return replace(block, ref=ref, load=str(ref), name=str(ref))
+        if isinstance(block, Prune):
+            measured = read_activations(self.folder / ACTIVATIONS, f"{self.title}: {ACTIVATIONS}")
+            named = {self.renamed.get(name, name): found for name, found in measured.items()}
+            return block.fitted(named, self.title)
         if isinstance(block, Adapter | Fuse):
             why = f"`{block}` has no weights there"
             raise Failed(codes.AC413.at(file=self.title, why=why))

@@ -19,6 +19,7 @@ from adaptcompose.compiler.program import Program
 from adaptcompose.hub.backbone import find_backbone, named
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.formats import adapters as formats
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import is_repo_name
 from adaptcompose.hub.resolve import Sources, resolve
@@ -27,7 +28,8 @@ from adaptcompose.language.check import Context, check, verify
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors
 from adaptcompose.language.graph import Adapter, Block, adapters, carriers, transform
 from adaptcompose.language.heads import Chosen, HeadChoice, heads_of, needs_inverse
-from adaptcompose.language.operators import Fuse, fusions, irreversible, marks
+from adaptcompose.language.operators import Fuse, Prune, fusions, irreversible, marks
+from adaptcompose.language.operators.prune import unmeasured
 from adaptcompose.resources import resource
 from adaptcompose.runtime.attach import attach
 from adaptcompose.runtime.branched import BranchedModel
@@ -88,7 +90,7 @@ def compose(
     cards = Catalogue.open(resource("hub_cards"), sources.root / "hub_cards")
     checked = check(source, Context(cards, facts))
     graph = resolve(checked.raise_errors(), facts, sources).graph
-    if problems := errors(verify(graph, facts)):
+    if problems := [*errors(verify(graph, facts)), *map(_of_a_spec, unmeasured(graph))]:
         raise Failed(problems)
     if model is None:
         assert base is not None
@@ -96,6 +98,13 @@ def compose(
     made = build(graph, facts, model, sources, head=head, optimise=optimise)
     made.composition = replace(made.composition, backbone_pin=base.pin if base else None)
     return made
+
+
+def _of_a_spec(block: Prune) -> Diagnostic:
+    expected = "left to a spec, which has data: here by= names a run"
+    return codes.AC204.at(
+        block.span, name="data", operator=block.word, expected=expected, got=str(block.data)
+    )
 
 
 def build(  # noqa: PLR0913
@@ -212,7 +221,7 @@ def _adapter_part(leaf: Adapter, sites: tuple[Site, ...], sources: Sources, fact
     assert leaf.pin is not None
     folder = sources.fetch(leaf.ref, leaf.pin)
     found = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
-    weights = adapterhub.read_weights(found, leaf.method, facts)
+    weights = formats.read_weights(found, leaf.method, facts)
     return loaded_part(leaf.name, leaf.method, weights, used=sites)
 
 
@@ -223,10 +232,8 @@ def _fill_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> 
         return
     assert leaf.pin is not None
     folder = sources.fetch(leaf.ref, leaf.pin)
-    found = adapterhub.describe(folder, adapterhub.HEAD, str(leaf.ref), leaf.span)
-    assert found is not None
     try:
-        flex.fill(adapterhub.read_head(found))
+        flex.fill(formats.read_head(folder, str(leaf.ref), facts, leaf.span))
     except (RuntimeError, KeyError) as error:
         detail = f"its head does not fit its configuration: {str(error).splitlines()[-1].strip()}"
         raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail)) from None

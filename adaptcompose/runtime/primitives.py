@@ -312,6 +312,7 @@ class RunningMixture(Running):
         self.weights = parts[node.weights.part][node.weights.site]
         self.dropout = nn.Dropout(node.weights.dropout or 0.0)
         self.temperature = 1.0  # set by the trainer where the fusion asks for it
+        self.watch: Callable[[Tensor], None] | None = None  # set where attention is measured
 
     def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
         maps = self.node.weights
@@ -336,4 +337,6 @@ class RunningMixture(Running):
         if self.training:
             scores = scores / self.temperature
         alpha: Tensor = self.dropout(scores).softmax(dim=-1)
+        if self.watch is not None:
+            self.watch(alpha)
         return alpha

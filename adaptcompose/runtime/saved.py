@@ -19,12 +19,15 @@ from typing import Any
 
 from adaptcompose.documents import dump, write_atomically
 from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.formats import adapters as formats
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import Ref
-from adaptcompose.language.graph import Adapter, Block, Head, Published, adapters, transform
+from adaptcompose.language.graph import Adapter, Block, Head, Published, adapters, transform, walk
 from adaptcompose.language.heads import NEW, Chosen, head_of
 from adaptcompose.language.operator import Modifier
-from adaptcompose.language.operators import Fuse, Stack, Training, branch_of, fusions
+from adaptcompose.language.operators import Fuse, Prune, Stack, Training, branch_of, fusions
+from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
+from adaptcompose.language.operators.prune import Activations, as_text
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.manifest import FILE, HERE, LOCK, Manifest
@@ -58,6 +61,8 @@ def save_composition(
     base = _backbone_entry(model, public)
     text = str(Manifest(str(_pinned(made.graph, names)), base, head, **more))
     write_atomically(folder / LOCK, str(_lock(model, names)))
+    if measured := _measured(made.graph):
+        write_atomically(folder / ACTIVATIONS, as_text(measured))
     _note(model, folder / HERE)
     write_atomically(folder / FILE, text)
     return names
@@ -71,6 +76,17 @@ def _lock(model: ComposedModel, names: Mapping[str, str]) -> Lock:
     base = replace(made.backbone_pin or Locked(), path=None)
     hub = made.sources.hub if made.sources.remote else "folder"
     return Lock("composition", base, hub, adapters=pins)
+
+
+def _measured(graph: Block) -> Activations:
+    """What fusions were pruned by, under the names that they have when the text is read again."""
+    known: dict[str, Any] = {}
+    for block in walk(graph):
+        known |= (block.measured or {}) if isinstance(block, Prune) else {}
+    mixed = [block for block in walk(graph) if isinstance(block, Fuse)]
+    names = [f"fuse{number}" if number > 1 else "fuse" for number in range(1, len(mixed) + 1)]
+    pairs = zip(names, mixed, strict=True)
+    return {name: known[fusion.name] for name, fusion in pairs if fusion.name in known}
 
 
 def _note(model: ComposedModel, path: Path) -> None:
@@ -122,7 +138,7 @@ def _write_part(
 ) -> None:
     part = model.parts[name]
     if not isinstance(part.method, Fusion):
-        writer.adapter(folder, folder.name, part.method, part.tensors())
+        formats.write(writer, folder, folder.name, part.method, part.tensors())
         return
     block = fusions(model.composition.graph)[name]
     taken = set(names.values())
@@ -194,6 +210,8 @@ def _pinned(graph: Block, names: Mapping[str, str]) -> Block:
     """The graph with own parts as `./folder` and all others as repository@revision."""
 
     def change(block: Block) -> Block:
+        if isinstance(block, Prune):
+            return replace(block, by=ACTIVATIONS, data=None) if block.measured else block.body
         if isinstance(block, Training | Published):
             return block.body  # what was to be trained is, and what is published is pinned inside
         if isinstance(block, Fuse):

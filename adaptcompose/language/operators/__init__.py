@@ -12,6 +12,7 @@ from adaptcompose.language.operators.average import irreversible
 from adaptcompose.language.operators.branches import Branches, branch_of, misplaced
 from adaptcompose.language.operators.fuse import Fuse, fusions
 from adaptcompose.language.operators.layers import Drop, Keep, Restriction
+from adaptcompose.language.operators.prune import Prune
 from adaptcompose.language.operators.stack import Stack, flatten, slots
 from adaptcompose.language.operators.swap import Swap
 from adaptcompose.language.operators.training import Training, learning, marks, named_parts
@@ -21,6 +22,7 @@ __all__ = [
     "Drop",
     "Fuse",
     "Keep",
+    "Prune",
     "Restriction",
     "Stack",
     "Swap",

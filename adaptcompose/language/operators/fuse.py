@@ -48,6 +48,7 @@ class Fuse(Members):
     loaded: Fusion | None = None
     ref: Ref | None = None
     pin: Locked | None = None
+    only: frozenset[int] | None = None
 
     @classmethod
     def of(cls, call: Call) -> Block:
@@ -84,7 +85,8 @@ class Fuse(Members):
         )
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        branches = [block.at(site, facts) for block in self.inner()]
+        kept = [b for i, b in enumerate(self.inner()) if self.only is None or i in self.only]
+        branches = [block.at(site, facts) for block in kept]
         present = tuple(branch for branch in branches if branch is not None)
         if site in (EMBEDDINGS, HEAD):
             # members share one part at the embeddings, or bring none
