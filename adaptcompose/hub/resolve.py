@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import Variant
-from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.formats import adapterhub, adapters, peft
 from adaptcompose.hub.formats.tensors import Shapes, read_header, read_shapes
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.pieces import InPieces
@@ -137,13 +137,11 @@ def _place(ref: Ref, variant: Variant | None) -> tuple[str, str | None, str | No
 
 def own_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str, FileRecord]:
     """The files that matter: configurations and weights directly in the folder."""
-    names = {*adapterhub.WEIGHTS, *(name for pair in adapterhub.WEIGHTS.values() for name in pair)}
     prefix = f"{subfolder}/" if subfolder else ""
     own = {path[len(prefix) :]: found for path, found in files.items() if path.startswith(prefix)}
-    names |= set() if adapterhub.ADAPTER in own else set(COMPOSITION)
-    safe = {name for name in own if name.endswith(".safetensors")}
+    names = adapters.FILES | (set() if adapterhub.ADAPTER in own else set(COMPOSITION))
     kept = {name: own[name] for name in sorted(own) if name in names}
-    twins = {b for a, b in adapterhub.WEIGHTS.values() if a in safe}
+    twins = {pickle for pickle, safe in adapters.TWINS.items() if safe in own}
     return {name: found for name, found in kept.items() if name not in twins}
 
 
@@ -201,22 +199,23 @@ def _adapter(
     described = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
     if described.outer.get("adapter_names") is not None:
         raise Failed(codes.AC406.at(leaf.span, name=str(leaf.ref), what="a fusion"))
-    method = adapterhub.read_method(described, facts)
-    safe, pickle = adapterhub.WEIGHTS[adapterhub.ADAPTER]
+    safe, pickle = adapters.weights_names(described)
     if safe not in pin.files and pickle in pin.files:
         notes.append(codes.AC409.at(leaf.span, name=str(leaf.ref)))
-    shapes = _shapes(leaf.ref, pin, adapterhub.ADAPTER, sources, leaf.span)
-    if wrong := list(adapterhub.misfits(described, method, facts, shapes)) if shapes else []:
-        raise Failed(wrong)
-    head = adapterhub.describe(folder, adapterhub.HEAD, str(leaf.ref), leaf.span)
-    kept = Head(leaf.name, head.config) if head is not None and head.config else None
+    shapes = _shapes(leaf.ref, pin, (safe, pickle), sources, leaf.span)
+    if shapes is None and peft.is_peft(described):
+        sources.fetch(leaf.ref, pin)
+    read = adapters.read(described, facts, shapes)
+    kept = None if read.head is None else Head(leaf.name, read.head)
+    method = read.method
     pin = replace(pin, method=str(method))
     return replace(leaf, pin=pin, base=described.base, method=method, head=kept)
 
 
-def _shapes(ref: Ref, pin: Locked, kind: str, sources: Sources, span: Span | None) -> Shapes | None:
+def _shapes(
+    ref: Ref, pin: Locked, names: Sequence[str], sources: Sources, span: Span | None
+) -> Shapes | None:
     """The shapes of an object's weights, or None where only a download would tell."""
-    names = adapterhub.WEIGHTS[kind]
     for name in names:
         if name in pin.files:
             return sources.shapes(ref, pin, name)
@@ -241,7 +240,7 @@ def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]
                 block.span, name=title, trained=", ".join(map(str, trained)), given=", ".join(given)
             )
         )
-    shapes = _shapes(block.ref, pin, adapterhub.FUSION, sources, block.span)
+    shapes = _shapes(block.ref, pin, adapterhub.WEIGHTS[adapterhub.FUSION], sources, block.span)
     if shapes is None:
         described = replace(described, folder=sources.fetch(block.ref, pin))
     loaded = adapterhub.read_fusion(described, facts, shapes)

@@ -31,7 +31,7 @@ class IA3(Changing):
 
     targets: tuple[str, ...] = option(("attn.k", "attn.v", "ffn.mid"), "the maps that it changes")
     inputs: tuple[str, ...] = option(("ffn.mid",), "those of which it scales the input")
-    scale: float = option(1.0, "a constant factor of all factors")
+    scale: float = option(1.0, "a constant factor of all factors", least=0.001)
     gate: bool = option(False, "a learned gate per example instead of scale")
 
     def _side(self, site: Site) -> Any:
@@ -48,7 +48,7 @@ class IA3(Changing):
         from torch.nn import init
 
         if name == "l":
-            init.ones_(tensor)
+            init.constant_(tensor, 2.0 if self.gate else 1 / self.scale)  # a new gate is ½
         elif name == "gate.weight":
             init.normal_(tensor, std=0.02)
         else:

@@ -66,11 +66,14 @@ class Lora(Changing):
         """The rank at a place."""
         return int(_exception(self.ranks, site, self.rank))
 
+    def alpha_at(self, site: Site) -> float:
+        """Alpha at a place."""
+        return _exception(self.alphas, site, self.alpha)
+
     def scale_at(self, site: Site) -> float:
         """What B A is multiplied by at a place."""
         rank = self.rank_at(site)
-        alpha = _exception(self.alphas, site, self.alpha)
-        return float(alpha / (rank**0.5 if self.rslora else rank))
+        return self.alpha_at(site) / (rank**0.5 if self.rslora else rank)
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         rank, width, width_in = self.rank_at(site), facts.size(site), facts.size_in(site)

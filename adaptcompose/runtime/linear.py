@@ -145,6 +145,8 @@ class RunningDecomposed(RunningLowRank):
         weight = factor.unsqueeze(-1) * (below.weight.to(delta.dtype) + delta)
         if self.node.peer and below.bias is not None:
             below = Affine(below.weight, factor * below.bias)
+        if self.node.bias == "own":
+            read = {**read, "B.bias": factor * read["B.bias"]}
         return Affine(weight, self.rebiased(below, stock, read))
 
 

@@ -82,7 +82,7 @@ def describe(folder: Path, kind: str, title: str, span: Span | None = None) -> D
         raise Failed(AC413.at(span, file=f"{title}: {kind}", why=str(error))) from None
     name = outer.get("name")
     found = Described(folder, title, name if isinstance(name, str) else "", {}, outer, span)
-    with _understood(found, kind):
+    with understood(found, kind):
         return replace(found, **_modern(outer, kind))
 
 
@@ -104,8 +104,9 @@ def describe_adapter(folder: Path, title: str, span: Span | None = None) -> Desc
     found = describe(folder, ADAPTER, title, span)
     if found is None:
         raise Failed(AC406.at(span, name=title, what=_what_else(folder)))
-    if "peft_type" in found.outer:
-        raise Failed(_unknown(found, f"PEFT's {found.outer['peft_type']}"))
+    if "peft_type" in found.outer:  # peft.py reads the rest of these
+        base = found.outer.get("base_model_name_or_path")
+        return replace(found, outer={**found.outer, "model_name": base})
     return found
 
 
@@ -125,7 +126,7 @@ def read_method(found: Described, facts: Facts) -> Method:
     """The method that a configuration means on this backbone; AC403, AC407, AC408 if none."""
     check_base(found, facts)
     families = dict.fromkeys(type(method) for method in calls().values())
-    with _understood(found, ADAPTER):
+    with understood(found, ADAPTER):
         for family in families:
             reader = getattr(family, "from_adapterhub", None)
             method = reader(dict(found.config), facts) if reader else None
@@ -154,7 +155,7 @@ def family_of(config: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _understood(found: Described, kind: str) -> Iterator[None]:
+def understood(found: Described, kind: str) -> Iterator[None]:
     """What goes wrong inside is the fault of the file's configuration: AC413."""
     try:
         yield
@@ -197,7 +198,7 @@ def read_fusion(found: Described, facts: Facts, keys: Collection[str] | None = N
         for site in facts.sublayers()
         if {facts.layout.path(site), f"{prefix}.{facts.layout.path(site)}"} & places
     )
-    with _understood(found, FUSION):
+    with understood(found, FUSION):
         return Fusion.from_adapterhub(dict(found.config), at)
 
 
@@ -231,7 +232,7 @@ def read_weights(
         packed = method.packed(name, site, facts)
         own = whole if packed is None else packed.take(whole, method.tensors(site, facts)[name])
         weights[site, name] = own.clone()
-    _check_numbers(found, weights)
+    check_numbers(found, weights)
     return weights
 
 
@@ -278,7 +279,8 @@ def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, 
             yield site, tensor, [full for key in keys for full in (f"{prefix}.{key}", key)]
 
 
-def _check_numbers(found: Described, weights: Mapping[tuple[Site, str], torch.Tensor]) -> None:
+def check_numbers(found: Described, weights: Mapping[tuple[Site, str], torch.Tensor]) -> None:
+    """AC413 where a tensor has anything but finite numbers."""
     for (site, name), tensor in weights.items():
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             why = f"{name} at {site} is not made of finite floating-point numbers"

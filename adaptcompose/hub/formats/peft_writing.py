@@ -1,0 +1,127 @@
+"""PEFT's folders as PEFT writes them, so that `PeftModel.from_pretrained` loads them.
+
+Modules are named by their whole path, which means the same in the base model and in a task model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.documents import write_atomically
+from adaptcompose.hub.formats.adapterhub import ADAPTER
+from adaptcompose.hub.formats.peft import STEM, WEIGHTS
+from adaptcompose.hub.formats.tensors import write_tensors
+from adaptcompose.methods import Method
+from adaptcompose.methods.changes import Changing
+from adaptcompose.methods.dora import Dora
+from adaptcompose.methods.ia3 import IA3
+from adaptcompose.methods.layernorm import LayerNorm
+from adaptcompose.methods.lora import Lora
+from adaptcompose.methods.method import SHARED
+from adaptcompose.methods.vera import Vera
+
+if TYPE_CHECKING:
+    import torch
+
+_KINDS = {
+    "A": "lora_A.weight",
+    "B": "lora_B.weight",
+    "B.bias": "lora_B.bias",
+    "m": "lora_magnitude_vector",
+    "bias": "base_layer.bias",
+    "d": "vera_lambda_d",
+    "b": "vera_lambda_b",
+    "l": "ia3_l",
+}
+_NORM = {"weight": "ln_tuning_layers.weight", "bias": "ln_tuning_layers.bias"}
+
+
+def writes(method: Method, facts: Facts) -> bool:
+    """Whether PEFT has a form for these settings."""
+    if not isinstance(method, Changing):
+        return False
+    if any(facts.layout.sites[site.name].piece != (0, 1) for site in method.places(facts)):
+        return False
+    if isinstance(method, Dora):
+        return method.norm == "paper" and not method.gate and method.bias != "own"
+    if isinstance(method, Lora | IA3):
+        return not method.gate and (isinstance(method, Lora) or method.scale == 1.0)
+    if isinstance(method, Vera):
+        return not method.matrices and method.scale == 1.0
+    return isinstance(method, LayerNorm)
+
+
+def write(
+    folder: Path,
+    method: Method,
+    weights: Mapping[tuple[Site, str], torch.Tensor],
+    facts: Facts,
+) -> None:
+    """The two files of an adapter."""
+    assert isinstance(method, Changing) and writes(method, facts)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "auto_mapping": None,
+        "base_model_name_or_path": facts.name or "",
+        "inference_mode": True,
+        "modules_to_save": None,
+        "peft_version": "0.21.2",
+        "revision": None,
+        "task_type": None,
+        "target_modules": [facts.layout.path(site) for site in method.places(facts)],
+    } | _settings(method, facts)
+    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
+    write_atomically(folder / ADAPTER, text)
+    write_tensors(folder / WEIGHTS[0], dict(_keyed(method, weights, facts)))
+
+
+def _settings(method: Changing, facts: Facts) -> dict[str, Any]:
+    if isinstance(method, Lora):
+        return _lora(method, facts)
+    if isinstance(method, IA3):
+        inner = [s for s in method.places(facts) if s.name in method.inputs]
+        paths = [facts.layout.path(site) for site in inner]
+        return {"peft_type": "IA3", "feedforward_modules": paths, "init_ia3_weights": True}
+    if isinstance(method, Vera):
+        own = {"r": method.rank, "projection_prng_key": method.seed, "d_initial": method.d}
+        own |= {"save_projection": method.stored, "vera_dropout": method.dropout}
+        return {"peft_type": "VERA", "bias": "none"} | own
+    return {"peft_type": "LN_TUNING"}
+
+
+def _lora(method: Lora, facts: Facts) -> dict[str, Any]:
+    places = {facts.layout.path(site): site for site in method.places(facts)}
+    ranks = {path: method.rank_at(site) for path, site in places.items()}
+    alphas = {path: method.alpha_at(site) for path, site in places.items()}
+    return {
+        "peft_type": "LORA",
+        "r": method.rank,
+        "lora_alpha": method.alpha,
+        "lora_dropout": method.dropout,
+        "lora_bias": method.bias == "own",
+        "bias": "lora_only" if method.bias == "backbone" else "none",
+        "rank_pattern": {path: rank for path, rank in ranks.items() if rank != method.rank},
+        "alpha_pattern": {path: alpha for path, alpha in alphas.items() if alpha != method.alpha},
+        "use_rslora": method.rslora,
+        "use_dora": isinstance(method, Dora),
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+    }
+
+
+def _keyed(
+    method: Changing, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts
+) -> Iterator[tuple[str, torch.Tensor]]:
+    kinds = _NORM if isinstance(method, LayerNorm) else _KINDS
+    for (site, name), tensor in weights.items():
+        if site == SHARED:
+            yield f"base_model.vera_{name}", tensor
+            continue
+        stored = tensor
+        if isinstance(method, IA3):
+            stored = tensor.unsqueeze(0 if site.name in method.inputs else 1)
+        yield f"{STEM}{facts.layout.path(site)}.{kinds[name]}", stored
