@@ -257,6 +257,11 @@ AC517 = Code(
     "tokens and virtual tokens need {needed} positions, and the backbone has {most}",
     "shorten the input or what stands in front of it, or: positions=kept",
 )
+AC512 = Code(
+    "AC512",
+    "`{operator}` gives several outputs, and {what} needs one",
+    "name one of its branches: {known}",
+)
 # spec.yaml and data
 AC601 = Code("AC601", "`{section}` has no key `{name}`", "keys: {known}")
 AC602 = Code("AC602", "`{name}` appears twice", "remove one of them")

@@ -10,10 +10,11 @@ from adaptcompose.hub.backbone import TOKENIZERS
 from adaptcompose.hub.refs import is_glob, parse_ref
 from adaptcompose.hub.store import open_store
 from adaptcompose.language import syntax
-from adaptcompose.language.codes import AC412, AC418, AC508
+from adaptcompose.language.codes import AC412, AC418, AC508, AC512
 from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import KINDS
+from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.manifest import FILE
 from adaptcompose.runtime.model import ComposedModel
@@ -32,6 +33,26 @@ def answer(
 ) -> list[dict[str, Any]]:
     """One record a text: what the composition says, and `shown`, a line for people."""
     model = _model(target, backbone, hub)
+    if not isinstance(model, BranchedModel):
+        return _answer(model, texts)
+    names = ", ".join(model.names)
+    if model.program.fan is None:
+        raise Failed(AC512.at(operator="route", what="predict", known=names))
+    found = {name: _answer(model.branch(name), texts) for name in model.names}
+    return [
+        _joined(text, {n: records[row] for n, records in found.items()})
+        for row, text in enumerate(texts)
+    ]
+
+
+def _joined(text: str, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What every branch says of a text."""
+    predictions = {name: record["prediction"] for name, record in records.items()}
+    shown = "\n".join(f"{name}: {record['shown']}" for name, record in records.items())
+    return {"text": text, "predictions": predictions, "shown": shown}
+
+
+def _answer(model: ComposedModel, texts: Sequence[str]) -> list[dict[str, Any]]:
     task = _task(model)
     place = Path(str(model.config._name_or_path))
     if not any((place / name).is_file() for name in TOKENIZERS):

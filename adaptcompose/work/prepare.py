@@ -33,6 +33,7 @@ from adaptcompose.work.targets import (
     Item,
     Part,
     Section,
+    branched,
     choose_task,
     choose_trained,
     head_for,
@@ -230,6 +231,9 @@ class Preparation:
         uses = spec.evaluate or spec.predict or spec.publish or spec.serve
         if main is not None and spec.train is None and uses and (new := new_parts(main)):
             self.problems.append(untrained(spec.compose.span(), set(new)))
+        sections = (None, *_sections(spec))
+        graphs = [one.graph for one in checked]
+        self.problems += branched(spec, zip(graphs, sections, strict=False))
         self.problems += not_yet(spec)
         self.notes += served_later(spec)
         self._stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Facts, Site
@@ -250,3 +250,17 @@ def unready(
 
 def _missing(used: Sequence[Site], reach: Sequence[Site]) -> Site | None:
     return next((site for site in used if site not in reach), None)
+
+
+def branched(
+    spec: Spec, compositions: Iterable[tuple[Block | None, Section | None]]
+) -> Iterator[Diagnostic]:
+    """AC512 where a task, which has one output, meets several; None is the spec's own section."""
+    for graph, section in compositions:
+        free = isinstance(section, PublishSection) or (section is None and spec.task is None)
+        if graph is None or free or not graph.branches:
+            continue
+        place = spec.compose.span() if section is None else section.place("name")
+        what = "task" if section is None else type(section).__name__.removesuffix("Section").lower()
+        word, known = "parallel" if graph.fans else "route", ", ".join(graph.branches)
+        yield codes.AC512.at(place, operator=word, what=what, known=known)
