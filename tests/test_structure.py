@@ -26,7 +26,7 @@ LAYERS = """
     compiler.program compiler.combination compiler.linear
     methods
     hub.store hub.pieces hub.front hub.folder hub.refusals hub.pushing
-    hub.huggingface hub.search hub.formats hub.lock
+    hub.huggingface hub.search hub.extension hub.formats hub.lock
     language.graph language.operator language.operators language.heads language.names
     language.naming language.extent language.verify language.check
     language.reference language.completion
@@ -144,10 +144,10 @@ def test_what_is_heavy_is_imported_where_it_is_needed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_the_documents_read_yaml_and_only_three_modules_know_the_hubs_client(
+def test_only_the_documents_read_yaml_and_few_modules_know_the_hubs_client(
     path: Path,
 ) -> None:
-    client = {"hub.huggingface", "hub.pushing", "hub.refusals"}
+    client = {"hub.huggingface", "hub.pushing", "hub.refusals", "hub.extension"}
     doors = {"yaml": {"documents"}, "huggingface_hub": client}
     for full in imports(path, everywhere=True):
         top = full.partition(".")[0]
