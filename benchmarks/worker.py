@@ -38,6 +38,9 @@ class Worker:
         torch.set_num_threads(threads)
         self.device, self.shape = device, shape
         self.environment = self.module.Environment(shape, Path(folder), device)
+        with torch.no_grad():  # so that reading the weights counts as nobody's memory
+            backbone = self.environment.backbone
+            backbone(**make_batch(1, 8, backbone.config.vocab_size, device))
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         return {"versions": self.environment.versions(), "cuda": name}
 
