@@ -26,7 +26,6 @@ class Tokens(Leaf):
     width: int
     positions: Positions = "kept"
     after_first: bool = False
-    dropout: float = 0.0
 
     @property
     def placement(self) -> Placement:

@@ -10,7 +10,11 @@ from adaptcompose.methods import (
     ia3,
     layernorm,
     lora,
+    mam,
     prefix,
+    prompt,
+    ptuning,
+    unipelt,
     vera,
 )
 from adaptcompose.methods.method import Method, Shape, calls, spell_method
@@ -26,7 +30,11 @@ __all__ = [
     "ia3",
     "layernorm",
     "lora",
+    "mam",
     "prefix",
+    "prompt",
+    "ptuning",
     "spell_method",
+    "unipelt",
     "vera",
 ]

@@ -19,6 +19,7 @@ from adaptcompose.compiler.program import Primitive
 from adaptcompose.language.codes import AC209
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import Layers, option
+from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.method import (
     SHARED,
     Method,
@@ -155,23 +156,21 @@ class Prefix(Method):
         return own
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
+        if self.positions == "shifted":
+            return native_config(self)  # the peer knows one convention, and has to refuse the other
         settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
-        settings["leave_out"] = sorted(self.leave_out)
-        # the peer knows one convention, and has to refuse files of the other one
-        shifted = {"architecture": "prefix_tuning_shifted"} if self.positions == "shifted" else {}
-        return _CONSTANTS | settings | shifted
+        return _CONSTANTS | settings | {"leave_out": sorted(self.leave_out)}
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Prefix | None:
         """The method that a `config` means, or None if it is of another family."""
-        if config.get("architecture") not in ("prefix_tuning", "prefix_tuning_shifted"):
-            return None
-        shifted = config["architecture"] == "prefix_tuning_shifted"
+        if config.get("architecture") != "prefix_tuning":
+            own: Prefix | None = read_native(cls, config)
+            return own
         given = {key: value for key, value in config.items() if value is not None}
         given["leave_out"] = frozenset(given.get("leave_out", ()))
         given["non_linearity"] = str(given.get("non_linearity", "tanh")).lower()
-        settings = read_settings(cls, given, _FIELDS)
-        return cls(**settings, positions="shifted" if shifted else "kept")
+        return cls(**read_settings(cls, given, _FIELDS))
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
         stem = f"prefix_tuning.prefix_tunings.{name}.self_prefix"

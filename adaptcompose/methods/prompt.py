@@ -19,6 +19,7 @@ from adaptcompose.compiler.tokens import Tokens
 from adaptcompose.language.codes import AC209
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import option
+from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.methods.method import Method, Shape, configuration, method, read_settings
 
@@ -43,13 +44,11 @@ class Prompt(Method):
     word: ClassVar[str] = "prompt"
     mergeable: ClassVar[bool] = True
     additive: ClassVar[bool] = False
-    architecture: ClassVar[str] = "prompt_tuning"
 
     length: int = option(10, "how many virtual tokens", least=1)
     positions: Positions = option("kept", "whether they take the first positions")
     after_first: bool = option(False, "behind the first token, not in front of it")
     spread: float = option(0.5, "new embeddings start uniformly between minus this and this")
-    dropout: float = option(0.0, "on their embeddings, in training", least=0, below=1)
 
     @property
     def convention(self) -> str:
@@ -84,35 +83,34 @@ class Prompt(Method):
             width=facts.size(TOKENS),
             positions=self.positions,
             after_first=self.after_first,
-            dropout=self.dropout,
         )
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
-        # the peer knows one convention, and has to refuse files of the other one
-        name = self.architecture + ("_shifted" if self.positions == "shifted" else "")
+        if self.positions == "shifted":
+            return native_config(self)  # the peer knows one convention, and has to refuse the other
         return {
-            "architecture": name,
+            "architecture": "prompt_tuning",
             "prompt_length": self.length,
             "combine": "prefix_after_bos" if self.after_first else "prefix",
             "prompt_init": "random_uniform",
             "prompt_init_text": None,
             "init_weights_seed": None,
+            "random_uniform_scale": self.spread,
         }
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Prompt | None:
         """The method that a `config` means, or None if it is of another family."""
-        name = str(config.get("architecture"))
-        if name.removesuffix("_shifted") != cls.architecture:
-            return None
+        if config.get("architecture") != "prompt_tuning":
+            own: Prompt | None = read_native(cls, config)
+            return own
         combine = config.get("combine") or "prefix"
         if combine not in ("prefix", "prefix_after_bos"):
             raise ValueError(f"combine is {combine}")
         given = {key: value for key, value in config.items() if value is not None}
-        settings = read_settings(cls, given, {"prompt_length": "length"})
-        positions: Any = "shifted" if name.endswith("_shifted") else "kept"
-        after = combine == "prefix_after_bos"
-        return cls(**settings, positions=positions, after_first=after)
+        fields = {"prompt_length": "length", "random_uniform_scale": "spread"}
+        settings = read_settings(cls, given, fields)
+        return cls(**settings, after_first=combine == "prefix_after_bos")
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
         return {"embedding": [f"prompt_tuning.prompt_tunings.{name}.prompt_embedding.weight"]}

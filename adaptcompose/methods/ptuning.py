@@ -18,7 +18,8 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.prefix import Positions
 from adaptcompose.compiler.program import Leaf, Primitive
 from adaptcompose.language.signature import option
-from adaptcompose.methods.method import Shape, method, read_settings
+from adaptcompose.methods.changes import native_config, read_native
+from adaptcompose.methods.method import Shape, method
 from adaptcompose.methods.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ class PTuning(Prompt):
 
     word: ClassVar[str] = "ptuning"
     mergeable: ClassVar[bool] = True
-    architecture: ClassVar[str] = "p_tuning"
 
     positions: Positions = option("shifted", "whether they take the first positions")
     encoder: Literal["lstm", "mlp"] = option("lstm", "what makes the embeddings")
@@ -136,19 +136,12 @@ class PTuning(Prompt):
         return found[0].squeeze(1)
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
-        own = {"encoder": self.encoder, "hidden": self.width(facts), "layers": self.layers}
-        return super().adapterhub_config(facts) | own
+        return native_config(self)
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> PTuning | None:
-        found = super().from_adapterhub(config, facts)
-        if not isinstance(found, PTuning):
-            return None
-        fields = {name: name for name in ("encoder", "hidden", "layers")}
-        own = read_settings(cls, config, fields)
-        if own.get("hidden") == max(1, facts.embedding // 2):
-            own["hidden"] = None  # as it is written without it
-        return replace(found, **own)
+        found: PTuning | None = read_native(cls, config)
+        return found
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
         stem = f"prompt_tuning.prompt_tunings.{name}"

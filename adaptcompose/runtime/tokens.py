@@ -39,12 +39,10 @@ class RunningTokens(Running):
         super().__init__()
         self.node = node
         self.weights = parts.weights(node)
-        self.dropout = nn.Dropout(node.dropout)
 
     def read(self) -> Tensor:
         """Their embeddings, [length, width]."""
-        found: Tensor = self.dropout(self.weights.read()["embedding"])
-        return found
+        return self.weights.read()["embedding"]
 
 
 @runs(Shift)

@@ -40,6 +40,8 @@ SETTINGS = {
     "compacter_pp": "phm_dim=2, reduction=3",
     "adapter_plus": "reduction=3, stochastic_depth=0",
     "deep_prompt": "length=3",
+    "mam": "length=3, hidden=5, reduction=3",
+    "unipelt": "length=3, hidden=5, reduction=3, rank=2",
     "lora": "rank=2",
     "dora": "rank=2",
     "vera": "rank=4",
@@ -52,6 +54,8 @@ VARIANTS = [
     "prompt(length=2, after_first=true)",
     "ptuning(length=2, encoder=mlp, hidden=4, positions=kept)",
     "ptuning(length=2, layers=1)",
+    "mam(length=2, flat=true, reduction=2, positions=shifted, scale=learned)",
+    "unipelt(length=2, flat=true, reduction=2, shared_gate=false, leave_out=[1])",
     "bottleneck(invertible=glow, reduction=2)",
     "bottleneck(ln_before=true, ln_after=true, gate=true, scale=channel, reduction=[2, 3, 4])",
     "bottleneck(attention=true, leave_out=[1], reduction=2)",
@@ -78,7 +82,7 @@ CALLS = [*NAMED.values(), *VARIANTS]  # names of equal settings once
 VIRTUAL_START = "virtual keys and tokens start random, and attention sees them"
 STARTS_ELSEWHERE: dict[str, str] = dict.fromkeys(
     ("prefix", "prefix_tuning", "prefix_tuning_flat", "deep_prompt", "prompt", "prompt_tuning",
-     "ptuning"), VIRTUAL_START
+     "ptuning", "mam", "unipelt"), VIRTUAL_START
 )  # fmt: skip
 """Methods whose papers start them with something that is not almost the backbone, and why."""
 
