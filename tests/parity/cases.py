@@ -32,6 +32,9 @@ class Case:
     drop: Options = field(default_factory=dict)  # {"bottom": n} or {"top": n}
     head: tuple[str, str, Options] | None = None  # name, kind, arguments
     own_head: bool = False  # the backbone's MLM head, which the peer calls "default"
+    static: str | None = None  # the class of transformers from which the head is saved
+    old: str | None = None  # the year as of which the files are rewritten before they are read
+    unrun: bool = False  # the peer writes and reads it, and cannot run it
     safetensors: bool = False
     families: tuple[str, ...] = FAMILIES
 
@@ -323,6 +326,61 @@ HEADS = (
     ),
 )
 
+STATIC_HEADS = (
+    Case(
+        "static_cls",
+        {"a": SEQ},
+        "a",
+        "a head saved from AutoModelForSequenceClassification",
+        static="AutoModelForSequenceClassification",
+    ),
+    Case(
+        "static_tagging",
+        {"a": SEQ},
+        "a",
+        "a head saved from AutoModelForTokenClassification",
+        static="AutoModelForTokenClassification",
+        safetensors=True,
+    ),
+    Case(
+        "static_mlm",
+        {"a": SEQ},
+        "a",
+        "a head saved from AutoModelForMaskedLM",
+        static="AutoModelForMaskedLM",
+    ),
+)
+
+GELU = ("seq_bn", {"reduction_factor": 8, "non_linearity": "gelu_new"})
+OLD = (
+    Case(
+        "old_madx",
+        {"lang": SEQ_INV, "task": SEQ},
+        ["Stack", "lang", "task"],
+        "a language and a task adapter as they were written in 2020",
+        old="2020",
+        families=BERT,
+    ),
+    Case("old_double", {"a": DOUBLE}, "a", "both sites, as of 2020", old="2020", families=BERT),
+    Case("old_gelu", {"a": GELU}, "a", "gelu, as of 2021", old="2021", families=BERT),
+)
+
+UNRUN = (
+    Case(
+        "glow",
+        {
+            "a": (
+                "seq_bn",
+                {"reduction_factor": 8, "inv_adapter": "glow", "inv_adapter_reduction_factor": 2},
+            )
+        },
+        "a",
+        "GLOW, files only",
+        unrun=True,
+        families=BERT,
+    ),
+)
+
 STACKS = (
     Case(
         "madx",
@@ -451,4 +509,4 @@ PLAIN = (
     ),
 )
 
-CASES = (*PLAIN, *BOTTLENECKS, *PHM, *HEADS, *STACKS, *FUSIONS)
+CASES = (*PLAIN, *BOTTLENECKS, *PHM, *HEADS, *STATIC_HEADS, *OLD, *UNRUN, *STACKS, *FUSIONS)

@@ -7,6 +7,7 @@ collect_ignore = [
     "cases.py",
     "check_written.py",
     "generate.py",
+    "old.py",
     "peer.py",
     "write.py",
 ]

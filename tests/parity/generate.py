@@ -11,7 +11,17 @@ import torch
 from adapters import AdapterConfig, AdapterFusionConfig
 from backbones import LAYERS, generator, make_backbone, make_batch, randomise
 from cases import CASES, FAMILIES, SAFETENSORS, Case
-from peer import OWN_HEAD, activate, add_own_head, fused, load_backbone, run, write_case
+from old import age
+from peer import (
+    OWN_HEAD,
+    activate,
+    add_own_head,
+    fused,
+    load_backbone,
+    load_static,
+    run,
+    write_case,
+)
 from torch import nn
 from transformers.utils import logging
 
@@ -85,8 +95,9 @@ def spread_of(path: str, module: nn.Module) -> float:
 
 
 def in_safetensors(family: str, case: Case) -> bool:
-    """Which file format; the peer cannot write safetensors of a norm that it lists twice."""
-    if any(changes.get("ln_before") for _, changes in case.adapters.values()):
+    """Which file format; the peer cannot write safetensors of what it lists twice."""
+    twice = case.static == "AutoModelForMaskedLM"  # the bias of the vocabulary
+    if twice or any(changes.get("ln_before") for _, changes in case.adapters.values()):
         return False
     return case.safetensors or family == SAFETENSORS
 
@@ -114,6 +125,9 @@ def make_case(family: str, case: Case, root: Path) -> None:
     """One folder: what the peer wrote, what it computed, and how to say it in the language."""
     folder = root / case.name
     folder.mkdir(parents=True)
+    if case.static:
+        make_static_case(family, case, root)
+        return
     model = load_backbone(root / "backbone")
     if case.own_head:
         add_own_head(model, root / "backbone")
@@ -121,6 +135,10 @@ def make_case(family: str, case: Case, root: Path) -> None:
     add_parts(model, case)
     randomise_parts(model, known, generator(family, case.name))
     save_parts(model, case, folder, in_safetensors(family, case))
+    if case.unrun:
+        return
+    if case.old:
+        model = reload_old(case, folder, root)
 
     peer_head = OWN_HEAD if case.own_head else (case.head[0] if case.head else None)
     activate(model.eval(), case.setup, skipped(case), peer_head)
@@ -129,17 +147,54 @@ def make_case(family: str, case: Case, root: Path) -> None:
     result = run(model, batch, output)
     if case.setup is not None:
         assert_used(model, case, batch, output, result)
+    describe_case(folder, family, case, peer_head, batch | {"output": result})
+
+
+def reload_old(case: Case, folder: Path, root: Path) -> Any:
+    """What the peer reads out of files of an earlier year."""
+    model = load_backbone(root / "backbone")
+    for name in case.adapters:
+        age(folder / name, str(case.old))
+        model.load_adapter(str(folder / name), with_head=False)
+    return model
+
+
+def make_static_case(family: str, case: Case, root: Path) -> None:
+    """The head of a class of transformers, saved beside the adapter."""
+    folder, stream = root / case.name, generator(family, case.name)
+    model = load_static(root / "backbone", str(case.static))
+    known = {id(p) for p in model.base_model.parameters()}
+    ((name, (base, changes)),) = case.adapters.items()
+    model.add_adapter(name, config=AdapterConfig.load(base, **changes))
+    known |= {id(p) for p in model.parameters()} if case.static == "AutoModelForMaskedLM" else set()
+    known -= {id(p) for key, p in model.named_parameters() if f".{name}." in key}
+    randomise_parts(model, known, stream)
+    safe = in_safetensors(family, case)
+    model.save_adapter(str(folder / name), name, with_head=True, use_safetensors=safe)
+    model.set_active_adapters(name)
+    batch = make_batch(family, model.config.pad_token_id)
+    result = run(model.eval(), batch, "logits")
+    model.set_active_adapters(None)
+    if (run(model, batch, "logits") - result).abs().max() < 0.05:
+        raise RuntimeError(f"{case.name}: the adapter had no effect")
+    describe_case(folder, family, case, name, batch | {"output": result})
+
+
+def describe_case(
+    folder: Path, family: str, case: Case, head: str | None, tensors: dict[str, torch.Tensor]
+) -> None:
+    """case.json and expected.safetensors."""
     description = {
         "family": family,
         "backbone": "../backbone",
         "compose": expression(case),
-        "head": case.head[0] if case.head else None,
-        "output": output,
+        "head": head if case.static else case.head[0] if case.head else None,
+        "output": "logits" if head else "last_hidden_state",
         "note": case.note,
-        "peer": {"setup": case.setup, "skip_layers": skipped(case), "head": peer_head},
+        "peer": {"setup": case.setup, "skip_layers": skipped(case), "head": head},
     }
-    write_case(folder, description, {**batch, "output": result})
-    print(f"{family:12} {case.name:30} |max| {result.abs().max():.2f}", flush=True)
+    write_case(folder, description, tensors)
+    print(f"{family:12} {case.name:30} |max| {tensors['output'].abs().max():.2f}", flush=True)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import adapters
 import torch
+import transformers
 from adapters import AutoAdapterModel
 from adapters.composition import Fuse, Stack
 from safetensors.torch import load_file, save_file
@@ -37,6 +38,17 @@ def load_backbone(folder: Path) -> Any:
     for config in (model.config, model.base_model.config):
         config._name_or_path = f"tiny/{folder.parent.name}"
     model.active_head = None
+    return model.eval()
+
+
+def load_static(folder: Path, kind: str) -> Any:
+    """A class of transformers with the peer's adapters in it."""
+    model = getattr(transformers, kind).from_pretrained(
+        folder, attn_implementation="eager", **({} if "LM" in kind else {"num_labels": 3})
+    )
+    adapters.init(model)
+    for config in (model.config, model.base_model.config):
+        config._name_or_path = f"tiny/{folder.parent.name}"
     return model.eval()
 
 

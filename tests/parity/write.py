@@ -59,7 +59,7 @@ def write_part(golden: Path, folder: Path, facts: Facts) -> None:
         tensors = adapterhub.read_head(found_head)
         if found_head.config["head_type"] != "masked_lm":  # that one is tied to the backbone
             tensors = {key: fresh(f"{seed}/head.{key}", old) for key, old in tensors.items()}
-        writer.head(folder, found_head.name, found_head.config, tensors)
+        writer.head(folder, found_head.name or golden.name, found_head.config, tensors)
 
 
 def write_case(golden: Path, folder: Path) -> None:
