@@ -10,7 +10,7 @@ from adaptcompose.backbones.layout import Facts, Kind, Site
 from adaptcompose.language.codes import AC209
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import Layers, accept, changed, option, parameters, spell
-from adaptcompose.methods.method import Method
+from adaptcompose.methods.method import Method, Packed
 
 ARCHITECTURE = "adaptcompose"
 """`architecture` in the files of methods and settings for which AdapterHub has no form."""
@@ -23,6 +23,9 @@ class Changing(Method):
     kinds: ClassVar[tuple[Kind, ...]] = ("linear",)
     stem: ClassVar[str] = "loras"
     """Where AdapterHub's files keep its tensors, below the module that is changed."""
+
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Vectors that AdapterHub's files have as matrices of one column."""
 
     targets: tuple[str, ...] = option((), "the maps that it changes")
     leave_out: Layers = option(frozenset(), "layers without it")
@@ -83,6 +86,20 @@ class Changing(Method):
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Sequence[str]]:
         stem = f"{facts.layout.path(site)}.{self.stem}.{name}"
         return {tensor: [f"{stem}.{self.key(tensor)}"] for tensor in self.tensors(site, facts)}
+
+    def packed(self, name: str, site: Site, facts: Facts) -> Packed | None:
+        """Maps that the backbone has in one module are in one tensor there; vectors are columns."""
+        places = self.places(facts)
+        if site not in places:
+            return None
+        path = facts.layout.path(site)
+        beside = [other for other in places if facts.layout.path(other) == path]
+        if len(beside) == 1 and name not in self.columns:
+            return None
+        shape = self.tensors(site, facts)[name]
+        column = (1,) if name in self.columns else ()
+        whole = (shape[0] * len(beside), *shape[1:], *column)
+        return Packed(beside.index(site), len(beside), 0, whole)
 
     def key(self, tensor: str) -> str:
         """What AdapterHub's files call a tensor."""

@@ -31,6 +31,7 @@ class Dora(Lora):
     """
 
     word: ClassVar[str] = "dora"
+    columns: ClassVar[tuple[str, ...]] = ("m",)
 
     norm: Literal["paper", "adapterhub"] = option("paper", "what is normalised")
 

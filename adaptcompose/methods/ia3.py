@@ -27,6 +27,7 @@ class IA3(Changing):
     """
 
     word: ClassVar[str] = "ia3"
+    columns: ClassVar[tuple[str, ...]] = ("l",)
     mergeable: ClassVar[bool] = True
 
     targets: tuple[str, ...] = option(("attn.k", "attn.v", "ffn.mid"), "the maps that it changes")

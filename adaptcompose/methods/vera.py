@@ -35,6 +35,7 @@ class Vera(Changing):
     """
 
     word: ClassVar[str] = "vera"
+    columns: ClassVar[tuple[str, ...]] = ("m",)
 
     rank: int = option(256, "columns of B and rows of A", least=1)
     scale: float = option(1.0, "factor of what is added")
