@@ -33,7 +33,8 @@ class Item:
 
     `sites` are those that the composition uses, `owned` how many of a name the part has in all;
     `parameters` are counted at `sites`. `call` is how a new part is written, `pin` where a loaded
-    one lies, and `size` the bytes of its files that are not on this machine yet.
+    one lies, and `size` the bytes of its files that are not on this machine yet. `fixed` of the
+    parameters stay as they are, in training too.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Item:
     sites: tuple[Site, ...] = ()
     owned: Mapping[str, int] | None = None
     size: int = 0
+    fixed: int = 0
 
     @property
     def mark(self) -> str:
@@ -113,7 +115,7 @@ class Plan:
 
     @property
     def trained(self) -> int:
-        return sum(item.parameters for item in self.items if item.trained)
+        return sum(item.parameters - item.fixed for item in self.items if item.trained)
 
     @property
     def create(self) -> int:
@@ -248,6 +250,7 @@ def _item(
         block.base if isinstance(block, Adapter) else None,
         sites,
         None if block.new else Counter(site.name for site in places(method.sites(facts))),
+        fixed=method.fixed_at(sites, facts),
     )
 
 

@@ -117,6 +117,15 @@ class Method:
             math.prod(shape) for site in sites for shape in self.tensors(site, facts).values()
         )
 
+    def fixed_at(self, sites: Iterable[Site], facts: Facts) -> int:
+        """How many of them training leaves alone."""
+        return sum(
+            math.prod(shape)
+            for site in sites
+            for name, shape in self.tensors(site, facts).items()
+            if not self.learns(name)
+        )
+
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
         """The `config` of adapter_config.json that means this method to `adapters`."""
         raise NotImplementedError
