@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 import adaptcompose as ac
 from adaptcompose import cli
+from adaptcompose.commands.app import app
 from adaptcompose.hub import folder as hub_folder
 from adaptcompose.hub.huggingface import HuggingFaceStore
 from adaptcompose.language import syntax
@@ -374,15 +375,15 @@ def test_states_of_the_world_are_said() -> None:
 
 def test_explain() -> None:
     run = CliRunner().invoke
-    page = run(cli.app, ["explain", "ac303"]).stdout
+    page = run(app, ["explain", "ac303"]).stdout
     assert page.rstrip("\n") == str(explanation("AC303"))
-    assert run(cli.app, ["explain", "303"]).stdout == page
-    listed = run(cli.app, ["explain"]).stdout.splitlines()
+    assert run(app, ["explain", "303"]).stdout == page
+    listed = run(app, ["explain"]).stdout.splitlines()
     assert [line.split()[0] for line in listed] == sorted(CODES)
     assert (
-        json.loads(run(cli.app, ["explain", "AC303", "--format", "json"]).stdout)["code"] == "AC303"
+        json.loads(run(app, ["explain", "AC303", "--format", "json"]).stdout)["code"] == "AC303"
     )
-    assert len(json.loads(run(cli.app, ["explain", "--format", "json"]).stdout)) == len(CODES)
+    assert len(json.loads(run(app, ["explain", "--format", "json"]).stdout)) == len(CODES)
 
 
 def test_an_unknown_code_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,7 +65,7 @@ GROUPS = {
     "resolve": ("search", "show", "lock", "plan"),
     "run": ("run", "train", "eval", "predict", "serve"),
     "share": ("pull", "push", "publish", "report", "diff"),
-    "care": ("cache", "doctor"),
+    "care": ("cache", "doctor", "hf-extension"),
 }
 
 

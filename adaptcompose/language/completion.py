@@ -7,8 +7,8 @@
 ['stack(lang=sw) | drop(']
 >>> complete("drop(bot", cards)
 ['drop(bottom=']
->>> complete("stack(lang=s", cards)
-['stack(lang=sw']
+>>> complete("stack(lang=mh", cards)
+['stack(lang=mhr']
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class _Call:
 
 def complete(text: str, catalogue: Catalogue) -> list[str]:
     """Texts that begin with `text` and go on with one more word of the language."""
+    return [one for one in _texts(text, catalogue) if one != text]
+
+
+def _texts(text: str, catalogue: Catalogue) -> list[str]:
+    """Texts that begin with `text`, itself among them if it ends with a whole word."""
     start, calling, names, first = _place(text)
     found = _candidates(text[start:], calling, names, first, catalogue)
     return [text[:start] + one for one in found]
@@ -50,11 +55,10 @@ def continued(text: str, catalogue: Catalogue) -> list[str]:
 
     A shell that has only one answer closes the quotes and goes on with the next argument.
     """
-    found = complete(text, catalogue)
-    whole = not found and bool(text) and (text[-1].isalnum() or text[-1] in "*)_")
-    if len(found) != 1 and not whole:
-        return found
-    only = found[0] if found else text
+    found = _texts(text, catalogue)
+    if len(found) != 1:
+        return [one for one in found if one != text]
+    (only,) = found
     if only.endswith("| "):
         return [only]
     if only.endswith(("(", "=", "/")):
@@ -118,7 +122,7 @@ def _candidates(
         space = word.partition("/")[0].lstrip("!")
         mark = "!" if word.startswith("!") else ""
         found = (f"{mark}{space}/{name}" for name in catalogue.names(space))
-    return sorted({one for one in found if one.startswith(word) and one != word})
+    return sorted({one for one in found if one.startswith(word)})
 
 
 def _stages(catalogue: Catalogue, names: list[str]) -> Iterator[str]:

@@ -56,7 +56,7 @@ def svg(graph: Block, facts: Facts | None = None) -> str:
         drawn = _row([_state("embeddings"), *leaves, drawn])
     width, height = drawn.width + 2 * _MARGIN, drawn.above + drawn.below + 2 * _MARGIN
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    name = quoteattr(shorten(str(graph), 300))
+    name = quoteattr(_printable(shorten(str(graph), 300)))
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label={name}>',
@@ -87,9 +87,13 @@ def _moved(drawn: _Drawn, x: float, y: float) -> Iterator[str]:
 
 
 def _text(words: str, x: float, y: float, kind: str = "", anchor: str = "middle") -> str:
-    clean = "".join(char if char.isprintable() else " " for char in words)
     mark = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{mark}>{escape(clean)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{mark}>{escape(_printable(words))}</text>'
+
+
+def _printable(words: str) -> str:
+    """XML has no place for the rest, whatever a folder is called."""
+    return "".join(char if char.isprintable() else " " for char in words)
 
 
 def _state(name: str) -> _Drawn:
@@ -102,7 +106,7 @@ def _box(box: Box) -> _Drawn:
     slot = shorten(box.slot, _LONGEST) if box.slot else ""
     width = max(len(words) * _LETTER, len(slot) * 6.4) + 2 * _PAD
     half = _HEIGHT / 2
-    lines = [f'<g class="{box.style}"><title>{escape(box.text)}</title>']
+    lines = [f'<g class="{box.style}"><title>{escape(_printable(box.text))}</title>']
     lines.append(f'<rect y="{-half:.1f}" width="{width:.1f}" height="{_HEIGHT:.0f}"/>')
     lines += [_text(words, width / 2, 4), "</g>"]
     if slot:

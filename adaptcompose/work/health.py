@@ -113,6 +113,8 @@ def _hub(hub: str, *, offline: bool) -> Finding:
         if "://" in hub or hub == "hf":
             store.resolve(_KNOWN)
             return Finding("hub", store.name, "answers")
+        if not Path(hub).expanduser().is_dir():
+            return Finding("hub", hub, "there is no such folder", "unreachable")
         return Finding("hub", hub, f"{len(store.repositories())} repositories")
     except Failed as failed:
         return Finding("hub", hub, failed.diagnostics[0].message, "unreachable")
