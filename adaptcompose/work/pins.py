@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +25,9 @@ def references(spec: Spec) -> dict[tuple[DataRef, bool], None]:
     return dict.fromkeys((ref, labelled) for ref, labelled in refs if ref is not None)
 
 
-def pinned_data(spec: Spec) -> Iterator[tuple[str, Locked]]:
-    for ref in dict.fromkeys(ref for ref, _ in references(spec)):
+def pinned_data(spec: Spec, others: Iterable[DataRef] = ()) -> Iterator[tuple[str, Locked]]:
+    """The files of every split that a run reads, `others` with those that its sections name."""
+    for ref in dict.fromkeys([*(ref for ref, _ in references(spec)), *others]):
         yield str(ref), Locked(files={_relative(p, spec.root): record(p) for p in spec.files(ref)})
 
 

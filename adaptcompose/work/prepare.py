@@ -27,6 +27,7 @@ from adaptcompose.resources import resource
 from adaptcompose.work.data import Examples, open_data
 from adaptcompose.work.later import not_yet, served_later
 from adaptcompose.work.pins import digest, kept, lock_path, merged, pinned_data, references
+from adaptcompose.work.pruning import measured_on, unfit
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import Spec
 from adaptcompose.work.targets import (
@@ -340,6 +341,7 @@ class Preparation:
                 self.problems += errors(verify(resolved.graph, facts))
                 self.notes += resolved.notes
                 graphs.append(resolved.graph)
+        self.problems += unfit(graphs, self.spec)
         self._stop()
         return graphs
 
@@ -362,7 +364,7 @@ class Preparation:
             for block in walk(graph)
             if isinstance(block, Adapter | Fuse | Published) and block.ref and block.pin
         }
-        pin, data = self.backbone.pin, dict(pinned_data(self.spec))
+        pin, data = self.backbone.pin, dict(pinned_data(self.spec, measured_on(graphs)))
         return Lock("", pin, self.spec.hub, self.globs, pinned, data)
 
 

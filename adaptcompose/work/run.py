@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,10 @@ from adaptcompose.language.codes import AC423
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.language.graph import Block, Head
 from adaptcompose.language.heads import Chosen
+from adaptcompose.language.operators import fusions
+from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
+from adaptcompose.language.operators.prune import as_text, unmeasured
+from adaptcompose.runtime.attention import measure
 from adaptcompose.runtime.compose import build, load_backbone, make_parts
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
@@ -28,6 +32,7 @@ from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work import predict, publish, report
 from adaptcompose.work.encode import Encoded, encode, longest_input, open_tokenizer
 from adaptcompose.work.prepare import Prepared
+from adaptcompose.work.pruning import batches, data_of, filled
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.report import Score
 from adaptcompose.work.sections import EvaluateSection, PredictSection
@@ -113,6 +118,7 @@ class Run:
         seeds = [self._seed(number) for number in self._seeds()]
         best = self._best(seeds)
         self._keep(best)
+        self._note_attention(best)
         scores = self._evaluate(seeds)
         self._predict(best)
         found = self._report(seeds, scores, best)
@@ -172,11 +178,32 @@ class Run:
         given = self.frozen | (dict(trained.parts.items()) if trained else {})
         own = trained.head if trained is not None and isinstance(head, Head) else None
         slots = own.slots if own is not None and head.part == own.part else None  # type: ignore[union-attr]
+        graph = self._pruned(graph, given)
         model = build(
             graph, prepared.facts, self.stock, prepared.sources, head=head, given=given, slots=slots
         )
         model.composition = replace(model.composition, backbone_pin=prepared.backbone.pin)
         return model
+
+    def _pruned(self, graph: Block, given: Mapping[str, Part]) -> Block:
+        """A graph with the attention by which its fusions are pruned, measured now."""
+        prepared = self.prepared
+        for block in list(unmeasured(graph)):
+            plain = build(
+                graph, prepared.facts, self.stock, prepared.sources, head=None, given=given
+            )
+            data = self._examples(data_of(block), labelled=False)
+            found = measure(plain, batches(data, self.tokenizer))
+            graph = filled(graph, block.data, found)
+        return graph
+
+    def _note_attention(self, best: Trained) -> None:
+        """How much attention each member of the trained fusions gets: `prune(by=<this run>)`."""
+        train = self.prepared.spec.train
+        if train is not None and fusions(self.prepared.graph):
+            data = self._examples(train.data, train=True)
+            found = measure(best.model, batches(data, self.tokenizer))
+            write_atomically(self.folder / ACTIVATIONS, as_text(found))
 
     def _seed(self, seed: int | None) -> Trained:
         """One trained seed: finished before, gone on with, or from the start."""

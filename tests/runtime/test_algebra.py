@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import strategies as st
@@ -10,7 +13,19 @@ from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.combination import Joined, Mean
 from adaptcompose.compiler.passes import stages
 from adaptcompose.language.diagnostics import Failed
-from tests.compositions import Leaf, Names, Settings, Tree, compositions, groups, merged, tree
+from adaptcompose.language.operators.prune import as_text
+from adaptcompose.runtime.attention import measure
+from tests.compositions import (
+    Leaf,
+    Names,
+    Settings,
+    Tree,
+    compositions,
+    fusion,
+    groups,
+    merged,
+    tree,
+)
 from tests.compositions import leaf as leaves
 from tests.runtime.test_laws import EXACT, lets, same
 from tests.sampling import sampled
@@ -299,3 +314,32 @@ def test_nesting_is_free_where_it_has_a_meaning(text: str) -> None:
     model, literal = composed(f"{PLAIN} {text}"), composed(f"{PLAIN} {text}", optimise=False)
     assert distance(hidden(model), hidden(literal)) <= EXACT
     assert distance(hidden(model), hidden(backbone())) > 1e-6
+
+
+@st.composite
+def mixtures(draw: st.DrawFn) -> Tree:
+    return draw(fusion(Names(), 2))
+
+
+@sampled(6, tree=mixtures(), keep=st.integers(1, 3), more=st.integers(1, 3))
+def test_the_smaller_number_of_members_stays(tree: Tree, keep: int, more: int) -> None:
+    whole = composed(f"{lets(tree)} {tree}", optimise=False)
+    if not whole.program.sites:
+        return
+    found = measure(whole, [batch()])
+    for name, sites in found.items():
+        assert name == tree.name  # type: ignore[attr-defined]
+        assert all(abs(sum(means) - 1) <= EXACT for means in sites.values())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "activations.yaml"
+        path.write_text(as_text(found))
+        by = f'by="{path}"'
+        one = f"{tree} | prune(keep={keep}, {by})"
+        same(f"{tree} | prune(keep=9, {by})", str(tree), lets(tree))
+        both = f"{one} | prune(keep={more}, {by})"
+        same(both, f"{tree} | prune(keep={min(keep, more)}, {by})", lets(tree))
+        model = composed(f"{lets(tree)} {one}", optimise=False)
+    for site, node in model.program.sites.items():
+        means = found[tree.name][str(site)]  # type: ignore[attr-defined]
+        present = len(whole.program.sites[site].inner())
+        assert len(node.inner()) == min(keep, present), means

@@ -1,0 +1,88 @@
+"""`prune(data=…)` in a spec: fusions are measured on its data as soon as their weights are there.
+
+A composition that is trained is pruned before that, so its fusions have to be loaded; what an item
+of `evaluate`, `predict` or `publish` adds is measured on what was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.language import codes
+from adaptcompose.language.diagnostics import Diagnostic, suggest
+from adaptcompose.language.graph import Block, transform
+from adaptcompose.language.operators import Prune, fusions
+from adaptcompose.language.operators.prune import Activations, unmeasured
+from adaptcompose.work.references import DataRef
+from adaptcompose.work.sections import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptcompose.work.encode import Encoded
+
+MOST = 2048  # so many examples are enough for a mean
+BATCH = 64
+
+
+def data_of(block: Prune) -> DataRef:
+    """The data that a call names; the split is train unless named."""
+    ref = DataRef.parse(block.data or "")
+    return ref if ref.split else replace(ref, split="train")
+
+
+def unfit(graphs: Sequence[Block], spec: Spec) -> Iterator[Diagnostic]:
+    """AC610 for data that the spec has not, AC501 where a fusion is pruned before it is trained."""
+    for number, graph in enumerate(graphs):
+        for block in unmeasured(graph):
+            new = [name for name, fusion in fusions(block.body).items() if fusion.new]
+            if number == 0 and new:
+                help = "prune it in evaluate, predict or publish: pipe: prune(…)"
+                names = ", ".join(f"`{name}`" for name in new)
+                yield codes.AC501.at(block.span, names=names, help=help)
+            yield from _unknown(block, spec)
+
+
+def _unknown(block: Prune, spec: Spec) -> Iterator[Diagnostic]:
+    written, known = str(block.data), ", ".join(spec.data) or "none"
+    try:
+        ref = data_of(block)
+        files = spec.data[ref.name].files or {}
+    except (KeyError, ValueError):
+        near = suggest(written, list(spec.data))
+        yield codes.AC610.at(block.span, name=written, known=known, help=near)
+        return
+    if ref.split not in files:
+        splits = ", ".join(f"{ref.name}/{split}" for split in files)
+        yield codes.AC610.at(block.span, name=f"{ref.name}/{ref.split}", known=splits)
+
+
+def measured_on(graphs: Sequence[Block]) -> Iterator[DataRef]:
+    """The data that compositions are pruned by."""
+    yield from (data_of(block) for graph in graphs for block in unmeasured(graph))
+
+
+def filled(graph: Block, data: str | None, measured: Activations) -> Block:
+    """The graph with what was measured on some data."""
+
+    def change(block: Block) -> Block:
+        open_ = isinstance(block, Prune) and block.measured is None
+        if open_ and isinstance(block, Prune) and block.data == data:
+            return block.fitted(measured, str(data))
+        return block
+
+    return transform(graph, change)
+
+
+def batches(encoded: Encoded, tokenizer: Any) -> Iterator[dict[str, Tensor]]:
+    """What a model reads of the first examples, without labels."""
+    from torch.utils.data import DataLoader, Subset
+
+    from adaptcompose.work.encode import collator
+
+    first: Any = Subset(encoded, range(min(len(encoded), MOST)))
+    collate = collator(encoded.task, tokenizer, masked=True)
+    for batch in DataLoader(first, batch_size=BATCH, collate_fn=collate):
+        yield {name: tensor for name, tensor in batch.items() if name != "labels"}
