@@ -95,7 +95,7 @@ class Prompt(Method):
             "prompt_init": "random_uniform",
             "prompt_init_text": None,
             "init_weights_seed": None,
-            "random_uniform_scale": self.spread,
+            **({} if self.spread == Prompt.spread else {"random_uniform_scale": self.spread}),
         }
 
     @classmethod

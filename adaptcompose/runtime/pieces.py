@@ -27,9 +27,10 @@ class Pieces(Generic[R]):
     """
 
     def __init__(self, node: Primitive, adapter: Running, kind: type[R]) -> None:
+        self.routed = isinstance(node, Rows)
+        self.compositions: tuple[tuple[R, ...], ...]
         if not isinstance(node, Rows):
             self.compositions = (_chained(adapter, kind),)
-            self.routed = False
             return
         members = adapter.members
         assert isinstance(members, nn.ModuleDict)
@@ -37,7 +38,6 @@ class Pieces(Generic[R]):
         self.compositions = tuple(
             _chained(members[name], kind) if name in members else () for name in names
         )
-        self.routed = True
 
     def choose(self, frame: Frame, rows: int, device: torch.device) -> Chosen[R]:
         """Which compositions the rows of a batch have."""

@@ -96,7 +96,7 @@ def take_attention(
     """Around the module that computes attention."""
     ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
     for module in base.modules():
-        config = getattr(module, "config", None)
+        config: Any = getattr(module, "config", None)
         if getattr(config, "_attn_implementation", None) not in _MASKED:
             config._attn_implementation = "sdpa"  # the copy's own
     path = facts.layout.path(site)

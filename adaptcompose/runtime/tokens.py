@@ -303,7 +303,7 @@ class Lengthened(Proxy):
 
     def virtual(self, asked: Tensor) -> Virtual | None:
         """The virtual tokens of a call with these ids or embeddings."""
-        return self.words[0].virtual(*asked.shape[:2], asked.device)
+        return self.words[0].virtual(asked.shape[0], asked.shape[1], asked.device)
 
     def _around(self, given: dict[str, Any], virtual: Virtual) -> dict[str, Any]:
         """Mask and positions; those of tokens in a cache are the caller's business."""

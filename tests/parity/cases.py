@@ -509,4 +509,85 @@ PLAIN = (
     ),
 )
 
-CASES = (*PLAIN, *BOTTLENECKS, *PHM, *HEADS, *STATIC_HEADS, *OLD, *UNRUN, *STACKS, *FUSIONS)
+PREFIX = ("prefix_tuning", {"prefix_length": 3, "bottleneck_size": 5})
+PROMPT = ("prompt_tuning", {"prompt_length": 3})
+
+
+def _prefix(name: str, note: str, /, *, families: tuple[str, ...] = BERT, **changes: Any) -> Case:
+    """A prefix `a` and the hidden states of the last layer."""
+    base, given = PREFIX
+    return Case(name, {"a": (base, given | changes)}, "a", note, families=families)
+
+
+def _prompt(
+    name: str, note: str, /, *, families: tuple[str, ...] = BERT, pool: bool = False, **changes: Any
+) -> Case:
+    """A prompt `a` and a classifier, which reads the first virtual token."""
+    base, given = PROMPT
+    head = ("a", "classification", {"num_labels": 3, "layers": 1, "use_pooler": pool})
+    return Case(name, {"a": (base, given | changes)}, "a", note, head=head, families=families)
+
+
+VIRTUAL = (
+    _prefix("prefix", "keys and values out of a network", families=FAMILIES),
+    _prefix("prefix_flat", "keys and values themselves", flat=True, families=FAMILIES),
+    _prefix("prefix_relu", "another activation in the network", non_linearity="relu"),
+    _prefix("prefix_gate", "one gate an example", use_gating=True),
+    _prefix(
+        "prefix_gates", "a gate for keys, one for values", use_gating=True, shared_gating=False
+    ),
+    _prefix("prefix_leave_out", "nothing in layer 1", leave_out=[1]),
+    _prefix("prefix_long", "more virtual keys than tokens", prefix_length=11, flat=True),
+    Case(
+        "prefix_drop",
+        {"a": PREFIX},
+        "a",
+        "the bottom layer without its keys",
+        drop={"bottom": 1},
+        families=BERT,
+    ),
+    Case(
+        "stack_prefixes",
+        {"a": PREFIX, "b": ("prefix_tuning_flat", {"prefix_length": 2})},
+        ["Stack", "a", "b"],
+        "two prefixes beside each other",
+        families=BERT,
+    ),
+    _prompt("prompt", "virtual tokens in front", families=FAMILIES),
+    _prompt("prompt_pooler", "virtual tokens before the pooler", pool=True),
+    _prompt("prompt_after_bos", "behind the first token", combine="prefix_after_bos"),
+    Case(
+        "mam",
+        {"a": ("prefix_tuning[prefix_length=3,bottleneck_size=5]|par_bn[reduction_factor=8]", {})},
+        "a",
+        "a prefix and a parallel bottleneck",
+        families=FAMILIES,
+    ),
+    Case(
+        "unipelt",
+        {
+            "a": (
+                "prefix_tuning[prefix_length=3,bottleneck_size=5,use_gating=True]"
+                "|seq_bn[reduction_factor=8,use_gating=True]"
+                "|lora[r=2,alpha=2,use_gating=True]",
+                {},
+            )
+        },
+        "a",
+        "a prefix, a bottleneck and a LoRA, all with gates",
+        families=FAMILIES,
+    ),
+)
+
+CASES = (
+    *PLAIN,
+    *BOTTLENECKS,
+    *PHM,
+    *HEADS,
+    *STATIC_HEADS,
+    *OLD,
+    *UNRUN,
+    *STACKS,
+    *FUSIONS,
+    *VIRTUAL,
+)

@@ -97,6 +97,7 @@ def spread_of(path: str, module: nn.Module) -> float:
 def in_safetensors(family: str, case: Case) -> bool:
     """Which file format; the peer cannot write safetensors of what it lists twice."""
     twice = case.static == "AutoModelForMaskedLM"  # the bias of the vocabulary
+    twice |= any(base.startswith("prefix_tuning") for base, _ in case.adapters.values())
     if twice or any(changes.get("ln_before") for _, changes in case.adapters.values()):
         return False
     return case.safetensors or family == SAFETENSORS
