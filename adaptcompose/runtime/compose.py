@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.linear import begin
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
+
+
+Rewriting = Callable[[Program], Program]
 
 
 @dataclass(frozen=True)
@@ -114,14 +117,14 @@ def build(  # noqa: PLR0913
     sources: Sources,
     *,
     head: HeadChoice = "auto",
-    optimise: bool = True,
+    optimise: bool | Rewriting = True,
     given: Mapping[str, Part] | None = None,
     slots: nn.ModuleList | None = None,
 ) -> ComposedModel:
     """The running model of a checked and resolved graph.
 
     Parts that are `given`, and the `slots` of a head, are used as they are: two models that share
-    them are trained together.
+    them are trained together. `optimise` may be passes other than the usual ones.
     """
     chosen = heads_of(graph, head)
     if found := list(_irreversible(graph, chosen, facts, backbone)):
@@ -129,17 +132,11 @@ def build(  # noqa: PLR0913
     graph = adopt(graph, given or {})
     program = lower(graph, facts)
     # of the literal program, so that a pass never decides which weights there are
-    parts = Parts(make_parts(graph, sources, given or {}, program))
-    for name, leaf in adapters(graph).items():
-        if leaf.ref is None and name not in (given or {}):
-            begin(parts[name], backbone.base_model, facts)
-    if optimise:
+    parts = _all_parts(graph, program, backbone, sources, given or {})
+    if callable(optimise):
+        program = optimise(program)
+    elif optimise:
         program = run_passes(program)
-    exact = torch.promote_types(backbone.dtype, torch.float32)  # what is trained is never in half
-    parts.to(device=backbone.device, dtype=exact)
-    for name, learns in marks(graph).items():
-        if name not in (given or {}):
-            parts[name].requires_grad_(learns)
     frame = Frame()
     body, heads = attach(program, backbone, parts, chosen, frame)
     for flex in heads.values():
@@ -147,7 +144,7 @@ def build(  # noqa: PLR0913
             flex.slots = slots
         else:
             _fill_head(flex, graph, facts, sources)
-            flex.to(device=backbone.device, dtype=exact)
+            flex.to(device=backbone.device, dtype=_exact(backbone))
     composition = Composition(graph, facts, program, chosen, backbone, sources)
     made = BranchedModel if program.names else ComposedModel
     return made(body, parts, heads, composition, frame).eval()
@@ -162,6 +159,29 @@ def _irreversible(
         vocabulary = head != "backbone" or not names.isdisjoint(facts.layout.vocabulary)
         if needs_inverse(head) and vocabulary:
             yield from irreversible(graph.branches.get(name, graph), facts)
+
+
+def _exact(backbone: PreTrainedModel) -> torch.dtype:
+    """What is trained is never in half precision."""
+    return torch.promote_types(backbone.dtype, torch.float32)
+
+
+def _all_parts(
+    graph: Block,
+    program: Program,
+    backbone: PreTrainedModel,
+    sources: Sources,
+    given: Mapping[str, Part],
+) -> Parts:
+    """Every part where the backbone is, trained or frozen as the expression says."""
+    parts = Parts(make_parts(graph, sources, given, program))
+    for name, leaf in adapters(graph).items():
+        if leaf.ref is None and name not in given:
+            begin(parts[name], backbone.base_model, program.facts)
+    for name, learns in marks(graph).items():
+        if name not in given:
+            parts[name].requires_grad_(learns)
+    return parts.to(device=backbone.device, dtype=_exact(backbone))
 
 
 def adopt(graph: Block, given: Mapping[str, Part]) -> Block:
