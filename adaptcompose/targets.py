@@ -17,19 +17,23 @@ if TYPE_CHECKING:
     from adaptcompose.work.prepare import Prepared
 
 PROBLEMS, INTERNAL, HUB, RUN, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 130
-_HUB_CODES = {"AC404", "AC405", "AC419"}
+_HUB_CODES = {"AC404", "AC405", "AC419", "AC430", "AC431", "AC433"}
 SPECS = (".yaml", ".yml")
+_MOST = 1_000_000  # bytes; far more than an expression may have, and no more is read
 
 
 def expression(target: str) -> tuple[Source, Path]:
     """The expression itself, and the folder at which `./` starts in it."""
+    from adaptcompose.documents import decode
+
     if target == "-":
-        return Source(sys.stdin.read(), "<stdin>"), Path()
+        return decode(sys.stdin.buffer.read(_MOST), "<stdin>"), Path()
     if target.endswith(".compose"):
         path = Path(target)
         if not path.is_file():
             raise Failed(AC607.at(path=target, root=Path.cwd()))
-        return Source(path.read_text("utf-8"), target), path.parent
+        with path.open("rb") as file:
+            return decode(file.read(_MOST), target), path.parent
     return Source(target), Path()
 
 
