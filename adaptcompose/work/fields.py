@@ -310,6 +310,8 @@ def _scalar(kind: Any, value: Value, traits: Traits) -> Any:
         return value.source() if isinstance(data, str) else None
     if kind is float and type(data) is int:
         data = float(data)
+    if kind is str and value.given:
+        data = value.text  # a variable's value, which may look like a number
     if type(data) is not kind or not _within(data, traits):
         return None
     return data

@@ -15,6 +15,7 @@ from typing import Any
 from adaptcompose.documents import write_atomically
 from adaptcompose.work import report
 from adaptcompose.work.labels import labels
+from adaptcompose.work.pins import lock_path
 from adaptcompose.work.prepare import Prepared
 from adaptcompose.work.report import Score
 from adaptcompose.work.run import BEST, OWNER, Measured, Run, Sink, check_owner
@@ -32,9 +33,14 @@ class Done:
 def run_all(
     prepared: Sequence[Prepared], folder: Path, sink: Sink, *, fresh: bool = False
 ) -> dict[str, Any]:
-    """Every run of a spec; returns what `report.json` in the folder holds."""
+    """Every run of a spec; returns what `report.json` in the folder holds.
+
+    The lock is written once everything that the first run reads was opened.
+    """
     if not prepared[0].spec.each:
-        return Run(prepared[0], prepared[0].plan(), folder, sink, fresh=fresh).run()
+        made = Run(prepared[0], prepared[0].plan(), folder, sink, fresh=fresh)
+        _write_lock(prepared[0])
+        return made.run()
     check_owner(folder, prepared[0].path)
     done: list[tuple[str, list[Score]]] = []
     best: Done | None = None
@@ -42,6 +48,7 @@ def run_all(
     for label, one in zip(labels([one.spec for one in prepared]), prepared, strict=True):
         sink.stage("combination", label)
         run = Run(one, one.plan(), folder / label, _Inner(sink), fresh=fresh)
+        _write_lock(one)
         write_atomically(folder / OWNER, f"{one.path.resolve()}\n")
         last = Done(label, run, run.measured())
         found.append(last.measured.report)
@@ -49,6 +56,12 @@ def run_all(
         done.append((label, last.measured.scores))  # a run holds a model: only the best one stays
     assert best is not None
     return _concluded(done, best, found, folder, sink)
+
+
+def _write_lock(one: Prepared) -> None:
+    """Beside the spec; what a command line set is no part of it."""
+    if not one.spec.overrides:
+        one.lock.write(lock_path(one.path))
 
 
 def _better(best: Done | None, last: Done) -> Done:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.documents import Value, scalar
 from adaptcompose.language.codes import AC602, AC603, AC605
+from adaptcompose.language.diagnostics import Source
 from adaptcompose.work.fields import Reading
 from adaptcompose.work.references import Word
 
@@ -114,9 +115,14 @@ def _fill(value: Value, texts: Mapping[str, str]) -> Value:
         places += [value.offsets[found.end() - 1 if len(new) > 1 else found.start()]] * bool(new)
         at = found.end()
     text += value.data[at:]
-    data: Any = scalar(text) if not value.style else text
-    data = data if isinstance(data, (str, int, float)) else text
-    return replace(value, data=data, given=(*places, *value.offsets[at:]))
+    given = (*places, *value.offsets[at:])
+    # in a flow mapping a variable has to be quoted, and may still stand for a number
+    whole = not value.style or _VARIABLE.fullmatch(value.data)
+    data: Any = scalar(text) if whole else text
+    if not isinstance(data, (int, float)):
+        return replace(value, data=text, given=given)
+    written = Source(text, value.span.source.name, value.span.source, given)
+    return replace(value, data=data, given=given, span=written.span())
 
 
 def _check_variables(value: Value, reading: Reading, name: str = "") -> None:

@@ -121,3 +121,37 @@ def test_the_digest_of_a_seed_is_of_what_decides_it(shop: Workshop) -> None:
     assert len({usual, *others}) == 1 + len(others)
     (shop.root / "data/train.jsonl").write_bytes((shop.root / "data/train.jsonl").read_bytes() * 2)
     assert digest() != usual
+
+
+def test_what_is_served_is_checked_and_locked(shop: Workshop) -> None:
+    serve = {"allow": {"english": "stack(lang=en, task=new)", "other": "stack(lang=sw, task=new)"}}
+    changes: dict[str, Any] = {
+        "adapters": {"new": "pfeiffer()"},
+        "compose": "stack(lang=en, task=new)",
+        "task": {"kind": "text-classification"},
+        "data": shop.data("jsonl"),
+        "train": {"data": "d", "steps": 1},
+    }
+    path = shop.spec(**changes, serve=serve)
+    (note,) = found(path)
+    assert (note.code, note.severity) == ("AC604", "note")
+    assert note.span is not None
+    assert note.span.text.startswith("allow:")
+    assert "lang/sw" in prepare(read_spec(path), path).lock.adapters
+
+    def told(**allow: str) -> list[tuple[str, str]]:
+        problems = found(shop.spec(**changes, serve={"allow": allow}))
+        return [
+            (one.code, one.span.origin().text)
+            for one in problems
+            if one.severity == "error" and one.span is not None
+        ]
+
+    assert told(a="stack(lang=xx)", b="drop(botom=1)") == [
+        ("AC103", "xx"),
+        ("AC301", "drop"),
+        ("AC201", "botom"),
+    ]
+    assert told(a="stack(lang=en, task=pfeiffer())") == [("AC501", "pfeiffer()")]
+    del changes["train"]
+    assert ("AC501", "stack(lang=en, task=new)") in told(a="none")
