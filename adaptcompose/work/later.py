@@ -1,4 +1,4 @@
-"""What the schema of spec.yaml has and this version does not do: told with its place."""
+"""What is told of a spec beside its expressions: where it stands, and what is not done yet."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from dataclasses import replace
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic, Span
 from adaptcompose.work.sections import Spec
+
+
+def at_hub(spec: Spec, found: Diagnostic) -> Diagnostic:
+    """What is wrong with the hub stands at `hub`, whatever was looked for in it."""
+    missing = found.code == codes.AC412.id and found.message.endswith(f"`{spec.hub}`")
+    return replace(found, span=spec.place("hub")) if missing else found
 
 
 def served_later(spec: Spec) -> Iterator[Diagnostic]:

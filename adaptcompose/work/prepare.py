@@ -25,7 +25,7 @@ from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import Fuse
 from adaptcompose.resources import resource
 from adaptcompose.work.data import Examples, open_data
-from adaptcompose.work.later import not_yet, served_later
+from adaptcompose.work.later import at_hub, not_yet, served_later
 from adaptcompose.work.pins import digest, kept, lock_path, merged, pinned_data, references
 from adaptcompose.work.pruning import measured_on, unfit
 from adaptcompose.work.references import DataRef
@@ -284,7 +284,7 @@ class Preparation:
         try:
             return step(*given)
         except Failed as failed:
-            self.problems += failed.diagnostics
+            self.problems += (at_hub(self.spec, one) for one in failed.diagnostics)
             return None
 
     def _stop(self) -> None:

@@ -172,7 +172,7 @@ def test_a_digest_is_of_what_is_said_not_of_how(folder: Path) -> None:
         ("nam: x", "AC601 5 `spec.yaml` has no key `nam`"),
         ("serve: {}", "AC606 5 `serve` needs the key `allow`"),
         ("serve: {allow: [a]}", "AC605 5 `serve.allow` must be a mapping from names"),
-        ("serve: {allow: {a: none}, port: 99999}", "AC605 5 `serve.port` must be a whole number be"),
+        ("serve: {allow: {a: none}, port: 99999}", "AC605 5 `serve.port` must be a whole number"),
         ("serve: {allow: {a: none}, wait: soon}", "AC605 5 `serve.wait` must be a time such as"),
         ("serve: {allow: {a: none}, cash: 3}", "AC601 5 `serve` has no key `cash`"),
         ("report: {plots: some}", "AC605 5 `report.plots` must be one of auto, none"),
