@@ -39,15 +39,21 @@ demo: .venv/ready
 	$(BIN)/python examples/demo/build.py
 
 soak: .venv/ready
-	ADAPTCOMPOSE_SOAK=1 $(PYTEST) -m "not slow" --hypothesis-show-statistics | tee docs/soak.txt
+	{ echo "$$(date -u +%F), seed $(SEED)"; \
+	  $(BIN)/python -m tests.differential --count 5000 --seed $(SEED) && \
+	  ADAPTCOMPOSE_SOAK=1 $(PYTEST) -m "not slow" --hypothesis-show-statistics; } | tee docs/soak.txt
 
-parity: .venv/ready .venv-peer/ready
+parity: .venv/ready .venv-peer/ready .venv-peft/ready
 	.venv-peer/bin/python tests/parity/generate.py
 	.venv-peer/bin/python tests/parity/check_written.py tests/parity/goldens
 	for files in "" --bin; do \
 		$(BIN)/python tests/parity/write.py build/parity $$files && \
 		.venv-peer/bin/python tests/parity/check_written.py build/parity || exit 1; \
 	done
+	HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/generate_peft.py
+	HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/check_peft.py tests/parity/goldens_peft
+	$(BIN)/python tests/parity/write_peft.py build/parity
+	HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/check_peft.py build/parity
 	rm -rf build/parity
 
 .venv-peer/ready: tests/parity/requirements.txt

@@ -31,6 +31,11 @@ class Changing(Method):
     leave_out: Layers = option(frozenset(), "layers without it")
     without: tuple[str, ...] = option((), "further places without it, such as 3.attn.q")
 
+    def __post_init__(self) -> None:
+        """The order of places means nothing: equal settings are written alike."""
+        for name in ("targets", "without"):
+            object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
+
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         """The targets are places of this backbone, and one of them is left."""
         known = self.known(facts)

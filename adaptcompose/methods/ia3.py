@@ -50,8 +50,6 @@ class IA3(Changing):
 
         if name == "l":
             init.constant_(tensor, 2.0 if self.gate else 1 / self.scale)  # a new gate is ½
-        elif name == "gate.weight":
-            init.normal_(tensor, std=0.02)
         else:
             init.zeros_(tensor)
 

@@ -152,7 +152,7 @@ def hub_places(method: Changing) -> dict[str, Any] | None:
         return None
     flags = {key: name in names for key, name in FEED_FORWARD.items()}
     places = {"attn_matrices": attention or ["q", "v"], "selfattn_lora": bool(attention)}
-    if method.targets != targets_of(places | flags):
+    if set(method.targets) != set(targets_of(places | flags)):
         return None
     return places | flags | {"leave_out": sorted(method.leave_out)}
 

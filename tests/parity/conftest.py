@@ -5,9 +5,13 @@ from __future__ import annotations
 collect_ignore = [
     "backbones.py",
     "cases.py",
+    "check_peft.py",
     "check_written.py",
     "generate.py",
+    "generate_peft.py",
     "old.py",
     "peer.py",
+    "peft_cases.py",
     "write.py",
+    "write_peft.py",
 ]

@@ -1,0 +1,82 @@
+"""What PEFT wrote is read exactly, what it computed is computed, and what we write is the same."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from adaptcompose.backbones.layout import Facts, read_config, read_facts
+from adaptcompose.hub.formats import adapterhub, peft, peft_writing
+from adaptcompose.hub.formats.tensors import read_shapes
+from adaptcompose.runtime.compose import compose, load_backbone
+
+BACKBONES = Path(__file__).parent / "goldens"
+GOLDENS = Path(__file__).parent / "goldens_peft"
+CASES = sorted(path.parent for path in GOLDENS.glob("*/*/case.json"))
+TOLERANCE = 1e-5  # against outputs of order one
+
+
+def label(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+each = pytest.mark.parametrize("folder", CASES, ids=label)
+
+
+@functools.cache
+def backbone(family: str) -> PreTrainedModel:
+    return load_backbone(BACKBONES / family / "backbone")
+
+
+@functools.cache
+def facts_of(family: str) -> Facts:
+    return read_facts(read_config(BACKBONES / family / "backbone"), f"tiny/{family}")
+
+
+def test_there_are_goldens_for_every_family() -> None:
+    assert len(CASES) >= 48
+    assert {path.parent.name for path in CASES} == {"bert", "roberta", "xlm-roberta", "electra"}
+
+
+@each
+@pytest.mark.parametrize("optimise", [True, False], ids=["optimised", "literal"])
+def test_outputs_are_those_of_peft(folder: Path, optimise: bool) -> None:
+    case = json.loads((folder / "case.json").read_text())
+    tensors = load_file(folder / "expected.safetensors")
+    model = compose("./a", backbone(case["family"]), root=folder, optimise=optimise)
+    with torch.no_grad():
+        out = model(tensors["input_ids"], attention_mask=tensors["attention_mask"])
+    got = out.logits if case["task"] else out.last_hidden_state
+    assert got.shape == tensors["output"].shape
+    assert (got - tensors["output"]).abs().max() <= TOLERANCE
+
+
+@each
+def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
+    """Tensors by name, shape and value, the head apart; what is read again is the same."""
+    facts = facts_of(folder.parent.name)
+    found = adapterhub.describe_adapter(folder / "a", "golden")
+    theirs = folder / "a" / peft.WEIGHTS[0]
+    contents = peft.read(found, facts, read_shapes(theirs))
+    weights = peft.read_weights(found, contents, facts)
+    peft_writing.write(tmp_path, contents.method, weights, facts)
+    stored = load_file(tmp_path / peft.WEIGHTS[0])
+    prefix = f"{peft.STEM}{facts.layout.prefix(facts.type)}."
+    head = set(contents.slots.values())
+    expected = {
+        key.replace(prefix, peft.STEM): tensor
+        for key, tensor in load_file(theirs).items()
+        if key not in head
+    }
+    assert stored.keys() == expected.keys()
+    assert all(torch.equal(stored[key], expected[key]) for key in expected)
+
+    again = adapterhub.describe_adapter(tmp_path, "ours")
+    read = peft.read(again, facts, read_shapes(tmp_path / peft.WEIGHTS[0]))
+    assert read.method == contents.method
