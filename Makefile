@@ -50,7 +50,7 @@ parity: .venv/ready .venv-peer/ready .venv-peft/ready
 		$(BIN)/python tests/parity/write.py build/parity $$files && \
 		.venv-peer/bin/python tests/parity/check_written.py build/parity || exit 1; \
 	done
-	HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/generate_peft.py
+	PYTHONHASHSEED=0 HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/generate_peft.py
 	HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/check_peft.py tests/parity/goldens_peft
 	$(BIN)/python tests/parity/write_peft.py build/parity
 	HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/check_peft.py build/parity

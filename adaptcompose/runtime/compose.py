@@ -39,7 +39,6 @@ from adaptcompose.runtime.linear import begin
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
 
-
 Rewriting = Callable[[Program], Program]
 
 
@@ -91,7 +90,7 @@ def compose(
         base = find_backbone(named(str(backbone), sources.root), sources)
     facts = base.facts if base is not None else loaded_facts(model)
     cards = Catalogue.open(resource("hub_cards"), sources.root / "hub_cards")
-    checked = check(source, Context(cards, facts))
+    checked = check(source, Context(cards, facts, listing=sources.repositories))
     graph = resolve(checked.raise_errors(), facts, sources).graph
     if problems := [*errors(verify(graph, facts)), *map(_of_a_spec, unmeasured(graph))]:
         raise Failed(problems)

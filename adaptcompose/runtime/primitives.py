@@ -221,8 +221,10 @@ class RunningBottleneck(Running):
         z, residual = state.read(node.where), state.residual(node.where)
         y = _norm(weights, "norm_before", z) if node.norm_before else z
         u = _linear(weights, "up", self.activation(_linear(weights, "down", y)))
-        scale = per_block(weights["scale"], u) if isinstance(node.scale, str) else node.scale
-        u = self.dropout(self._depth_drop(u) * scale)
+        u = self._depth_drop(u)
+        if node.scale != 1.0:
+            u = u * (per_block(weights["scale"], u) if isinstance(node.scale, str) else node.scale)
+        u = self.dropout(u)
         if node.gate:
             # one number per example; padding takes part in the mean, as in the published files
             u = u * torch.sigmoid(_linear(weights, "gate", z)).mean(dim=1, keepdim=True)

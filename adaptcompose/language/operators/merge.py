@@ -44,12 +44,15 @@ class Merge(Members):
     seed: int = option(0, "of what dare keeps", least=0)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        leaves = [leaf for leaf in self._leaves(site, facts) if isinstance(leaf, Leaf)]
-        if not leaves:
+        pairs = zip(self._leaves(site, facts), shares(self.members), strict=True)
+        # of members that do not fit together, AC313 is told by `problems`
+        present = [(leaf, share) for leaf, share in pairs if isinstance(leaf, Leaf)]
+        if not present:
             return None
-        written = shares(self.members)
-        recipe = Recipe(tuple(leaves), written, self.method, self.density, self.seed)
-        names = [f"{leaf.part}:{w:.6g}" for leaf, w in zip(leaves, written, strict=True)]
+        leaves = tuple(leaf for leaf, _ in present)
+        written = tuple(share for _, share in present)
+        recipe = Recipe(leaves, written, self.method, self.density, self.seed)
+        names = [f"{leaf.part}:{share:.6g}" for leaf, share in present]
         name = f"{self.word}({', '.join([*names, *self.options()])})"
         return replace(leaves[0], part=name, form="computed", sources=(), recipe=recipe)
 
