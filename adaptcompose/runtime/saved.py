@@ -4,6 +4,7 @@
     composition.lock     every pin with its hashes
     scores.json          what was measured (of what was trained here)
     <part>/              adapter, head or fusion, as `adapters` reads them
+    <part>/peft/         the same adapter as PEFT reads it, if PEFT has such
     README.md            the card (of what is published)
     .here.yaml           hub and backbone that are folders of this machine; never published
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptcompose.documents import dump, write_atomically
-from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.formats import adapterhub, peft, peft_writing
 from adaptcompose.hub.formats import adapters as formats
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import Ref
@@ -33,6 +34,7 @@ from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.manifest import FILE, HERE, LOCK, Manifest
 from adaptcompose.runtime.model import ComposedModel
 
+PEFT = "peft"
 Public = Callable[[Locked, Ref | None], bool]
 """Whether what is pinned can be had by whoever gets the composition."""
 
@@ -138,7 +140,11 @@ def _write_part(
 ) -> None:
     part = model.parts[name]
     if not isinstance(part.method, Fusion):
-        formats.write(writer, folder, folder.name, part.method, part.tensors())
+        tensors = part.tensors()
+        formats.write(writer, folder, folder.name, part.method, tensors)
+        is_peft = (folder / peft.WEIGHTS[0]).is_file()
+        if not is_peft and peft_writing.writes(part.method, writer.facts):
+            peft_writing.write(folder / PEFT, part.method, tensors, writer.facts)
         return
     block = fusions(model.composition.graph)[name]
     taken = set(names.values())
