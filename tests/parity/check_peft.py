@@ -34,6 +34,8 @@ def check(folder: Path) -> float:
         raise ValueError(told[0])
     compare(model, load_file(folder / "a" / "adapter_model.safetensors"))
     output = run(model, tensors, case["task"])
+    if case["task"] is None:  # PEFT hands out the states of virtual tokens, too
+        output = output[:, -tensors["output"].shape[1] :]
     difference = (output - tensors["output"]).abs().max().item()
     if not difference <= TOLERANCE:  # so that nan fails too
         raise ValueError(f"the output differs by {difference:.1e}")

@@ -1,4 +1,4 @@
-"""Write the cases of PEFT's goldens with our tool: `.venv/bin/python tests/parity/write_peft.py DIR`.
+"""Write the cases of the goldens as PEFT does: `.venv/bin/python tests/parity/write_peft.py DIR`.
 
 The settings are those of the golden, the weights are fresh, random and non-zero; what we compute
 goes into expected.safetensors. `check_peft.py DIR` then reads it with PEFT.
