@@ -109,7 +109,8 @@ def _plan(target: str, backbone: str, hub: str | None) -> tuple[Plan, list[Diagn
     if problems := errors(verify(resolved.graph, facts)):
         raise Failed(problems)
     head, notes = head_of(resolved.graph), [*checked.diagnostics, *resolved.notes]
-    near = () if sources.remote else (*adapters(resolved.graph), *fusions(resolved.graph))
+    parts = (*adapters(resolved.graph).values(), *fusions(resolved.graph).values())
+    near = {part.name for part in parts if sources.near(part.ref, part.pin)}
     found = make_plan(resolved.graph, facts, head=head, expression=str(checked.tree), cached=near)
     return found, notes
 

@@ -184,6 +184,10 @@ class FolderStore:
         """None: a folder is on this machine."""
         return []
 
+    def uncached(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+        """None: a folder is on this machine."""
+        return []
+
     def _commit(
         self,
         repo: str,

@@ -115,8 +115,10 @@ class HuggingFaceStore:
 
     def absent(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
         """Those of the files that are not in the cache while offline mode is on, sorted."""
-        if not self._offline:
-            return []
+        return self.uncached(repo, revision, paths) if self._offline else []
+
+    def uncached(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+        """Those of the files that are not in the cache, sorted."""
         return sorted(path for path in paths if self._cached(repo, revision, path) is None)
 
     def piece(self, repo: str, revision: str, path: str, start: int, stop: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from adaptcompose.hub.store import FileRecord, Store, not_cached, open_store, re
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
 from adaptcompose.language.graph import Adapter, Block, Head, transform
-from adaptcompose.language.operators import Fuse
+from adaptcompose.language.operators import Fuse, Prune
+from adaptcompose.language.operators.prune import FILE, read_activations
 
-COMPOSITION = ("composition.yaml", "composition.lock")
+COMPOSITION = ("composition.yaml", "composition.lock", FILE)
 """What a folder with a published composition holds, and an adapter's does not."""
 
 
@@ -49,11 +51,16 @@ class Sources:
         """`hf://` always means the Hugging Face Hub, everything else the spec's hub."""
         return open_store("hf" if ref is not None and ref.forced else self.hub, self.root)
 
+    def repositories(self, glob: str) -> list[str]:
+        """The repositories of the Hugging Face Hub that fit a glob over one author's."""
+        return open_store("hf", self.root).repositories(glob)
+
     def local(self, path: str, span: Span | None = None) -> Path:
-        folder = (self.root / Path(path).expanduser()).resolve()
-        if not folder.is_dir():
-            raise Failed(codes.AC412.at(span, path=path, root=self.root.resolve()))
-        return folder
+        with suppress(OSError, ValueError, RuntimeError):  # too long, with U+0000, of nobody
+            folder = (self.root / Path(path).expanduser()).resolve()
+            if folder.is_dir():
+                return folder
+        raise Failed(codes.AC412.at(span, path=path, root=self.root.resolve()))
 
     def pin(self, ref: Ref, variant: Variant | None = None, span: Span | None = None) -> Locked:
         """The pin of a reference: an earlier one, or the newest revision now."""
@@ -61,7 +68,9 @@ class Sources:
             # what the folder holds now; a lock that says otherwise is out of date
             assert ref.path is not None
             folder = self.local(ref.path, span)
-            return Locked(path=ref.path, files=own_files(records(folder), ""))
+            here = (path.name for path in folder.iterdir() if path.is_file())
+            own = own_files(dict.fromkeys(here, FileRecord(0)), "")
+            return Locked(path=ref.path, files=records(folder, own))
         known = self.pins.get(str(ref)) or self._pinned.get((ref, variant))
         if known is not None:
             return known
@@ -75,6 +84,14 @@ class Sources:
         found = Locked(repo, exact, subfolder, files=own_files(files, subfolder or ""))
         self._pinned[ref, variant] = found
         return found
+
+    def near(self, ref: Ref | None, pin: Locked | None) -> bool:
+        """Whether all files of a pin are on this machine."""
+        if ref is None or pin is None or pin.path is not None:
+            return True
+        assert pin.repo is not None and pin.revision is not None
+        inside = [f"{pin.subfolder}/{name}" if pin.subfolder else name for name in pin.files]
+        return not self.store(ref).uncached(pin.repo, pin.revision, inside)
 
     def fetch(self, ref: Ref, pin: Locked, names: Collection[str] | None = None) -> Path:
         """The folder with the pin's files (or those named), each with the hash of the pin."""
@@ -167,6 +184,9 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
                 return done[key]
             if isinstance(block, Fuse) and block.ref is not None and block.pin is None:
                 return _fusion(block, facts, sources, found)
+            if isinstance(block, Prune) and block.by is not None and block.measured is None:
+                place = sources.root / Path(block.by).expanduser()
+                return block.fitted(read_activations(place, block.by, block.span), block.by)
         except Failed as failed:
             found.extend(replace(f, span=f.span or block.span) for f in failed.diagnostics)
         return block

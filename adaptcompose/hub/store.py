@@ -104,6 +104,9 @@ class Store(Protocol):
     def absent(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
         """Those of the files that are not on this machine while offline mode is on, sorted."""
 
+    def uncached(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+        """Those of the files that a fetch would bring to this machine, sorted."""
+
 
 def open_store(hub: str | Path, root: Path) -> Store:
     """The hub of a spec: `hf`, the Hugging Face Hub or another endpoint, or a folder below root.

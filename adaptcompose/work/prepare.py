@@ -83,8 +83,8 @@ class Prepared:
         return trunk_of(optimise(lower(self.graph, self.facts)), self.trained)
 
     def plan(self) -> Plan:
-        """What the run loads, creates and trains; nothing is fetched from a folder."""
-        remote = self.spec.hub == "hf" or "://" in self.spec.hub
+        """What the run loads, creates and trains, and what it has to fetch for that."""
+        parts = [("backbone", self.backbone), *((part.name, part) for part in self.parts())]
         plan = make_plan(
             self.graph,
             self.facts,
@@ -93,7 +93,7 @@ class Prepared:
             title=self.spec.name,
             expression=str(self.tree),
             pin=self.backbone.pin,
-            cached=() if remote else {"backbone", *(part.name for part in self.parts())},
+            cached={name for name, one in parts if self.sources.near(one.ref, one.pin)},
         )
         return replace(plan, trunk=self.trunk())
 
@@ -227,7 +227,7 @@ class Preparation:
         """
         if ask or not self.sources.remote or is_local(self.spec.backbone.model):
             self.backbone = self._try(self._backbone)
-        checked = self._checked()
+        checked = self._checked(ask)
         spec, main = self.spec, checked[0].graph if checked else None
         uses = spec.evaluate or spec.predict or spec.publish or spec.serve
         if main is not None and spec.train is None and uses and (new := new_parts(main)):
@@ -305,11 +305,12 @@ class Preparation:
     def _place(self) -> Span | None:
         return self.spec.backbone.place("model") or self.spec.place("backbone")
 
-    def _checked(self) -> list[Checked]:
+    def _checked(self, ask: bool) -> list[Checked]:
         cards = Catalogue.open(resource("hub_cards"), self.spec.root / "hub_cards")
         facts = self.backbone.facts if self.backbone else None
         globs = self.pins.globs if self.pins else {}
         context = Context(cards, facts, aliases=self.spec.adapters, globs=globs)
+        context = replace(context, listing=self.sources.repositories) if ask else context
         tree = self._try(syntax.parse_tree, self.spec.compose)
         main = self._check(tree, context) if tree is not None else None
         context = replace(context, parts=new_parts(main.graph) if main and main.graph else {})

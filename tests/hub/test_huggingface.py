@@ -78,6 +78,13 @@ def test_only_what_is_asked_for_is_fetched(store: HuggingFaceStore, hub: Hub) ->
         store.fetch(REPO, paths=["other"])
 
 
+def test_what_a_fetch_would_bring_is_known_before(store: HuggingFaceStore, hub: Hub) -> None:
+    revision = hub.add(REPO, FILES)
+    assert store.uncached(REPO, revision, FILES) == sorted(FILES)
+    store.fetch(REPO, revision, ["config.json"])
+    assert store.uncached(REPO, revision, FILES) == ["sub/weights.bin"]
+
+
 def test_a_pinned_revision_in_the_cache_needs_no_network(
     store: HuggingFaceStore, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
