@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from adaptcompose.language import codes, syntax
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, suggest
 from adaptcompose.language.extent import PARTS, Extent, told
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
-from adaptcompose.language.names import Names
+from adaptcompose.language.names import Names, open_ended
 from adaptcompose.language.naming import name_new_parts
 from adaptcompose.language.operator import Call, Members, Modifier, Operator, operators
 from adaptcompose.language.operators import (
@@ -49,6 +49,7 @@ class Context:
     aliases: Mapping[str, Source] = field(default_factory=dict)
     parts: Mapping[str, Block] = field(default_factory=dict)
     globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    listing: Callable[[str], list[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Checker:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.names = Names(context.catalogue, context.backbone, context.globs)
+        self.names = Names(context.catalogue, context.backbone, context.globs, context.listing)
         self.problems: list[Diagnostic] = []
         self.globs: dict[str, tuple[str, ...]] = {}
         self._bound: dict[str, Block | None] = dict(context.parts)
@@ -131,8 +132,14 @@ class Checker:
         if isinstance(node, syntax.Reference):
             return self._reference(node, slot)
         if isinstance(node, syntax.Text):
-            return self.names.adapter(local_ref(node.value), node.span)
+            return self._path(node)
         self.problems.append(codes.AC205.at(node.span, got=f"`{node}`"))
+        return None
+
+    def _path(self, node: syntax.Text) -> Block | None:
+        if node.value.strip() and "\0" not in node.value:
+            return self.names.adapter(local_ref(node.value), node.span)
+        self.problems.append(codes.AC109.at(node.span, name=node, why="it is no path"))
         return None
 
     def _pipe(self, pipe: syntax.Pipe) -> Block | None:
@@ -308,7 +315,7 @@ class Checker:
 
     def _enough(self, operator: type[Operator], call: syntax.Call, members: list[Slot]) -> bool:
         count = len(members)
-        if count >= operator.least:
+        if count >= operator.least or any(open_ended(slot.block) for slot in members):
             return True
         globs = [a.value for a in call.arguments if isinstance(a, syntax.Argument)]
         patterns = [g for g in globs if isinstance(g, syntax.Reference) and is_glob(g.text)]

@@ -161,6 +161,8 @@ def _texts(graph: Block, facts: Facts | None) -> Iterator[str]:
     for block in walk(graph):
         if isinstance(block, Adapter | Fuse):
             yield title(block)
+        elif isinstance(block, Members) and not isinstance(block, Stack):
+            yield block.label
         if isinstance(block, Modifier):
             yield note(block, facts)
         if isinstance(block, Stack):
@@ -295,7 +297,7 @@ class _Artist:
             return _word("─▶ ")
         name = shorten(slot, self.longest) if slot else None
         if isinstance(block, Members):
-            end = title(block, slot) if isinstance(block, Fuse) else block.word
+            end = title(block, slot) if isinstance(block, Fuse) else block.label
             return _beside(self._branches(block), _box(shorten(end, self.longest), name))
         text = title(block, slot) if isinstance(block, Adapter) else str(block)
         text = shorten(text, self.longest)

@@ -142,7 +142,7 @@ class _Chart:
 
     def _leaf(self, block: Block, starts: list[str], slot: str | None) -> list[str]:
         known = isinstance(block, Adapter | Fuse)
-        word = block.word if isinstance(block, Members) else str(block)
+        word = block.label if isinstance(block, Members) else str(block)
         text = title(block, slot) if isinstance(block, Adapter | Fuse) else word
         style = "" if not known else ":::new" if text.startswith("+") else ":::loaded"
         return self._one(f"{slot}: {text}" if slot else text, style, starts)

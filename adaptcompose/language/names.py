@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import DEFAULT, Catalogue, Variant
 from adaptcompose.hub.refs import Ref, matches, parse_ref
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Failed, Span, suggest
-from adaptcompose.language.graph import Adapter
+from adaptcompose.language.graph import Adapter, Block
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Names:
     backbone: Facts | None = None
     locked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Expansions of globs that a lock has fixed: a new card never changes an old run."""
+    listing: Callable[[str], list[str]] | None = None
+    """The repositories of the Hugging Face Hub that fit a glob, where it may be asked."""
 
     def parse(self, text: str, span: Span) -> Ref:
         return parse_ref(text, self.catalogue.spaces(), span)
@@ -75,8 +77,7 @@ class Names:
     def glob(self, ref: Ref, span: Span) -> list[Adapter]:
         """Every entry that matches and is there for this backbone, sorted by name."""
         if ref.kind != "catalogue":
-            known = "globs over the catalogue, such as glue/*"
-            raise Failed(codes.AC604.at(span, name=str(ref), known=known))
+            return self._repositories(ref, span)
         assert ref.space is not None and ref.name is not None
         self._space(ref.space, span)
         if str(ref) in self.locked:
@@ -88,6 +89,23 @@ class Names:
             known = here or (f"nothing for {base}" if base else "nothing")
             raise Failed(codes.AC105.at(span, pattern=ref, space=ref.space, known=known))
         return leaves
+
+    def _repositories(self, ref: Ref, span: Span) -> list[Adapter]:
+        """Every repository that matches; the glob itself where no hub may be asked."""
+        assert ref.repo is not None
+        if str(ref) in self.locked:
+            return [self.adapter(self.parse(one, span), span) for one in self.locked[str(ref)]]
+        if self.listing is None:
+            return [Adapter(str(ref), ref=ref, span=span)]
+        try:
+            found = [replace(ref, repo=repo) for repo in self.listing(ref.repo)]
+        except Failed as failed:
+            raise Failed(replace(one, span=span) for one in failed.diagnostics) from None
+        if not found:
+            author = ref.repo.partition("/")[0]
+            help = f"adaptcompose search {author}"
+            raise Failed(codes.AC105.at(span, pattern=ref, space=author, known="", help=help))
+        return [self.adapter(one, span) for one in found]
 
     def _matching(self, ref: Ref, span: Span) -> Iterator[Adapter]:
         assert ref.space is not None and ref.name is not None
@@ -104,6 +122,11 @@ class Names:
             variant = card.variant(self.backbone.name or "", ref.variant or DEFAULT)
             if variant is not None:
                 yield Adapter(str(entry), ref=entry, variant=variant, span=span)
+
+
+def open_ended(block: Block) -> bool:
+    """Whether it stands for as many adapters as a hub has that nobody has asked yet."""
+    return isinstance(block, Adapter) and block.ref is not None and block.ref.glob
 
 
 def _whole(space: str) -> Ref:

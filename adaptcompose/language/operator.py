@@ -62,6 +62,12 @@ class Members(Operator):
         """The block that a checked call means."""
         return cls(call.members, span=call.span, **call.options)
 
+    @property
+    def label(self) -> str:
+        """What a drawing writes where the members come together: word, weights, arguments."""
+        weights = [spell(slot.weight) for slot in self.members if slot.weight is not None]
+        return " ".join(filter(None, [self.word, ", ".join(weights), *self.options()]))
+
     def inner(self) -> tuple[Block, ...]:
         return tuple(slot.block for slot in self.members)
 

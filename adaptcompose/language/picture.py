@@ -97,4 +97,4 @@ def _slot(slot: Slot, facts: Facts | None) -> Picture:
 def _leaf(block: Block, slot: str | None) -> Box:
     if isinstance(block, Adapter | Fuse):
         return Box(title(block, slot), "new" if block.new else "loaded", slot)
-    return Box(block.word if isinstance(block, Members) else str(block), "plain", slot)
+    return Box(block.label if isinstance(block, Members) else str(block), "plain", slot)
