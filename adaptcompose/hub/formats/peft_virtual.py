@@ -1,0 +1,95 @@
+"""PEFT's files of virtual tokens: prefix tuning, prompt tuning, P-tuning.
+
+Each holds one tensor: of a prefix the keys and values of all layers beside each other, of the
+others the embeddings. The networks that made them are not stored. Positions are shifted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.methods import Method
+from adaptcompose.methods.method import Packed
+from adaptcompose.methods.prefix import KINDS as NAMES
+from adaptcompose.methods.prefix import Prefix, key_heads
+from adaptcompose.methods.prompt import TOKENS, Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+KEY = "prompt_embeddings"
+KINDS = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING")
+UNDERSTOOD = (
+    "num_virtual_tokens",
+    "token_dim",
+    "num_transformer_submodules",
+    "num_attention_heads",
+    "num_layers",
+    "encoder_hidden_size",
+    "prefix_projection",
+    "prompt_tuning_init",
+    "prompt_tuning_init_text",
+    "tokenizer_name_or_path",
+    "tokenizer_kwargs",
+    "encoder_reparameterization_type",
+    "encoder_num_layers",
+    "encoder_dropout",
+)
+"""Keys that are read, or that change nothing once an adapter is trained."""
+
+Places = Mapping[tuple[Site, str], Packed | None]
+
+
+def read(config: Mapping[str, Any], facts: Facts, shape: tuple[int, ...]) -> tuple[Method, Places]:
+    """The method of a file with a tensor of this shape, and what of it our tensors are."""
+    if config.get("num_transformer_submodules", 1) not in (1, None):
+        raise ValueError("num_transformer_submodules must be 1")
+    if len(shape) != 2 or not shape[0]:
+        raise ValueError(f"{KEY} must have two dimensions, not {shape}")
+    if str(config.get("peft_type")).rpartition(".")[2].upper() != "PREFIX_TUNING":
+        return Prompt(length=shape[0], positions="shifted"), {(TOKENS, "embedding"): None}
+    method = Prefix(length=shape[0], flat=True, positions="shifted")
+    return method, places(method, facts)
+
+
+def places(method: Prefix, facts: Facts) -> dict[tuple[Site, str], Packed]:
+    """Where in the one tensor keys and values of every layer are."""
+    heads, size = key_heads(facts)
+    sites = method.attentions(facts)
+    count = 2 * len(sites)
+    whole = (method.length, count * heads * size)
+    numbered = enumerate((site, name) for site in sites for name in NAMES)
+    return {place: Packed(index, count, 1, whole) for index, place in numbered}
+
+
+def writes(method: Method) -> bool:
+    """Whether PEFT has a form for these settings."""
+    if isinstance(method, Prefix):
+        plain = method.flat and not method.gate and not method.leave_out
+        return plain and method.positions == "shifted"
+    return type(method) is Prompt and method.positions == "shifted" and not method.after_first
+
+
+def written(
+    method: Method, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The settings and the tensors of the two files."""
+    heads, _ = key_heads(facts)
+    config: dict[str, Any] = {
+        "num_attention_heads": heads,
+        "num_layers": facts.layers,
+        "num_transformer_submodules": 1,
+        "task_type": "FEATURE_EXTRACTION",
+    }
+    if isinstance(method, Prefix):
+        found = places(method, facts)
+        whole = next(iter(found.values())).join([weights[place] for place in found])
+        config |= {"peft_type": "PREFIX_TUNING", "prefix_projection": False}
+        config |= {"token_dim": facts.width, "encoder_hidden_size": facts.width}
+    else:
+        whole = weights[TOKENS, "embedding"]
+        config |= {"peft_type": "PROMPT_TUNING", "prompt_tuning_init": "RANDOM"}
+        config |= {"token_dim": whole.shape[1]}
+    return config | {"num_virtual_tokens": len(whole)}, {KEY: whole}
