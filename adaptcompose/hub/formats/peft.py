@@ -14,7 +14,7 @@ from math import isfinite, prod
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.hub.formats import adapterhub, static_heads
+from adaptcompose.hub.formats import adapterhub, peft_virtual, static_heads
 from adaptcompose.hub.formats.adapterhub import Described
 from adaptcompose.hub.formats.tensors import Shapes, read_tensors
 from adaptcompose.language.codes import AC407, AC408, AC418
@@ -25,7 +25,7 @@ from adaptcompose.methods.dora import Dora
 from adaptcompose.methods.ia3 import IA3
 from adaptcompose.methods.layernorm import LayerNorm
 from adaptcompose.methods.lora import Lora
-from adaptcompose.methods.method import SHARED
+from adaptcompose.methods.method import SHARED, Packed
 from adaptcompose.methods.vera import Vera
 
 if TYPE_CHECKING:
@@ -39,13 +39,16 @@ Place = tuple[Site, str]
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where in a file a tensor of ours is: its key, and which piece of its rows."""
+    """Where in a file a tensor of ours is: its key, and which piece of its rows or columns."""
 
     key: str
     piece: tuple[int, int] = (0, 1)
+    packed: Packed | None = None
 
     def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         """Its shape in a file that has it in this one."""
+        if self.packed is not None:
+            return (stored[0], stored[1] // self.packed.count)
         return (stored[0] // self.piece[1], *stored[1:]) if self.piece[1] > 1 else stored
 
 
@@ -268,14 +271,26 @@ def _norms(config: Mapping[str, Any], modules: _Modules) -> Method:
     )
 
 
+def _virtual(config: Mapping[str, Any], modules: _Modules) -> Method:
+    key = peft_virtual.KEY
+    if key not in modules.left:
+        raise ValueError(f"its weights lack {key}")
+    method, places = peft_virtual.read(config, modules.facts, modules.left.pop(key))
+    for (site, name), packed in places.items():
+        modules.tensors.setdefault(site, {})[name] = Tensor(key, packed=packed)
+    return method
+
+
 _READERS: dict[str, Callable[[Mapping[str, Any], _Modules], Method]] = {
     "LORA": _lora,
     "VERA": _vera,
     "IA3": _ia3,
     "LN_TUNING": _norms,
+    **dict.fromkeys(peft_virtual.KINDS, _virtual),
 }
 
 _UNDERSTOOD = [
+    *peft_virtual.UNDERSTOOD,
     "peft_type",
     "task_type",
     "base_model_name_or_path",
@@ -411,6 +426,7 @@ def read_weights(found: Described, contents: Contents, facts: Facts) -> dict[Pla
         if count > 1:
             tensor = tensor.chunk(count)[number]
         shape = contents.method.tensors(site, facts)[name]
+        tensor = tensor if place.packed is None else place.packed.take(tensor, shape)
         weights[site, name] = tensor.reshape(shape).clone()
     adapterhub.check_numbers(found, weights)
     return weights

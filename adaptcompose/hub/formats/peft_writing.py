@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.documents import write_atomically
+from adaptcompose.hub.formats import peft_virtual
 from adaptcompose.hub.formats.adapterhub import ADAPTER
 from adaptcompose.hub.formats.peft import STEM, WEIGHTS
 from adaptcompose.hub.formats.tensors import write_tensors
@@ -43,7 +44,7 @@ _NORM = {"weight": "ln_tuning_layers.weight", "bias": "ln_tuning_layers.bias"}
 def writes(method: Method, facts: Facts) -> bool:
     """Whether PEFT has a form for these settings."""
     if not isinstance(method, Changing):
-        return False
+        return peft_virtual.writes(method)
     if any(facts.layout.sites[site.name].piece != (0, 1) for site in method.places(facts)):
         return False
     if isinstance(method, Dora):
@@ -62,7 +63,13 @@ def write(
     facts: Facts,
 ) -> None:
     """The two files of an adapter."""
-    assert isinstance(method, Changing) and writes(method, facts)
+    assert writes(method, facts)
+    if isinstance(method, Changing):
+        settings = _settings(method, facts)
+        settings["target_modules"] = [facts.layout.path(s) for s in method.places(facts)]
+        tensors = dict(_keyed(method, weights, facts))
+    else:
+        settings, tensors = peft_virtual.written(method, weights, facts)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "auto_mapping": None,
@@ -72,11 +79,10 @@ def write(
         "peft_version": "0.21.2",
         "revision": None,
         "task_type": None,
-        "target_modules": [facts.layout.path(site) for site in method.places(facts)],
-    } | _settings(method, facts)
+    } | settings
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     write_atomically(folder / ADAPTER, text)
-    write_tensors(folder / WEIGHTS[0], dict(_keyed(method, weights, facts)))
+    write_tensors(folder / WEIGHTS[0], tensors)
 
 
 def _settings(method: Changing, facts: Facts) -> dict[str, Any]:
