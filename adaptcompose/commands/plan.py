@@ -26,6 +26,8 @@ from adaptcompose.language.diagnostics import Diagnostic, Failed, errors
 if TYPE_CHECKING:
     from adaptcompose.compiler.plan import Plan
     from adaptcompose.compiler.program import Program
+    from adaptcompose.language.graph import Adapter
+    from adaptcompose.language.operators import Fuse
 
 
 @app.command()
@@ -109,7 +111,8 @@ def _plan(target: str, backbone: str, hub: str | None) -> tuple[Plan, list[Diagn
     if problems := errors(verify(resolved.graph, facts)):
         raise Failed(problems)
     head, notes = head_of(resolved.graph), [*checked.diagnostics, *resolved.notes]
-    parts = (*adapters(resolved.graph).values(), *fusions(resolved.graph).values())
+    parts: list[Adapter | Fuse] = [*adapters(resolved.graph).values()]
+    parts += fusions(resolved.graph).values()
     near = {part.name for part in parts if sources.near(part.ref, part.pin)}
     found = make_plan(resolved.graph, facts, head=head, expression=str(checked.tree), cached=near)
     return found, notes
