@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from adaptcompose.language.codes import AC999
+from adaptcompose.language.codes import AC413, AC999
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.plugins import broken
 from adaptcompose.targets import INTERNAL, INTERRUPTED, PROBLEMS, diagnostics, exit_code, tell
@@ -42,11 +42,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("ADAPTCOMPOSE_DEBUG"):
             raise
-        why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        print(AC999.at(why=why), file=sys.stderr)
-        return INTERNAL
+        return _failed(error)
     finally:
         _tell_broken()
+
+
+def _failed(error: Exception) -> int:
+    """One message for what nothing closer to it has met: a file of the user's, or our mistake."""
+    if isinstance(error, OSError):
+        why, help = (
+            error.strerror or str(error),
+            "check that it is there, and may be read and written",
+        )
+        print(AC413.at(file=error.filename or "a file", why=why, help=help), file=sys.stderr)
+        return PROBLEMS
+    why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    print(AC999.at(why=why), file=sys.stderr)
+    return INTERNAL
 
 
 def _typed(given: Sequence[str]) -> int:

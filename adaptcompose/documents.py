@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from adaptcompose.language.codes import AC602, AC611
+from adaptcompose.language.codes import AC017, AC602, AC611
 from adaptcompose.language.diagnostics import Failed, Source, Span
 
 if TYPE_CHECKING:
@@ -88,13 +88,17 @@ def open_source(path: Path, name: str | None = None) -> Source:
         content = file.read(SIZE_LIMIT + 4)
     name = name or str(path)
     _check_size(len(content), Source("", name))
+    return decode(content, name)
+
+
+def decode(content: bytes, name: str) -> Source:
+    """The text that bytes are in UTF-8, with or without a mark; AC017 at the first other byte."""
     try:
         return Source(content.decode("utf-8-sig"), name)
     except UnicodeDecodeError as error:
         good = Source(content[: error.start].decode("utf-8-sig"), name)
-        why = f"the byte 0x{content[error.start]:02x} is not UTF-8"
         place = good.span(len(good.text))
-        raise Failed(AC611.at(place, why=why, help="save it as UTF-8")) from None
+        raise Failed(AC017.at(place, byte=f"0x{content[error.start]:02x}")) from None
 
 
 def read(source: Source) -> Value:

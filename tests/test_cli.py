@@ -120,7 +120,7 @@ def test_expressions_come_from_files_and_from_stdin(
     (shop.root / "x.compose").write_text("stack(a |\n  drop(botom=1))")
     code, out, _ = call(shop, capsys, "check", "x.compose")
     assert (code, "x.compose:2:8" in out) == (1, True), out
-    monkeypatch.setattr(sys, "stdin", io.StringIO("none"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"none")))
     assert call(shop, capsys, "check", "-")[:2] == (0, "fine\n")
     code, _, err = call(shop, capsys, "graph", "y.compose")
     assert (code, "error[AC607]: no file `y.compose`" in err) == (1, True)

@@ -229,7 +229,7 @@ def test_bytes_that_are_not_utf8_have_a_place(tmp_path: Path) -> None:
     with pytest.raises(Failed) as caught:
         open_source(path, "spec.yaml")
     (found,) = caught.value.diagnostics
-    assert (found.code, place(found)) == ("AC611", (2, 4))
+    assert (found.code, place(found)) == ("AC017", (2, 4))
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,7 +20,9 @@ import pytest
 import torch
 
 from adaptcompose import cli, documents
+from adaptcompose.backbones.layout import layouts
 from adaptcompose.documents import load
+from adaptcompose.methods import calls
 from tests.workshop import Workshop, inside, make_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -175,7 +178,18 @@ def told(arguments: list[str], shop: Workshop, capsys: pytest.CaptureFixture[str
     with inside(shop.root):
         code = cli.main(arguments)
     output = capsys.readouterr()
-    return code, output.out, output.err.replace(str(shop.root), "<shop>")
+    return code, masked(output.out, shop), masked(output.err, shop)
+
+
+def masked(text: str, shop: Workshop) -> str:
+    """What differs from place to place and from version to version is named instead."""
+    text = re.sub(
+        r"demo/en@[0-9a-f]{7}", "demo/en@<revision>", text.replace(str(shop.root), "<shop>")
+    )
+    known = {"<methods>": calls(), "<families>": layouts()}
+    for name, words in known.items():
+        text = text.replace(f"supported: {', '.join(sorted(words))}", f"supported: {name}")
+    return text
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -204,7 +218,7 @@ def test_check_tells_the_same_as_run(
     arrange(case, shop)
     before = shop.files()
     code, out, err = told(["check", "demo.yaml"], shop, capsys)
-    assert (out.replace(str(shop.root), "<shop>") + err).strip() == case["told"].strip()
+    assert (out + err).strip() == case["told"].strip()
     assert code == case.get("code", 1)
     assert shop.files() == before
 

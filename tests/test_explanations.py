@@ -212,6 +212,9 @@ def _tagger(**head: Any) -> Prepare:
 
 
 BAD: dict[str, Prepare] = {
+    "AC017": lambda shop, patch: (
+        (shop.root / "old.compose").write_bytes(b"stack(lang=sw) # \xe9") and None  # type: ignore[func-returns-value]
+    ),
     "AC404": lambda shop, patch: _served(shop, patch, Hub(gated={"demo/en"})),
     "AC405": _offline,
     "AC406": lambda shop, patch: (
@@ -256,6 +259,7 @@ BAD: dict[str, Prepare] = {
     "AC999": _breaking,
 }
 GOOD: dict[str, Prepare] = {
+    "AC017": _write("short.compose", "stack(lang=sw) # é"),
     "AC404": lambda shop, patch: _served(shop, patch, Hub()),
     "AC405": lambda shop, patch: _served(shop, patch, Hub()),
     "AC416": _tagger(),
@@ -380,9 +384,7 @@ def test_explain() -> None:
     assert run(app, ["explain", "303"]).stdout == page
     listed = run(app, ["explain"]).stdout.splitlines()
     assert [line.split()[0] for line in listed] == sorted(CODES)
-    assert (
-        json.loads(run(app, ["explain", "AC303", "--format", "json"]).stdout)["code"] == "AC303"
-    )
+    assert json.loads(run(app, ["explain", "AC303", "--format", "json"]).stdout)["code"] == "AC303"
     assert len(json.loads(run(app, ["explain", "--format", "json"]).stdout)) == len(CODES)
 
 

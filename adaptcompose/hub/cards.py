@@ -128,7 +128,8 @@ class Catalogue:
             return []
         if space not in self._names:
             pages = (path for root in self.roots for path in (root / space).glob("*.md"))
-            self._names[space] = sorted({p.stem for p in pages if _NAME.fullmatch(p.stem)})
+            named = (path for path in pages if _NAME.fullmatch(path.stem))
+            self._names[space] = sorted({path.stem for path in named if path.is_file()})
         return self._names[space]
 
     def card(self, space: str, name: str, span: Span | None = None) -> Card:

@@ -35,6 +35,7 @@ AC015 = Code(
     "AC015", "`{text}` is no range", "two whole numbers and two points: 0..4 is five layers"
 )
 AC016 = Code("AC016", "unknown escape `{escape}` in a string", "write \\\\{char}")
+AC017 = Code("AC017", "the byte {byte} is not UTF-8", "save it as UTF-8")
 # names
 AC101 = Code("AC101", "unknown operator `{name}`", "operators: {known}")
 AC102 = Code("AC102", "`{name}` is bound twice", "give one of them another name")

@@ -234,9 +234,11 @@ def _check_task(spec: Spec) -> Iterator[Diagnostic]:
         known = ", ".join(supported_kinds())
         yield AC604.at(task.place("kind"), name=f"task.kind: {task.kind}", known=known)
     labels = spec.labels()
+    seen: set[str] = set()
     for index, label in enumerate(labels or ()):
-        if label in (labels or ())[:index]:
+        if label in seen:
             yield AC602.at(task.place(f"labels[{index}]"), name=label)
+        seen.add(label)
     if labels and task.kind == "masked-lm":
         yield AC605.at(task.place("labels"), name="task.labels", expected="left out", got="labels")
     if labels and len(labels) < 2 and task.kind == "text-classification":

@@ -103,18 +103,18 @@ def describe_adapter(folder: Path, title: str, span: Span | None = None) -> Desc
     """The adapter of a folder; AC406 or AC407 say what else is there."""
     found = describe(folder, ADAPTER, title, span)
     if found is None:
-        raise Failed(AC406.at(span, name=title, what=_what_else(folder)))
+        what = _what_else(folder)
+        help = None if what else f"an adapter has {ADAPTER}"
+        raise Failed(AC406.at(span, name=title, what=what or "other files", help=help))
     if "peft_type" in found.outer:  # peft.py reads the rest of these
         base = found.outer.get("base_model_name_or_path")
         return replace(found, outer={**found.outer, "model_name": base})
     return found
 
 
-def _what_else(folder: Path) -> str:
+def _what_else(folder: Path) -> str | None:
     kinds = {"composition.yaml": "a composition", FUSION: "a fusion", "config.json": "a full model"}
-    return next(
-        (what for name, what in kinds.items() if (folder / name).is_file()), "no such files"
-    )
+    return next((what for name, what in kinds.items() if (folder / name).is_file()), None)
 
 
 def _unknown(found: Described, method: str) -> Diagnostic:

@@ -32,11 +32,11 @@ def unbalanced(
     if found := list(incomplete(members, span)):
         yield from found
         return
-    total = math.fsum(shares(members))
-    if normalize and total > EXACT:
+    total = sum(shares(members))
+    if normalize and EXACT < total < math.inf:
         return
     if normalize or abs(total - 1) > EXACT:
-        help = "weights that do not sum to more than 0 have no mean" if normalize else None
+        help = "weights have a mean if they sum to more than 0" if normalize else None
         yield codes.AC208.at(span, operator=word, total=f"{total:.6g}", help=help)
 
 
