@@ -23,6 +23,10 @@ class BitFit(Changing):
     """Other biases of linear maps and norms, as differences from the backbone's.
 
     Without targets these are all biases that the backbone has; named maps get one in any case.
+
+    Examples:
+        bitfit()
+        bitfit(targets=[attn.q, ffn.in])
     """
 
     word: ClassVar[str] = "bitfit"

@@ -28,6 +28,9 @@ class Dora(Lora):
 
     `norm=adapterhub` is what AdapterHub's files were trained with: the norm is that of W + B A
     without alpha / rank, and the bias of the map is multiplied as well.
+
+    Examples:
+        dora(rank=16)
     """
 
     word: ClassVar[str] = "dora"

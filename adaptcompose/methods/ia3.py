@@ -24,6 +24,10 @@ class IA3(Changing):
 
     As in the paper, the factors of the feed-forward stand behind its activation: at the input of
     its second map. AdapterHub's files have them in front of it, at the output of the first.
+
+    Examples:
+        ia3()
+        ia3(targets=[attn.k, attn.v, ffn.in], inputs=[])
     """
 
     word: ClassVar[str] = "ia3"

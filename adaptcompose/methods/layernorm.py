@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 @method
 @dataclass(frozen=True)
 class LayerNorm(Changing):
-    """Other weights and biases of the backbone's norms. Without targets these are all norms."""
+    """Other weights and biases of the backbone's norms. Without targets these are all norms.
+
+    Examples:
+        layernorm()
+        stack(lang=sw, task=bottleneck(attention=true), norms=layernorm())
+    """
 
     word: ClassVar[str] = "layernorm"
     kinds: ClassVar[tuple[Kind, ...]] = ("norm",)

@@ -32,6 +32,11 @@ class Lora(Changing):
     """A product of two thin matrices beside linear maps of the backbone.
 
     `ranks` and `alphas` are exceptions, the last that fits counts: `attn.q=4`, or `3.attn.q=4`.
+
+    Examples:
+        lora(rank=8, alpha=16)
+        lora(targets=[attn.q, attn.k, attn.v, attn.o, ffn.in, ffn.mid], rslora=true)
+        stack(lang=sw, task=lora(ranks=["attn.v=16"], leave_out=[0..3]))
     """
 
     word: ClassVar[str] = "lora"

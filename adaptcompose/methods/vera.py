@@ -32,6 +32,9 @@ class Vera(Changing):
 
     AdapterHub's files have whole matrices in place of the vectors (`matrices=true`), which start
     diagonal, and bring the random pair (`stored=true`).
+
+    Examples:
+        vera(rank=1024, seed=7)
     """
 
     word: ClassVar[str] = "vera"

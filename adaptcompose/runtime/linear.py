@@ -13,8 +13,6 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler import linear
 from adaptcompose.compiler.passes.merge_deltas import Merged
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.codes import AC317
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods.method import SHARED
 from adaptcompose.methods.vera import projection
 from adaptcompose.runtime.frame import Frame
@@ -117,7 +115,7 @@ class RunningDecomposed(RunningLowRank):
 
     def added(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
         below = state.below.affine()
-        assert below is not None, "take_map refuses what has no weight below"
+        assert below is not None, "stack refuses what has no weight below"
         bias = 0.0 if below.bias is None or self.node.peer else _beside(below.bias, state.h)
         raw = state.h - bias + self.low_rank(state, weights)
         factor = per_block(self._factor(below.weight, weights), raw)
@@ -338,8 +336,6 @@ def take_map(
     base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
 ) -> None:
     """In place of the map; what a task model leaves out, such as the pooler, needs nothing."""
-    if found := [AC317.at(name=leaf.part, site=leaf.site) for leaf in linear.groundless(node)]:
-        raise Failed(found)
     path = facts.layout.path(site)
     if site.layer is None and not _there(base, path):
         return

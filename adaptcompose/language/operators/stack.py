@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.linear import groundless
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
@@ -49,6 +50,7 @@ class Stack(Members):
                 yield codes.AC322.at(slot.block.span, slot=slot.name)
             names |= {slot.name} if slot.name else set()
         yield from self._conventions()
+        yield from self._groundless(facts)
         yield from self._followed(facts)
 
     def _conventions(self) -> Iterator[Diagnostic]:
@@ -60,6 +62,16 @@ class Stack(Members):
         if len(found) > 1:
             detail = ", ".join(f"`{block}` has them {word}" for word, block in found.items())
             yield codes.AC316.at(self.span, detail=detail)
+
+    def _groundless(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        """AC317: what normalises a weight stands on one weight, the same for all tokens."""
+        if facts is None or not complete(self):
+            return
+        for site in facts.of_kind("linear"):
+            node = self.at(site, facts)
+            for leaf in groundless(node) if node is not None else ():
+                yield codes.AC317.at(self.span, name=leaf.part, site=site)
+                return
 
     def _followed(self, facts: Facts | None) -> Iterator[Diagnostic]:
         """AC320: an adapter without the backbone's norm has to be the last one at its sites."""
