@@ -14,7 +14,7 @@ from typing import Any
 
 from adaptcompose.backbones.layout import Facts, layouts, read_facts
 from adaptcompose.documents import load
-from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.formats import adapterhub, adapters, peft
 from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS, Described
 from adaptcompose.hub.formats.generations import modern_key, oddities
 from adaptcompose.hub.formats.setups import SETUP, expression
@@ -27,7 +27,6 @@ from adaptcompose.language.graph import Head
 
 INTERFACE = "adapter_interface.json"
 COMPOSITION = "composition.yaml"
-_PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _TYPES = {ADAPTER: "adapter", HEAD: "head", FUSION: "fusion"}
 
 
@@ -93,8 +92,8 @@ def _object(shelf: Shelf, place: str, kind: str, facts: Facts | None) -> Content
     title = f"{shelf.title}/{place}".rstrip("/")
     described = adapterhub.describe(path.parent, kind, title)
     assert described is not None
-    if "peft_type" in described.outer:
-        return _peft(shelf, place, described)
+    if peft.is_peft(described):
+        return _peft(shelf, place, described, facts)
     files = _own(shelf.below(place), kind)
     shapes = _shapes(shelf, place, [name for name in WEIGHTS[kind] if name in files])
     outer = described.outer
@@ -134,21 +133,28 @@ def _adapter(
     content = replace(content, method=adapterhub.family_of(described.config))
     assumed = facts or _assumed(described.outer, shapes or {})
     if assumed is None:
-        known = content.type in layouts()
-        why = (
-            "no weights in any layer" if known else f"no layout for backbone type `{content.type}`"
-        )
+        why = f"no layout for backbone type `{content.type}`"
+        why = "it says no width" if content.type in layouts() else why
         return replace(content, why=why, unusual=tuple(unusual))
+    return replace(_read(content, described, shapes, assumed, facts), unusual=tuple(unusual))
+
+
+def _read(
+    content: Content,
+    described: Described,
+    shapes: Shapes | None,
+    assumed: Facts,
+    facts: Facts | None,
+) -> Content:
+    """With the call of the language; what does not fit a backbone that was guessed is no fault."""
     try:
-        method = adapterhub.read_method(described, assumed)
-        wrong = list(adapterhub.misfits(described, method, assumed, shapes)) if shapes else []
-        content = replace(content, calls=str(method))
-        if wrong:
-            return replace(content, why=wrong[0].message, unusual=tuple(unusual))
-        found = method.parameters(assumed)  # a file may have a tensor twice
-        return replace(content, parameters=found, unusual=tuple(unusual))
+        method = adapters.read(described, assumed, shapes).method
     except Failed as failed:
-        return replace(content, why=failed.diagnostics[0].message, unusual=tuple(unusual))
+        first = failed.diagnostics[0]
+        guessed = facts is None and first.code == "AC408"
+        return content if guessed else replace(content, why=first.message)
+    count = method.parameters(assumed)  # a file may have a tensor twice
+    return replace(content, calls=str(method), parameters=count)
 
 
 def _missing(described: Described) -> Iterator[str]:
@@ -160,8 +166,8 @@ def _missing(described: Described) -> Iterator[str]:
 
 def _assumed(outer: Mapping[str, Any], shapes: Shapes) -> Facts | None:
     """A backbone that fits what the file says: as many layers as it has weights for."""
-    width, count = outer.get("hidden_size"), layers_in(shapes)
-    if not isinstance(width, int) or not count:
+    width, count = outer.get("hidden_size"), max(1, layers_in(shapes))
+    if not isinstance(width, int):
         return None
     halves = [
         shape[-1] for key, shape in shapes.items() if key.endswith(("F.0.weight", "G.0.weight"))
@@ -169,6 +175,7 @@ def _assumed(outer: Mapping[str, Any], shapes: Shapes) -> Facts | None:
     halves += [s[-1] for key, s in shapes.items() if key.endswith(("s1.0.weight", "s2.0.weight"))]
     config = {"model_type": outer.get("model_type"), "embedding_size": sum(halves) or width}
     config |= dict.fromkeys(("hidden_size", "d_model", "dim", "n_embd"), width)
+    config |= dict.fromkeys(("num_attention_heads", "num_heads", "n_heads", "n_head"), 1)
     config |= dict.fromkeys(("num_hidden_layers", "num_layers", "n_layers", "n_layer"), count)
     try:
         return read_facts(config, str(outer.get("model_name") or "") or None)
@@ -187,16 +194,16 @@ def _head(content: Content, described: Described) -> Content:
     return replace(content, method=f"{kind}{layers}", labels=labels, unusual=tuple(unusual))
 
 
-def _peft(shelf: Shelf, place: str, described: Described) -> Content:
+def _peft(shelf: Shelf, place: str, described: Described, facts: Facts | None) -> Content:
     outer = described.outer
-    files = {n: s for n, s in shelf.below(place).items() if n in (ADAPTER, *_PEFT_WEIGHTS)}
-    shapes = _shapes(shelf, place, [name for name in _PEFT_WEIGHTS if name in files])
+    files = {n: s for n, s in shelf.below(place).items() if n in (ADAPTER, *peft.WEIGHTS)}
+    shapes = _shapes(shelf, place, [name for name in peft.WEIGHTS if name in files])
     told = ("r", "lora_alpha", "use_dora", "use_rslora", "num_virtual_tokens", "target_modules")
     given = [f"{key}={outer[key]}" for key in told if outer.get(key)]
     odd = ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform")
     base = outer.get("base_model_name_or_path")
     version = outer.get("peft_version")
-    return Content(
+    content = Content(
         "adapter",
         place,
         method=f"{outer['peft_type']} {' '.join(given)}".strip(),
@@ -207,6 +214,9 @@ def _peft(shelf: Shelf, place: str, described: Described) -> Content:
         files=files,
         unusual=tuple(f"{key}: {outer[key]}" for key in odd if outer.get(key)),
     )
+    if facts is None or shapes is None:  # these files do not say which kind of backbone they fit
+        return content
+    return _read(content, described, shapes, facts, facts)
 
 
 def _setup(shelf: Shelf, place: str) -> Content:

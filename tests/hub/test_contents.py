@@ -14,36 +14,46 @@ import pytest
 import torch
 
 from adaptcompose import cli
-from adaptcompose.backbones.layout import read_config, read_facts
+from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.hub.contents import Content, contents
+from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.formats.adapterhub import ADAPTER
 from adaptcompose.hub.formats.setups import SETUP, expression
 from adaptcompose.hub.formats.tensors import write_bin, write_tensors
 from adaptcompose.hub.shelves import local_shelf
 from adaptcompose.language.diagnostics import Failed
+from adaptcompose.methods import Method
 from adaptcompose.runtime.compose import compose
 
 GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"
 BERT = GOLDENS / "bert"
+BASE = BERT / "backbone"
 
 
 def look(folder: Path, **options: Any) -> list[Content]:
     return contents(local_shelf(folder, str(folder)), **options)
 
 
-@pytest.mark.parametrize("folder", sorted(GOLDENS.glob("*/*/*/adapter_config.json")), ids=str)
-def test_every_adapter_of_the_goldens_is_described(folder: Path) -> None:
-    """Without its backbone, which is guessed from the file, and with it."""
-    facts = read_facts(read_config(folder.parents[2] / "backbone"), f"tiny/{folder.parts[-4]}")
-    for found in (look(folder.parent)[0], look(folder.parent, facts=facts)[0]):
-        assert (found.kind, found.why) == ("adapter", "")
-        assert found.name == folder.parent.name
-        assert found.type == facts.type and found.width == facts.width
-        loaded = compose(f"./{found.name}", folder.parents[2] / "backbone", root=folder.parents[1])
-        ((_, part),) = loaded.parts.items()
-        assert found.calls == str(part.method)
-        assert found.parameters == sum(tensor.numel() for tensor in part.tensors().values())
-        assert sum(group.parameters * max(1, len(group.layers)) for group in found.groups)
+@pytest.mark.parametrize("case", sorted(path.name for path in BERT.glob("*/") if path != BASE))
+def test_every_adapter_of_the_goldens_is_described(case: str) -> None:
+    """With its backbone, and without: then one that fits is guessed from the file."""
+    facts = read_facts(read_config(BASE), "tiny/bert")
+    for path in sorted((BERT / case).glob("*/adapter_config.json")):
+        method, tensors = read(path.parent, facts)
+        (found, *_) = look(path.parent, facts=facts)
+        assert (found.kind, found.why, found.calls) == ("adapter", "", str(method))
+        assert (found.name, found.type, found.width) == (path.parent.name, "bert", 16)
+        assert found.parameters == sum(tensor.numel() for tensor in tensors)
+        assert all(group.parameters and group.tensors for group in found.groups)
+        (guessed, *_) = look(path.parent)
+        assert guessed.why == "" and guessed.calls in ("", str(method))
+        assert guessed.calls or "adapter_down" not in str(found.groups)
+
+
+def read(folder: Path, facts: Facts) -> tuple[Method, list[torch.Tensor]]:
+    described = adapterhub.describe_adapter(folder, "golden")
+    method = adapterhub.read_method(described, facts)
+    return method, list(adapterhub.read_weights(described, method, facts).values())
 
 
 def test_a_folder_of_several_objects() -> None:
@@ -91,6 +101,10 @@ def test_an_adapter_of_peft(peft: Path) -> None:
     assert found.parameters == 128
     assert found.unusual == ("rank_pattern: {'0.query': 2}",)
     (group,) = found.groups
+    assert found.calls == ""
+    facts = read_facts(read_config(BASE) | {"hidden_size": 8}, "bert-base-uncased")
+    (known,) = look(peft, facts=facts)
+    assert known.calls.startswith("lora(") and "rank" in known.calls
     assert str(group) == (
         "bert.encoder.layer.*.attention.self.query, layers 0..1: lora_A 4×8, lora_B 8×4"
     )
