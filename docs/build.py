@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from adaptcompose.compiler.passes import PASSES
 from adaptcompose.language.codes import CODES
 from adaptcompose.language.explanations import Explanation, explanations
 from adaptcompose.language.reference import Page, expected, pages
@@ -156,6 +157,19 @@ def page_of(page: Explanation) -> Iterator[str]:
         yield ""
 
 
+def pass_table() -> Iterator[str]:
+    """Every pass with its condition and its law, as its module says them."""
+    yield "| pass | what it does | condition | law |"
+    yield "|---|---|---|---|"
+    for one in PASSES:
+        text = sys.modules[one.__module__].__doc__ or ""
+        said = " ".join(text.split("\nCondition", 1)[1].split())
+        condition, _, law = said.partition(" Law: ")
+        condition = condition.partition(": ")[2]
+        cells = map(cell, (f"`{one.__name__}`", text.splitlines()[0], condition, law))
+        yield f"| {' | '.join(cells)} |"
+
+
 def module_table() -> Iterator[str]:
     """Every module with the first line of its docstring, in the order of imports."""
     package = ROOT / "adaptcompose"
@@ -197,6 +211,7 @@ def cell(text: str) -> str:
 
 
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "passes": pass_table,
     "operators": operator_table,
     "methods": method_table,
     "keys": key_table,

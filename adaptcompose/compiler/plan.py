@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
+from adaptcompose.compiler.passes import stages
 from adaptcompose.compiler.program import Program
 from adaptcompose.compiler.trunk import Trunk
 from adaptcompose.hub.lock import Locked
@@ -131,6 +132,10 @@ class Plan:
         """Bytes that are not on this machine yet."""
         return self.size + sum(item.size for item in self.items)
 
+    def declined(self) -> dict[str, list[str]]:
+        """Per pass what it leaves alone in the program, and why."""
+        return {name: found for name, _, log in stages(self.program) if (found := [*log.reasons()])}
+
     def unrecorded(self) -> tuple[str, ...]:
         """Loaded parts of which nobody says by name on which backbone they were trained."""
         loaded = [item for item in self.items if item.pin is not None and item.kind != "head"]
@@ -152,6 +157,7 @@ class Plan:
             "create": self.create,
             "load": self.load,
             "fetch": self.fetch,
+            "declined": self.declined(),
             "parameters": {
                 "trained": self.trained,
                 "total": self.total,

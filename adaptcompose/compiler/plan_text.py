@@ -248,7 +248,8 @@ def _run(run: list[Item]) -> Iterator[tuple[str, Item]]:
 def _notes(plan: Plan) -> list[str]:
     """What is computed once, and what was compared only in part."""
     trunk = [] if plan.trunk is None else [f"  trunk     cached: {plan.trunk}"]
-    return [*trunk, *_bases(plan)]
+    left = [f"{name} leaves {reason}" for name, why in plan.declined().items() for reason in why]
+    return [*trunk, *(row for one in left for row in _wrapped("passes", one)), *_bases(plan)]
 
 
 def _bases(plan: Plan) -> list[str]:
@@ -260,13 +261,14 @@ def _bases(plan: Plan) -> list[str]:
         f" and {len(names) - 3} more" if len(names) > 3 else ""
     )
     said = whose or f"not recorded for {listed}"
-    note = f"base      {said}: type, width and layers were compared, no names"
-    return [
-        f"  {row}"
-        for row in textwrap.wrap(
-            note, WIDTH - 4, subsequent_indent=" " * 10, break_on_hyphens=False
-        )
-    ]
+    return _wrapped("base", f"{said}: type, width and layers were compared, no names")
+
+
+def _wrapped(word: str, told: str) -> list[str]:
+    """A note under its word."""
+    note, behind = f"{word:<10}{told}", " " * 10
+    rows = textwrap.wrap(note, WIDTH - 4, subsequent_indent=behind, break_on_hyphens=False)
+    return [f"  {row}" for row in rows]
 
 
 def _fetch(plan: Plan) -> list[str]:

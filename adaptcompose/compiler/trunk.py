@@ -30,6 +30,9 @@ class Trunk:
     layers: int
     why: str = ""
 
+    def __bool__(self) -> bool:
+        return self.layers > 0
+
     def __str__(self) -> str:
         if not self.layers:
             return f"none: {self.why}"

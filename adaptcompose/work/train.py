@@ -64,9 +64,6 @@ def train_seed(
     """Train the model in place from a seed; it goes on from an interrupted run by itself."""
     section, task = prepared.spec.train, prepared.task
     assert section is not None and task is not None
-    trunk = prepared.trunk()
-    if trunk is not None and trunk.layers:
-        model.cache_trunk(trunk.layers)
     arguments = _arguments(section, where.folder, seed, data, task.metric.higher)
     levels = section.robust_drop
     body = RobustDrop.of(model, range(levels.first, levels.last + 1)) if levels else model
@@ -76,6 +73,8 @@ def train_seed(
         callbacks.append(EarlyStoppingCallback(section.patience))
     if section.budget:
         callbacks.append(_Budget(section.budget))
+    if trunk := prepared.trunk():
+        model.cache_trunk(trunk.layers)
     collate = Hidden(collator(task, data.tokenizer, seed), seed)
     trainer = CompositionTrainer(
         model=body,

@@ -1,9 +1,11 @@
-"""What does nothing goes. Exact: the outputs differ in rounding at most.
+"""What does nothing goes.
 
 - nothing stands at a site of a dropped layer (lowering leaves it out already);
 - a chain gives up the chains inside it, and a chain of one is its member;
 - in a chain, an adapter whose contribution is multiplied by 0 goes;
 - branches of weight 0 leave a mean, and a mean of one branch is that branch.
+
+Condition: it adds nothing, whatever the input. Law: exact, up to rounding.
 """
 
 from __future__ import annotations
