@@ -44,6 +44,10 @@ class Prefix(Method):
 
     The positions of the tokens stay as they are (`kept`, as AdapterHub's files mean it), or the
     prefix takes the first ones (`shifted`, as PEFT and P-tuning v2 have it).
+
+    Examples:
+        prefix(length=20)
+        stack(lang=sw, task=prefix(flat=true, positions=shifted))
     """
 
     word: ClassVar[str] = "prefix"

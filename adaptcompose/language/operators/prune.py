@@ -32,6 +32,10 @@ class Prune(Modifier):
     Attention is measured once: its mean over the tokens of `data` in a spec, or as a run left it
     behind, `by=runs/glue` (Rücklé et al., 2021). Laws: keeping all members is the identity;
     prune(keep=n) | prune(keep=m) = prune(keep=min(n, m)), measured alike.
+
+    Examples:
+        fuse(glue/*) | prune(keep=2, by=runs/glue)
+        fuse(glue/*) | drop(bottom=5) | prune(keep=2, data=rte)
     """
 
     word: ClassVar[str] = "prune"
