@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -13,6 +14,8 @@ import adaptcompose as ac
 from adaptcompose.commands.app import app
 from adaptcompose.documents import load
 from adaptcompose.language.diagnostics import Source
+from adaptcompose.language.reference import Page, pages
+from adaptcompose.work.schema import FILE, schema
 from adaptcompose.work.spec import parse_spec
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +52,29 @@ def test_the_tables_are_those_of_the_code() -> None:
     build = runpy.run_path(str(ROOT / "docs" / "build.py"))
     stale = [page.name for page in PAGES if build["renew"](page.read_text()) != page.read_text()]
     assert not stale, "run: python docs/build.py"
+
+
+def test_the_schema_beside_the_examples_is_that_of_the_code() -> None:
+    text = (ROOT / "examples" / FILE).read_text("utf-8")
+    assert json.loads(text) == schema(), "run: python docs/build.py"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.word)
+def test_every_word_of_the_language_is_explained(page: Page) -> None:
+    text = (ROOT / "docs" / "language.md").read_text("utf-8")
+    assert page.summary.endswith(".")
+    if page.kind == "setting":
+        assert f"| `{page.word}()` | `{page.means}` |" in text
+        return
+    _, _, section = text.partition(f"### `{page.word}`\n")
+    section = section.partition("\n### ")[0]
+    assert page.examples, "its docstring has no Example:"
+    assert any(f"{page.word}(" in example or page.word in example for example in page.examples)
+    for line in (*page.laws, *page.examples):
+        assert line in section.replace("\\", ""), line
+    for argument in page.arguments:
+        assert f"| `{argument.name}` |" in section
+        assert argument.doc, argument.name
 
 
 @pytest.mark.parametrize(("page", "text"), expressions())
