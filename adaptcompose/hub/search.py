@@ -67,10 +67,14 @@ class Hit:
 
 
 def search_cards(catalogue: Catalogue, query: Query) -> list[Hit]:
-    """The cards that fit, by name: those first in whose name a word occurs."""
-    hits = list(_hits(catalogue, query))
+    """The cards that fit: those that a word names, those with a word in the name, the others."""
     words = [word.casefold() for word in query.words]
-    return sorted(hits, key=lambda hit: (not any(word in hit.name for word in words), hit.name))
+
+    def rank(hit: Hit) -> tuple[bool, bool, str]:
+        called = any(word in (hit.card.name, hit.card.space, hit.name) for word in words)
+        return not called, not any(word in hit.name for word in words), hit.name
+
+    return sorted(_hits(catalogue, query), key=rank)
 
 
 def _hits(catalogue: Catalogue, query: Query) -> Iterator[Hit]:

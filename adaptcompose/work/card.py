@@ -144,7 +144,8 @@ class Subject:
         blocks: Sequence[Adapter | Fuse] = [*adapters(graph).values(), *fusions(graph).values()]
         for block in blocks:
             method = str(self.model.parts[block.name].method)
-            yield block.name, method, folders.get(block.name) or str(block.pin)
+            folder = folders.get(block.name)
+            yield block.name, method, f"./{folder}" if folder else str(block.pin)
 
     def _total(self) -> int:
         made = self.model.composition

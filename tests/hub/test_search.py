@@ -1,0 +1,140 @@
+"""Finding adapters: in the cards, in a folder, and on the Hub."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from adaptcompose import cli
+from adaptcompose.hub.cards import Catalogue
+from adaptcompose.hub.folder import FolderStore
+from adaptcompose.hub.front import SIZE_LIMIT, front_matter, told
+from adaptcompose.hub.search import Query, search_cards
+from adaptcompose.hub.store import Found
+from adaptcompose.resources import resource
+
+sys.path.insert(0, str(Path(__file__).parent))
+from connection import connected
+from hub_server import Hub
+
+XLMR, BERT = "FacebookAI/xlm-roberta-base", "google-bert/bert-base-uncased"
+PAGE = """\
+---
+library_name: adaptcompose
+base_model: xlm-roberta-base
+base_model_relation: adapter
+language: [sw]
+license: apache-2.0
+pipeline_tag: token-classification
+tags: [adapter-transformers, adaptcompose]
+---
+# Names
+"""
+
+
+@pytest.fixture(scope="module")
+def cards() -> Catalogue:
+    return Catalogue.open(resource("hub_cards"))
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        (Query(("swahili",)), ["lang/sw"]),
+        (Query(("SWAHILI", "xlm-roberta-large")), ["lang/sw"]),
+        (Query(("swahili", "bert-base-uncased")), []),
+        (Query(("conll2003", "ner"), backbone="bert-base-uncased"), ["task/ner"]),
+        (Query(language="yue"), ["lang/zh_yue"]),
+        (Query(("glue/",), backbone=BERT, method="houlsby"),
+         ["glue/cola", "glue/mnli", "glue/mrpc", "glue/qnli", "glue/qqp", "glue/rte", "glue/sst2",
+          "glue/stsb"]),
+        (Query(task="translation"), ["translation/wmt16_ro_en"]),
+        (Query(backbone="nobody/has-this"), []),
+    ],
+)  # fmt: skip
+def test_cards_that_fit(cards: Catalogue, query: Query, names: list[str]) -> None:
+    assert [hit.name for hit in search_cards(cards, query)] == names
+
+
+def test_a_hit_holds_the_adapters_that_fit(cards: Catalogue) -> None:
+    (hit,) = search_cards(cards, Query(("lang/sw",), backbone="xlm-roberta-base"))
+    assert [(one.backbone, one.repo) for one in hit.variants] == [
+        (XLMR, "AdapterHub/xlm-roberta-base-sw-wiki_pfeiffer")
+    ]
+    (entry,) = hit.as_plain()["adapters"]
+    assert entry["licence"] == "apache-2.0"
+
+
+def test_names_with_a_word_come_first(cards: Catalogue) -> None:
+    names = [hit.name for hit in search_cards(cards, Query(("ner",)))]
+    assert names[0] == "task/ner"
+    assert any("ner" not in name for name in names)
+
+
+def test_metadata_of_a_hub_are_not_trusted() -> None:
+    assert front_matter("---\n[1, 2]\n---\n") == {}
+    assert front_matter("---\n{a: [\n---\n") == {}
+    assert front_matter("---\na: &x [*x]\n---\n") == {}
+    assert front_matter("no front matter") == {}
+    assert front_matter("---\na: b\n---\n" + "x" * SIZE_LIMIT) == {}
+    odd = {"language": [1, None, "sw"], "base_model": {"a": 1}, "license": ["mit"], "tags": "x"}
+    assert told("u/r", odd) == Found("u/r", languages=("sw",), licence="mit", tags=("x",))
+
+
+def test_tags_of_the_hub_name_the_backbone() -> None:
+    tags = (
+        "base_model:bert-base-uncased",
+        "base_model:adapter:bert-base-uncased",
+        "base_model:x:y",
+    )
+    assert told("u/r", {}, tags).backbones == (BERT,)
+
+
+def test_a_folder_is_searched_by_its_cards(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.commit("me/names", {"README.md": PAGE.encode()}, message="x")
+    store.commit("me/other", {"a": b""}, message="x")
+    (found,) = store.search(["names", "token-classification"], language="sw")
+    assert (found.repo, found.backbones) == ("me/names", (XLMR,))
+    assert store.search(["names"], language="de") == []
+    assert [one.repo for one in store.search([])] == ["me/names", "me/other"]
+
+
+def test_cards_first_then_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with connected(Hub(), tmp_path, monkeypatch) as hub:
+        hub.add("me/swahili-names", {"README.md": PAGE.encode()})
+        hub.add("me/swahili-text", {"README.md": b"# no adapter"})
+        assert cli.main(["search", "swahili"]) == 0
+        out = capsys.readouterr().out
+        assert out.index("lang/sw") < out.index("on hf:") < out.index("me/swahili-names")
+        assert "swahili-text" not in out
+        assert cli.main(["search", "swahili", "--backbone", BERT, "--format", "json"]) == 0
+        plain = json.loads(capsys.readouterr().out)
+        assert plain == {"cards": [], "hub": []}
+        assert cli.main(["search", "swahili", "--task", "token-classification"]) == 0
+        assert "me/swahili-names" in capsys.readouterr().out
+        asked = len(hub.requests)
+        assert cli.main(["search", "swahili", "--cards"]) == 0
+        assert len(hub.requests) == asked
+
+
+def test_offline_the_cards_still_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with connected(Hub(), tmp_path, monkeypatch):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert cli.main(["search", "swahili"]) == 0
+    told = capsys.readouterr()
+    assert "lang/sw" in told.out
+    assert told.err == "hf was not searched: `swahili` is not in the cache and offline mode is on\n"
+
+
+def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["search", "zzzz", "--cards"]) == 0
+    assert capsys.readouterr() == ("", "nothing fits\n")
