@@ -68,11 +68,7 @@ def train_seed(
     levels = section.robust_drop
     body = RobustDrop.of(model, range(levels.first, levels.last + 1)) if levels else model
     interruption = Interruption(_steps(section, data)[0])
-    callbacks: list[TrainerCallback] = [_Progress(where.report, model, body), interruption]
-    if section.patience:
-        callbacks.append(EarlyStoppingCallback(section.patience))
-    if section.budget:
-        callbacks.append(_Budget(section.budget))
+    callbacks = [_Progress(where.report, model, body), interruption, *_stops(section)]
     if trunk := prepared.trunk():
         model.cache_trunk(trunk.layers)
     collate = Hidden(collator(task, data.tokenizer, seed), seed)
@@ -99,6 +95,14 @@ def train_seed(
     curve = [dict(entry) for entry in trainer.state.log_history]
     seconds = round(time.monotonic() - started, 2)
     return Finished(score, trainer.state.global_step, seconds, curve)
+
+
+def _stops(section: TrainSection) -> Iterator[TrainerCallback]:
+    """What ends a training before its last step."""
+    if section.patience:
+        yield EarlyStoppingCallback(section.patience)
+    if section.budget:
+        yield _Budget(section.budget)
 
 
 def _score(state: Any, section: TrainSection, metric: str) -> float | None:
