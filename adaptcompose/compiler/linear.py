@@ -8,11 +8,11 @@ it finds. `W` and `b` are the weight and the bias of f.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from adaptcompose.compiler.combination import Split
-from adaptcompose.compiler.program import Chain, Leaf, Placement, Primitive
+from adaptcompose.compiler.program import Chain, Leaf, Placement, Primitive, Recipe
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,22 @@ class LowRank(Change):
     gate: bool = False
     bias: Literal["none", "own", "backbone"] = "none"
     dropout: float = 0.0
+
+    free: ClassVar[tuple[str, ...]] = (*Leaf.free, "rank", "scale", "dropout")
+
+    def merged(self, name: str, recipe: Recipe) -> Leaf:
+        """Ranks add up in a sum; what TIES or DARE leaves of B A has any rank."""
+        most = min(self.width, self.width_in)
+        ranks = [leaf.rank for leaf in recipe.leaves if isinstance(leaf, LowRank)]
+        rank = sum(ranks) if recipe.method == "linear" else most
+        if recipe.rank is not None:
+            rank = min(recipe.rank, most)
+        return replace(super().merged(name, recipe), rank=rank, scale=1.0)  # type: ignore[call-arg]
+
+    def obstacle(self) -> str | None:
+        if self.gate:
+            return "a gate"
+        return "a bias in place of the backbone's" if self.bias == "backbone" else None
 
     def multiplications(self) -> int:
         return self.rank * (self.width_in + self.width) + (self.width_in if self.gate else 0)

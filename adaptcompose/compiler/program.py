@@ -108,6 +108,17 @@ class Leaf(Primitive):
     def shape(self) -> Primitive:
         return replace(self, part="")
 
+    free: ClassVar[tuple[str, ...]] = ("part", "site", "form", "sources", "recipe")
+    """In what the members of a merge may differ."""
+
+    def merged(self, name: str, recipe: Recipe) -> Leaf:
+        """The primitive that stands for those of a recipe, of which this is the first."""
+        return replace(self, part=name, form="computed", sources=(), recipe=recipe)
+
+    def obstacle(self) -> str | None:
+        """What it has that no merge can have."""
+        return None
+
     def parts(self) -> Iterator[str]:
         if self.recipe is None:
             yield self.part
@@ -128,6 +139,7 @@ class Recipe:
     method: Literal["linear", "ties", "dare"] = "linear"
     density: float = 1.0
     seed: int = 0
+    rank: int | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,8 @@ class Bottleneck(Leaf):
     residual_inside: bool = False
     dropout: float = 0.0
     depth_drop: float = 0.0
+
+    free: ClassVar[tuple[str, ...]] = (*Leaf.free, "dropout", "depth_drop")
 
     @property
     def placement(self) -> Placement:

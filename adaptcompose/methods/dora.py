@@ -34,6 +34,7 @@ class Dora(Lora):
     """
 
     word: ClassVar[str] = "dora"
+    mergeable: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ("m",)
 
     norm: Literal["paper", "adapterhub"] = option("paper", "what is normalised")

@@ -6,17 +6,17 @@ W + s·B A with s = α/r, or α/√r (rsLoRA, Kalajdzievski, 2023). Rank and α 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.linear import LowRank
-from adaptcompose.compiler.program import Primitive
+from adaptcompose.compiler.program import Primitive, Recipe
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import option
 from adaptcompose.methods.changes import Changing
-from adaptcompose.methods.method import Shape, method, read_settings
+from adaptcompose.methods.method import Combine, Shape, method, read_settings
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,7 @@ class Lora(Changing):
     """
 
     word: ClassVar[str] = "lora"
+    mergeable: ClassVar[bool] = True
 
     rank: int = option(8, "columns of B and rows of A", least=1)
     alpha: float = option(8.0, "what is added is multiplied by alpha / rank")
@@ -99,6 +100,24 @@ class Lora(Changing):
         else:
             init.zeros_(tensor)
 
+    def merged(
+        self, recipe: Recipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
+    ) -> dict[str, torch.Tensor]:
+        """Merged is what B A adds, not B and A: [w₁s₁B₁ …]·[A₁; …] for a sum."""
+        import torch
+
+        scales = [leaf.scale for leaf in recipe.leaves if isinstance(leaf, LowRank)]
+        made: dict[str, torch.Tensor] = {}
+        if "B.bias" in members[0]:
+            biases = [s * one["B.bias"] for s, one in zip(scales, members, strict=True)]
+            made["B.bias"] = combine("B.bias", biases, 0.0)
+        if recipe.method == "linear" and recipe.rank is None:
+            factors = [w * s for w, s in zip(recipe.weights, scales, strict=True)]
+            ups = [f * one["B"] for f, one in zip(factors, members, strict=True)]
+            return made | {"A": torch.cat([m["A"] for m in members]), "B": torch.cat(ups, dim=1)}
+        deltas = [s * (one["B"] @ one["A"]) for s, one in zip(scales, members, strict=True)]
+        return made | _factored(combine("B A", deltas, 0.0), recipe.rank)
+
     def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
         if "bias" in tensors and "bias" in own:
             tensors["bias"].copy_(own["bias"])
@@ -137,6 +156,19 @@ class Lora(Changing):
         if not is_lora(config, mode="add") or config.get("use_dora") or is_vera(config):
             return super().from_adapterhub(config, facts)
         return cls(**lora_settings(cls, config))
+
+
+def _factored(delta: torch.Tensor, rank: int | None) -> dict[str, torch.Tensor]:
+    """B A of a matrix: exact, or the nearest of a rank (Eckart and Young, 1936)."""
+    import torch
+
+    width, width_in = delta.shape
+    if rank is not None and rank < min(width, width_in):
+        left, sizes, right = torch.linalg.svd(delta, full_matrices=False)
+        return {"A": right[:rank], "B": left[:, :rank] * sizes[:rank]}
+    if width_in <= width:
+        return {"A": torch.eye(width_in, dtype=delta.dtype, device=delta.device), "B": delta}
+    return {"A": delta, "B": torch.eye(width, dtype=delta.dtype, device=delta.device)}
 
 
 def is_vera(config: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive
+from adaptcompose.compiler.program import Primitive, Recipe
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import accept, changed, spell
 from adaptcompose.plugins import plugins
@@ -86,7 +86,7 @@ class Method:
         return weights
 
     def merged(
-        self, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
+        self, recipe: Recipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
     ) -> dict[str, torch.Tensor]:
         """What the primitive of a merge reads, from what those of its members read.
 

@@ -167,7 +167,8 @@ class MergedWeights(LoweredWeights):
 
     def _compute(self) -> Mapping[str, Tensor]:
         combine = partial(combined, self.recipe, self.site)
-        return self.part.method.merged([member.read() for member in self.members], combine)
+        read = [member.read() for member in self.members]
+        return self.part.method.merged(self.recipe, read, combine)
 
 
 def new_part(name: str, method: Method, facts: Facts) -> Part:

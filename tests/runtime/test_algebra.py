@@ -15,8 +15,10 @@ from adaptcompose.compiler.passes import stages
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.operators.prune import as_text
 from adaptcompose.runtime.attention import measure
+from tests import reference
 from tests.compositions import (
     Leaf,
+    Merged,
     Names,
     Settings,
     Tree,
@@ -343,3 +345,57 @@ def test_the_smaller_number_of_members_stays(tree: Tree, keep: int, more: int) -
         means = found[tree.name][str(site)]  # type: ignore[attr-defined]
         present = len(whole.program.sites[site].inner())
         assert len(node.inner()) == min(keep, present), means
+
+
+LORAS = "let a = lora(rank=2, alpha=3); let b = lora(rank=4); let c = lora(rank=4);"
+
+
+def test_a_merge_of_loras_adds_what_each_adds() -> None:
+    same("merge(a:0.7, b:-1.3)", "stack(a | scale(by=0.7), b | scale(by=-1.3))", LORAS)
+    same("merge(a:1)", "a", LORAS)
+    same("merge(merge(a:2, b:1):0.5, c:-1)", "merge(a:1, b:0.5, c:-1)", LORAS)
+    for method in ("ties", "dare"):
+        same(f"merge(b:1, method={method})", "b", LORAS)
+        same(f"merge(b, b, method={method})", "b", LORAS)
+    same("merge(a:1, b:1, rank=6)", "merge(a:1, b:1)", LORAS)
+    cut = composed(f"{LORAS} merge(a:1, b:1, rank=3)", optimise=False)
+    node = cut.program.sites[Site("attn.q", 0)]
+    assert node.rank == 3  # type: ignore[attr-defined]
+    read = cut.parts.weights(node).read()  # type: ignore[arg-type]
+    whole = composed(f"{LORAS} merge(a:1, b:1)", optimise=False)
+    full = whole.parts.weights(whole.program.sites[Site("attn.q", 0)]).read()  # type: ignore[arg-type]
+    delta, near = ((one["B"] @ one["A"]).detach() for one in (full, read))
+    lost = torch.linalg.svdvals(delta)[3:].square().sum().sqrt()
+    assert distance(torch.linalg.matrix_norm(delta - near), lost) <= EXACT
+
+
+@pytest.mark.parametrize("method", ["ties", "dare"])
+def test_ties_and_dare_of_loras_are_those_of_their_products(method: str) -> None:
+    text = f"{LORAS} merge(b:0.5, c:-2, method={method}, density=0.4, seed=2)"
+    model = composed(text, optimise=False)
+    node = model.program.sites[Site("attn.q", 1)]
+    read = model.parts.weights(node).read()  # type: ignore[arg-type]
+    settings = (("method", method), ("density", 0.4), ("seed", 2))
+    tree = Merged((Leaf("b"), Leaf("c")), (0.5, -2.0), settings)
+    stored = [dict(model.parts[name][Site("attn.q", 1)].items()) for name in ("b", "c")]
+    deltas = [2 * (one["B"] @ one["A"]) for one in stored]  # alpha 8, rank 4
+    expected = reference.merge_tensors(tree, "1.attn.q", "B A", deltas)
+    assert distance((read["B"] @ read["A"]).detach(), expected.detach()) <= EXACT
+    assert distance(hidden(model), hidden(composed(text))) <= EXACT
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("merge(lora(gate=true), lora())", "AC313"),
+        ("merge(lora(bias=backbone), lora(bias=backbone))", "AC313"),
+        ("merge(dora(), dora())", "AC306"),
+        ("merge(lora(), pfeiffer())", "AC307"),
+        ("merge(lora(targets=[attn.q]), lora())", "AC307"),
+        ("merge(pfeiffer(), pfeiffer(), rank=3)", "AC209"),
+    ],
+)
+def test_what_cannot_be_merged_is_told(text: str, code: str) -> None:
+    with pytest.raises(Failed) as failed:
+        composed(text)
+    assert {found.code for found in failed.value.diagnostics} == {code}

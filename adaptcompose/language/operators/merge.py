@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
@@ -42,6 +42,7 @@ class Merge(Members):
     method: Literal["linear", "ties", "dare"] = option("linear", "how weights become one")
     density: float = option(1.0, "share of the weights that ties and dare keep", least=0)
     seed: int = option(0, "of what dare keeps", least=0)
+    rank: int | None = option(None, "of a merged LoRA, cut off by SVD; else ranks add up", least=1)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         pairs = zip(self._leaves(site, facts), shares(self.members), strict=True)
@@ -51,10 +52,11 @@ class Merge(Members):
             return None
         leaves = tuple(leaf for leaf, _ in present)
         written = tuple(share for _, share in present)
-        recipe = Recipe(leaves, written, self.method, self.density, self.seed)
+        recipe = Recipe(leaves, written, self.method, self.density, self.seed, self.rank)
         names = [f"{leaf.part}:{share:.6g}" for leaf, share in present]
         name = f"{self.word}({', '.join([*names, *self.options()])})"
-        return replace(leaves[0], part=name, form="computed", sources=(), recipe=recipe)
+        first: Leaf = leaves[0]
+        return first.merged(name, recipe)
 
     def _leaves(self, site: Site, facts: Facts) -> list[Primitive | None]:
         return [block.at(site, facts) for block in self.inner()]
@@ -89,23 +91,25 @@ class Merge(Members):
             yield codes.AC305.at(block.span, operator=self.word, inner=inner, help=help)
 
     def _shapes(self, facts: Facts) -> Iterator[Diagnostic]:
-        """AC307 or AC313, for the first site at which the members differ."""
+        """What differs at the first site at which the members do."""
         for site in facts.every_site():
-            found = self._leaves(site, facts)
-            there = [leaf is not None for leaf in found]
-            if any(there) and not all(there):
-                here, gone = (self.inner()[there.index(sure)] for sure in (True, False))
-                told = f"`{here}` is at {site}, `{gone}` is not"
-                yield codes.AC307.at(self.span, operator=self.word, detail=told)
+            if found := next(self._differing(site, facts), None):
+                yield found
                 return
-            for block, leaf in zip(self.inner(), found, strict=True):
-                if detail := _difference((self.inner()[0], found[0]), (block, leaf)):
-                    yield codes.AC313.at(block.span, detail=detail)
-                    return
 
-
-_FREE = ("part", "site", "form", "sources", "recipe", "dropout", "depth_drop")
-"""What primitives of one shape may differ in."""
+    def _differing(self, site: Site, facts: Facts) -> Iterator[Diagnostic]:
+        """AC307 or AC313 at a site, AC209 for a rank where nothing has one."""
+        found, blocks = self._leaves(site, facts), self.inner()
+        there = [leaf is not None for leaf in found]
+        if any(there) and not all(there):
+            here, gone = (blocks[there.index(sure)] for sure in (True, False))
+            told = f"`{here}` is at {site}, `{gone}` is not"
+            yield codes.AC307.at(self.span, operator=self.word, detail=told)
+        for block, leaf in zip(blocks, found, strict=True):
+            if detail := _difference((blocks[0], found[0]), (block, leaf)):
+                yield codes.AC313.at(block.span, detail=detail)
+            if self.rank is not None and isinstance(leaf, Leaf) and "rank" not in leaf.free:
+                yield self._option("rank", "left to merges of LoRA")
 
 
 def _difference(
@@ -113,13 +117,15 @@ def _difference(
 ) -> str | None:
     """In words the first thing in which two primitives are not of one shape."""
     (first, a), (second, b) = one, other
-    if a is None or b is None:
+    if not isinstance(a, Leaf) or not isinstance(b, Leaf):
         return None
+    if obstacle := b.obstacle():
+        return f"`{second}` has {obstacle}"
     if type(a) is not type(b):
         return f"`{first}` is a {type(a).__name__.lower()}, `{second}` a {type(b).__name__.lower()}"
     for item in fields(a):
         left, right = getattr(a, item.name), getattr(b, item.name)
-        if item.name not in _FREE and left != right:
+        if item.name not in a.free and left != right:
             name = item.name.replace("_", " ")
             return f"`{first}` has {name} {left}, `{second}` has {right}"
     return None
