@@ -211,6 +211,14 @@ def _tagger(**head: Any) -> Prepare:
     return prepare
 
 
+def _extended(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
+    """Somebody else's `hf compose`."""
+    patch.setenv("HOME", str(shop.root))
+    cli.main(["hf-extension", "install"])
+    (manifest,) = shop.root.rglob("hf-compose/manifest.json")
+    manifest.write_text(manifest.read_text().replace("adaptcompose.local", "somebody"))
+
+
 BAD: dict[str, Prepare] = {
     "AC017": lambda shop, patch: (
         (shop.root / "old.compose").write_bytes(b"stack(lang=sw) # \xe9") and None  # type: ignore[func-returns-value]
@@ -241,6 +249,7 @@ BAD: dict[str, Prepare] = {
     "AC425": lambda shop, patch: patch.setattr(report, "write_atomically", _full),
     "AC430": _refusing,
     "AC431": _pushed(Fault("POST .*/commit/", 412)),
+    "AC434": _extended,
     "AC504": _foo,
     "AC506": _fusion("fuse(glue/a, glue/b, pfeiffer())"),
     "AC608": _append("data/test.jsonl", '{"text": \n'),
@@ -270,6 +279,7 @@ GOOD: dict[str, Prepare] = {
     "AC426": _published,
     "AC430": lambda shop, patch: _served(shop, patch, Hub()),
     "AC431": _pushed(),
+    "AC434": lambda shop, patch: patch.setenv("HOME", str(shop.root)),
     "AC432": _saved,
     "AC433": _saved,
     "AC506": _fusion("fuse(glue/a, glue/b)"),
