@@ -6,6 +6,7 @@ means the same wherever it is used.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
+from adaptcompose.hub.formats.setups import SETUP, expression
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import Ref, is_safe_path, parse_ref
 from adaptcompose.hub.resolve import Resolved, Sources, resolve
@@ -55,6 +57,23 @@ def expand(
     resolved = resolve(graph, facts, own)
     head = _head(manifest, place, own)
     return Published(leaf.ref, resolved.graph, pin, head, span=leaf.span), resolved
+
+
+def expand_setup(leaf: Adapter, pin: Locked, facts: Facts, sources: Sources) -> Resolved:
+    """What a setup of AdapterHub composes, of the folders below it at the setup's revision."""
+    assert leaf.ref is not None
+    title = str(leaf.ref)
+    folder = sources.fetch(leaf.ref, pin, [SETUP])
+    try:
+        text = expression(json.loads((folder / SETUP).read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        known = "setups of Stack, Fuse, Average, Parallel and Split"
+        method = f"a setup that is no composition here: {error}"
+        raise Failed(codes.AC407.at(leaf.span, name=title, method=method, known=known)) from None
+    context = Context(Catalogue.open(resource("hub_cards")), facts)
+    graph = check(Source(text, f"{title}: {SETUP}"), context).raise_errors()
+    graph = transform(graph, _Place(leaf.ref, pin, title, folder).inside)
+    return resolve(graph, facts, sources)
 
 
 def _head(manifest: Manifest, place: _Place, sources: Sources) -> Adapter | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.formats import adapterhub, adapters, peft
+from adaptcompose.hub.formats.setups import SETUP
 from adaptcompose.hub.formats.tensors import Shapes, read_header, read_shapes
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.pieces import InPieces
@@ -198,13 +199,17 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
 
 
 def _leaf(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Block:
-    """What a reference means: an adapter, or a published composition."""
+    """What a reference means: an adapter, a published composition, or a setup of AdapterHub."""
     assert leaf.ref is not None
     pin = sources.pin(leaf.ref, leaf.variant, leaf.span)
-    if COMPOSITION[0] not in pin.files:
+    if COMPOSITION[0] not in pin.files and SETUP not in pin.files:
         return _adapter(leaf, pin, facts, sources, notes)
-    from adaptcompose.hub.published import expand
+    from adaptcompose.hub.published import expand, expand_setup
 
+    if COMPOSITION[0] not in pin.files:
+        found = expand_setup(leaf, pin, facts, sources)
+        notes += found.notes
+        return found.graph
     block, resolved = expand(leaf, pin, facts, sources)
     notes += resolved.notes
     return block

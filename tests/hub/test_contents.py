@@ -21,6 +21,7 @@ from adaptcompose.hub.formats.adapterhub import ADAPTER
 from adaptcompose.hub.formats.setups import SETUP, expression
 from adaptcompose.hub.formats.tensors import write_bin, write_tensors
 from adaptcompose.hub.shelves import local_shelf
+from adaptcompose.hub.store import open_store
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods import Method
 from adaptcompose.runtime.compose import compose
@@ -160,6 +161,8 @@ def test_a_setup_that_the_language_has_not_says_why(node: Any, tmp_path: Path) -
     (tmp_path / SETUP).write_text(json.dumps({"adapter_setup": node}))
     (found,) = look(tmp_path)
     assert found.why and not found.calls
+    with pytest.raises(Failed, match="AC407"):
+        compose(f"./{tmp_path.name}", BERT / "backbone", root=tmp_path.parent)
 
 
 def test_a_setup_runs_as_it_is_told(tmp_path: Path) -> None:
@@ -172,14 +175,24 @@ def test_a_setup_runs_as_it_is_told(tmp_path: Path) -> None:
     found = look(tmp_path)[0]
     assert found.kind == "setup"
     ids = torch.arange(5, 13)[None]
-    one, other = (
-        compose(text, BERT / "backbone", root=root)
+    one, referred, expected = (
+        compose(text, BERT / "backbone", root=root)(ids).last_hidden_state
         for text, root in (
             (found.calls, tmp_path),
+            (f"./{tmp_path.name}", tmp_path.parent),
             ("stack(./lang, fuse(./a, ./b, load=./fusion))", BERT / "stack_fuse"),
         )
     )
-    assert torch.equal(one(ids).last_hidden_state, other(ids).last_hidden_state)
+    assert torch.equal(one, expected)
+    assert torch.equal(referred, expected)
+
+    store = open_store(tmp_path.parent / "hub", tmp_path)
+    files = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("*.*")}
+    revision = store.commit("me/setup", files, message="a setup")
+    hub = str(tmp_path.parent / "hub")
+    model = compose("me/setup", BERT / "backbone", root=tmp_path, hub=hub)
+    assert torch.equal(model(ids).last_hidden_state, expected)
+    assert {pin.revision for pin in model.lock.values()} == {revision}
 
 
 def test_what_is_unusual_is_told(tmp_path: Path) -> None:
@@ -257,8 +270,6 @@ assert not {{"torch", "transformers", "huggingface_hub", "rich"}} & set(sys.modu
 
 
 def test_a_repository_of_a_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from adaptcompose.hub.store import open_store
-
     source = BERT / "madx"
     files = {f"{p.parent.name}/{p.name}": p for p in source.glob("*/*")}
     store = open_store(tmp_path / "hub", tmp_path)

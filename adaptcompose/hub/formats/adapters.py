@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.hub.formats import adapterhub, peft
 from adaptcompose.hub.formats.adapterhub import ADAPTER, HEAD, Described
+from adaptcompose.hub.formats.setups import SETUP
 from adaptcompose.hub.formats.tensors import Shapes, read_shapes
 from adaptcompose.language.codes import AC418
 from adaptcompose.language.diagnostics import Failed, Span
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 FILES = {*adapterhub.WEIGHTS, *(n for pair in adapterhub.WEIGHTS.values() for n in pair)}
-FILES |= set(peft.WEIGHTS)
+FILES |= {*peft.WEIGHTS, SETUP}
 """The names of all files that matter."""
 
 TWINS = {pickle: safe for safe, pickle in (*adapterhub.WEIGHTS.values(), peft.WEIGHTS)}
