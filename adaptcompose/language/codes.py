@@ -253,15 +253,20 @@ AC511 = Code(
     "`{operator}` cannot be exported: which composition a row has is decided outside of the graph",
     "export its branches one by one",
 )
-AC517 = Code(
-    "AC517",
-    "tokens and virtual tokens need {needed} positions, and the backbone has {most}",
-    "shorten the input or what stands in front of it, or: positions=kept",
-)
 AC512 = Code(
     "AC512",
     "`{operator}` gives several outputs, and {what} needs one",
     "name one of its branches: {known}",
+)
+AC513 = Code(
+    "AC513",
+    "labels of `parallel` are given by the names of its branches, not as {got}",
+    "for example labels={{{known}: …}}",
+)
+AC517 = Code(
+    "AC517",
+    "tokens and virtual tokens need {needed} positions, and the backbone has {most}",
+    "shorten the input or what stands in front of it, or: positions=kept",
 )
 # spec.yaml and data
 AC601 = Code("AC601", "`{section}` has no key `{name}`", "keys: {known}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from adaptcompose.language.codes import AC505, AC510
+from adaptcompose.language.codes import AC505, AC508, AC510, AC513
 from adaptcompose.language.diagnostics import Failed, suggest
 from adaptcompose.language.operators import branch_of
 from adaptcompose.runtime.frame import Choice, Frame
@@ -116,6 +116,10 @@ class BranchedModel(ComposedModel):
 
     def _side_by_side(self, batch: dict[str, Tensor], size: int, labels: Labels | None) -> Outputs:
         times, mask = len(self.names), batch.get("attention_mask")
+        named = dict(labels) if isinstance(labels, Mapping) else {}
+        if labels is not None and (not named or not set(named) <= set(self.names)):
+            got = next((f"`{name}`" for name in named if name not in self.names), "one tensor")
+            raise Failed(AC513.at(got=got, known=self.names[0]))
         self._begin([index for index in range(times) for _ in range(size)])
         fan = cast(int, self.program.fan)
         if fan < 0:
@@ -127,8 +131,7 @@ class BranchedModel(ComposedModel):
             mine = {key: out[key] for key in _STATES if out.get(key) is not None}
             if len(next(iter(mine.values()))) > size or times == 1:
                 mine = {key: value[rows] for key, value in mine.items()}
-            wanted = labels.get(name) if isinstance(labels, Mapping) else None
-            outputs[name] = self._finished(name, mine, wanted, mask)
+            outputs[name] = self._finished(name, mine, named.get(name), mask)
         return self._pulled(Outputs(outputs))
 
     def _finished(
@@ -142,6 +145,8 @@ class BranchedModel(ComposedModel):
             return Output(logits=states["logits"])
         head = self.head_of(name)
         if head is None:
+            if labels is not None:
+                raise Failed(AC508.at(what="a loss"))
             return Output(last_hidden_state=states["last_hidden_state"])
         logits = head(states["last_hidden_state"], states.get("pooler_output"), states.get(FIRST))
         return Output(None if labels is None else head.loss(logits, labels, mask), logits)

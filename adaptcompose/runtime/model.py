@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from adaptcompose.compiler.program import Program
-from adaptcompose.language.codes import AC509
+from adaptcompose.language.codes import AC508, AC509
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.attach import copy_structure
@@ -111,6 +111,8 @@ class ComposedModel(nn.Module):
             return Output(self._with_pull(out.get("loss")), out["logits"])
         out = self._run(batch)
         if self.head is None:
+            if labels is not None:
+                raise Failed(AC508.at(what="a loss"))
             return Output(last_hidden_state=out.last_hidden_state)
         logits = self.head(out.last_hidden_state, out.get("pooler_output"), out.get(FIRST))
         loss = None if labels is None else self.head.loss(logits, labels, attention_mask)

@@ -225,3 +225,18 @@ def test_a_branch_can_be_taken_out() -> None:
         for name in "ae":
             alone_again = model.branch(name)(**batch())
             assert distance(alone_again.logits, outs[name].logits) < 1e-9
+
+
+def test_labels_that_nothing_takes_are_told() -> None:
+    two = {"task": "text-classification", "labels": ["yes", "no"]}
+    labels = torch.tensor([0, 1, 0])
+    model = branched(expression("parallel", list("ab")), head={"a": two, "b": None})
+    for wrong, code in (
+        (labels, "AC513"),
+        ({"x": labels}, "AC513"),
+        ({"b": labels}, "AC508"),
+    ):
+        with pytest.raises(Failed, match=code):
+            model(**batch(), labels=wrong)
+    with pytest.raises(Failed, match="AC508"):
+        model.branch("b")(**batch(), labels=labels)
