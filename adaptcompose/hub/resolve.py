@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import Variant
@@ -39,6 +40,8 @@ class Sources:
     pins: Mapping[str, Locked] = field(default_factory=dict)
     depth: int = 0
     _pinned: dict[tuple[Ref, Variant | None], Locked] = field(default_factory=dict, repr=False)
+    _leaves: dict[tuple[Any, ...], Block] = field(default_factory=dict, repr=False)
+    """What references were found to mean: the compositions of a run share most of them."""
 
     def __post_init__(self) -> None:
         self.root = Path(self.root).absolute()  # whoever changes the directory later
@@ -174,15 +177,11 @@ class Resolved:
 def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
     """Locked every reference and read its configuration; all problems of all adapters at once."""
     found: list[Diagnostic] = []
-    done: dict[str, Block] = {}
 
     def pin(block: Block) -> Block:
-        key = f"{type(block).__name__} {getattr(block, 'ref', None)}"
         try:
             if isinstance(block, Adapter) and block.ref is not None and block.pin is None:
-                if key not in done:
-                    done[key] = _leaf(block, facts, sources, found)
-                return done[key]
+                return _known(block, facts, sources, found)
             if isinstance(block, Fuse) and block.ref is not None and block.pin is None:
                 return _fusion(block, facts, sources, found)
             if isinstance(block, Prune) and block.by is not None and block.measured is None:
@@ -196,6 +195,15 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
     if errors(found):
         raise Failed(dict.fromkeys(found))
     return Resolved(graph, list(dict.fromkeys(found)))
+
+
+def _known(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Block:
+    """What a reference means, read once."""
+    key = (leaf.ref, leaf.variant, facts.title, facts.layers, facts.width)
+    if key not in sources._leaves:
+        sources._leaves[key] = _leaf(leaf, facts, sources, notes)
+    found = sources._leaves[key]
+    return replace(found, span=leaf.span) if isinstance(found, Adapter) else found
 
 
 def _leaf(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Block:
