@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ def lora(base: Any, model: ComposedModel) -> None:
             own = weights_at(model, name, site)
             node = part.method.lower(name, site, model.program.facts)
             assert isinstance(node, LowRank)
-            MAPS[site.name](base, site.layer).weight += node.scale * own["B"] @ own["A"]
+            MAPS[site.name](base, site.layer or 0).weight += node.scale * own["B"] @ own["A"]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ def pieces(module: nn.Module, count: int) -> tuple[MapSite, list[Method], Any]:
     for index in (0, count - 1):
         name, place = f"p{index}", Site("attn.q", index)
         method = calls()["lora"]
-        parts[name] = new_part(name, type(method)(rank=2), facts)  # type: ignore[call-arg]
+        parts[name] = new_part(name, replace(method, **{"rank": 2}), facts)
         for key, tensor in parts[name][place].items():
             fill(tensor, key, name)
         methods.append(parts[name].method)
@@ -249,12 +250,12 @@ def test_a_piece_of_a_merged_map_is_changed_alone(transposed: bool) -> None:
         fill(parameter, key, "merged")
     site, _, parts = pieces(module, 3)
     x = torch.randn(2, 4, 12)
-    weight: Tensor = module.weight.T if transposed else module.weight  # type: ignore[assignment]
+    weight: Tensor = module.weight.T if transposed else module.weight
     whole = weight.detach().clone()
     for index in (0, 2):
         own = dict(parts[f"p{index}"][Site("attn.q", index)].items())
         whole[12 * index : 12 * index + 12] += 4.0 * (own["B"] @ own["A"]).detach()
-    expected = functional.linear(x, whole, module.bias)  # type: ignore[arg-type]
+    expected = functional.linear(x, whole, module.bias)
     with torch.no_grad():
         assert torch.allclose(site(x), expected, atol=1e-5)
 
@@ -263,7 +264,8 @@ def test_a_piece_knows_its_weight() -> None:
     module = Conv1D(6, 2)
     stock = Stock(module, (1, 3))
     weight, bias = stock.affine()
-    assert torch.equal(weight, module.weight.T[2:4]) and torch.equal(bias, module.bias[2:4])
+    assert bias is not None and torch.equal(bias, module.bias[2:4])
+    assert torch.equal(weight, module.weight.T[2:4])
     x = torch.randn(1, 3, 2)
     assert torch.allclose(stock(x), module(x)[..., 2:4])
     assert isinstance(Stock(nn.Linear(2, 2)).affine(), Affine)

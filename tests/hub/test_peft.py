@@ -1,0 +1,198 @@
+"""PEFT's folders: what is read, what is refused and why, and compositions with AdapterHub's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import adaptcompose as ac
+from adaptcompose.backbones.layout import Facts, read_config, read_facts
+from adaptcompose.hub.formats import adapterhub, peft
+from adaptcompose.hub.formats.adapterhub import ADAPTER
+from adaptcompose.hub.formats.tensors import read_shapes
+from adaptcompose.language.diagnostics import Failed
+from adaptcompose.runtime.compose import compose, load_backbone
+
+PARITY = Path(__file__).parents[1] / "parity"
+GOLDENS = PARITY / "goldens_peft" / "bert"
+BACKBONE = PARITY / "goldens" / "bert" / "backbone"
+ADAPTERHUB = PARITY / "goldens" / "bert" / "seq_bn" / "a"
+
+Change = Callable[[dict[str, Any], dict[str, torch.Tensor]], object]
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    return read_facts(read_config(BACKBONE), "tiny/bert")
+
+
+def read(folder: Path, facts: Facts) -> peft.Contents:
+    found = adapterhub.describe_adapter(folder, "theirs")
+    return peft.read(found, facts, read_shapes(folder / peft.WEIGHTS[0]))
+
+
+def spoilt(case: str, change: Change, folder: Path) -> Path:
+    """A golden with something changed in its configuration or its tensors."""
+    config = json.loads((GOLDENS / case / "a" / ADAPTER).read_text())
+    tensors = load_file(GOLDENS / case / "a" / peft.WEIGHTS[0])
+    change(config, tensors)
+    (folder / ADAPTER).write_text(json.dumps(config))
+    save_file(tensors, folder / peft.WEIGHTS[0])
+    return folder
+
+
+QUERY = "base_model.model.encoder.layer.0.attention.self.query"
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "code", "says"),
+    [
+        ("lora", lambda c, t: c.update(peft_type="OFT"), "AC407", "OFT"),
+        ("lora", lambda c, t: c.update(peft_type=None), "AC407", "NONE"),
+        ("lora", lambda c, t: c.update(layer_replication=[[0, 2]]), "AC407", "layer_replication"),
+        ("lora", lambda c, t: c.update(target_parameters=["x"]), "AC407", "target_parameters"),
+        ("lora", lambda c, t: c.update(something_new=1), "AC407", "something_new"),
+        ("lora", lambda c, t: c.update(init_lora_weights="pissa"), "AC407", "pissa"),
+        ("lora", lambda c, t: c.update(bias="all"), "AC407", "bias=all"),
+        ("lora", lambda c, t: c.update(r="8"), "AC413", "r must be a whole number"),
+        ("lora", lambda c, t: c.update(lora_alpha=float("nan")), "AC413", "lora_alpha"),
+        ("lora", lambda c, t: c.update(lora_dropout=1.0), "AC413", "lora_dropout"),
+        ("lora", lambda c, t: c.update(alpha_pattern=[1]), "AC413", "alpha_pattern"),
+        ("lora", lambda c, t: c.update(alpha_pattern={"(a+)+b": 2}), "AC413", "plain paths"),
+        ("lora", lambda c, t: c.update(alpha_pattern={"a" * 300: 2}), "AC413", "plain paths"),
+        ("lora", lambda c, t: c.update(use_dora=True), "AC418", "m at 0.attn.q"),
+        ("dora", lambda c, t: c.update(use_dora=False), "AC408", "lora_magnitude_vector"),
+        ("lora", lambda c, t: t.pop(f"{QUERY}.lora_B.weight"), "AC418", "B at 0.attn.q"),
+        ("lora", lambda c, t: t.pop(f"{QUERY}.lora_A.weight"), "AC413", "lora_A at 0.attn.q"),
+        (
+            "lora",
+            lambda c, t: t.update({f"{QUERY}.lora_B.weight": torch.ones(9, 3)}),
+            "AC408",
+            r"B at 0.attn.q is \(9, 3\)",
+        ),
+        (
+            "lora",
+            lambda c, t: t.update({"base_model.model.lm.lora_A.weight": torch.ones(3, 9)}),
+            "AC407",
+            "a change of lm",
+        ),
+        (
+            "lora",
+            lambda c, t: t.update({"base_model.model.pooler.dense.weight": torch.ones(3, 9)}),
+            "AC408",
+            "does not explain the tensor base_model.model.pooler.dense.weight",
+        ),
+        ("vera", lambda c, t: c.update(r=7), "AC408", "needs"),
+        ("ia3", lambda c, t: c.update(base_model_name_or_path="other/model"), "AC403", "other"),
+    ],
+)
+def test_what_is_not_understood_is_refused(
+    case: str, change: Change, code: str, says: str, facts: Facts, tmp_path: Path
+) -> None:
+    folder = spoilt(case, change, tmp_path)
+    with pytest.raises(Failed, match=rf"{code}(.|\n)*{says}"):
+        read(folder, facts)
+
+
+def test_numbers_have_to_be_finite(facts: Facts, tmp_path: Path) -> None:
+    def spoil(_: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        tensors[f"{QUERY}.lora_A.weight"][0, 0] = float("nan")
+
+    folder = spoilt("lora", spoil, tmp_path)
+    found = adapterhub.describe_adapter(folder, "theirs")
+    with pytest.raises(Failed, match="AC413"):
+        peft.read_weights(found, read(folder, facts), facts)
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("lora", "lora(rank=3, alpha=5)"),
+        (
+            "lora_patterns",
+            "lora(targets=[attn.k, attn.q, attn.v], rank=2, alpha=3,"
+            ' ranks=["attn.k=4", "1.attn.q=3"], alphas=["2.attn.q=7", "2.attn.v=7"])',
+        ),
+        ("lora_layers", "lora(targets=[attn.q], leave_out=[1], rank=2, alpha=3)"),
+        ("lora_biases", "lora(rank=2, alpha=3, bias=backbone)"),
+        ("vera_seed", "vera(rank=5, seed=11)"),
+        ("norms", "layernorm()"),
+    ],
+)
+def test_what_a_file_means_is_said_in_the_language(case: str, expected: str, facts: Facts) -> None:
+    assert str(read(GOLDENS / case / "a", facts).method) == expected
+
+
+def test_a_regular_expression_of_a_stranger_is_never_run(facts: Facts, tmp_path: Path) -> None:
+    """It would take longer than the sun has left; the names of the tensors say the same."""
+    folder = spoilt("lora", lambda c, t: c.update(target_modules="(.*a*)*" * 20 + "!"), tmp_path)
+    assert str(read(folder, facts).method) == "lora(rank=3, alpha=5)"
+
+
+def test_a_classifier_comes_along(facts: Facts) -> None:
+    contents = read(GOLDENS / "lora_classifier" / "a", facts)
+    assert contents.head is not None
+    assert contents.head["head_type"] == "classification" and contents.head["use_pooler"]
+    assert set(contents.slots) == {"1.weight", "1.bias"}
+
+
+def test_pickled_files_are_read_too(tmp_path: Path) -> None:
+    tensors = load_file(GOLDENS / "lora" / "a" / peft.WEIGHTS[0])
+    (tmp_path / "a").mkdir()
+    shutil.copy(GOLDENS / "lora" / "a" / ADAPTER, tmp_path / "a")
+    torch.save(tensors, tmp_path / "a" / peft.WEIGHTS[1])
+    base = load_backbone(BACKBONE)
+    first = compose("./a", base, root=tmp_path, head=None)
+    second = compose("./a", base, root=GOLDENS / "lora", head=None)
+    ids = torch.arange(5, 13)[None]
+    with torch.no_grad():
+        assert torch.equal(first(ids).last_hidden_state, second(ids).last_hidden_state)
+
+
+def test_a_lora_of_peft_stands_under_an_adapter_of_adapterhub(tmp_path: Path) -> None:
+    """Saved and read again bit for bit, each in its own format, and routed row by row."""
+    root = tmp_path / "parts"
+    shutil.copytree(GOLDENS / "lora" / "a", root / "lora")
+    shutil.copytree(GOLDENS / "ia3" / "a", root / "ia3")
+    shutil.copytree(ADAPTERHUB, root / "task")
+    base = load_backbone(BACKBONE)
+    ids = torch.arange(5, 21).view(2, 8)
+    mixed = compose("stack(lang=./lora, task=./task)", base, root=root, head=None)
+    with torch.no_grad():
+        expected = mixed(ids).last_hidden_state
+    mixed.save(str(tmp_path / "saved"))
+    with torch.no_grad():
+        again = ac.load(tmp_path / "saved", base)(ids).last_hidden_state
+    assert torch.equal(again, expected)
+
+    rows = "route(both=stack(lang=./lora, task=./task), user=./ia3, task=./task)"
+    routed = compose(rows, base, root=root, head=None)
+    alone = compose("./ia3", base, root=root, head=None)
+    with torch.no_grad():
+        out = routed(ids, rows=["user", "both"]).last_hidden_state
+        other = alone(ids).last_hidden_state
+    assert (out[0] - other[0]).abs().max() <= 1e-5
+    assert (out[1] - expected[1]).abs().max() <= 1e-5
+
+
+def test_what_adapterhub_has_no_form_for_is_written_for_peft(tmp_path: Path) -> None:
+    base = load_backbone(BACKBONE)
+    for name, call in {
+        "ia3": "ia3()",
+        "patterns": 'lora(ranks=["attn.q=4"])',
+        "norms": "layernorm()",
+        "dora": "dora()",
+    }.items():
+        compose(call, base, head=None).save(str(tmp_path / name))
+        (config,) = (tmp_path / name).glob("*/adapter_config.json")
+        assert "peft_type" in json.loads(config.read_text())
+    compose("lora()", base, head=None).save(str(tmp_path / "plain"))
+    (config,) = (tmp_path / "plain").glob("*/adapter_config.json")
+    assert json.loads(config.read_text())["config"]["architecture"] == "lora"
