@@ -14,7 +14,7 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import Layers, option
-from adaptcompose.methods.method import Method, Packed, Shape
+from adaptcompose.methods.method import Method, Packed, Shape, lost_layers
 
 if TYPE_CHECKING:
     import torch
@@ -52,12 +52,11 @@ class Joint(Method):
         return next(member for member in self.members() if site in member.sites(facts))
 
     def only(self, sites: Collection[Site], facts: Facts) -> Self:
-        kept = {site.layer for site in sites}
-        lost = {site.layer for site in self.sites(facts) if site.layer is not None} - kept
+        lost = lost_layers(self.sites(facts), sites, facts)
         return replace(self, leave_out=self.leave_out | lost) if lost else self
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        return self._at(site, facts).tensors(site, facts)
+        return self._at(site, facts).tensors(site, facts) if site in self.sites(facts) else {}
 
     def start(self, name: str, tensor: torch.Tensor) -> None:
         self.owner(name).start(name, tensor)

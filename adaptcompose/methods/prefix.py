@@ -26,6 +26,7 @@ from adaptcompose.methods.method import (
     Packed,
     Shape,
     configuration,
+    lost_layers,
     method,
     read_settings,
 )
@@ -76,15 +77,14 @@ class Prefix(Method):
     def attentions(self, facts: Facts) -> tuple[Site, ...]:
         """The sites of its keys and values."""
         found = facts.of_kind("attention")
-        return tuple(site for site in found if site.layer not in self.leave_out)
+        return tuple(site for site in found if facts.number(site) not in self.leave_out)
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         found = self.attentions(facts)
         return found if self.flat or not found else (SHARED, *found)
 
     def only(self, sites: Collection[Site], facts: Facts) -> Self:
-        kept = {site.layer for site in sites}
-        lost = {site.layer for site in self.attentions(facts) if site.layer is not None} - kept
+        lost = lost_layers(self.attentions(facts), sites, facts)
         return replace(self, leave_out=self.leave_out | lost) if lost else self
 
     @property
@@ -99,6 +99,8 @@ class Prefix(Method):
                 "hidden.weight": (self.hidden, facts.width),
                 "hidden.bias": (self.hidden,),
             }
+        if site == POSITIONS:
+            return {}
         heads, size = key_heads(facts)
         shapes: dict[str, Shape] = {}
         for name in KINDS:

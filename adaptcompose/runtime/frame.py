@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+OWN = "places that are a row's own"
+"""What is kept, [rows, tokens], where rows have different numbers of virtual tokens."""
+
+
 class Frame:
     """The choice of every row, and what sites leave for each other within one call.
 
@@ -22,7 +26,7 @@ class Frame:
     def __init__(self) -> None:
         self.members: tuple[int, ...] = ()
         self.kept: dict[Hashable, Any] = {}
-        self._rows: dict[tuple[tuple[int, ...], ...], tuple[Choice, ...]] = {}
+        self._rows: dict[Hashable, tuple[Choice, ...]] = {}
 
     def begin(self, members: Sequence[int] = ()) -> None:
         """A new call: nothing of the one before is left."""
@@ -36,18 +40,27 @@ class Frame:
         frame.begin([self.members[row] for row in rows])
         return frame
 
-    def choices(self, groups: tuple[tuple[int, ...], ...]) -> tuple[Choice, ...]:
-        """Per group of compositions the rows that have one of them; equal in all layers."""
-        if groups not in self._rows:
-            self._rows[groups] = tuple(self._choose(groups))
-        return self._rows[groups]
+    def choices(
+        self, groups: tuple[tuple[int, ...], ...], rows: int | None = None
+    ) -> tuple[Choice, ...]:
+        """Per group of compositions the rows that have one of them; equal in all layers.
 
-    def _choose(self, groups: tuple[tuple[int, ...], ...]) -> list[Choice]:
-        group_of = {member: number for number, group in enumerate(groups) for member in group}
-        found: dict[int, list[int]] = {}
-        for row, member in enumerate(self.members):
-            found.setdefault(group_of.get(member, -1), []).append(row)
-        return [Choice(number, tuple(rows), self.members) for number, rows in found.items()]
+        A search for text keeps several hypotheses for a row, side by side: then there are more
+        `rows` than members.
+        """
+        times = 1 if rows is None else rows // len(self.members)
+        if (groups, times) not in self._rows:
+            members = tuple(member for member in self.members for _ in range(times))
+            self._rows[groups, times] = tuple(_choose(groups, members))
+        return self._rows[groups, times]
+
+
+def _choose(groups: tuple[tuple[int, ...], ...], members: tuple[int, ...]) -> list[Choice]:
+    group_of = {member: number for number, group in enumerate(groups) for member in group}
+    found: dict[int, list[int]] = {}
+    for row, member in enumerate(members):
+        found.setdefault(group_of.get(member, -1), []).append(row)
+    return [Choice(number, tuple(rows), members) for number, rows in found.items()]
 
 
 class Choice:

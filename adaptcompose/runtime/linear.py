@@ -17,7 +17,15 @@ from adaptcompose.methods.method import SHARED
 from adaptcompose.methods.vera import projection
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.kept import Kept, learning
-from adaptcompose.runtime.maps import Affine, Mapping, RunningChange, Stock, changed
+from adaptcompose.runtime.maps import (
+    Affine,
+    Changed,
+    Map,
+    Mapping,
+    RunningChange,
+    Stock,
+    changed,
+)
 from adaptcompose.runtime.parts import Part, Parts
 from adaptcompose.runtime.primitives import (
     Constants,
@@ -55,10 +63,10 @@ class RunningDelta(RunningChange):
         raise NotImplementedError
 
 
-def gate(weights: Tensors[str, Tensor], x: Tensor) -> Tensor:
+def gate(weights: Tensors[str, Tensor], x: Tensor, state: Mapping) -> Tensor:
     """One number per example: σ(w·x + v), its mean over the tokens, padding included."""
     scores = product(x, weights["gate.weight"], weights["gate.bias"])
-    return torch.sigmoid(scores).mean(dim=1, keepdim=True)
+    return state.mean(torch.sigmoid(scores))
 
 
 @runs(linear.LowRank)
@@ -75,7 +83,7 @@ class RunningLowRank(RunningDelta):
         x = state.x.to(weights["A"].dtype)
         inner = product(self.dropout(x), weights["A"])
         out = product(inner, weights["B"], weights.get("B.bias"))
-        return out * (gate(weights, x) if self.node.gate else self.node.scale)
+        return out * (gate(weights, x, state) if self.node.gate else self.node.scale)
 
     def shifted(self, added: Tensor, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
         """With what another bias of the backbone's map adds."""
@@ -194,7 +202,7 @@ class RunningRescale(RunningDelta):
 
     def _scaled(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
         factor = weights["l"]
-        by = gate(weights, state.x.to(factor.dtype)) if self.node.gate else self.node.scale
+        by = gate(weights, state.x.to(factor.dtype), state) if self.node.gate else self.node.scale
         if self.node.side == "output":
             return state.h * per_block(factor, state.h) * by
         x = state.x * per_block(factor, state.x) * by
@@ -282,6 +290,10 @@ def _plain(module: nn.Module) -> bool:
     return known and weight.dtype in (torch.float32, torch.float64)
 
 
+WHOLE = (0, 1)
+"""The piece that is all of a module."""
+
+
 class MapSite(Proxy):
     """A map of the backbone, or several in one module, with the compositions that change them."""
 
@@ -301,13 +313,19 @@ class MapSite(Proxy):
 
     def at(self, x: Tensor, frame: Frame) -> Tensor:
         """The changed maps of x in the call that `frame` is of."""
-        if self.pieces == [(0, 1)]:
-            return self.adapters[0](Mapping(x, Stock(self.stock), frame))
-        whole = self.stock(x)
-        out = list(whole.tensor_split(self.pieces[0][1], dim=-1))
-        for piece, adapter in zip(self.pieces, self.adapters, strict=True):
-            state = Mapping(x, Stock(self.stock, piece), frame, out[piece[0]])
-            out[piece[0]] = adapter(state)
+        changes = dict(zip(self.pieces, self.adapters, strict=True))
+        below: Map = Stock(self.stock)
+        if WHOLE in changes:
+            joint: Any = changes.pop(WHOLE)
+            state = Mapping(x, below, frame)
+            whole, below = joint(state), Changed(state, joint, None)
+        else:
+            whole = self.stock(x)
+        if not changes:
+            return whole  # type: ignore[no-any-return]
+        out = list(whole.tensor_split(next(iter(changes))[1], dim=-1))
+        for piece, adapter in changes.items():
+            out[piece[0]] = adapter(Mapping(x, below.part(piece), frame, out[piece[0]]))
         return torch.cat(out, dim=-1)
 
     def of_rows(self, rows: Tensor) -> MapOfRows:

@@ -34,6 +34,29 @@ class Map:
         """Weight and bias, differentiable; None where there is no such form."""
         raise NotImplementedError
 
+    def part(self, piece: tuple[int, int]) -> Map:
+        """The map that gives the outputs of one piece."""
+        return Slice(self, piece)
+
+
+class Slice(Map):
+    """The map that gives the outputs of one piece of another one."""
+
+    def __init__(self, whole: Map, piece: tuple[int, int]) -> None:
+        self.whole, self.piece = whole, piece
+        self.stock = Stock(whole.stock.module, piece)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        number, count = self.piece
+        return self.whole(x).tensor_split(count, dim=-1)[number]
+
+    def affine(self) -> Affine | None:
+        found = self.whole.affine()
+        if found is None:
+            return None
+        rows = self.stock.rows
+        return Affine(found.weight[rows], None if found.bias is None else found.bias[rows])
+
 
 class Stock(Map):
     """A module of the backbone, or the part of a merged one that gives the outputs of one piece.
@@ -45,6 +68,9 @@ class Stock(Map):
 
     def __init__(self, module: nn.Module, piece: tuple[int, int] = (0, 1)) -> None:
         self.module, self.piece, self.stock = module, piece, self
+
+    def part(self, piece: tuple[int, int]) -> Stock:
+        return Stock(self.module, piece)
 
     @property
     def rows(self) -> slice:
@@ -104,21 +130,24 @@ class Mapping(State):
         return self.h.dtype
 
     def after(self, h: Tensor) -> Mapping:
-        return Mapping(self.x, self.below, self._frame, h)
+        return Mapping(self.x, self.below, self._frame, h).keep(self.own)
 
     def then(self, out: Tensor, member: Running, weights: Constants | None = None) -> Mapping:
-        return Mapping(self.x, Changed(self, member, weights), self._frame, out)
+        return Mapping(self.x, Changed(self, member, weights), self._frame, out).keep(self.own)
 
     def at(self, x: Tensor) -> Mapping:
         """The state with another input of the map."""
-        return Mapping(x, self.below, self._frame)
+        return Mapping(x, self.below, self._frame).keep(self.own)
 
     def take(self, rows: Tensor) -> Mapping:
         h = None if self._known is None else self._known[rows]
-        return Mapping(self.x[rows], self.below, self._frame, h)
+        own = None if self.own is None else self.own[rows]
+        return Mapping(self.x[rows], self.below, self._frame, h).keep(own)
 
     def tokens(self, start: int, end: int) -> Mapping:
-        return Mapping(self.x[:, start:end], self.below, self._frame, self.h[:, start:end])
+        x, h = self.x[:, start:end], self.h[:, start:end]
+        own = None if self.own is None else self.own[:, start:end]
+        return Mapping(x, self.below, self._frame, h).keep(own)
 
     def finish(self, out: Tensor) -> Tensor:
         return out

@@ -19,10 +19,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.prefix import KVPrefix
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.frame import OWN, Frame
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.pieces import Chosen, Pieces, padded
-from adaptcompose.runtime.primitives import Running, runs
+from adaptcompose.runtime.primitives import Running, mean, runs
 from adaptcompose.runtime.sites import Wrapper, takes
 
 NAME = "adaptcompose"  # of `attend` in transformers' table of attention functions
@@ -45,18 +45,15 @@ class RunningPrefix(Running):
         key, value = weights["key"].view(shape), weights["value"].view(shape)
         return self.dropout(key), self.dropout(value)
 
-    def gate(self, x: Tensor) -> Tensor:
+    def gate(self, x: Tensor, own: Tensor | None) -> Tensor:
         """What keys and values of each row are multiplied by, [rows, length, 2]."""
         if not self.node.gates:
             return x.new_ones(len(x), self.node.length, 2)
         weights = self.weights.read()
         weight, bias = weights["gate.weight"], weights["gate.bias"]
         scores = nn.functional.linear(x.to(weight.dtype), weight, bias)
-        # padding takes part in the mean, as in the published files
-        mean = torch.sigmoid(scores).mean(dim=1, keepdim=True)
-        return mean.expand(len(x), self.node.length, self.node.gates).repeat_interleave(
-            2 // self.node.gates, dim=2
-        )
+        gates = mean(torch.sigmoid(scores), own).repeat_interleave(2 // self.node.gates, dim=2)
+        return gates.expand(len(x), self.node.length, 2)
 
 
 class Prefix(NamedTuple):
@@ -85,7 +82,8 @@ class PrefixedAttention(Wrapper):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         x: Tensor = args[0] if args else kwargs["hidden_states"]
         chosen = self.pieces.choose(self.frame, len(x), x.device)
-        prefix = prefix_of(chosen, x, self.name) if chosen else Prefix(self.name)
+        own = self.frame.kept.get(OWN)
+        prefix = prefix_of(chosen, x, own, self.name) if chosen else Prefix(self.name)
         return self.stock(*args, **kwargs, prefix=prefix)
 
 
@@ -103,7 +101,7 @@ def take_attention(
     base.set_submodule(path, PrefixedAttention(base.get_submodule(path), node, adapter, frame))
 
 
-def prefix_of(chosen: Chosen[RunningPrefix], x: Tensor, stock: str) -> Prefix:
+def prefix_of(chosen: Chosen[RunningPrefix], x: Tensor, own: Tensor | None, stock: str) -> Prefix:
     """The prefixes of all rows as one, shorter ones padded in front."""
     found = [[piece.read() for piece in pieces] for pieces in chosen.compositions]
     empty = next(pair for pairs in found for pair in pairs)
@@ -116,7 +114,7 @@ def prefix_of(chosen: Chosen[RunningPrefix], x: Tensor, stock: str) -> Prefix:
     key = padded([key for key, _ in joined])[chosen.index]
     value = padded([value for _, value in joined])[chosen.index]
     if any(piece.node.gates for pieces in chosen.compositions for piece in pieces):
-        gates = _gates(chosen, x, max(lengths))
+        gates = _gates(chosen, x, own, max(lengths))
         key, value = key * gates[..., :1, None], value * gates[..., 1:, None]
     visible = None
     if len(set(lengths)) > 1:
@@ -125,15 +123,15 @@ def prefix_of(chosen: Chosen[RunningPrefix], x: Tensor, stock: str) -> Prefix:
     return Prefix(stock, key.transpose(1, 2), value.transpose(1, 2), visible)
 
 
-def _gates(chosen: Chosen[RunningPrefix], x: Tensor, longest: int) -> Tensor:
+def _gates(chosen: Chosen[RunningPrefix], x: Tensor, own: Tensor | None, longest: int) -> Tensor:
     """The gates of all rows, [rows, longest, 2]; 1 where a row has nothing."""
     blocks, order = [], []
     for number, pieces in enumerate(chosen.compositions):
         rows = (chosen.index == number).nonzero().flatten()
-        own = x[rows]
-        gates = [piece.gate(own) for piece in pieces]
+        places = None if own is None else own[rows]
+        gates = [piece.gate(x[rows], places) for piece in pieces]
         gap = longest - sum(gate.shape[1] for gate in gates)
-        blocks.append(torch.cat([own.new_ones(len(own), gap, 2), *gates], dim=1))
+        blocks.append(torch.cat([x.new_ones(len(rows), gap, 2), *gates], dim=1))
         order.append(rows)
     return torch.cat(blocks)[torch.cat(order).argsort()]
 

@@ -7,7 +7,7 @@ is r + u. Shapes: h, x, r, u are [batch, tokens, width].
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from adaptcompose.compiler import program
 from adaptcompose.compiler.program import Placement, Primitive
 from adaptcompose.language.codes import AC212
 from adaptcompose.language.diagnostics import Failed, suggest
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.frame import OWN, Frame
 from adaptcompose.runtime.parts import Parts
 
 NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files assume
@@ -26,6 +26,8 @@ NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files 
 
 class State:
     """What can be read at a site: h, the input x of the sub-layer, and the backbone's LN."""
+
+    _own: Tensor | None = None
 
     def __init__(
         self,
@@ -53,9 +55,25 @@ class State:
         """What the backbone computes in here; adapters compute in the type of their weights."""
         return self.h.dtype if self.x is None else torch.promote_types(self.h.dtype, self.x.dtype)
 
+    @property
+    def own(self) -> Tensor | None:
+        """Which places are a row's own, where rows have different numbers of virtual tokens."""
+        if self._own is None and self._frame is not None:
+            self._own = self._frame.kept.get(OWN)
+        return self._own
+
+    def keep(self, own: Tensor | None) -> Self:
+        """The same state, of rows and tokens of which these are the own ones."""
+        self._own = own
+        return self
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the tokens of each row, padding included as in the published files."""
+        return mean(values, self.own)
+
     def after(self, h: Tensor) -> State:
         """The state with another output of the sub-layer."""
-        return State(h, self.x, self.norm, self._frame)
+        return State(h, self.x, self.norm, self._frame).keep(self.own)
 
     def then(self, out: Tensor, member: Running, weights: Constants | None = None) -> State:
         """The state that the next of a chain sees behind a member with this output."""
@@ -67,16 +85,20 @@ class State:
         # a norm that rows choose between has to know which ones these are
         of_rows = getattr(self.norm, "of_rows", None)
         norm = self.norm if of_rows is None else of_rows(rows)
-        return State(self.h[rows], x, norm, self._frame)
+        own = None if self.own is None else self.own[rows]
+        return State(self.h[rows], x, norm, self._frame).keep(own)
 
     def tokens(self, start: int, end: int) -> State:
         """The state of some tokens of every row."""
         x = None if self.x is None else self.x[:, start:end]
-        return State(self.h[:, start:end], x, self.norm, self._frame)
+        own = None if self.own is None else self.own[:, start:end]
+        return State(self.h[:, start:end], x, self.norm, self._frame).keep(own)
 
     def finish(self, out: Tensor) -> Tensor:
-        """What the backbone makes of the composition's output: LN(out + x), if it has a norm."""
-        return out if self.x is None or self.norm is None else self.norm(out + self.x)
+        """What the backbone makes of the composition's output: LN(out + x), as far as it does."""
+        if self.x is None:
+            return out
+        return out + self.x if self.norm is None else self.norm(out + self.x)
 
     @property
     def sum(self) -> Tensor:
@@ -98,6 +120,14 @@ class State:
         if placement.residual == "read":
             return self.read(placement)
         return self.h if placement.residual == "output" else self.sum
+
+
+def mean(values: Tensor, own: Tensor | None) -> Tensor:
+    """The mean over the tokens of each row, over all or those that are its own."""
+    if own is None:
+        return values.mean(dim=1, keepdim=True)
+    counted = own.unsqueeze(-1).to(values.dtype)
+    return (values * counted).sum(dim=1, keepdim=True) / counted.sum(dim=1, keepdim=True)
 
 
 Constants = Any
@@ -226,8 +256,7 @@ class RunningBottleneck(Running):
             u = u * (per_block(weights["scale"], u) if isinstance(node.scale, str) else node.scale)
         u = self.dropout(u)
         if node.gate:
-            # one number per example; padding takes part in the mean, as in the published files
-            u = u * torch.sigmoid(_linear(weights, "gate", z)).mean(dim=1, keepdim=True)
+            u = u * state.mean(torch.sigmoid(_linear(weights, "gate", z)))  # one per example
         if node.norm_after:
             inside = residual if node.residual_inside else torch.zeros_like(u)
             u = _norm(weights, "norm_after", u + inside) - inside

@@ -9,6 +9,7 @@ padded in front. Heads see the virtual tokens, the caller sees his own.
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from adaptcompose.compiler.tokens import Tokens
 from adaptcompose.language.codes import AC517
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods.invertible import EMBEDDINGS
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.frame import OWN, Frame
 from adaptcompose.runtime.heads import IGNORED
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.pieces import Chosen, Pieces, padded
@@ -271,12 +272,13 @@ class Lengthened(Proxy):
     """
 
     def __init__(
-        self, stock: nn.Module, words: Words, frame: Frame, first: int, *, inside: bool
+        self, stock: nn.Module, words: Words, frame: Frame, first: int, most: int, *, inside: bool
     ) -> None:
         super().__init__(stock)
         self.words = [words]  # it is registered where it stands
         self.frame = frame
         self.first = first  # position id of the first token
+        self.most = most
         self.inside = inside
         self.names = tuple(inspect.signature(stock.forward).parameters)
         self.causal = any(getattr(module, "is_causal", False) for module in stock.modules())
@@ -291,6 +293,9 @@ class Lengthened(Proxy):
             return self.stock(**given)
         past = given.get("past_key_values")
         virtual.joined = past is None or past.get_seq_length() == 0
+        if virtual.ragged and virtual.joined:
+            places = torch.arange(virtual.count + asked.shape[1], device=asked.device)
+            self.frame.kept[OWN] = places >= virtual.gap[:, None]
         out = self.stock(**(given | self._around(given, virtual) | self._inputs(given, virtual)))
         if virtual.joined:
             states = out["last_hidden_state"]
@@ -328,6 +333,8 @@ class Lengthened(Proxy):
         if virtual.behind or not virtual.joined:
             return {}
         more: dict[str, Any] = {}
+        if (needed := virtual.count + virtual.places.shape[1]) > self.most:
+            raise Failed(AC517.at(needed=needed, most=self.most))
         shape = (len(virtual.gap), virtual.count)
         types, embeds = given.get("token_type_ids"), given.get("inputs_embeds")
         if types is not None:
@@ -353,17 +360,20 @@ def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> 
     words = next((module for module in base.modules() if isinstance(module, Words)), None)
     if words is None:
         return base
-    first = 0
+    first, most = 0, sys.maxsize
     if facts.has("positions"):
         moved = _moving(base, facts.layout.path(Site("positions")), frame)
-        first = int(getattr(moved.stock, "padding_idx", None) or -1) + 1
+        padding = getattr(moved.stock, "padding_idx", None)
+        first = 0 if padding is None else int(padding) + 1
+        if padding is None:  # else the ids are counted where they are read
+            most = int(getattr(moved.stock, "num_embeddings", most))
     if facts.has(EMBEDDINGS.name):
         path = facts.layout.path(EMBEDDINGS)
         base.set_submodule(path, Behind(base.get_submodule(path), frame))
     pooler = facts.layout.pooler
     if pooler and getattr(base, pooler, None) is not None:
         base.set_submodule(pooler, Started(base.get_submodule(pooler), frame))
-    return Lengthened(base, words, frame, first, inside=inside)
+    return Lengthened(base, words, frame, first, most, inside=inside)
 
 
 def own_logits(frame: Frame, out: Any) -> Any:
