@@ -271,6 +271,11 @@ class RunningMerged(RunningChange):
     def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
         return state.h, self(state) - state.h
 
+    def reweighted(
+        self, below: Affine, stock: Stock, weights: Constants | None = None
+    ) -> Affine | None:
+        return changed(self.literal, below, stock, weights)
+
     def _merged(self, stock: Stock) -> Affine | None:
         """W + ΔW and its bias; None where the literal form has to be computed."""
         if self.training or not _plain(stock.module):
