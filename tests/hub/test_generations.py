@@ -182,7 +182,15 @@ def test_a_configuration_may_be_a_name(config: str | None, call: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["pfeifer", "pfeiffer[x]", "pfeiffer[", "seq_bn[a=__import__('os')]"]
+    "text",
+    [
+        "pfeifer",
+        "pfeiffer[x]",
+        "pfeiffer[",
+        "seq_bn[a=__import__('os')]",
+        f"seq_bn[a={'(' * 900}]",
+        f"seq_bn[a={'[' * 90_000}]",
+    ],
 )
 def test_a_name_that_means_nothing_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / ADAPTER).write_text(json.dumps({"config": text, "name": "a"}))

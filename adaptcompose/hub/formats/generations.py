@@ -91,6 +91,7 @@ NAMED: dict[str, dict[str, Any]] = {
 }
 """Configurations that a file may name instead of spelling them out; absent keys are defaults."""
 
+_LONGEST_NAME = 2000
 _NAME = re.compile(r"([^\[\]|]+)(?:\[(.*)\])?")
 
 
@@ -163,6 +164,8 @@ def modern_fusion(outer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named(text: str) -> dict[str, Any]:
     """`pfeiffer`, `lora[r=16]`, or several joined by `|`."""
+    if len(text) > _LONGEST_NAME:
+        raise ValueError("the name of its configuration is too long")
     found = []
     for one in _split(text, "|"):
         match = _NAME.fullmatch(one.strip())
