@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +23,18 @@ from adaptcompose.language.diagnostics import Failed
 from adaptcompose.plugins import plugins
 
 Kind = Literal[
-    "linear", "norm", "sublayer", "output", "attention", "vocabulary", "tokens", "positions"
+    "linear",
+    "norm",
+    "sublayer",
+    "output",
+    "input",
+    "attention",
+    "vocabulary",
+    "tokens",
+    "positions",
 ]
+Size = str | Callable[[Mapping[str, Any]], int]
+"""A key of config.json, or what computes a size from all of it."""
 
 
 BELOW = ("tokens", "positions", "embed.norm", "embed.out", "embed.project")
@@ -51,25 +61,33 @@ class Place:
 
     `linear`      a linear map (weight deltas act on it)
     `norm`        a LayerNorm or RMSNorm
-    `sublayer`    dense, dropout, then LayerNorm(h + x): what post-norm adapters stand in
+    `sublayer`    dense, dropout, then LayerNorm(h + x): what post-norm adapters stand in; or, if
+                  there is a `norm` in front of it, a module whose output h the layer adds to x
     `output`      a module whose output is the state (embeddings, the end of a layer)
+    `input`       a module whose first argument is the state (the lowest layer)
     `attention`   a module that computes attention (prefixes act on its keys and values)
     `vocabulary`  the last linear map of a language-model head
     `tokens`      the token embeddings (virtual tokens go beside them)
     `positions`   what reads position ids (virtual tokens can move them)
 
-    `width` and `width_in` are keys of config.json: the size of the output, of the input. Several
-    maps in one module have the same path: `piece` (1, 3) is the second third of its outputs.
-    `bias` says whether there is one, `there` whether a config has the place at all.
+    `width` and `width_in` are the size of the output, of the input. Several maps in one module
+    have the same path: `piece` (1, 3) is the second third of its outputs, and what is `joint` is
+    all of them once more. `bias` says whether there is one, `there` whether a config has the place
+    at all, `parts` which parts of an encoder-decoder, if not all. `norm` is the path of the norm
+    in front of a sub-layer; `hub` is where AdapterHub's files have adapters, if not at the path.
     """
 
     path: str
     kind: Kind
-    width: str = "hidden_size"
-    width_in: str = "hidden_size"
+    width: Size = "hidden_size"
+    width_in: Size = "hidden_size"
     piece: tuple[int, int] = (0, 1)
     bias: bool = True
     there: Callable[[Mapping[str, Any]], bool] | None = None
+    joint: bool = False
+    parts: tuple[str, ...] = ()
+    norm: str = ""
+    hub: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,14 @@ class Layout:
     """One family: model types with the attribute that holds the base model, and its places.
 
     `vocabulary` are the paths at which language models keep their last linear map; `adapterhub`
-    are the classes that AdapterHub's files name for the types.
+    are the classes that AdapterHub's files name for the types, `hub_stem` is where they have
+    invertible adapters, `hub_maps` what they call the maps of the feed-forward. `width` and `depth`
+    are keys of config.json; an encoder-decoder has a depth for each of its parts. `names` are what
+    stands for words in braces in the paths of a part, which has the name `part`.
+
+    `reads` says which token's state a head classifies: the first, the last, or the last end mark.
+    `variant` chooses another layout of the same type by the configuration; `scale` is what states
+    are multiplied by in front of a head.
     """
 
     types: Mapping[str, str]
@@ -88,12 +113,34 @@ class Layout:
     pooler: str | None = None
     vocabulary: tuple[str, ...] = ()
     adapterhub: Mapping[str, str] = field(default_factory=dict)
+    hub_stem: str = ""
+    hub_maps: Mapping[str, str] = field(
+        default_factory=lambda: {"intermediate_lora": "ffn.in", "output_lora": "ffn.mid"}
+    )
+    width: str = "hidden_size"
+    depth: Mapping[str, str] = field(default_factory=lambda: {"": "num_hidden_layers"})
+    names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    reads: Literal["first", "last", "end"] = "first"
+    variant: Callable[[Mapping[str, Any]], Layout] | None = None
+    scale: Callable[[Mapping[str, Any]], float] | None = None
 
     def path(self, site: Site) -> str:
+        """Where the module of a site is, below the base model."""
+        return self._below(site, self.sites[site.name].path)
+
+    def norm(self, site: Site) -> str:
+        """Where the norm in front of a sub-layer is."""
+        return self._below(site, self.sites[site.name].norm)
+
+    def hub_path(self, site: Site) -> str:
+        """The module in which AdapterHub's files have the adapters of a site."""
         place = self.sites[site.name]
-        if site.layer is None:
-            return place.path
-        return ".".join(filter(None, [self.layers, str(site.layer), place.path]))
+        return self._below(site, place.path if place.hub is None else place.hub)
+
+    def _below(self, site: Site, path: str) -> str:
+        if site.layer is not None:
+            path = ".".join(filter(None, [self.layers, str(site.layer), path]))
+        return path.format(**({"part": site.part} | dict(self.names.get(site.part, {}))))
 
     def prefix(self, model_type: str) -> str:
         """The attribute under which task models hold the base model: `bert` in BertForMaskedLM."""
@@ -107,10 +154,15 @@ class Facts:
     type: str
     layout: Layout = field(repr=False, compare=False)
     config: Mapping[str, Any] = field(repr=False, compare=False)
-    layers: int
+    stacks: Mapping[str, int] = field(repr=False)
     width: int
     embedding: int
     name: str | None = None
+
+    @property
+    def layers(self) -> int:
+        """How many layers the backbone has; of an encoder-decoder the higher of its parts."""
+        return max(self.stacks.values())
 
     @property
     def parameters(self) -> int:
@@ -123,19 +175,40 @@ class Facts:
 
     def sites(self, *names: str) -> tuple[Site, ...]:
         """The named sites of every layer, lowest layer first."""
-        return tuple(Site(name, layer) for layer in range(self.layers) for name in names)
+        return tuple(site for part in self.stacks for site in self._inside(part, names))
+
+    def _inside(self, part: str, names: Iterable[str]) -> Iterator[Site]:
+        here = [name for name in names if self.has(name, part)]
+        for layer in range(self.stacks[part]):
+            yield from (Site(name, layer, part) for name in here)
 
     def every_site(self) -> tuple[Site, ...]:
         """All sites in the order in which a state passes them."""
         inside = [name for name in self.layout.sites if name not in (*BELOW, *ABOVE)]
-        first = [Site(name) for name in BELOW if self.has(name)]
-        last = [Site(name) for name in ABOVE if self.has(name)]
-        return (*first, *self.sites(*filter(self.has, inside)), *last)
+        found = [Site(name) for name in BELOW if self.has(name)]
+        for part in self.stacks:
+            found += self._inside(part, inside)
+            found += [Site(name, None, part) for name in ("final.norm",) if self.has(name)]
+        return (*found, *(Site(name) for name in ABOVE[1:] if self.has(name)))
 
-    def has(self, name: str) -> bool:
+    def has(self, name: str, part: str = "") -> bool:
         """Whether there is a place of this name in a backbone with this config."""
         place = self.layout.sites.get(name)
-        return place is not None and (place.there is None or place.there(self.config))
+        if place is None or (place.there is not None and not place.there(self.config)):
+            return False
+        return not (part and place.parts) or part in place.parts
+
+    def number(self, site: Site) -> int | None:
+        """The number of a site's layer, a decoder's counted on from the encoder's."""
+        if site.layer is None:
+            return None
+        below = list(self.stacks)[: list(self.stacks).index(site.part)]
+        return site.layer + sum(self.stacks[part] for part in below)
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are, those of all parts."""
+        return sum(self.stacks.values())
 
     def of_kind(self, *kinds: Kind) -> tuple[Site, ...]:
         """All sites of some kinds, in the order in which a state passes them."""
@@ -144,18 +217,19 @@ class Facts:
 
     def sublayers(self) -> tuple[Site, ...]:
         """The sites of adapters after attention and feed-forward, lowest layer first."""
-        names = [name for name, place in self.layout.sites.items() if place.kind == "sublayer"]
-        return self.sites(*names)
+        return self.of_kind("sublayer")
 
     def size(self, site: Site) -> int:
         """Width of the state at a site (of its output, for a linear map)."""
-        key = self.layout.sites[site.name].width
-        return int(self.config.get(key) or self.width)
+        return self._size(self.layout.sites[site.name].width)
 
     def size_in(self, site: Site) -> int:
         """Width of what a linear map reads."""
-        key = self.layout.sites[site.name].width_in
-        return int(self.config.get(key) or self.width)
+        return self._size(self.layout.sites[site.name].width_in)
+
+    def _size(self, size: Size) -> int:
+        found = self.config.get(size) if isinstance(size, str) else size(self.config)
+        return int(found or self.width)
 
 
 _LAYOUTS: dict[str, Layout] = {}
@@ -184,15 +258,43 @@ def layout_of(model_type: str) -> Layout:
 def read_facts(config: Mapping[str, Any], name: str | None = None) -> Facts:
     """Facts from the content of config.json; `name` is the backbone's name on the Hub, if known."""
     layout = layout_of(str(config.get("model_type")))
+    try:
+        facts = _facts(layout.variant(config) if layout.variant else layout, config, name)
+        if facts.parameters <= 0:
+            raise ValueError("they are not positive")
+    except KeyError as error:
+        raise Failed(AC413.at(file="config.json", why=f"it lacks {error.args[0]}")) from None
+    except (TypeError, ValueError, ArithmeticError) as error:
+        why = f"its sizes mean nothing: {str(error)[:80]}"
+        raise Failed(AC413.at(file="config.json", why=why)) from None
+    return facts
+
+
+def _facts(layout: Layout, config: Mapping[str, Any], name: str | None) -> Facts:
+    width = _number(config[layout.width], _WIDEST)
+    first = next(iter(layout.depth.values()))
     return Facts(
         type=str(config["model_type"]),
         layout=layout,
         config=config,
-        layers=int(config["num_hidden_layers"]),
-        width=int(config["hidden_size"]),
-        embedding=int(config.get(layout.embedding) or config["hidden_size"]),
+        # a decoder of unknown depth is as deep as its encoder
+        stacks={
+            part: _number(config.get(key) or config[first], _DEEPEST)
+            for part, key in layout.depth.items()
+        },
+        width=width,
+        embedding=_number(config.get(layout.embedding) or width, _WIDEST),
         name=canonical_id(name) if name else None,
     )
+
+
+_WIDEST, _DEEPEST = 1_000_000, 1_000
+
+
+def _number(value: Any, most: int) -> int:
+    if type(value) is not int or not 0 < value <= most:
+        raise ValueError(f"{str(value)[:40]} is not from 1 to {most}")
+    return value
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -200,7 +302,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Failed(
             AC413.at(file=path, why=str(error), help="a backbone needs config.json")
         ) from None

@@ -10,7 +10,7 @@ import typer
 from adaptcompose.commands.app import Form, app
 from adaptcompose.commands.completion import complete_word
 from adaptcompose.language.codes import CODES
-from adaptcompose.language.diagnostics import suggest
+from adaptcompose.language.diagnostics import printable, suggest
 from adaptcompose.language.explanations import Explanation, explanations, plain
 from adaptcompose.language.reference import Page, words
 from adaptcompose.language.reference import page as word_page
@@ -43,7 +43,7 @@ def _page(code: str) -> Explanation:
     if page is None:
         near = suggest(name, explanations()) or suggest(code, words())
         remedy = near or "adaptcompose explain lists all diagnostics"
-        raise typer.BadParameter(f"no diagnostic and no word is called {code}; {remedy}")
+        raise typer.BadParameter(f"no diagnostic and no word is called {printable(code)}; {remedy}")
     return page
 
 

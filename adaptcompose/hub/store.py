@@ -6,9 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from adaptcompose.hub.refs import is_safe_path
-from adaptcompose.language.codes import AC405, AC411, AC413
+from adaptcompose.language.codes import AC405, AC411, AC413, AC419
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.plugins import plugins
 
@@ -114,6 +115,10 @@ def open_store(hub: str | Path, root: Path) -> Store:
     The hub of an installed package is written with its scheme: `s3://…`.
     """
     text = str(hub)
+    try:
+        urlsplit(text)
+    except ValueError as error:
+        raise Failed(AC419.at(hub=text, why=str(error))) from None
     scheme, mark, _ = text.partition("://")
     for plugin in plugins("hubs") if mark else ():
         if plugin.name == scheme and plugin.loaded is not None:

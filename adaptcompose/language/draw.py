@@ -145,7 +145,8 @@ def shorten(text: str, width: int) -> str:
 def _rows(graph: Block, facts: Facts | None) -> list[str]:
     """The stages of the outermost stack, in as many rows as they need."""
     longest = max((len(text) for text in _texts(graph, facts)), default=0)
-    tries = [(length, None) for length in range(max(longest, _SHORTEST), _SHORTEST - 1, -1)]
+    longest = min(max(longest, _SHORTEST), WIDTH)  # a longer title never fits
+    tries = [(length, None) for length in range(longest, _SHORTEST - 1, -1)]
     for length, most in [*tries, (_SHORTEST, 2)]:
         rows = _broken(_Artist(facts, length, most).stages(graph))
         if max(row.width for row in rows) <= WIDTH:

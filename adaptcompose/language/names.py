@@ -76,6 +76,8 @@ class Names:
 
     def glob(self, ref: Ref, span: Span) -> list[Adapter]:
         """Every entry that matches and is there for this backbone, sorted by name."""
+        if ref.kind == "bare":
+            raise Failed(codes.AC109.at(span, name=ref, why="a pattern has a space, as glue/* has"))
         if ref.kind != "catalogue":
             return self._repositories(ref, span)
         assert ref.space is not None and ref.name is not None
