@@ -10,7 +10,7 @@ Row(items=(Box(text='= lang/sw', style='loaded', slot='lang'),))
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from adaptcompose.backbones.layout import Facts
@@ -18,7 +18,7 @@ from adaptcompose.language.draw import inside, note, reached, title
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.operator import Members, Modifier
 from adaptcompose.language.operators import Fuse, Stack
-from adaptcompose.language.signature import spans, spell
+from adaptcompose.language.signature import spans
 
 Style = Literal["loaded", "new", "plain"]
 
@@ -85,13 +85,7 @@ def _of(block: Block, slot: str | None, facts: Facts | None) -> Picture:
 
 
 def _slot(slot: Slot, facts: Facts | None) -> Picture:
-    drawn = _of(slot.block, slot.name, facts)
-    if slot.weight is None:
-        return drawn
-    share = spell(slot.weight)
-    if isinstance(drawn, Box):
-        return replace(drawn, slot=f"{slot.name} {share}" if slot.name else share)
-    return Frame(share, drawn)
+    return _of(slot.block, slot.name, facts)
 
 
 def _leaf(block: Block, slot: str | None) -> Box:

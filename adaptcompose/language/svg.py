@@ -43,6 +43,7 @@ class _Drawn:
     above: float
     below: float
     lines: tuple[str, ...] = ()
+    forked: bool = False
 
 
 def svg(graph: Block, facts: Facts | None = None) -> str:
@@ -88,7 +89,8 @@ def _moved(drawn: _Drawn, x: float, y: float) -> Iterator[str]:
 
 def _text(words: str, x: float, y: float, kind: str = "", anchor: str = "middle") -> str:
     mark = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{mark}>{escape(_printable(words))}</text>'
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f"<text {place}{mark}>{escape(_printable(words))}</text>"
 
 
 def _printable(words: str) -> str:
@@ -114,7 +116,10 @@ def _box(box: Box) -> _Drawn:
     return _Drawn(width, half + (_SLOT if slot else 0), half, tuple(lines))
 
 
-def _arrow(x: float, end: float) -> str:
+def _arrow(x: float, end: float, *, forked: bool) -> str:
+    """Into what forks by itself there is a line without a tip."""
+    if forked:
+        return f'<path d="M{x:.1f} 0H{end + 3:.1f}"/>'
     return f'<path d="M{x:.1f} 0H{end:.1f}" marker-end="url(#tip)"/>'
 
 
@@ -125,13 +130,13 @@ def _row(items: list[_Drawn]) -> _Drawn:
     x = 0.0
     for number, item in enumerate(present):
         if number:
-            lines.append(_arrow(x + 3, x + _GAP - 3))
+            lines.append(_arrow(x + 3, x + _GAP - 3, forked=item.forked))
             x += _GAP
         lines += _moved(item, x, 0)
         x += item.width
     above = max((item.above for item in present), default=0.0)
     below = max((item.below for item in present), default=0.0)
-    return _Drawn(x, above, below, tuple(lines))
+    return _Drawn(x, above, below, tuple(lines), bool(present) and present[0].forked)
 
 
 def _fan(branches: list[_Drawn]) -> _Drawn:
@@ -151,7 +156,7 @@ def _fan(branches: list[_Drawn]) -> _Drawn:
         back = f"M{start:.1f} {port:.1f}H{widest + _GAP:.1f}"
         lines.append(f'<path d="{back}C{bend:.1f} {port:.1f} {bend:.1f} 0 {end:.1f} 0"/>')
         y += one.above + one.below + _BETWEEN
-    return _Drawn(end, height / 2, height / 2, tuple(lines))
+    return _Drawn(end, height / 2, height / 2, tuple(lines), forked=True)
 
 
 def _frame(frame: Frame) -> _Drawn:
