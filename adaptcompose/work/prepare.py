@@ -111,6 +111,10 @@ class Prepared:
     def read(self) -> list[Diagnostic]:
         """Read all examples, fetch all adapters; everything wrong with them is in one Failed."""
         problems = [found for part in self.parts() for found in self._fetched(part)]
+        try:
+            self.sources.check_at_hand({"backbone": self.backbone.pin})
+        except Failed as failed:
+            problems += failed.diagnostics
         notes: list[Diagnostic] = []
         for ref, labelled in references(self.spec):
             try:

@@ -170,6 +170,22 @@ def test_offline_everything_that_is_missing_is_told_at_once(
         assert words in str(failed.value)
 
 
+def test_offline_a_run_tells_everything_that_is_missing_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_home(place.root / "offline-run", monkeypatch)
+    with inside(place.root):
+        assert cli.main(["plan", "demo.yaml"]) == 0, "for this no weights are needed"
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert cli.main(["plan", "demo.yaml"]) == 0
+        capsys.readouterr()
+        assert cli.main(["run", "demo.yaml", "--fresh"]) == 3
+    err = capsys.readouterr().err
+    for repo in ("base", "en", "sw", "ner", "glue-a", "glue-b"):
+        assert f"error[AC405]: `demo/{repo}@" in err
+    assert "error[AC4" not in err.replace("error[AC405]", "")
+
+
 def test_dry_run_shows_files_card_and_difference(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
