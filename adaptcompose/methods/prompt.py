@@ -34,11 +34,11 @@ TOKENS = Site("tokens")
 class Prompt(Method):
     """Virtual tokens with learned embeddings in front of the input.
 
-    They join behind the embeddings and have no position (`kept`, as AdapterHub's files mean it), or
-    are embedded like words at the first positions (`shifted`, as PEFT has it).
+    They are embedded like words at the first positions (`shifted`, as PEFT has it), or join behind
+    the embeddings and have no position (`kept`, as AdapterHub's files mean it).
 
     Example:
-        prompt(length=20, positions=shifted)
+        prompt(length=20, positions=kept)
     """
 
     word: ClassVar[str] = "prompt"
@@ -46,7 +46,7 @@ class Prompt(Method):
     additive: ClassVar[bool] = False
 
     length: int = option(10, "how many virtual tokens", least=1)
-    positions: Positions = option("kept", "whether they take the first positions")
+    positions: Positions = option("shifted", "whether they take the first positions")
     after_first: bool = option(False, "behind the first token, not in front of it")
     spread: float = option(0.5, "new embeddings start uniformly between minus this and this")
 
@@ -55,7 +55,8 @@ class Prompt(Method):
         return self.positions
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
-        if self.positions == "kept" and not facts.has(EMBEDDINGS.name):
+        place = facts.layout.sites.get(EMBEDDINGS.name)
+        if self.positions == "kept" and (place is None or place.kind != "output"):
             expected = "shifted on a backbone whose embeddings are no module of their own"
             yield AC209.at(name="positions", operator=self.word, expected=expected, got="kept")
 
@@ -110,10 +111,10 @@ class Prompt(Method):
         given = {key: value for key, value in config.items() if value is not None}
         fields = {"prompt_length": "length", "random_uniform_scale": "spread"}
         settings = read_settings(cls, given, fields)
-        return cls(**settings, after_first=combine == "prefix_after_bos")
+        return cls(**settings, positions="kept", after_first=combine == "prefix_after_bos")
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
         return {"embedding": [f"prompt_tuning.prompt_tunings.{name}.prompt_embedding.weight"]}
 
 
-configuration("prompt_tuning", Prompt())
+configuration("prompt_tuning", Prompt(positions="kept"))

@@ -15,7 +15,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.prefix import Positions
 from adaptcompose.compiler.program import Leaf, Primitive
 from adaptcompose.language.signature import option
 from adaptcompose.methods.changes import native_config, read_native
@@ -40,7 +39,6 @@ class PTuning(Prompt):
     word: ClassVar[str] = "ptuning"
     mergeable: ClassVar[bool] = True
 
-    positions: Positions = option("shifted", "whether they take the first positions")
     encoder: Literal["lstm", "mlp"] = option("lstm", "what makes the embeddings")
     hidden: int | None = option(
         None,

@@ -23,11 +23,11 @@ from adaptcompose.runtime import linear as _linear  # noqa: F401 - it registers 
 from adaptcompose.runtime import prefix as _prefix  # noqa: F401 - it registers itself
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead
+from adaptcompose.runtime.lengthened import lengthened
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import Running, running
 from adaptcompose.runtime.rows import fan_out
 from adaptcompose.runtime.sites import take
-from adaptcompose.runtime.tokens import lengthened
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -62,10 +62,10 @@ def attach(
     base = whole.base_model
     facts = program.facts
     own = "backbone" in heads.values()
-    if own and base is whole:
+    if own and whole.get_output_embeddings() is None and base is whole:
         help = "load it with its head, for instance with AutoModelForMaskedLM"
         raise Failed(AC508.at(what="head=backbone", help=help))
-    for site, node in sorted(program.sites.items(), key=lambda item: _depth(item[0], facts)):
+    for site, node in sorted(program.sites.items(), key=lambda item: _order(item[0], facts)):
         if site != HEAD:
             take(base, site, facts, node, running(node, parts), frame)
         elif own:
@@ -83,9 +83,12 @@ def attach(
     return whole if own else longer, flexible
 
 
-def _depth(site: Site, facts: Facts) -> int:
-    """What stands inside another module has to be there before that one is taken."""
-    return -facts.layout.path(site).count(".")
+def _order(site: Site, facts: Facts) -> tuple[int, bool]:
+    """What stands inside another module has to be there before that one is taken.
+
+    Sub-layers come last, around what else stands at their modules and at the norms in front.
+    """
+    return -facts.layout.path(site).count("."), facts.layout.sites[site.name].kind == "sublayer"
 
 
 def _of_branch(node: Primitive | None, index: int) -> Primitive | None:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from adaptcompose.language.codes import AC505, AC508, AC510, AC513
 from adaptcompose.language.diagnostics import Failed, suggest
 from adaptcompose.language.operators import branch_of
+from adaptcompose.runtime.decoding import inputs
 from adaptcompose.runtime.frame import Choice, Frame
 from adaptcompose.runtime.heads import FlexHead
+from adaptcompose.runtime.lengthened import FIRST
 from adaptcompose.runtime.model import ComposedModel, Output
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.rows import repeat
-from adaptcompose.runtime.tokens import FIRST
 
 if TYPE_CHECKING:
     from adaptcompose.runtime.compose import Composition
@@ -97,22 +98,37 @@ class BranchedModel(ComposedModel):
         inputs_embeds: Tensor | None = None,
         labels: Labels | None = None,
         rows: Sequence[str | None] | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
     ) -> Output | Outputs:
         """Token ids [batch, tokens] to an `Output`, or to one per composition."""
-        given = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
-            "inputs_embeds": inputs_embeds,
-        }
-        batch = {name: value for name, value in given.items() if value is not None}
+        batch = inputs(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+        )
         size = len(next(iter(batch.values())))
+        if "backbone" not in self.composition.heads.values():
+            batch = self._decoding(batch)
         if labels is not None and "backbone" in self.composition.heads.values():
             raise Failed(AC510.at())
         if self.program.fan is None:
             return self._routed(batch, size, labels, rows)
         return self._side_by_side(batch, size, labels)
+
+    def generate(self, *args: Any, rows: Sequence[str | None] | None = None, **kwargs: Any) -> Any:
+        """Text of a language model; `rows` names a composition of `route` for every row."""
+        model = self.language_model()
+        if self.program.fan is not None:
+            help = "generate with the branches one by one"
+            raise Failed(AC508.at(what="generate()", help=help))
+        first = args[0] if args else next(iter(kwargs[key] for key in _INPUTS if key in kwargs))
+        self._begin(self._members(rows, len(first)))
+        return model.generate(*args, **kwargs)
 
     def _side_by_side(self, batch: dict[str, Tensor], size: int, labels: Labels | None) -> Outputs:
         times, mask = len(self.names), batch.get("attention_mask")
@@ -222,6 +238,7 @@ def _share(labels: Labels | None, name: str | None, index: Tensor) -> Tensor | N
     return None if labels is None or name is None else labels.get(name)
 
 
+_INPUTS = ("inputs", "input_ids", "inputs_embeds")
 _STATES = ("logits", "last_hidden_state", "pooler_output", FIRST)
 
 

@@ -16,11 +16,12 @@ from adaptcompose.language.codes import AC508, AC509
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.attach import copy_structure
+from adaptcompose.runtime.decoding import classified, inputs, shifted
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead, pull
+from adaptcompose.runtime.lengthened import FIRST, labelled, own_logits
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import RunningMixture
-from adaptcompose.runtime.tokens import FIRST, labelled, own_logits
 
 if TYPE_CHECKING:
     from adaptcompose.runtime.compose import Composition
@@ -29,11 +30,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Output(ModelOutput):
-    """`last_hidden_state` without a head, `logits` with one, `loss` with labels."""
+    """`last_hidden_state` without a head, `logits` with one, `loss` with labels.
+
+    `past_key_values` where a cache was asked for.
+    """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     last_hidden_state: Tensor | None = None
+    past_key_values: Any = None
 
 
 class ComposedModel(nn.Module):
@@ -94,29 +99,64 @@ class ComposedModel(nn.Module):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: Any = None,
+        use_cache: bool = False,
     ) -> Output:
-        """Token ids [batch, tokens] to an `Output`; labels as the head's kind has them."""
+        """Token ids [batch, tokens] to an `Output`; labels as the head's kind has them.
+
+        An encoder-decoder that is given nothing to decode reads the labels of a language model, or
+        its input, moved to the right by one.
+        """
         self._begin()
-        given = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
-            "inputs_embeds": inputs_embeds,
-        }
-        batch = {name: value for name, value in given.items() if value is not None}
+        batch = inputs(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            use_cache=use_cache or None,
+        )
         if self.composition.head == "backbone":
             longer = {} if labels is None else {"labels": labelled(self.body, labels)}
             out = self._run(batch, **longer)
-            return Output(self._with_pull(out.get("loss")), out["logits"])
-        out = self._run(batch)
+            cache = out.get("past_key_values")
+            return Output(self._with_pull(out.get("loss")), out["logits"], past_key_values=cache)
+        out = self._run(self._decoding(batch, labels))
+        cache = out.get("past_key_values")
         if self.head is None:
             if labels is not None:
                 raise Failed(AC508.at(what="a loss"))
-            return Output(last_hidden_state=out.last_hidden_state)
+            return Output(last_hidden_state=out.last_hidden_state, past_key_values=cache)
         logits = self.head(out.last_hidden_state, out.get("pooler_output"), out.get(FIRST))
         loss = None if labels is None else self.head.loss(logits, labels, attention_mask)
-        return Output(self._with_pull(loss), logits)
+        return Output(self._with_pull(loss), logits, past_key_values=cache)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Text of a language model, by transformers' own `generate` and its arguments."""
+        self._begin()
+        return self.language_model().generate(*args, **kwargs)
+
+    def language_model(self) -> Any:
+        """The backbone with its own head and the composition in it; AC508 if it has another."""
+        if set(self.composition.heads.values()) != {"backbone"}:
+            help = 'load the backbone with its language-model head and compose with head="backbone"'
+            raise Failed(AC508.at(what="generate()", help=help))
+        return self.body
+
+    def _decoding(self, batch: dict[str, Any], labels: Any = None) -> dict[str, Any]:
+        """The batch with what an encoder-decoder decodes."""
+        if not self.config.is_encoder_decoder or "decoder_input_ids" in batch:
+            return batch
+        own = self.head is not None and self.head.kind == "seq2seq_lm" and labels is not None
+        ids = labels if own else batch["input_ids"]
+        return batch | {"decoder_input_ids": shifted(ids, self.config)}
 
     def cache_trunk(self, layers: int) -> None:
         """In training, compute the lowest layers once per example and keep their states on disk."""
@@ -126,12 +166,18 @@ class ComposedModel(nn.Module):
 
     def _run(self, batch: dict[str, Tensor], **more: Any) -> Any:
         """The body, behind the states that a cached trunk has for the batch."""
+        reads = self.composition.facts.layout.reads
+        if reads != "first":
+            more = {"use_cache": False} | more  # a cache that nobody asked for
         plain = "input_ids" in batch and "position_ids" not in batch
         if self.trunk is None or not self.training or not plain:
-            return own_logits(self.frame, self.body(**batch, **more))
-        self.trunk.enter(batch)
-        out = self.body(**batch, **more)
-        self.trunk.leave(batch)
+            out = own_logits(self.frame, self.body(**(more | batch)))
+        else:
+            self.trunk.enter(batch)
+            out = self.body(**(more | batch))
+            self.trunk.leave(batch)
+        if reads != "first" and "last_hidden_state" in out:
+            out[FIRST] = classified(out["last_hidden_state"], batch, self.config, reads)
         return out
 
     def _begin(self, members: Sequence[int] = ()) -> None:

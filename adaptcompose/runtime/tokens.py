@@ -1,15 +1,11 @@
-"""Virtual tokens at work: a longer input, and what each module has to know of it.
+"""Virtual tokens at work: what each module has to know of a longer input.
 
-The base model is called with more tokens than the caller gave: `Lengthened` adds placeholders and
-extends the mask, `Words` puts the learned embeddings in their place, or `Behind` does so after the
-embeddings; position ids are moved where they would count what is not there. Shorter prompts are
-padded in front. Heads see the virtual tokens, the caller sees his own.
+`Words` puts learned embeddings in the place of placeholders, or `Behind` does so after the
+embeddings; position ids are moved where they would count what is not there.
 """
 
 from __future__ import annotations
 
-import inspect
-import sys
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,16 +18,13 @@ from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.tokens import Tokens
 from adaptcompose.language.codes import AC517
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.methods.invertible import EMBEDDINGS
-from adaptcompose.runtime.frame import OWN, Frame
-from adaptcompose.runtime.heads import IGNORED
+from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.pieces import Chosen, Pieces, padded
 from adaptcompose.runtime.primitives import Running, runs
 from adaptcompose.runtime.sites import Proxy, Wrapper, takes
 
 VIRTUAL = "virtual tokens"
-FIRST = "first_state"
 
 
 @runs(Tokens)
@@ -70,7 +63,8 @@ class Virtual:
     `source` says which entry of [virtual, own] stands at each place, if not each at its own, and
     `places` where a row's own tokens stand. `kept` rows have theirs behind the embeddings, and if
     it is `behind`, all have. `ragged`: not all rows have equally many. `counted`: position ids do
-    not tell padding from tokens. `joined`: they are in this call, not in a cache.
+    not tell padding from tokens. `joined`: they are in this call, not in a cache. `turned`: rows
+    begin with their first token in what the base model gave back.
     """
 
     embeddings: Tensor
@@ -82,6 +76,7 @@ class Virtual:
     behind: bool
     counted: bool = False
     joined: bool = True
+    turned: bool = False
 
     @property
     def count(self) -> int:
@@ -90,11 +85,11 @@ class Virtual:
     def beside(self, virtual: Tensor, own: Tensor) -> Tensor:
         """[virtual, own] in the order in which they stand; [rows, tokens] or with a width."""
         both = torch.cat([virtual.to(own.dtype), own], dim=1)
-        return both if self.source is None else _taken(both, self.source)
+        return both if self.source is None else taken(both, self.source)
 
     def own(self, states: Tensor) -> Tensor:
         """What is the caller's of a result for every token."""
-        return _taken(states, self.places.expand(len(states), -1))
+        return taken(states, self.places.expand(len(states), -1))
 
     def started(self, states: Tensor) -> Tensor:
         """Every row from its first token on: the padding of shorter prompts goes to the end."""
@@ -102,7 +97,7 @@ class Virtual:
             return states
         length = states.shape[1]
         turned = torch.arange(length, device=states.device) + self.gap[:, None]
-        return _taken(states, (turned % length).expand(len(states), -1))
+        return taken(states, (turned % length).expand(len(states), -1))
 
     @property
     def moves(self) -> Tensor:
@@ -110,7 +105,7 @@ class Virtual:
         return -torch.where(self.kept, torch.full_like(self.gap, self.count), self.gap)
 
 
-def _taken(values: Tensor, index: Tensor) -> Tensor:
+def taken(values: Tensor, index: Tensor) -> Tensor:
     if values.dim() == 2:
         return values.gather(1, index)
     return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
@@ -249,151 +244,15 @@ def take_positions(
     base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
 ) -> None:
     """Around what reads position ids."""
-    moved = _moving(base, facts.layout.path(site), frame)
+    moved = moving(base, facts.layout.path(site), frame)
     moved.shifts = Pieces(node, adapter, RunningShift)
     moved.add_module("adapter", adapter)
 
 
-def _moving(base: nn.Module, path: str, frame: Frame) -> Moved:
+def moving(base: nn.Module, path: str, frame: Frame) -> Moved:
     stock = base.get_submodule(path)
     if isinstance(stock, Moved):
         return stock
     moved = Moved(stock, frame)
     base.set_submodule(path, moved)
     return moved
-
-
-class Lengthened(Proxy):
-    """A base model that is given more tokens than its caller has.
-
-    It gives back the states of the caller's own, and of the first of each row. One that is `inside`
-    a model with a head of its own gives back all, from the first of each row on, unless it is
-    causal.
-    """
-
-    def __init__(
-        self, stock: nn.Module, words: Words, frame: Frame, first: int, most: int, *, inside: bool
-    ) -> None:
-        super().__init__(stock)
-        self.words = [words]  # it is registered where it stands
-        self.frame = frame
-        self.first = first  # position id of the first token
-        self.most = most
-        self.inside = inside
-        self.names = tuple(inspect.signature(stock.forward).parameters)
-        self.causal = any(getattr(module, "is_causal", False) for module in stock.modules())
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        given = dict(zip(self.names, args, strict=False)) | kwargs
-        asked = given.get("input_ids")
-        asked = given["inputs_embeds"] if asked is None else asked
-        virtual = self.virtual(asked)
-        self.frame.kept[VIRTUAL] = virtual
-        if virtual is None:
-            return self.stock(**given)
-        past = given.get("past_key_values")
-        virtual.joined = past is None or past.get_seq_length() == 0
-        if virtual.ragged and virtual.joined:
-            places = torch.arange(virtual.count + asked.shape[1], device=asked.device)
-            self.frame.kept[OWN] = places >= virtual.gap[:, None]
-        out = self.stock(**(given | self._around(given, virtual) | self._inputs(given, virtual)))
-        if virtual.joined:
-            states = out["last_hidden_state"]
-            if self.inside and not self.causal:
-                out["last_hidden_state"] = virtual.started(states)
-            else:
-                out["last_hidden_state"] = virtual.own(states)
-                out[FIRST] = virtual.started(states)[:, 0]
-        return out
-
-    def virtual(self, asked: Tensor) -> Virtual | None:
-        """The virtual tokens of a call with these ids or embeddings."""
-        return self.words[0].virtual(asked.shape[0], asked.shape[1], asked.device)
-
-    def _around(self, given: dict[str, Any], virtual: Virtual) -> dict[str, Any]:
-        """Mask and positions; those of tokens in a cache are the caller's business."""
-        number = torch.arange(virtual.count, device=virtual.gap.device)
-        real = number >= virtual.gap[:, None]
-        mask, places = given.get("attention_mask"), given.get("position_ids")
-        more: dict[str, Any] = {}
-        if mask is not None:
-            whole = virtual.beside(real, mask) if virtual.joined else _front(real, mask)
-            more["attention_mask"] = whole
-        elif virtual.ragged:
-            more["attention_mask"] = virtual.beside(real, torch.ones_like(virtual.places))
-        if places is not None and not virtual.behind:
-            virtual.counted = True
-            places = places.expand(len(real), -1) + virtual.count
-            front = (number + self.first).expand(len(real), -1)
-            more["position_ids"] = virtual.beside(front, places) if virtual.joined else places
-        return more
-
-    def _inputs(self, given: dict[str, Any], virtual: Virtual) -> dict[str, Any]:
-        """Placeholders: padding where a row has nothing that takes a position."""
-        if virtual.behind or not virtual.joined:
-            return {}
-        more: dict[str, Any] = {}
-        if (needed := virtual.count + virtual.places.shape[1]) > self.most:
-            raise Failed(AC517.at(needed=needed, most=self.most))
-        shape = (len(virtual.gap), virtual.count)
-        types, embeds = given.get("token_type_ids"), given.get("inputs_embeds")
-        if types is not None:
-            more["token_type_ids"] = virtual.beside(types.new_zeros(shape), types)
-        if embeds is not None:
-            virtual.counted = True
-            more["inputs_embeds"] = virtual.beside(virtual.embeddings, embeds)
-        if (ids := given.get("input_ids")) is not None:
-            padding = int(self.config.pad_token_id or 0)
-            empty = torch.arange(virtual.count, device=ids.device) < virtual.gap[:, None]
-            front = ids.new_full(shape, int(padding == 0))
-            front = front.masked_fill(empty | virtual.kept[:, None], padding)
-            more["input_ids"] = virtual.beside(front, ids)
-        return more
-
-
-def _front(real: Tensor, mask: Tensor) -> Tensor:
-    return torch.cat([real.to(mask.dtype), mask], dim=1)
-
-
-def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> nn.Module:
-    """A base model in which token embeddings were taken, ready for a longer input."""
-    words = next((module for module in base.modules() if isinstance(module, Words)), None)
-    if words is None:
-        return base
-    first, most = 0, sys.maxsize
-    if facts.has("positions"):
-        moved = _moving(base, facts.layout.path(Site("positions")), frame)
-        padding = getattr(moved.stock, "padding_idx", None)
-        first = 0 if padding is None else int(padding) + 1
-        if padding is None:  # else the ids are counted where they are read
-            most = int(getattr(moved.stock, "num_embeddings", most))
-    if facts.has(EMBEDDINGS.name):
-        path = facts.layout.path(EMBEDDINGS)
-        base.set_submodule(path, Behind(base.get_submodule(path), frame))
-    pooler = facts.layout.pooler
-    if pooler and getattr(base, pooler, None) is not None:
-        base.set_submodule(pooler, Started(base.get_submodule(pooler), frame))
-    return Lengthened(base, words, frame, first, most, inside=inside)
-
-
-def own_logits(frame: Frame, out: Any) -> Any:
-    """The result of a model with a head of its own: logits of the caller's tokens."""
-    virtual: Virtual | None = frame.kept.get(VIRTUAL)
-    logits = out.get("logits")
-    if virtual is None or logits is None or logits.dim() < 3:
-        return out
-    if logits.shape[1] > virtual.places.shape[1]:
-        places = virtual.places - virtual.gap[:, None]
-        out["logits"] = _taken(logits, places.expand(len(logits), -1))
-    return out
-
-
-def labelled(body: nn.Module, labels: Tensor) -> Tensor:
-    """Labels for every token of a longer input; others as they are."""
-    found = next((module for module in body.modules() if isinstance(module, Lengthened)), None)
-    virtual = None if found is None or found.causal else found.virtual(labels)
-    if virtual is None or labels.dim() != 2:
-        return labels
-    places = virtual.places - virtual.gap[:, None]
-    longer = labels.new_full((len(labels), labels.shape[1] + virtual.count), IGNORED)
-    return longer.scatter(1, places, labels)

@@ -1,0 +1,210 @@
+"""A base model that is given more tokens than its caller has.
+
+It is called with placeholders for the virtual tokens and a longer mask. Shorter prompts are padded
+in front. Heads see the virtual tokens, the caller sees his own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.language.codes import AC517
+from adaptcompose.language.diagnostics import Failed
+from adaptcompose.methods.invertible import EMBEDDINGS
+from adaptcompose.runtime.frame import OWN, Frame
+from adaptcompose.runtime.heads import IGNORED
+from adaptcompose.runtime.sites import Proxy
+from adaptcompose.runtime.tokens import (
+    VIRTUAL,
+    Behind,
+    Started,
+    Virtual,
+    Words,
+    moving,
+    taken,
+)
+
+FIRST = "first_state"
+
+
+class Lengthened(Proxy):
+    """A base model that is given more tokens than its caller has.
+
+    It gives back the states of the caller's own, and of the first of each row. One that is `inside`
+    a model with a head of its own gives back all, from the first of each row on, unless it is
+    causal.
+    """
+
+    def __init__(
+        self, stock: nn.Module, words: Words, frame: Frame, first: int, most: int, *, inside: bool
+    ) -> None:
+        super().__init__(stock)
+        self.words = [words]  # it is registered where it stands
+        self.frame = frame
+        self.first = first  # position id of the first token
+        self.most = most
+        self.inside = inside  # a model with a head of its own
+        self.names = tuple(inspect.signature(stock.forward).parameters)
+        self.causal = any(getattr(module, "is_causal", False) for module in stock.modules())
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(self.names, args, strict=False)) | kwargs
+        asked = given.get("input_ids")
+        asked = given["inputs_embeds"] if asked is None else asked
+        virtual = self.virtual(asked)
+        self.frame.kept[VIRTUAL] = virtual
+        if virtual is None:
+            return self.stock(**given)
+        past = given.get("past_key_values")
+        virtual.joined = past is None or past.get_seq_length() == 0
+        if virtual.ragged and virtual.joined:
+            places = torch.arange(virtual.count + asked.shape[1], device=asked.device)
+            self.frame.kept[OWN] = places >= virtual.gap[:, None]
+        out = self.stock(**(given | self._around(given, virtual) | self._inputs(given, virtual)))
+        self.frame.kept.pop(OWN, None)
+        return self._given_back(out, virtual) if virtual.joined else out
+
+    def _given_back(self, out: Any, virtual: Virtual) -> Any:
+        states = out["last_hidden_state"]
+        if self.inside and not self.causal:
+            virtual.turned = True
+            out["last_hidden_state"] = virtual.started(states)
+        else:
+            out["last_hidden_state"] = virtual.own(states)
+            out[FIRST] = virtual.started(states)[:, 0]
+        return out
+
+    def virtual(self, asked: Tensor) -> Virtual | None:
+        """The virtual tokens of a call with these ids or embeddings."""
+        return self.words[0].virtual(asked.shape[0], asked.shape[1], asked.device)
+
+    def _around(self, given: dict[str, Any], virtual: Virtual) -> dict[str, Any]:
+        """Mask and positions; those of tokens in a cache are the caller's business."""
+        number = torch.arange(virtual.count, device=virtual.gap.device)
+        real = number >= virtual.gap[:, None]
+        mask, places = given.get("attention_mask"), given.get("position_ids")
+        more: dict[str, Any] = {}
+        if mask is not None:
+            more["attention_mask"] = extended(mask, virtual)
+        elif virtual.ragged:
+            more["attention_mask"] = virtual.beside(real, torch.ones_like(virtual.places))
+        if places is not None and not virtual.behind:
+            virtual.counted = True
+            places = places.expand(len(real), -1) + virtual.count
+            front = (number + self.first).expand(len(real), -1)
+            more["position_ids"] = virtual.beside(front, places) if virtual.joined else places
+        return more
+
+    def _inputs(self, given: dict[str, Any], virtual: Virtual) -> dict[str, Any]:
+        """Placeholders: padding where a row has nothing that takes a position."""
+        if virtual.behind or not virtual.joined:
+            return {}
+        more: dict[str, Any] = {}
+        if (needed := virtual.count + virtual.places.shape[1]) > self.most:
+            raise Failed(AC517.at(needed=needed, most=self.most))
+        shape = (len(virtual.gap), virtual.count)
+        types, embeds = given.get("token_type_ids"), given.get("inputs_embeds")
+        if types is not None:
+            more["token_type_ids"] = virtual.beside(types.new_zeros(shape), types)
+        if embeds is not None:
+            virtual.counted = True
+            more["inputs_embeds"] = virtual.beside(virtual.embeddings, embeds)
+        if (ids := given.get("input_ids")) is not None:
+            padding = int(self.config.pad_token_id or 0)
+            empty = torch.arange(virtual.count, device=ids.device) < virtual.gap[:, None]
+            front = ids.new_full(shape, int(padding == 0))
+            front = front.masked_fill(empty | virtual.kept[:, None], padding)
+            more["input_ids"] = virtual.beside(front, ids)
+        return more
+
+
+def extended(mask: Tensor, virtual: Virtual) -> Tensor:
+    """A mask of the caller's tokens, with places for the virtual ones."""
+    if mask.shape[1] > virtual.places.shape[1] and virtual.joined:
+        return mask  # it was extended around the encoder
+    real = torch.arange(virtual.count, device=mask.device) >= virtual.gap[:, None]
+    if not virtual.joined:
+        return torch.cat([real.to(mask.dtype), mask], dim=1)
+    return virtual.beside(real, mask)
+
+
+class LengthenedEncoder(Lengthened):
+    """An encoder under a decoder, which attends to the virtual tokens, too."""
+
+    def _given_back(self, out: Any, virtual: Virtual) -> Any:
+        return out
+
+
+class Attended(Proxy):
+    """An encoder-decoder with such an encoder: what the decoder attends to is longer."""
+
+    def __init__(self, stock: nn.Module, encoder: LengthenedEncoder) -> None:
+        super().__init__(stock)
+        self.lengthened = [encoder]  # it is registered where it stands
+        self.names = tuple(inspect.signature(stock.forward).parameters)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(self.names, args, strict=False)) | kwargs
+        mask, encoder = given.get("attention_mask"), self.lengthened[0]
+        if mask is None and given.get("encoder_outputs") is None:
+            asked = given.get("input_ids")
+            asked = given["inputs_embeds"] if asked is None else asked
+            mask = torch.ones(asked.shape[:2], dtype=torch.long, device=asked.device)
+        virtual = None if mask is None else encoder.virtual(mask)
+        if virtual is not None and mask is not None:
+            given["attention_mask"] = extended(mask, virtual)
+        return self.stock(**given)
+
+
+def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> nn.Module:
+    """A base model in which token embeddings were taken, ready for a longer input."""
+    words = next((module for module in base.modules() if isinstance(module, Words)), None)
+    if words is None:
+        return base
+    encoder = getattr(base, "encoder", None)
+    if encoder is not None and hasattr(base, "decoder"):
+        longer = LengthenedEncoder(encoder, words, frame, 0, sys.maxsize, inside=inside)
+        base.set_submodule("encoder", longer)
+        return Attended(base, longer)
+    first, most = 0, sys.maxsize
+    if facts.has("positions"):
+        moved = moving(base, facts.layout.path(Site("positions")), frame)
+        padding = getattr(moved.stock, "padding_idx", None)
+        first = 0 if padding is None else int(padding) + 1
+        if padding is None:  # else the ids are counted where they are read
+            most = int(getattr(moved.stock, "num_embeddings", most))
+    if facts.has(EMBEDDINGS.name) and facts.layout.sites[EMBEDDINGS.name].kind == "output":
+        path = facts.layout.path(EMBEDDINGS)
+        base.set_submodule(path, Behind(base.get_submodule(path), frame))
+    pooler = facts.layout.pooler
+    if pooler and getattr(base, pooler, None) is not None:
+        base.set_submodule(pooler, Started(base.get_submodule(pooler), frame))
+    return Lengthened(base, words, frame, first, most, inside=inside)
+
+
+def own_logits(frame: Frame, out: Any) -> Any:
+    """The result of a model with a head of its own: logits of the caller's tokens."""
+    virtual: Virtual | None = frame.kept.get(VIRTUAL)
+    logits = out.get("logits")
+    if virtual is not None and virtual.turned and logits is not None and logits.dim() > 2:
+        places = virtual.places - virtual.gap[:, None]
+        out["logits"] = taken(logits, places.expand(len(logits), -1))
+    return out
+
+
+def labelled(body: nn.Module, labels: Tensor) -> Tensor:
+    """Labels for every token of a longer input; others as they are."""
+    found = next((module for module in body.modules() if isinstance(module, Lengthened)), None)
+    plain = found is None or found.causal or not found.inside or labels.dim() != 2
+    virtual = None if plain or found is None else found.virtual(labels)
+    if virtual is None:
+        return labels
+    places = virtual.places - virtual.gap[:, None]
+    longer = labels.new_full((len(labels), labels.shape[1] + virtual.count), IGNORED)
+    return longer.scatter(1, places, labels)
