@@ -86,9 +86,8 @@ def open_source(path: Path, name: str | None = None) -> Source:
     """The text of a UTF-8 file. The caller has made sure that it exists."""
     with path.open("rb") as file:
         content = file.read(SIZE_LIMIT + 4)
-    name = name or str(path)
-    _check_size(len(content), Source("", name))
-    return decode(content, name)
+    _check_size(len(content), Source("", name or str(path)))
+    return decode(content, name or str(path))
 
 
 def decode(content: bytes, name: str) -> Source:
