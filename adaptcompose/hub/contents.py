@@ -173,14 +173,23 @@ def _assumed(outer: Mapping[str, Any], shapes: Shapes) -> Facts | None:
         shape[-1] for key, shape in shapes.items() if key.endswith(("F.0.weight", "G.0.weight"))
     ]
     halves += [s[-1] for key, s in shapes.items() if key.endswith(("s1.0.weight", "s2.0.weight"))]
-    config = {"model_type": outer.get("model_type"), "embedding_size": sum(halves) or width}
-    config |= dict.fromkeys(("hidden_size", "d_model", "dim", "n_embd"), width)
+    config = _Guess({"model_type": outer.get("model_type"), "embedding_size": sum(halves) or width})
     config |= dict.fromkeys(("num_attention_heads", "num_heads", "n_heads", "n_head"), 1)
     config |= dict.fromkeys(("num_hidden_layers", "num_layers", "n_layers", "n_layer"), count)
+    config.size = width
     try:
         return read_facts(config, str(outer.get("model_name") or "") or None)
-    except (Failed, KeyError, TypeError, ValueError):
+    except Failed:
         return None
+
+
+class _Guess(dict[str, Any]):
+    """A config.json in which every size that is asked for is the width."""
+
+    size = 0
+
+    def __missing__(self, key: str) -> int:
+        return self.size
 
 
 def _head(content: Content, described: Described) -> Content:
