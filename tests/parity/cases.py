@@ -579,6 +579,72 @@ VIRTUAL = (
     ),
 )
 
+
+def _weights(
+    name: str,
+    base: str,
+    note: str,
+    /,
+    *,
+    only: tuple[str, ...] = FAMILIES,
+    safetensors: bool = False,
+    **changes: Any,
+) -> Case:
+    """A single adapter `a` that changes weights."""
+    adapters = {"a": (base, changes)}
+    return Case(name, adapters, "a", note, families=only, safetensors=safetensors)
+
+
+LORA: Options = {"r": 2, "alpha": 3}
+FEED_FORWARD: Options = {"intermediate_lora": True, "output_lora": True}
+WEIGHTS = (
+    _weights("lora", "lora", "query and value", **LORA),
+    _weights("lora_feed_forward", "lora", "every map it can", **LORA, **FEED_FORWARD),
+    _weights(
+        "lora_leave_out",
+        "lora",
+        "query and key, not in layer 1",
+        only=BERT,
+        attn_matrices=["q", "k"],
+        leave_out=[1],
+        **LORA,
+    ),
+    _weights(
+        "lora_no_attention",
+        "lora",
+        "the feed-forward only",
+        only=BERT,
+        safetensors=True,
+        selfattn_lora=False,
+        **LORA,
+        **FEED_FORWARD,
+    ),
+    _weights("lora_gate", "lora", "a gate in place of alpha / r", use_gating=True, **LORA),
+    _weights("ia3", "ia3", "factors in front of the activation"),
+    _weights("ia3_gate", "ia3", "with a gate in place of alpha", use_gating=True, alpha=2),
+    _weights("ia3_alpha", "ia3", "a constant factor", only=BERT, alpha=2, intermediate_lora=False),
+    _weights("dora", "lora", "lengths of the rows apart", use_dora=True, **LORA),
+    _weights(
+        "dora_gate", "lora", "the same with a gate", only=BERT, use_dora=True, use_gating=True
+    ),
+    _weights("vera", "vera", "whole matrices around a random pair", r=3, alpha=6),
+    _weights("dvora", "vera", "the same, lengths apart", only=BERT, r=3, alpha=6, use_dora=True),
+    Case(
+        "stack_lora_bottleneck",
+        {"a": ("lora", LORA), "b": SEQ},
+        ["Stack", "a", "b"],
+        "a LoRA under an adapter",
+        families=BERT,
+    ),
+    Case(
+        "stack_ia3",
+        {"a": ("ia3", {}), "b": ("ia3", {"attn_matrices": ["q"], "intermediate_lora": True})},
+        ["Stack", "a", "b"],
+        "factors multiply",
+        families=BERT,
+    ),
+)
+
 CASES = (
     *PLAIN,
     *BOTTLENECKS,
@@ -590,4 +656,5 @@ CASES = (
     *STACKS,
     *FUSIONS,
     *VIRTUAL,
+    *WEIGHTS,
 )

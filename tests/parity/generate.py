@@ -87,8 +87,8 @@ def randomise_parts(model: Any, known: set[int], stream: torch.Generator) -> Non
 
 def spread_of(path: str, module: nn.Module) -> float:
     """Outputs and attention scores of order one."""
-    if not hasattr(module, "weight"):  # the factors of Kronecker products
-        return 0.5
+    if not hasattr(module, "weight"):  # the factors of Kronecker products, or of LoRA
+        return 0.3 if ".loras." in path else 0.5
     if path.endswith((".query", ".key")) and "adapter_fusion_layer" in path:
         return 0.1
     return 0.2 if min(module.weight.shape) > 8 else 0.3
