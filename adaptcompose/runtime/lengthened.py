@@ -126,8 +126,6 @@ class Lengthened(Proxy):
 
 def extended(mask: Tensor, virtual: Virtual) -> Tensor:
     """A mask of the caller's tokens, with places for the virtual ones."""
-    if mask.shape[1] > virtual.places.shape[1] and virtual.joined:
-        return mask  # it was extended around the encoder
     real = torch.arange(virtual.count, device=mask.device) >= virtual.gap[:, None]
     if not virtual.joined:
         return torch.cat([real.to(mask.dtype), mask], dim=1)
@@ -141,24 +139,25 @@ class LengthenedEncoder(Lengthened):
         return out
 
 
-class Attended(Proxy):
-    """An encoder-decoder with such an encoder: what the decoder attends to is longer."""
+class Attending(Proxy):
+    """A decoder over such an encoder: what it attends to is longer than the caller's mask."""
 
-    def __init__(self, stock: nn.Module, encoder: LengthenedEncoder) -> None:
+    def __init__(self, stock: nn.Module, words: Words) -> None:
         super().__init__(stock)
-        self.lengthened = [encoder]  # it is registered where it stands
+        self.words = [words]  # it is registered where it stands
         self.names = tuple(inspect.signature(stock.forward).parameters)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         given = dict(zip(self.names, args, strict=False)) | kwargs
-        mask, encoder = given.get("attention_mask"), self.lengthened[0]
-        if mask is None and given.get("encoder_outputs") is None:
-            asked = given.get("input_ids")
-            asked = given["inputs_embeds"] if asked is None else asked
-            mask = torch.ones(asked.shape[:2], dtype=torch.long, device=asked.device)
-        virtual = None if mask is None else encoder.virtual(mask)
-        if virtual is not None and mask is not None:
-            given["attention_mask"] = extended(mask, virtual)
+        states, mask = given.get("encoder_hidden_states"), given.get("encoder_attention_mask")
+        if states is not None:
+            tokens = states.shape[1] if mask is None else mask.shape[1]
+            virtual = self.words[0].virtual(len(states), tokens, states.device)
+            if virtual is not None and mask is not None:
+                given["encoder_attention_mask"] = extended(mask, virtual)
+            elif virtual is not None and virtual.ragged:
+                places = torch.arange(tokens, device=states.device)
+                given["encoder_attention_mask"] = (places >= virtual.gap[:, None]).long()
         return self.stock(**given)
 
 
@@ -171,7 +170,8 @@ def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> 
     if encoder is not None and hasattr(base, "decoder"):
         longer = LengthenedEncoder(encoder, words, frame, 0, sys.maxsize, inside=inside)
         base.set_submodule("encoder", longer)
-        return Attended(base, longer)
+        base.set_submodule("decoder", Attending(base.get_submodule("decoder"), words))
+        return base
     first, most = 0, sys.maxsize
     if facts.has("positions"):
         moved = moving(base, facts.layout.path(Site("positions")), frame)
