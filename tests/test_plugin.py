@@ -124,9 +124,9 @@ def test_plan_and_drawings_know_them(backbone: Path) -> None:
     ]
     assert plan["parameters"]["parts"]["narrow"] == 2 * (2 * 8 * 2 + 2 + 8)
     assert plan["backbone"]["type"] == "data2vec-text"
-    assert "│ pick │" in told("graph", COMPOSITION)
-    assert 'label="pick"' in told("graph", COMPOSITION, "--dot")
-    assert ">pick</text>" in told("graph", COMPOSITION, "--svg")
+    assert "│ pick take=2 │" in told("graph", COMPOSITION)
+    assert 'label="pick take=2"' in told("graph", COMPOSITION, "--dot")
+    assert ">pick take=2</text>" in told("graph", COMPOSITION, "--svg")
 
 
 def test_the_runtime_computes_what_they_say() -> None:
