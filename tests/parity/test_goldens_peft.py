@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
-from adaptcompose.hub.formats import adapterhub, peft, peft_writing
+from adaptcompose.hub.formats import adapterhub, peft, peft_modules, peft_writing
 from adaptcompose.hub.formats.tensors import read_shapes
 from adaptcompose.runtime.compose import compose, load_backbone
 
@@ -67,10 +67,10 @@ def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
     weights = peft.read_weights(found, contents, facts)
     peft_writing.write(tmp_path, contents.method, weights, facts)
     stored = load_file(tmp_path / peft.WEIGHTS[0])
-    prefix = f"{peft.STEM}{facts.layout.prefix(facts.type)}."
+    prefix = f"{peft_modules.STEM}{facts.layout.prefix(facts.type)}."
     head = set(contents.slots.values())
     expected = {
-        key.replace(prefix, peft.STEM): tensor
+        key.replace(prefix, peft_modules.STEM): tensor
         for key, tensor in load_file(theirs).items()
         if key not in head
     }

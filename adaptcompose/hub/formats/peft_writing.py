@@ -14,7 +14,8 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.documents import write_atomically
 from adaptcompose.hub.formats import peft_virtual
 from adaptcompose.hub.formats.adapterhub import ADAPTER
-from adaptcompose.hub.formats.peft import STEM, WEIGHTS
+from adaptcompose.hub.formats.peft import WEIGHTS
+from adaptcompose.hub.formats.peft_modules import STEM
 from adaptcompose.hub.formats.tensors import write_tensors
 from adaptcompose.methods import Method
 from adaptcompose.methods.changes import Changing

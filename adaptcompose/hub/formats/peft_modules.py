@@ -1,0 +1,112 @@
+"""The tensors of a PEFT file by the modules of the backbone that they belong to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.hub.formats.tensors import Shapes
+from adaptcompose.methods.changes import Changing
+from adaptcompose.methods.method import Packed
+
+if TYPE_CHECKING:
+    pass
+
+STEM = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where in a file a tensor of ours is: its key, and which piece of its rows or columns."""
+
+    key: str
+    piece: tuple[int, int] = (0, 1)
+    packed: Packed | None = None
+
+    def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
+        """Its shape in a file that has it in this one."""
+        if self.packed is not None:
+            return (stored[0], stored[1] // self.packed.count)
+        return (stored[0] // self.piece[1], *stored[1:]) if self.piece[1] > 1 else stored
+
+
+@dataclass
+class Modules:
+    """The tensors of a file by the place of their module, and what is left.
+
+    `unplaced` is a module that has no place in the backbone.
+    """
+
+    tensors: dict[Site, dict[str, Tensor]]
+    shapes: Shapes
+    left: dict[str, tuple[int, ...]]
+    facts: Facts
+    names: dict[Site, str]
+    unplaced: str | None = None
+
+    @classmethod
+    def sort(cls, facts: Facts, shapes: Shapes) -> Modules:
+        sorted_ = cls({}, shapes, {}, facts, {})
+        places = _places(facts)
+        prefix = f"{facts.layout.prefix(facts.type)}."
+        for key, shape in shapes.items():
+            name = key.removeprefix(STEM)
+            match = _KIND.fullmatch(name)
+            if match is None:
+                sorted_.left[key] = shape
+                continue
+            module, kind = match["module"], match["kind"]
+            sites = places.get(module) or places.get(module.removeprefix(prefix))
+            if not sites:
+                sorted_.unplaced = sorted_.unplaced or module
+                continue
+            for site in sites:
+                piece = facts.layout.sites[site.name].piece
+                split = piece if kind in _BY_ROWS else (0, 1)
+                sorted_.tensors.setdefault(site, {})[_OURS[kind]] = Tensor(key, split)
+                sorted_.names[site] = module
+        return sorted_
+
+    def settle(self, method: Changing) -> Any:
+        """A method at the places of the file."""
+        return method.settled(self.facts, tuple(self.tensors))
+
+    def shape(self, site: Site, name: str) -> tuple[int, ...] | None:
+        """The shape of one of our tensors in the file."""
+        tensor = self.tensors[site].get(name)
+        return None if tensor is None else tensor.shape(self.shapes[tensor.key])
+
+
+def _places(facts: Facts) -> dict[str, list[Site]]:
+    """Sites by the path of their module; a map that is merged with others has several."""
+    found: dict[str, list[Site]] = {}
+    for site in facts.of_kind("linear", "norm"):
+        found.setdefault(facts.layout.path(site), []).append(site)
+    whole = {path: [s for s in sites if _whole(s, facts)] for path, sites in found.items()}
+    return {path: whole[path] or sites for path, sites in found.items()}
+
+
+def _whole(site: Site, facts: Facts) -> bool:
+    return facts.layout.sites[site.name].piece == (0, 1)
+
+
+_OURS = {
+    "lora_A.weight": "A",
+    "lora_B.weight": "B",
+    "lora_B.bias": "B.bias",
+    "lora_magnitude_vector": "m",
+    "lora_magnitude_vector.weight": "m",
+    "base_layer.bias": "bias",
+    "vera_lambda_d": "d",
+    "vera_lambda_b": "b",
+    "ia3_l": "l",
+    "ln_tuning_layers.weight": "weight",
+    "ln_tuning_layers.bias": "bias",
+}
+"""Kinds of PEFT's tensors, and our names."""
+
+_BY_ROWS = ("lora_B.weight", "lora_B.bias", "base_layer.bias", "vera_lambda_b")
+_KIND = re.compile(rf"(?P<module>.+?)\.(?P<kind>{'|'.join(map(re.escape, _OURS))})")
+PROJECTION = {"A": "base_model.vera_A", "B": "base_model.vera_B"}

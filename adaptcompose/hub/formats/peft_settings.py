@@ -1,0 +1,201 @@
+"""What PEFT's configurations mean, each kind as a method of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
+from typing import Any
+
+from adaptcompose.backbones.layout import Site
+from adaptcompose.hub.formats import peft_virtual
+from adaptcompose.hub.formats.peft_modules import PROJECTION, Modules, Tensor
+from adaptcompose.methods import Method
+from adaptcompose.methods.dora import Dora
+from adaptcompose.methods.ia3 import IA3
+from adaptcompose.methods.layernorm import LayerNorm
+from adaptcompose.methods.lora import Lora
+from adaptcompose.methods.vera import Vera
+
+
+def _number(config: Mapping[str, Any], key: str, default: float) -> float:
+    value = config.get(key, default)
+    if type(value) not in (int, float) or not isfinite(value):
+        raise ValueError(f"{key} must be a number, not {value!r}")
+    return float(value)
+
+
+def _count(config: Mapping[str, Any], key: str, default: int, least: int = 1) -> int:
+    value = config.get(key, default)
+    if type(value) is not int or value < least:
+        raise ValueError(f"{key} must be a whole number, at least {least}, not {value!r}")
+    return value
+
+
+def _share(config: Mapping[str, Any], key: str) -> float:
+    value = _number(config, key, 0.0)
+    if not 0 <= value < 1:
+        raise ValueError(f"{key} must be at least 0 and less than 1, not {value!r}")
+    return value
+
+
+def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
+    rank, alpha = _count(config, "r", 8), _number(config, "lora_alpha", 8.0)
+    cls = Dora if config.get("use_dora") else Lora
+    bias = "backbone" if config.get("bias") == "lora_only" else "none"
+    bias = "own" if config.get("lora_bias") else bias
+    lacking = [site for site in modules.tensors if modules.shape(site, "A") is None]
+    if lacking:
+        raise ValueError(f"there is no lora_A at {lacking[0]}")
+    ranks = {site: (modules.shape(site, "A") or (rank,))[0] for site in modules.tensors}
+    patterns = config.get("alpha_pattern") or {}
+    alphas = {site: _pattern(patterns, modules.names[site], alpha) for site in modules.tensors}
+    method = cls(
+        rank=rank,
+        alpha=alpha,
+        ranks=tuple(_exceptions(ranks, rank)),
+        alphas=tuple(_exceptions(alphas, alpha)),
+        dropout=_share(config, "lora_dropout"),
+        rslora=bool(config.get("use_rslora")),
+        bias=bias,  # type: ignore[arg-type]
+    )
+    return modules.settle(method)  # type: ignore[no-any-return]
+
+
+def _pattern(patterns: Any, module: str, default: float) -> float:
+    """The number of the first pattern that fits the end of a module's path, as in PEFT."""
+    if not isinstance(patterns, Mapping):
+        raise ValueError("alpha_pattern must be a mapping")
+    for pattern in patterns:
+        if len(pattern) > _LONGEST or not _HARMLESS.fullmatch(pattern):
+            raise ValueError(f"the pattern {pattern[:_LONGEST]!r} is not one of plain paths")
+        if re.fullmatch(rf"(.*\.)?({pattern})", module):
+            return _number(patterns, pattern, default)
+    return default
+
+
+_LONGEST = 200
+_HARMLESS = re.compile(r"\^?(?:[\w.|-]|\\\.|\\d|\[[\d-]+\]|\((?:\?:)?(?:[\w|]|\\\.)+\)){1,200}\$?")
+"""Patterns without repetition: the time that they take is that of their length."""
+
+
+def _exceptions(numbers: Mapping[Site, float], default: float) -> Iterator[str]:
+    """What differs from the default: for all places of a name, or one by one."""
+    by_name: dict[str, set[float]] = {}
+    for site, number in numbers.items():
+        by_name.setdefault(site.name, set()).add(number)
+    for name, found in by_name.items():
+        if len(found) == 1 and found != {default}:
+            yield f"{name}={found.pop():g}"
+        elif len(found) > 1:
+            own = {s: n for s, n in numbers.items() if s.name == name and n != default}
+            yield from (f"{site}={number:g}" for site, number in own.items())
+
+
+def _vera(config: Mapping[str, Any], modules: Modules) -> Method:
+    stored = [modules.left.pop(key, None) for key in PROJECTION.values()]
+    method = Vera(
+        rank=_count(config, "r", 256),
+        seed=_count(config, "projection_prng_key", 0, least=0),
+        d=_number(config, "d_initial", 0.1),
+        dropout=_share(config, "vera_dropout"),
+        stored=all(stored),
+    )
+    return modules.settle(method)  # type: ignore[no-any-return]
+
+
+def _ia3(config: Mapping[str, Any], modules: Modules) -> Method:
+    sides = {site: (modules.shape(site, "l") or (0,))[0] == 1 for site in modules.tensors}
+    inputs = dict.fromkeys(site.name for site, inner in sides.items() if inner)
+    if any(site.name in inputs and not inner for site, inner in sides.items()):
+        raise ValueError("feedforward_modules differ from layer to layer")
+    return modules.settle(IA3(inputs=tuple(inputs)))  # type: ignore[no-any-return]
+
+
+def _norms(config: Mapping[str, Any], modules: Modules) -> Method:
+    method: LayerNorm = modules.settle(LayerNorm())
+    every = method.names(modules.facts)
+    return (
+        LayerNorm(leave_out=method.leave_out, without=method.without)
+        if set(LayerNorm().names(modules.facts)) == set(every)
+        else method
+    )
+
+
+def _virtual(config: Mapping[str, Any], modules: Modules) -> Method:
+    key = peft_virtual.KEY
+    if key not in modules.left:
+        raise ValueError(f"its weights lack {key}")
+    method, places = peft_virtual.read(config, modules.facts, modules.left.pop(key))
+    for (site, name), packed in places.items():
+        modules.tensors.setdefault(site, {})[name] = Tensor(key, packed=packed)
+    return method
+
+
+READERS: dict[str, Callable[[Mapping[str, Any], Modules], Method]] = {
+    "LORA": _lora,
+    "VERA": _vera,
+    "IA3": _ia3,
+    "LN_TUNING": _norms,
+    **dict.fromkeys(peft_virtual.KINDS, _virtual),
+}
+
+_UNDERSTOOD = [
+    *peft_virtual.UNDERSTOOD,
+    "peft_type",
+    "task_type",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "auto_mapping",
+    "peft_version",
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "modules_to_save",
+    "fan_in_fan_out",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "bias",
+    "lora_bias",
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "init_lora_weights",
+    "megatron_config",
+    "megatron_core",
+    "loftq_config",
+    "eva_config",
+    "qalora_group_size",
+    "runtime_config",
+    "ephemeral_gpu_offload",
+    "ensure_weight_tying",
+    "model_name",
+    "projection_prng_key",
+    "save_projection",
+    "vera_dropout",
+    "d_initial",
+    "init_weights",
+    "feedforward_modules",
+    "init_ia3_weights",
+]
+"""Keys that are read, or that change nothing once an adapter is trained."""
+
+_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Values of init_lora_weights that leave the backbone's weights as they are."""
+
+
+def risky(config: Mapping[str, Any], kind: str) -> Iterator[str]:
+    """Settings that would change what is computed in a way that we do not know."""
+    for key in sorted(config):
+        if key not in _UNDERSTOOD and config[key]:
+            yield key
+    if config.get("init_lora_weights") not in _STARTS:
+        yield f"init_lora_weights={config['init_lora_weights']}"
+    if config.get("bias", "none") not in ("none", *(["lora_only"] if kind == "LORA" else [])):
+        yield f"bias={config['bias']}"
+    if config.get("loftq_config"):
+        yield "loftq_config"
