@@ -119,7 +119,7 @@ AC315 = Code(
 )
 AC316 = Code(
     "AC316",
-    "virtual tokens of one stack must treat positions alike: {detail}",
+    "virtual {kind} of one stack must treat positions alike: {detail}",
     "use adapters of one convention: positions=kept or positions=shifted",
 )
 AC317 = Code(

@@ -37,9 +37,9 @@ class Joint(Method):
         raise NotImplementedError
 
     @property
-    def convention(self) -> str | None:
+    def convention(self) -> tuple[str, str] | None:
         found = (member.convention for member in self.members())
-        return next((word for word in found if word), None)
+        return next((words for words in found if words), None)
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         for member in self.members():

@@ -41,8 +41,8 @@ class Method:
     """Whether all that it does is added to a state, and so can be averaged, scaled and split."""
 
     @property
-    def convention(self) -> str | None:
-        """What its virtual tokens do to the positions of the others, if it has any."""
+    def convention(self) -> tuple[str, str] | None:
+        """Which virtual things it has, if any, and what they do to the positions of the tokens."""
         return None
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
@@ -161,6 +161,13 @@ class Packed:
         import torch
 
         return torch.stack(list(pieces), self.axis).reshape(self.shape)
+
+
+def lost_layers(sites: Iterable[Site], kept: Iterable[Site], facts: Facts) -> frozenset[int]:
+    """The layers, as `leave_out` counts them, that have one of the sites and none that is kept."""
+    numbers = {facts.number(site) for site in sites if site.layer is not None}
+    left = {facts.number(site) for site in kept}
+    return frozenset(number for number in numbers - left if number is not None)
 
 
 _CALLS: dict[str, Method] = {}

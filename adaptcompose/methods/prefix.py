@@ -66,8 +66,8 @@ class Prefix(Method):
     leave_out: Layers = option(frozenset(), "layers without a prefix")
 
     @property
-    def convention(self) -> str:
-        return self.positions
+    def convention(self) -> tuple[str, str]:
+        return "keys", self.positions
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         if self.positions == "shifted" and not facts.has(POSITIONS.name):
@@ -162,8 +162,8 @@ class Prefix(Method):
         return own
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
-        if self.positions == "shifted":
-            return native_config(self)  # the peer knows one convention, and has to refuse the other
+        if self.positions == "shifted" or _parted(facts):
+            return native_config(self)  # the peer means something else by its own form
         settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
         return _CONSTANTS | settings | {"leave_out": sorted(self.leave_out)}
 
@@ -173,6 +173,8 @@ class Prefix(Method):
         if config.get("architecture") != "prefix_tuning":
             own: Prefix | None = read_native(cls, config)
             return own
+        if _parted(facts):
+            raise ValueError("prefixes of encoder-decoders bend positions there, and are not read")
         given = {key: value for key, value in config.items() if value is not None}
         given["leave_out"] = frozenset(given.get("leave_out", ()))
         given["non_linearity"] = str(given.get("non_linearity", "tanh")).lower()
@@ -210,6 +212,11 @@ class Prefix(Method):
         shape = whole.get(what, (self.length * count * heads * size,))
         index = 2 * sites.index(site) + KINDS.index(kind)
         return Packed(index, count, 0 if what else 1, shape)
+
+
+def _parted(facts: Facts) -> bool:
+    """Whether it is an encoder-decoder."""
+    return any(site.part for site in facts.of_kind("attention"))
 
 
 def key_heads(facts: Facts) -> tuple[int, int]:

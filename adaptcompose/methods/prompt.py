@@ -51,8 +51,8 @@ class Prompt(Method):
     spread: float = option(0.5, "new embeddings start uniformly between minus this and this")
 
     @property
-    def convention(self) -> str:
-        return self.positions
+    def convention(self) -> tuple[str, str]:
+        return "tokens", self.positions
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         place = facts.layout.sites.get(EMBEDDINGS.name)

@@ -55,13 +55,15 @@ class Stack(Members):
 
     def _conventions(self) -> Iterator[Diagnostic]:
         """AC316: virtual tokens move the positions of the others, or none of them does."""
-        found: dict[str, Adapter] = {}
+        found: dict[str, dict[str, Adapter]] = {}
         for block in adapters(self).values():
-            if block.method is not None and (word := block.method.convention):
-                found.setdefault(word, block)
-        if len(found) > 1:
-            detail = ", ".join(f"`{block}` has them {word}" for word, block in found.items())
-            yield codes.AC316.at(self.span, detail=detail)
+            if block.method is not None and block.method.convention:
+                kind, word = block.method.convention
+                found.setdefault(kind, {}).setdefault(word, block)
+        for kind, words in found.items():
+            if len(words) > 1:
+                told = ", ".join(f"`{block}` has them {word}" for word, block in words.items())
+                yield codes.AC316.at(self.span, kind=kind, detail=told)
 
     def _groundless(self, facts: Facts | None) -> Iterator[Diagnostic]:
         """AC317: what normalises a weight stands on one weight, the same for all tokens."""

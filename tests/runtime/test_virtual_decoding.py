@@ -1,0 +1,182 @@
+"""Virtual tokens and keys where text is read from left to right, or decoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from adaptcompose.backbones.layout import Site, read_facts
+from adaptcompose.compiler.plan import make_plan
+from adaptcompose.hub.cards import Catalogue
+from adaptcompose.language.check import Context, check
+from adaptcompose.methods.prefix import Prefix
+from adaptcompose.methods.prompt import Prompt
+from adaptcompose.resources import resource
+from tests.tiny import LENGTH, VOCABULARY, WIDTH, batch, composed, config, distance, make_backbone
+
+KINDS = {
+    "gpt2": "AutoModelForCausalLM",
+    "llama": "AutoModelForCausalLM",
+    "t5": "AutoModelForSeq2SeqLM",
+}
+EVERY = (
+    "prefix(length=3, hidden=4)",
+    "prefix(length=2, flat=true)",
+    "prompt(length=3)",
+    "ptuning(length=2, hidden=3)",
+    "stack(prefix(length=2, flat=true), prompt(length=2), lora(rank=2))",
+)
+COUNTING = ("prefix(length=3, flat=true, positions=shifted)", "deep_prompt(length=2)")
+CASES = [(family, text) for family in KINDS for text in EVERY]
+CASES += [(family, text) for family in ("gpt2", "llama") for text in COUNTING]
+CAUSAL = [case for case in CASES if case[0] != "t5"]
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def language_model(family: str, way: str = "sdpa") -> PreTrainedModel:
+    model = make_backbone(family, KINDS[family]).double()
+    model.set_attn_implementation(way)
+    return model
+
+
+def logits(model: Any, given: dict[str, Tensor], **more: Tensor) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = model(**given, **more).logits
+    return out
+
+
+@pytest.mark.parametrize(("family", "text"), CASES)
+def test_generation_with_a_cache_is_the_full_forward(family: str, text: str) -> None:
+    model = composed(text, language_model(family), head="backbone")
+    given, steps = batch(pad=False), 4
+    made = model.generate(
+        **given,
+        max_new_tokens=steps,
+        min_new_tokens=steps,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    for step in range(steps):
+        if family == "t5":
+            full = logits(model, given, decoder_input_ids=made.sequences[:, : step + 1])
+        else:
+            ids = made.sequences[:, : LENGTH + step]
+            full = logits(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        assert distance(made.logits[step].double(), full[:, -1]) <= 1e-6  # they come in float32
+
+
+@pytest.mark.parametrize(("family", "text"), CAUSAL)
+def test_nothing_looks_ahead(family: str, text: str) -> None:
+    model = composed(text, language_model(family), head="backbone")
+    given = batch(pad=False)
+    other = given["input_ids"].clone()
+    other[:, -1] = (other[:, -1] + 1) % VOCABULARY
+    first, second = logits(model, given), logits(model, given | {"input_ids": other})
+    assert distance(first[:, :-1], second[:, :-1]) <= 1e-12
+    assert distance(first[:, -1], second[:, -1]) > 1e-3
+
+
+@pytest.mark.parametrize(("family", "text"), CASES)
+def test_every_way_to_compute_attention_gives_the_same(family: str, text: str) -> None:
+    found = []
+    for way in ("sdpa", "eager"):
+        model = composed(text, language_model(family, way), head="backbone")
+        more = {"decoder_input_ids": batch()["input_ids"]} if family == "t5" else {}
+        found.append(logits(model, batch(), **more)[batch()["attention_mask"].bool()])
+        found.append(logits(model, {"input_ids": batch()["input_ids"]}, **more))
+    exact = 1e-6 if family == "llama" else 1e-12  # its eager function rounds to float32
+    assert distance(found[0], found[2]) <= exact
+    assert distance(found[1], found[3]) <= exact
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("positions", ["kept", "shifted"])
+def test_a_prefix_is_a_cache_that_is_there_before(family: str, positions: str) -> None:
+    """transformers' own cache holds the same keys and values in front of those of the tokens."""
+    base = language_model(family)
+    model = composed(f"prefix(length=3, flat=true, positions={positions})", base, head="backbone")
+    ((_, part),) = model.parts.items()
+    cache, given = DynamicCache(config=base.config), batch(pad=False)
+    heads = 2
+    for layer in range(base.config.num_hidden_layers):
+        own = part[Site("attn.kv", layer)]
+        key, value = (
+            own[name].detach().view(1, 3, heads, -1).transpose(1, 2).expand(3, -1, -1, -1)
+            for name in ("key", "value")
+        )
+        cache.update(key, value, layer)
+    start = 3 if positions == "shifted" else 0
+    places = torch.arange(start, start + LENGTH).expand(3, -1)
+    mask = torch.ones(3, LENGTH + 3, dtype=torch.long)
+    with torch.no_grad():
+        expected = base(
+            input_ids=given["input_ids"],
+            attention_mask=mask,
+            past_key_values=cache,
+            position_ids=places,
+        ).logits
+    assert distance(logits(model, given), expected) <= 1e-12
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+def test_a_prompt_is_more_embeddings(family: str) -> None:
+    base = language_model(family)
+    model = composed("prompt(length=3)", base, head="backbone")
+    ((_, part),) = model.parts.items()
+    own = part[Site("tokens")]["embedding"].detach().expand(3, -1, -1)
+    given = batch(pad=family == "t5")
+    words = base.get_input_embeddings()(given["input_ids"])
+    mask = torch.cat([torch.ones(3, 3, dtype=torch.long), given["attention_mask"]], dim=1)
+    more = {"decoder_input_ids": given["input_ids"]} if family == "t5" else {}
+    with torch.no_grad():
+        embeds = torch.cat([own, words], dim=1)
+        expected = base(inputs_embeds=embeds, attention_mask=mask, **more).logits
+    assert distance(logits(model, given, **more), expected[:, 0 if more else 3 :]) <= 1e-12
+
+
+@pytest.mark.parametrize("family", list(KINDS))
+def test_a_row_is_the_row_alone(family: str) -> None:
+    texts = (*EVERY, "bottleneck(reduction=3)") + (COUNTING if family != "t5" else ())
+    names = "abcdefgh"[: len(texts)]
+    members = ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
+    model = composed(f"route({members})", language_model(family), head="backbone")
+    rows = [*names, None]
+    given = batch(rows=len(rows), pad=False)
+    more = {"decoder_input_ids": given["input_ids"]} if family == "t5" else {}
+    given |= more
+    with torch.no_grad():
+        together = model(**given, rows=rows).logits
+        for number, name in enumerate(rows):
+            one = {key: value[number : number + 1] for key, value in given.items()}
+            own = model(**one, rows=[name]).logits
+            assert distance(together[number : number + 1], own) <= 1e-11
+
+
+def planned(method: Any, model: Any) -> int:
+    facts = read_facts(model.to_dict())
+    graph = check(str(method), Context(Catalogue.open(resource("hub_cards")), facts))
+    return make_plan(graph.raise_errors(), facts).trained
+
+
+def test_counts_of_the_papers() -> None:
+    medium = transformers.GPT2Config(n_embd=1024, n_layer=24, n_head=16)
+    assert planned(Prefix(length=5, flat=True), medium) == 245_760
+    t5 = transformers.T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
+    assert planned(Prompt(length=100), t5) == 76_800
+
+
+def test_the_network_of_a_prefix_is_trained_and_not_needed_afterwards() -> None:
+    medium = transformers.GPT2Config(n_embd=1024, n_layer=24, n_head=16)
+    network = 5 * 1024 + 513 * 1024 - 512 + 24 * 2 * 1024 * 513
+    assert planned(Prefix(length=5, hidden=512), medium) == network == 25_744_896
+
+
+def test_tiny_models_have_the_shape_that_is_meant() -> None:
+    assert config("llama").num_key_value_heads == 2 and config("gpt2").n_embd == WIDTH
