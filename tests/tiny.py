@@ -22,9 +22,49 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "xlm-roberta": {"type_vocab_size": 1},
     "electra": {"type_vocab_size": 2, "embedding_size": 7},  # narrower, and odd
 }
+OTHERS: dict[str, dict[str, Any]] = {
+    "gpt2": {
+        "vocab_size": VOCABULARY,
+        "n_embd": WIDTH,
+        "n_head": 2,
+        "n_layer": LAYERS,
+        "n_inner": 16,
+        "n_positions": 24,
+        "embd_pdrop": 0.0,
+        "resid_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    },
+    "llama": {
+        "vocab_size": VOCABULARY,
+        "hidden_size": WIDTH,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 4,  # so that queries are wider than states
+        "num_hidden_layers": LAYERS,
+        "intermediate_size": 16,
+        "max_position_embeddings": 24,
+    },
+    "t5": {
+        "vocab_size": VOCABULARY,
+        "d_model": WIDTH,
+        "d_kv": 4,
+        "d_ff": 16,
+        "num_heads": 2,
+        "num_layers": LAYERS,
+        "num_decoder_layers": 2,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 8,
+        "dropout_rate": 0.0,
+        "decoder_start_token_id": 0,
+    },
+}
+"""Families that name their sizes otherwise; they read from left to right, or decode."""
+MARKS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 
 def config(family: str = "bert", **changes: Any) -> Any:
+    if family in OTHERS:
+        return AutoConfig.for_model(family, **(OTHERS[family] | MARKS | changes))
     sizes = {
         "vocab_size": VOCABULARY,
         "hidden_size": WIDTH,

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from adaptcompose.backbones import bert
+from adaptcompose.backbones import bert, gpt2, llama, t5
 from adaptcompose.backbones.layout import Facts, Layout, Site, layout_of, layouts, read_facts
 
-__all__ = ["Facts", "Layout", "Site", "bert", "layout_of", "layouts", "read_facts"]
+__all__ = [
+    "Facts",
+    "Layout",
+    "Site",
+    "bert",
+    "gpt2",
+    "layout_of",
+    "layouts",
+    "llama",
+    "read_facts",
+    "t5",
+]

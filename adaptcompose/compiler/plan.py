@@ -21,7 +21,7 @@ from adaptcompose.hub.lock import Locked
 from adaptcompose.language.codes import AC416
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Adapter, Block, Head, adapters, carriers
-from adaptcompose.language.heads import KINDS, NEW, Chosen
+from adaptcompose.language.heads import KINDS, NEW, VOCABULARIES, Chosen
 from adaptcompose.language.operators import Fuse, Stack, fusions, learning
 from adaptcompose.methods.method import SHARED
 
@@ -282,7 +282,7 @@ def _head_item(head: Head, graph: Block, facts: Facts, trained: Collection[str] 
     learns = new if trained is None else NEW in trained
     parameters = head_parameters(head, facts)
     labels = f", {len(head.labels)} labels" if head.labels else ""
-    call = f"{_TASKS[head.kind]}{labels}"
+    call = f"{_TASKS.get(head.kind, head.kind.replace('_', '-'))}{labels}"
     if new or leaf is None:
         return Item(head.part, "head", True, learns, parameters, call=call)
     pin = leaf.pin
@@ -304,7 +304,7 @@ def head_parameters(head: Head, facts: Facts) -> int:
 def _biases(maps: list[tuple[int, int]], biased: bool, kind: str) -> Iterator[int]:
     """`bias: false` concerns every map of a perceptron, and only the last of a language model."""
     for number, (_, size) in enumerate(maps):
-        inner = kind == "masked_lm" and number < len(maps) - 1
+        inner = kind in VOCABULARIES and number < len(maps) - 1
         if biased or inner:
             yield size
 
@@ -324,7 +324,7 @@ def _language_model(config: Mapping[str, Any], facts: Facts) -> tuple[list[tuple
 _HEADS = {
     "classification": _perceptron,
     "tagging": _perceptron,
-    "masked_lm": _language_model,
+    **dict.fromkeys(VOCABULARIES, _language_model),
 }
 _TASKS = {kind: task for task, kind in KINDS.items()}
 

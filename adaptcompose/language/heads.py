@@ -21,6 +21,9 @@ KINDS = {
 }
 """Kinds of task, and the kinds of head that do them."""
 
+VOCABULARIES = ("masked_lm", "causal_lm", "seq2seq_lm")
+"""Kinds of head that end in a vocabulary matrix."""
+
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "classification": {
         "layers": 2,
@@ -92,7 +95,7 @@ def heads_of(graph: Block, wanted: HeadChoice) -> dict[str, Chosen]:
 
 def needs_inverse(head: Chosen) -> bool:
     """Whether invertible parts are undone in front of a head: of a language model's vocabulary."""
-    return head == "backbone" or (isinstance(head, Head) and head.kind == KINDS["masked-lm"])
+    return head == "backbone" or (isinstance(head, Head) and head.kind in VOCABULARIES)
 
 
 def head_of(graph: Block) -> Head | None:

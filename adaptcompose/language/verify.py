@@ -22,7 +22,7 @@ def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:
 def _uncovered(block: Block, facts: Facts, sites: Sequence[Site]) -> Iterator[Diagnostic]:
     """A loaded fusion must cover the sites that `drop` and `keep` around it leave."""
     if isinstance(block, Restriction):
-        sites = [site for site in sites if site.layer in block.kept(facts)]
+        sites = [site for site in sites if block.keeps(site, facts)]
     if isinstance(block, Fuse):
         yield from block.uncovered(facts, sites)
     for inner in block.inner():

@@ -38,7 +38,8 @@ class BitFit(Changing):
 
     def names(self, facts: Facts) -> Collection[str]:
         places = facts.layout.sites
-        return self.targets or [name for name in self.known(facts) if places[name].bias]
+        own = [name for name in self.known(facts) if not places[name].joint]
+        return self.targets or [name for name in own if places[name].bias]
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         return {"bias": (facts.size(site),)}

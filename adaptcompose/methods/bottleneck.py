@@ -18,14 +18,21 @@ from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import Layers, option
 from adaptcompose.methods import invertible
 from adaptcompose.methods.activations import unknown
-from adaptcompose.methods.method import Method, Shape, configuration, method, read_settings
+from adaptcompose.methods.method import (
+    Method,
+    Shape,
+    configuration,
+    lost_layers,
+    method,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     import torch
 
 Init = Literal["bert", "houlsby", "mam_adapter"]
 
-STATES = {"attn.out": "attention", "ffn.out": "output"}
+STATES = {"attn.out": "attention", "cross.out": "cross", "ffn.out": "output"}
 """The sites, and the argument that puts an adapter there."""
 
 
@@ -53,6 +60,7 @@ class Bottleneck(Method):
     activation: str = option("relu", "any activation that transformers knows")
     attention: bool = option(False, "an adapter after self-attention")
     output: bool = option(True, "an adapter after the feed-forward block")
+    cross: bool = option(False, "an adapter after the cross-attention of a decoder")
     parallel: bool = option(False, "read the input of the block instead of its output")
     scale: float | Literal["learned", "channel"] = option(
         1.0, "factor of what is added: a number, one learned number, or one per channel"
@@ -88,19 +96,19 @@ class Bottleneck(Method):
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         names = [name for name, argument in STATES.items() if getattr(self, argument)]
-        kept = [site for site in facts.sites(*names) if site.layer not in self.leave_out]
+        kept = [site for site in facts.sites(*names) if facts.number(site) not in self.leave_out]
         return (*((invertible.EMBEDDINGS,) if self.invertible else ()), *kept)
 
     def only(self, sites: Collection[Site], facts: Facts) -> Self:
-        kept = {site.layer for site in sites}
-        lost = {site.layer for site in self.sites(facts) if site.layer is not None} - kept
+        lost = lost_layers(self.sites(facts), sites, facts)
         return replace(self, leave_out=self.leave_out | lost) if lost else self
 
     def rank(self, site: Site, facts: Facts) -> int:
-        assert site.layer is not None
+        layer = facts.number(site)
+        assert layer is not None
         reduction = self.reduction
         if isinstance(reduction, tuple):
-            reduction = reduction[min(site.layer, len(reduction) - 1)]
+            reduction = reduction[min(layer, len(reduction) - 1)]
         return max(1, int(facts.size(site) // reduction))
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
@@ -161,7 +169,9 @@ class Bottleneck(Method):
             reduction, kind = self.invertible_reduction, self.invertible
             activation = self.invertible_activation or self.activation
             return invertible.lower(part, site, facts, reduction, activation, kind)
-        if not getattr(self, STATES.get(site.name, ""), False) or site.layer in self.leave_out:
+        if not getattr(self, STATES.get(site.name, ""), False):
+            return None
+        if facts.number(site) in self.leave_out:
             return None
         return BottleneckPrimitive(
             part,
@@ -203,7 +213,7 @@ class Bottleneck(Method):
             raise ValueError(f"{missing[0]} is missing")
         given = {key: value for key, value in config.items() if value is not None}
         if isinstance(given["reduction_factor"], dict):
-            given["reduction_factor"] = _per_layer(given["reduction_factor"], facts.layers)
+            given["reduction_factor"] = _per_layer(given["reduction_factor"], facts.depth)
         given["non_linearity"] = str(given["non_linearity"]).lower()
         given["leave_out"] = frozenset(given.get("leave_out", ()))
         fields = _FIELDS | {_OWN_ACTIVATION: "invertible_activation"}
@@ -211,8 +221,8 @@ class Bottleneck(Method):
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
         if site == invertible.EMBEDDINGS:
-            return {key: invertible.keys(name, key) for key in self.tensors(site, facts)}
-        stem = f"{facts.layout.path(site)}.adapters.{name}"
+            return {key: invertible.keys(name, key, facts) for key in self.tensors(site, facts)}
+        stem = f"{facts.layout.hub_path(site)}.adapters.{name}"
         first = 1 if self.ln_before else 0  # an own norm takes the first slot of the sequence
         modules = {
             "down": [f"adapter_down.{first}"],
@@ -285,6 +295,7 @@ _FIELDS = {
     "non_linearity": "activation",
     "mh_adapter": "attention",
     "output_adapter": "output",
+    "cross_adapter": "cross",
     "is_parallel": "parallel",
     "scaling": "scale",
     "use_gating": "gate",
@@ -313,7 +324,6 @@ _PEER_DEFAULTS: dict[str, Any] = {"original_ln_before": False}
 """What an absent key means to the peer, where it differs from the defaults here."""
 
 _NO_PHM = {
-    "cross_adapter": False,
     "phm_layer": False,
     "phm_dim": 4,
     "phm_bias": True,

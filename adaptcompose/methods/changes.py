@@ -10,7 +10,7 @@ from adaptcompose.backbones.layout import Facts, Kind, Site
 from adaptcompose.language.codes import AC209
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import Layers, accept, changed, option, parameters, spell
-from adaptcompose.methods.method import Method, Packed
+from adaptcompose.methods.method import Method, Packed, lost_layers
 
 ARCHITECTURE = "adaptcompose"
 """`architecture` in the files of methods and settings for which AdapterHub has no form."""
@@ -63,7 +63,7 @@ class Changing(Method):
             site
             for site in facts.of_kind(*self.kinds)
             if site.name in names
-            and site.layer not in self.leave_out
+            and facts.number(site) not in self.leave_out
             and str(site) not in self.without
         )
 
@@ -72,9 +72,8 @@ class Changing(Method):
 
     def only(self, sites: Collection[Site], facts: Facts) -> Self:
         here = self.places(facts)
-        kept = {site.layer for site in sites}
-        layers = {site.layer for site in here if site.layer is not None} - kept
-        single = [str(s) for s in here if s not in sites and s.layer not in layers]
+        layers = lost_layers(here, sites, facts)
+        single = [str(s) for s in here if s not in sites and facts.number(s) not in layers]
         if not layers and not single:
             return self
         without = tuple(dict.fromkeys([*self.without, *single]))

@@ -95,7 +95,7 @@ class Fusion(Method):
         return cls(at=at, pull=pull, **({"dropout": None} | given))
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
-        stem = f"{facts.layout.path(site)}.adapter_fusion_layer.{name}"
+        stem = f"{facts.layout.hub_path(site)}.adapter_fusion_layer.{name}"
         return {key: [f"{stem}.{key}"] for key in self.tensors(site, facts)}
 
     def __str__(self) -> str:

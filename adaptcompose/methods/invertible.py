@@ -66,5 +66,5 @@ def lower(
     return primitive(part, EMBEDDINGS, facts.embedding, rank, activation, inverse=inverse)
 
 
-def keys(name: str, tensor: str) -> list[str]:
-    return [f"invertible_adapters.{name}.{tensor}"]
+def keys(name: str, tensor: str, facts: Facts) -> list[str]:
+    return [f"{facts.layout.hub_stem}invertible_adapters.{name}.{tensor}"]

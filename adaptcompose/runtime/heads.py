@@ -16,6 +16,7 @@ from adaptcompose.backbones.layout import Facts
 from adaptcompose.language.codes import AC413, AC416
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Head
+from adaptcompose.language.heads import VOCABULARIES
 from adaptcompose.runtime.primitives import Running, State, activation
 
 _MOST_LAYERS = 100  # a file that says more is broken
@@ -39,13 +40,14 @@ class FlexHead(nn.Module):
             why = f"its configuration is not understood: {error}"
             raise Failed(AC413.at(file=f"{head.part}: its head", why=why)) from None
         self.inverse = inverse
+        self.scale = facts.layout.scale(facts.config) if facts.layout.scale else 1.0
 
     def forward(
         self, hidden: Tensor, pooled: Tensor | None = None, first: Tensor | None = None
     ) -> Tensor:
         """[batch, tokens, width] to logits: [batch, labels], or one row per token.
 
-        `first` is the state of the first token where that is none of the caller's.
+        `first` is the state of the token that is classified, where it is not the first in `hidden`.
         """
         state = hidden
         if self.kind == "classification":
@@ -55,10 +57,10 @@ class FlexHead(nn.Module):
                 state = pooled
         *inner, last = self.slots
         # a head may be finer than a backbone in half precision
-        state = state.to(next(last.parameters()).dtype)
+        state = state.to(next(last.parameters()).dtype) * self.scale
         for slot in inner:
             state = slot(state)
-        if self.inverse is not None and self.kind == "masked_lm":
+        if self.inverse is not None and self.kind in VOCABULARIES:
             state = self.inverse(State(state))
         logits: Tensor = last(state)
         return logits
@@ -68,6 +70,8 @@ class FlexHead(nn.Module):
             return functional.mse_loss(logits.view(-1), labels.view(-1).to(logits.dtype))
         if self.kind == "tagging" and attention_mask is not None:
             labels = labels.masked_fill(attention_mask == 0, IGNORED)
+        if self.config.get("shift_labels"):
+            logits, labels = logits[:, :-1], labels[:, 1:]
         flat = logits.reshape(-1, logits.shape[-1])
         flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
         return functional.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORED)
@@ -135,6 +139,8 @@ _SLOTS: dict[str, Callable[[Mapping[str, Any], Facts], list[nn.Module]]] = {
     "classification": _perceptron,
     "tagging": _perceptron,
     "masked_lm": _language_model,
+    "causal_lm": _language_model,
+    "seq2seq_lm": _language_model,
 }
 
 

@@ -327,7 +327,7 @@ class MapSite(Proxy):
         else:
             whole = self.stock(x)
         if not changes:
-            return whole  # type: ignore[no-any-return]
+            return whole
         out = list(whole.tensor_split(next(iter(changes))[1], dim=-1))
         for piece, adapter in changes.items():
             out[piece[0]] = adapter(Mapping(x, below.part(piece), frame, out[piece[0]]))

@@ -91,7 +91,7 @@ class ComposedModel(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,

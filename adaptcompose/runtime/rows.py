@@ -40,7 +40,7 @@ class RunningRows(Running):
 
     def forward(self, state: State) -> Tensor:
         pieces: list[Tensor] = []
-        choices = state.frame.choices(self.groups)
+        choices = state.frame.choices(self.groups, len(state.h))
         for choice in choices:
             mine = state if choice.whole else state.take(choice.index(state.h.device))
             pieces.append(self._run(choice, mine).to(state.dtype))

@@ -59,17 +59,6 @@ class SubLayer(nn.Module):
         return state.finish(out) if self.finish else out
 
 
-@takes("sublayer")
-def take_sublayer(
-    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
-) -> None:
-    """In place of the module that computes LN(h + x)."""
-    path = facts.layout.path(site)
-    finish = node.placement.finish
-    stock = base.get_submodule(path)
-    base.set_submodule(path, SubLayer(stock, adapter, frame, finish=finish))
-
-
 class Proxy(nn.Module):
     """A module around a stock one; what is asked of it is asked of the stock module."""
 
@@ -101,6 +90,69 @@ class Wrapper(Proxy):
         self.frame = frame
 
 
+class Whole:
+    """The output of a sub-layer to which the layer's residual is not added.
+
+    Layers compute x + h themselves; where h + x, or what replaces it, is there already, adding
+    nothing is exact, and subtracting x first is not.
+    """
+
+    def __init__(self, out: Tensor) -> None:
+        self.out = out
+
+    def __add__(self, residual: Tensor) -> Tensor:
+        return self.out
+
+    __radd__ = __add__
+
+
+class Entrance(Proxy):
+    """The norm in front of a sub-layer: what enters it is the x of the site behind."""
+
+    def __init__(self, stock: nn.Module, site: Site, frame: Frame) -> None:
+        super().__init__(stock)
+        self.site = site
+        self.frame = frame
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.frame.kept[self.site] = x
+        normed: Tensor = self.stock(x)
+        return normed
+
+
+class Inner(Wrapper):
+    """A sub-layer whose output h the layer adds to x, with the composition on h."""
+
+    def __init__(
+        self, stock: nn.Module, site: Site, adapter: Running, frame: Frame, *, finish: bool
+    ) -> None:
+        super().__init__(stock, adapter, frame)
+        self.site = site
+        self.finish = finish
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        found = self.stock(*args, **kwargs)
+        h, *more = found if isinstance(found, tuple) else (found,)
+        out = self.adapter(State(h, self.frame.kept.pop(self.site), None, self.frame))
+        out = out if self.finish else Whole(out)
+        return (out, *more) if isinstance(found, tuple) else out
+
+
+@takes("sublayer")
+def take_sublayer(
+    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+) -> None:
+    """In place of the module that computes LN(h + x), or around the one that computes h."""
+    path, finish = facts.layout.path(site), node.placement.finish
+    stock = base.get_submodule(path)
+    if not facts.layout.sites[site.name].norm:
+        base.set_submodule(path, SubLayer(stock, adapter, frame, finish=finish))
+        return
+    norm = facts.layout.norm(site)
+    base.set_submodule(norm, Entrance(base.get_submodule(norm), site, frame))
+    base.set_submodule(path, Inner(stock, site, adapter, frame, finish=finish))
+
+
 class Output(Wrapper):
     """A stock module whose output passes through the composition."""
 
@@ -118,10 +170,19 @@ def take_output(
 
 
 class Input(Wrapper):
-    """A stock module whose input passes through the composition first."""
+    """A stock module whose first argument passes through the composition before."""
 
-    def forward(self, state: Tensor) -> Tensor:
-        return self.stock(self.adapter(State(state, frame=self.frame)))
+    def forward(self, state: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self.stock(self.adapter(State(state, frame=self.frame)), *args, **kwargs)
+
+
+@takes("input")
+def take_input(
+    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+) -> None:
+    """In front of a module."""
+    path = facts.layout.path(site)
+    base.set_submodule(path, Input(base.get_submodule(path), adapter, frame))
 
 
 @takes("vocabulary")

@@ -196,7 +196,7 @@ def read_fusion(found: Described, facts: Facts, keys: Collection[str] | None = N
     at = tuple(
         site
         for site in facts.sublayers()
-        if {facts.layout.path(site), f"{prefix}.{facts.layout.path(site)}"} & places
+        if {facts.layout.hub_path(site), f"{prefix}.{facts.layout.hub_path(site)}"} & places
     )
     with understood(found, FUSION):
         return Fusion.from_adapterhub(dict(found.config), at)

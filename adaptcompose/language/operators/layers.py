@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
@@ -16,38 +16,62 @@ from adaptcompose.language.signature import Layers, option, spans
 
 @dataclass(frozen=True)
 class Restriction(Modifier):
-    """Adapters in some layers only; what is at the embeddings is in no layer and stays."""
+    """Adapters in some layers only; what is at the embeddings is in no layer and stays.
+
+    In an encoder-decoder layers count in each of the two, and what is behind cross-attention is in
+    the decoder's layer.
+    """
 
     bottom: int = option(0, "so many lowest layers", least=0)
     top: int = option(0, "so many highest layers", least=0)
     layers: Layers = option(frozenset(), "layers counted from 0, as 3, 0..4 or [0, 5..7]")
 
-    def named(self, facts: Facts) -> frozenset[int]:
-        """The layers that the arguments name."""
-        count = facts.layers
+    part: Literal["encoder", "decoder"] | None = option(
+        None, "only the layers of this part of an encoder-decoder"
+    )
+
+    def named(self, facts: Facts, part: str = "") -> frozenset[int]:
+        """The layers that the arguments name, of one part of an encoder-decoder."""
+        if self.part not in (None, part):
+            return frozenset()
+        count = facts.stacks[part]
         bottom, top = range(min(self.bottom, count)), range(max(0, count - self.top), count)
         return self.layers | frozenset(bottom) | frozenset(top)
 
-    def kept(self, facts: Facts) -> frozenset[int]:
+    def left(self, facts: Facts, part: str) -> frozenset[int]:
+        """The layers of one part in which there are adapters."""
         raise NotImplementedError
 
+    def kept(self, facts: Facts) -> frozenset[int]:
+        """The layers of any part in which there are adapters."""
+        return frozenset().union(*(self.left(facts, part) for part in facts.stacks))
+
+    def keeps(self, site: Site, facts: Facts) -> bool:
+        """Whether there are adapters at a site."""
+        return site.layer is None or site.layer in self.left(facts, site.part)
+
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        if site.layer is not None and site.layer not in self.kept(facts):
-            return None
-        return self.body.at(site, facts)
+        return self.body.at(site, facts) if self.keeps(site, facts) else None
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         if facts is None:
+            return
+        if self.part is not None and self.part not in facts.stacks:
+            expected = "left out on a backbone that is no encoder-decoder"
+            yield codes.AC209.at(
+                self.span, name="part", operator=self.word, expected=expected, got=self.part
+            )
             return
         beyond = [layer for layer in self.layers if layer >= facts.layers]
         if beyond:
             yield codes.AC312.at(self.span, wanted=spans(beyond), last=facts.layers - 1)
             return
-        left = self.kept(facts)
+        left = {part: self.left(facts, part) for part in facts.stacks}
         body = self.body
         while isinstance(body, Restriction):
-            left, body = left & body.kept(facts), body.body
-        if not left:
+            left = {part: layers & body.left(facts, part) for part, layers in left.items()}
+            body = body.body
+        if not any(left.values()):
             yield codes.AC311.at(self.span, operator=self.word, layers=facts.layers)
 
 
@@ -65,8 +89,8 @@ class Drop(Restriction):
 
     word: ClassVar[str] = "drop"
 
-    def kept(self, facts: Facts) -> frozenset[int]:
-        return frozenset(range(facts.layers)) - self.named(facts)
+    def left(self, facts: Facts, part: str) -> frozenset[int]:
+        return frozenset(range(facts.stacks[part])) - self.named(facts, part)
 
 
 @operator
@@ -80,5 +104,5 @@ class Keep(Restriction):
 
     word: ClassVar[str] = "keep"
 
-    def kept(self, facts: Facts) -> frozenset[int]:
-        return self.named(facts)
+    def left(self, facts: Facts, part: str) -> frozenset[int]:
+        return self.named(facts, part)

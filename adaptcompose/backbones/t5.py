@@ -1,0 +1,95 @@
+"""T5 (Raffel et al., 2020): an encoder and a decoder, relative positions, no bias anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from adaptcompose.backbones.layout import Layout, Place, add_layout
+
+
+def _heads(config: Mapping[str, Any]) -> int:
+    return int(config["num_heads"]) * int(config["d_kv"])
+
+
+def _gated(config: Mapping[str, Any]) -> bool:
+    return str(config.get("feed_forward_proj") or "relu").startswith("gated-")
+
+
+def _scale(config: Mapping[str, Any]) -> float:
+    """A vocabulary that is tied to the embeddings expects smaller states; all heads get them."""
+    return float(config["d_model"]) ** -0.5 if config.get("tie_word_embeddings", True) else 1.0
+
+
+def _variant(config: Mapping[str, Any]) -> Layout:
+    return GATED if _gated(config) else T5
+
+
+def _parameters(config: Mapping[str, Any]) -> int:
+    width = int(config["d_model"])
+    attention = 4 * width * _heads(config) + width
+    feed_forward = (3 if _gated(config) else 2) * width * config["d_ff"] + width
+    encoder = config["num_layers"]
+    decoder = config.get("num_decoder_layers") or encoder
+    layers = encoder * (attention + feed_forward) + decoder * (2 * attention + feed_forward)
+    positions = config.get("relative_attention_num_buckets", 32) * config["num_heads"]
+    return int(config["vocab_size"] * width + layers + 2 * (positions + width))
+
+
+def _attention(where: str, hub: str, *parts: str) -> dict[str, Place]:
+    """The places of one of the attentions."""
+    name, layer, module = where.split()
+    inside = f"{layer}.{module}"
+    maps = {
+        letter: Place(f"{inside}.{letter}", "linear", _heads, bias=False, parts=parts)
+        for letter in "qkv"
+    }
+    maps["o"] = Place(f"{inside}.o", "linear", width_in=_heads, bias=False, parts=parts)
+    norm = f"{layer}.layer_norm"
+    others = {
+        "kv": Place(inside, "attention", parts=parts),
+        "norm": Place(norm, "norm", bias=False, parts=parts),
+        "out": Place(f"{layer}.dropout", "sublayer", norm=norm, hub=hub, parts=parts),
+    }
+    return {f"{name}.{key}": place for key, place in (maps | others).items()}
+
+
+T5 = add_layout(
+    Layout(
+        types={"t5": "transformer"},
+        layers="{part}.block",
+        sites={
+            "tokens": Place("encoder.embed_tokens", "tokens"),
+            "embed.out": Place("encoder.block.0", "input"),
+            **_attention("attn layer.0 SelfAttention", "layer.0"),
+            **_attention("cross layer.1 EncDecAttention", "layer.1", "decoder"),
+            "ffn.norm": Place("{ffn}.layer_norm", "norm", bias=False),
+            "ffn.gate": Place(
+                "{ffn}.DenseReluDense.wi_0", "linear", "d_ff", bias=False, there=_gated
+            ),
+            "ffn.in": Place("{ffn}.DenseReluDense.{wi}", "linear", "d_ff", bias=False),
+            "ffn.mid": Place("{ffn}.DenseReluDense.wo", "linear", width_in="d_ff", bias=False),
+            "ffn.out": Place("{ffn}.dropout", "sublayer", norm="{ffn}.layer_norm", hub="{ffn}"),
+            "layer.out": Place("", "output"),
+            "final.norm": Place("{part}.final_layer_norm", "norm", bias=False),
+            "head.in": Place("", "vocabulary"),
+        },
+        embedding="d_model",
+        parameters=_parameters,
+        vocabulary=("lm_head",),
+        adapterhub={"t5": "T5AdapterModel"},
+        hub_stem="encoder.",
+        width="d_model",
+        depth={"encoder": "num_layers", "decoder": "num_decoder_layers"},
+        names={
+            "encoder": {"ffn": "layer.1", "wi": "wi"},
+            "decoder": {"ffn": "layer.2", "wi": "wi"},
+        },
+        reads="end",
+        variant=_variant,
+        scale=_scale,
+    )
+)
+GATED = replace(T5, names={part: dict(names) | {"wi": "wi_1"} for part, names in T5.names.items()})
+"""T5 1.1 and Flan-T5: one of the two maps into the feed-forward goes through the activation."""

@@ -1,0 +1,38 @@
+"""What models need that read from left to right, or decode: inputs, and which token counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptcompose.runtime.heads import IGNORED
+
+
+def inputs(**given: Any) -> dict[str, Any]:
+    """What of the inputs was given."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def shifted(ids: Tensor, config: Any) -> Tensor:
+    """Ids moved to the right by one, behind the token that decoding starts with."""
+    padding = config.pad_token_id
+    first = padding if config.decoder_start_token_id is None else config.decoder_start_token_id
+    moved = torch.cat([ids.new_full((len(ids), 1), first), ids[:, :-1]], dim=1)
+    return moved.masked_fill(moved == IGNORED, padding)
+
+
+def classified(states: Tensor, batch: Mapping[str, Tensor], config: Any, reads: str) -> Tensor:
+    """The state of every row's last token, or of its last end mark, [rows, width]."""
+    ids, mask = batch.get("input_ids"), batch.get("attention_mask")
+    if mask is None and ids is not None and config.pad_token_id is not None:
+        mask = ids != config.pad_token_id
+    if reads == "end" and ids is not None:
+        mask = ids == config.eos_token_id
+    real = states.new_ones(states.shape[:2]).bool() if mask is None else mask.bool()
+    places = torch.arange(real.shape[1], device=states.device)
+    last = torch.where(real, places, 0).amax(dim=1).clamp(max=states.shape[1] - 1)
+    last = last.repeat(len(states) // len(last))  # a fan has repeated the rows
+    return states[torch.arange(len(states), device=states.device), last]
