@@ -23,7 +23,7 @@ LAYERS = """
     hub.refs hub.cards
     backbones
     language.signature
-    compiler.program compiler.combination compiler.linear
+    compiler.recipe compiler.program compiler.combination compiler.linear
     methods
     hub.store hub.pieces hub.front hub.folder hub.refusals hub.pushing
     hub.huggingface hub.search hub.extension hub.formats hub.lock

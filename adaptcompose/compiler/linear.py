@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from adaptcompose.compiler.combination import Split
-from adaptcompose.compiler.program import Chain, Leaf, Placement, Primitive, Recipe
+from adaptcompose.compiler.program import Chain, Leaf, Placement, Primitive
+from adaptcompose.compiler.recipe import Recipe
 
 
 @dataclass(frozen=True)

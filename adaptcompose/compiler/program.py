@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.recipe import Recipe
 from adaptcompose.language.signature import spans
 
 Reads = Literal["output", "norm", "input"]
@@ -128,18 +129,6 @@ class Leaf(Primitive):
     @property
     def origin(self) -> str:
         return "" if self.form == "stored" else f" {self.form}"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the weights of a merge come from those of leaves of one shape."""
-
-    leaves: tuple[Leaf, ...]
-    weights: tuple[float, ...]
-    method: Literal["linear", "ties", "dare"] = "linear"
-    density: float = 1.0
-    seed: int = 0
-    rank: int | None = None
 
 
 @dataclass(frozen=True)

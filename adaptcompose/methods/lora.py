@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.linear import LowRank
-from adaptcompose.compiler.program import Primitive, Recipe
+from adaptcompose.compiler.program import Primitive
+from adaptcompose.compiler.recipe import Recipe
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import option
 from adaptcompose.methods.changes import Changing

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Leaf, Primitive, Recipe
+from adaptcompose.compiler.program import Leaf, Primitive
+from adaptcompose.compiler.recipe import Recipe
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import Adapter, Block, complete
