@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes import PASSES, Pass, optimise
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.program import Program
@@ -32,7 +31,7 @@ from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Block, walk
+from adaptcompose.language.graph import Block
 from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import build, loaded_facts
 from adaptcompose.runtime.model import ComposedModel
@@ -349,7 +348,7 @@ def explore(seed: int, count: int) -> Found:
             continue
         found.compositions += 1
         found.families[family] += 1
-        found.words.update({word: 1 for word in draw.words})
+        found.words.update(dict.fromkeys(draw.words, 1))
     return found
 
 
