@@ -64,6 +64,7 @@ def _tell(pushed: Pushed, form: str) -> None:
 
 def _show(ready: Push, form: str) -> None:
     """Files, then what changes in texts, then the card, then what it comes to."""
+    from adaptcompose.hub.folder import FolderStore
     from adaptcompose.work.difference import size
 
     found, target = ready.difference(), ready.target
@@ -72,7 +73,9 @@ def _show(ready: Push, form: str) -> None:
         print(json.dumps(place | found.as_plain() | {"card": ready.card}, indent=2))
         return
     kind = "pull request" if target.pr else f"branch {target.branch}"
-    new = f", new {'private' if target.private else 'public'} repository" * found.is_new
+    seen = "private " if target.private else "public "
+    is_folder = isinstance(ready.store, FolderStore)
+    new = f", new {'' if is_folder else seen}repository" * found.is_new
     print(f"{target.repo} on {ready.store.name}, {kind}{new}\n{found}\n")
     if found.text:
         print(f"{found.text}\n")

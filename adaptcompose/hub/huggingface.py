@@ -242,7 +242,7 @@ class HuggingFaceStore:
         """What the client raises leaves as a diagnostic, and it does not wait for ever."""
 
         def known() -> str:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(Exception), _patience():
                 refs = self._api.list_repo_refs(repo)
                 return ", ".join(f"`{ref.name}`" for ref in [*refs.branches, *refs.tags][:12])
             return "`main`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,7 @@ class Subject:
             description=manifest.description,
             written=findings.expression,
             published=manifest.expression,
-            graph=mermaid(made.graph, made.facts),
+            graph=short(mermaid(made.graph, made.facts)),
             backbone=made.facts.title,
             parts=list(self._parts(folders)),
             scores=markdown(findings.scores) if findings.scores else "",
@@ -145,7 +146,7 @@ class Subject:
         for block in blocks:
             method = str(self.model.parts[block.name].method)
             folder = folders.get(block.name)
-            yield block.name, method, f"./{folder}" if folder else str(block.pin)
+            yield short(block.name), method, f"./{folder}" if folder else str(block.pin)
 
     def _total(self) -> int:
         made = self.model.composition
@@ -157,6 +158,15 @@ def _metric(name: str, value: float) -> dict[str, Any]:
     kind = METRICS.get(name, name)
     named = {} if kind == name else {"name": name}
     return {"type": kind, **named, "value": round(value, 6)}
+
+
+def short(text: str) -> str:
+    """Commits by their first digits, where a text is for people.
+
+    >>> short("user/ner@0123456789abcdef0123456789abcdef01234567/sub")
+    'user/ner@0123456/sub'
+    """
+    return re.sub(r"@([0-9a-f]{7})[0-9a-f]{33}\b", r"@\1", text)
 
 
 def dataset(reference: str) -> dict[str, str]:

@@ -147,6 +147,13 @@ def test_a_commit_that_is_gone_by_the_time_it_is_fetched(hub: Hub) -> None:
         HuggingFaceStore().fetch(REPO)
 
 
+@pytest.mark.parametrize("how", [500, "drop", "hang"])
+def test_a_branch_that_is_not_there_and_nobody_says_which_are(hub: Hub, how: int | str) -> None:
+    hub.faults = [Fault("GET .*/refs", how)]
+    with fails("AC402", "no revision `v9`", "main"):
+        HuggingFaceStore().resolve(REPO, "v9")
+
+
 def test_offline_every_missing_file_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     store = HuggingFaceStore()
     sha = store.resolve(REPO)

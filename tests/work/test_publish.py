@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,24 @@ def test_another_composition_of_the_run(shop: Workshop) -> None:
         "stack(task=./new)", shop.root / "base", root=shop.hub.fetch("me/out"), head="auto"
     )
     assert torch.equal(logits(published), logits(here))
+
+
+def test_the_metadata_hold_the_scores_of_what_is_published_only(shop: Workshop) -> None:
+    path = spec(shop, pipe="swap(lang=none)", datasets=["demo/places"])
+    path.write_text(
+        path.read_text().replace(
+            "- name: as trained\n  data: d\n",
+            "- name: as trained\n  data: d\n- name: without\n  data: d\n  pipe: swap(lang=none)\n",
+        )
+    )
+    report = shop.run(path)
+    folder = shop.hub.fetch("me/out")
+    front = load((folder / "README.md").read_text("utf-8").split("---\n")[1])
+    (result,) = front["model-index"][0]["results"]
+    (score,) = [one["value"] for one in report["scores"] if one["name"] == "without"]
+    assert result["metrics"][0]["value"] == pytest.approx(score)
+    assert front["datasets"] == ["demo/places"]
+    found = json.loads((folder / "scores.json").read_text("utf-8"))
+    assert found["own"] == ["without"]
+    assert found["scores"] == report["scores"]
+    assert found["expression"] == "stack(lang=en, task=new) | swap(lang=none)"
