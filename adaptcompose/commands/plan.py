@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +26,7 @@ from adaptcompose.commands.app import (
 from adaptcompose.language.diagnostics import Diagnostic, Failed, errors
 
 if TYPE_CHECKING:
+    from adaptcompose.compiler.changes import Change
     from adaptcompose.compiler.plan import Plan
     from adaptcompose.compiler.program import Program
     from adaptcompose.language.graph import Adapter
@@ -78,15 +81,26 @@ def _plan_spec(
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         say(note for one in specs for note in one.notes)
+        alike: dict[tuple[str, str], list[Path]] = {}
         for folder, found in plans.items():
+            alike.setdefault((str(found), _since(folder, since[folder])), []).append(folder)
+        for number, ((_, news), folders) in enumerate(alike.items()):
             if specs[0].spec.each:
-                print(f"{folder.name}\n")
-            _print(found, program=program)
-            if last_plan(folder) is not None:
-                lines = [f"  {one}" for one in since[folder]] or ["  nothing changed"]
-                print("\n".join(["", "since the last run", *lines]))
+                print("\n" * bool(number) + "\n".join(folder.name for folder in folders) + "\n")
+            _print(plans[folders[0]], program=program)
+            print(news, end="")
     if detailed and any(since.values()):
         raise typer.Exit(CHANGES)
+
+
+def _since(folder: Path, found: Sequence[Change]) -> str:
+    """What changed since the last run, if there was one."""
+    from adaptcompose.work.last import last_plan
+
+    if last_plan(folder) is None:
+        return ""
+    lines = [f"  {one}" for one in found] or ["  nothing changed"]
+    return "\n".join(["", "since the last run", *lines, ""])
 
 
 def _print(found: Plan, *, program: bool) -> None:

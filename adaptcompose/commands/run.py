@@ -41,8 +41,8 @@ def run(
     terminal = Terminal(quiet=quiet or form == "json")
     say(notes)
     if not terminal.quiet:
-        for one in prepared:
-            print(f"{one.plan()}\n")
+        for text in dict.fromkeys(str(one.plan()) for one in prepared):
+            print(f"{text}\n")
     folder = Path("runs") / prepared[0].spec.name
     try:
         result = _run(prepared, folder, terminal, fresh)
