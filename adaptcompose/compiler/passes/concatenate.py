@@ -46,6 +46,8 @@ def _changed(node: Primitive) -> tuple[Primitive, str | None]:
         return _factored(node), None
     if isinstance(node, Mean):
         terms = list(_terms(node.branches, node.weights))
+        if not any(isinstance(term.node, Bottleneck) for term in terms):
+            return node, None
         why = _obstacle(terms, still=node.still != 0)
         return (node, why) if why else (_joined(node, terms), None)
     if isinstance(node, Chain):
