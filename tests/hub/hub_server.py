@@ -37,8 +37,9 @@ def sha256(data: bytes) -> str:
 class Fault:
     """What goes wrong with requests that fit `METHOD /path`, so many times.
 
-    `how`: a status; `drop` the connection unanswered, or `late`, once the request had its effect;
-    `hang` until the server ends; `cut` the body in half; nothing but `then`, which happens first.
+    `how`: a status; `drop` the connection unanswered, in the `middle` of what is sent, or `late`,
+    once the request had its effect; `hang` until the server ends; `cut` the body in half; nothing
+    but `then`, which happens first.
     """
 
     fits: str
@@ -135,18 +136,18 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments: Any) -> None: ...
 
     def handle_one(self) -> None:
-        hub = self.hub
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        request = f"{self.command} {self.path}"
-        hub.tokens.append(self.headers.get("Authorization"))
-        hub.requests.append(request)
+        hub, request = self.hub, f"{self.command} {self.path}"
         fault = hub.fault(request)
         how = fault.how if fault else None
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length // 2 if how == "middle" else length)
+        hub.tokens.append(self.headers.get("Authorization"))
+        hub.requests.append(request)
         if fault is not None:
             fault.then()
         if how == "hang":
             hub.ended.wait(60)
-        if how in ("hang", "drop"):
+        if how in ("hang", "drop", "middle"):
             return self.leave()
         try:
             if fault is not None and isinstance(how, int):

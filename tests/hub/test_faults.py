@@ -94,6 +94,18 @@ def test_a_body_that_is_cut_is_fetched_again(hub: Hub) -> None:
         HuggingFaceStore().fetch(REPO)
 
 
+@pytest.mark.parametrize(
+    ("data", "code"), [(b"weights", "AC413"), (b"WEIGHTS" * 1000, "AC411"), (b"", "AC413")]
+)
+def test_a_hub_that_serves_other_bytes(hub: Hub, data: bytes, code: str) -> None:
+    hub.changed["sub/weights.bin"] = data
+    store = HuggingFaceStore()
+    with fails(code, "sub/weights.bin", REPO):
+        store.fetch(REPO)
+    hub.changed.clear()
+    assert held(store) == OLD
+
+
 def test_a_hub_that_is_busy_says_when_it_is_not(hub: Hub, waits: list[float]) -> None:
     busy = {"Retry-After": "7"}
     hub.faults = [Fault(TREE, 429, times=1, headers=busy)]
@@ -198,6 +210,16 @@ def test_a_push_that_fails_changes_nothing(hub: Hub, where: str, how: int | str,
     hub.faults = []
     store.commit(REPO, NEW, message="new", delete=["config.json"])
     assert held(store) == NEW
+
+
+def test_a_connection_that_breaks_in_the_middle_of_a_commit(hub: Hub) -> None:
+    hub.faults = [Fault(COMMIT, "middle", times=1)]
+    store, large = HuggingFaceStore(), {"sub/weights.bin": bytes(3_000_000)}
+    with fails("AC415", REPO):
+        store.commit(REPO, large, message="new")
+    assert hub.files(REPO) == OLD
+    store.commit(REPO, large, message="new")
+    assert held(store) == OLD | large
 
 
 @pytest.mark.parametrize("how", [500, "drop", "hang"])
