@@ -24,6 +24,7 @@ LAYERS = """
     backbones
     language.signature
     compiler.recipe compiler.program compiler.combination compiler.linear
+    compiler.prefix compiler.tokens
     methods
     hub.store hub.pieces hub.front hub.folder hub.refusals hub.pushing
     hub.huggingface hub.search hub.extension hub.formats hub.lock

@@ -106,8 +106,6 @@ class Lengthened(Proxy):
         if virtual.behind or not virtual.joined:
             return {}
         more: dict[str, Any] = {}
-        if (needed := virtual.count + virtual.places.shape[1]) > self.most:
-            raise Failed(AC517.at(needed=needed, most=self.most))
         shape = (len(virtual.gap), virtual.count)
         types, embeds = given.get("token_type_ids"), given.get("inputs_embeds")
         if types is not None:
@@ -121,7 +119,17 @@ class Lengthened(Proxy):
             front = ids.new_full(shape, int(padding == 0))
             front = front.masked_fill(empty | virtual.kept[:, None], padding)
             more["input_ids"] = virtual.beside(front, ids)
+        self._check(virtual, more.get("input_ids"))
         return more
+
+    def _check(self, virtual: Virtual, ids: Tensor | None) -> None:
+        """AC517 where there are not so many positions."""
+        needed = virtual.count + virtual.places.shape[1]
+        if needed > self.most and self.first and ids is not None:
+            # there only what is no padding counts
+            needed = int((ids != int(self.config.pad_token_id)).sum(dim=1).max())
+        if needed > self.most:
+            raise Failed(AC517.at(needed=needed, most=self.most))
 
 
 def extended(mask: Tensor, virtual: Virtual) -> Tensor:
@@ -177,8 +185,7 @@ def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> 
         moved = moving(base, facts.layout.path(Site("positions")), frame)
         padding = getattr(moved.stock, "padding_idx", None)
         first = 0 if padding is None else int(padding) + 1
-        if padding is None:  # else the ids are counted where they are read
-            most = int(getattr(moved.stock, "num_embeddings", most))
+        most = int(getattr(moved.stock, "num_embeddings", most)) - first
     if facts.has(EMBEDDINGS.name) and facts.layout.sites[EMBEDDINGS.name].kind == "output":
         path = facts.layout.path(EMBEDDINGS)
         base.set_submodule(path, Behind(base.get_submodule(path), frame))
