@@ -54,7 +54,9 @@ def randomise(model: Any, family: str, name: str) -> None:
 @torch.no_grad()
 def run(model: Any, batch: dict[str, torch.Tensor], task: str | None) -> torch.Tensor:
     out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    return out.logits if task else out.last_hidden_state
+    if task:
+        return out.logits
+    return out.last_hidden_state[:, -batch["input_ids"].shape[1] :]  # virtual tokens are in front
 
 
 def batch_of(family: str) -> dict[str, torch.Tensor]:
@@ -79,6 +81,7 @@ def make_case(family: str, case: Case, root: Path) -> None:
     tensors = {**batch, "output": result.contiguous()}
     save_file(tensors, folder / "expected.safetensors")
     described = {"family": family, "task": case.task, "note": case.note}
+    described |= {"attended": case.attended}
     (folder / "case.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     print(f"{family:12} {case.name:20} |max| {result.abs().max():.2f}", flush=True)
 

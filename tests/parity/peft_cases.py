@@ -21,6 +21,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     task: str | None = None
     families: tuple[str, ...] = FAMILIES
+    attended: bool = False  # compare attended tokens only
 
 
 BERT = ("bert",)
@@ -162,5 +163,52 @@ CASES = (
                 FAMILIES[:3],
             ),
         )
+    ),
+    Case(
+        "prefix",
+        "PrefixTuningConfig",
+        "keys and values themselves",
+        {"num_virtual_tokens": 3, "task_type": "FEATURE_EXTRACTION"},
+    ),
+    Case(
+        "prefix_network",
+        "PrefixTuningConfig",
+        "keys and values out of a network, which is not stored; a classifier",
+        {
+            "num_virtual_tokens": 3,
+            "prefix_projection": True,
+            "encoder_hidden_size": 7,
+            "task_type": "SEQ_CLS",
+        },
+        task="AutoModelForSequenceClassification",
+        families=BERT,
+    ),
+    Case(
+        "prompt",
+        "PromptTuningConfig",
+        "virtual tokens at the first positions; PEFT counts positions on in RoBERTa's padding",
+        {"num_virtual_tokens": 3, "task_type": "FEATURE_EXTRACTION"},
+        families=("bert", "roberta", "xlm-roberta"),  # PEFT cannot with narrow embeddings
+        attended=True,
+    ),
+    Case(
+        "prompt_classifier",
+        "PromptTuningConfig",
+        "the classifier sees the first virtual token",
+        {"num_virtual_tokens": 3, "task_type": "SEQ_CLS"},
+        task="AutoModelForSequenceClassification",
+        families=("bert", "roberta"),
+    ),
+    Case(
+        "ptuning",
+        "PromptEncoderConfig",
+        "virtual tokens out of a network, which is not stored",
+        {
+            "num_virtual_tokens": 3,
+            "encoder_reparameterization_type": "MLP",
+            "encoder_hidden_size": 7,
+            "task_type": "FEATURE_EXTRACTION",
+        },
+        families=BERT,
     ),
 )

@@ -57,7 +57,8 @@ def write_case(golden: Path, folder: Path) -> None:
     if stored.shape == output.shape and (output - stored).abs().max() < 0.01:
         raise RuntimeError(f"{golden}: other weights, the same output")
     save_file(batch | {"output": output.contiguous()}, folder / "expected.safetensors")
-    described = {"family": family, "task": None, "note": "written by adaptcompose"}
+    case = json.loads((golden / "case.json").read_text())
+    described = case | {"task": None, "note": "written by adaptcompose"}
     (folder / "case.json").write_text(json.dumps(described, indent=2) + "\n")
 
 
