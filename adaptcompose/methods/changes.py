@@ -42,6 +42,11 @@ class Changing(Method):
         for name in self.targets:
             if name not in known:
                 yield self._misfit("targets", f"some of {', '.join(known)}", name)
+        places = facts.layout.sites
+        paths = {places[name].path for name in self.targets if name in known and places[name].joint}
+        for name in self.targets:
+            if name in known and not places[name].joint and places[name].path in paths:
+                yield self._misfit("targets", "a joint map, or maps that are in it", name)
         if not self.places(facts):
             yield self._misfit("targets", "at least one place that is left", spell(self.targets))
 

@@ -74,4 +74,4 @@ class Dora(Lora):
         if not is_lora(config, mode="add") or not config.get("use_dora") or is_vera(config):
             found: Dora | None = read_native(cls, config)
             return found
-        return cls(**lora_settings(cls, config), norm="adapterhub")
+        return cls(**lora_settings(cls, config, facts), norm="adapterhub")

@@ -71,7 +71,7 @@ class IA3(Changing):
         return "lora_B" if tensor == "l" else tensor
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
-        places = hub_places(self)
+        places = hub_places(self, facts)
         if places is None or set(self.inputs) & set(self.targets):
             return super().adapterhub_config(facts)
         return places | _PEER | {"alpha": self.scale, "use_gating": self.gate}
@@ -80,7 +80,7 @@ class IA3(Changing):
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> IA3 | None:
         if not is_lora(config, mode="scale"):
             return super().from_adapterhub(config, facts)
-        settings = lora_settings(Lora, config)
+        settings = lora_settings(Lora, config, facts)
         if settings.get("rank", 8) != 1 or settings.get("dropout"):
             raise ValueError("r must be 1 and dropout 0 where composition_mode is scale")
         kept = {

@@ -22,9 +22,9 @@ from adaptcompose.methods.method import Combine, Shape, method, read_settings
 if TYPE_CHECKING:
     import torch
 
-ATTENTION = {"q": "attn.q", "k": "attn.k", "v": "attn.v"}
-FEED_FORWARD = {"intermediate_lora": "ffn.in", "output_lora": "ffn.mid"}
-"""What AdapterHub's files call the maps."""
+ATTENTIONS = ("attn", "cross")
+LETTERS = ("q", "k", "v")
+"""What AdapterHub's files call the maps of attention; a letter means that of a decoder's, too."""
 
 
 @method
@@ -146,7 +146,7 @@ class Lora(Changing):
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
         if self.ranks or self.alphas or self.rslora or self.bias != "none":
             return super().adapterhub_config(facts)
-        places = hub_places(self)
+        places = hub_places(self, facts)
         if places is None:
             return super().adapterhub_config(facts)
         settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
@@ -156,7 +156,7 @@ class Lora(Changing):
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Lora | None:
         if not is_lora(config, mode="add") or config.get("use_dora") or is_vera(config):
             return super().from_adapterhub(config, facts)
-        return cls(**lora_settings(cls, config))
+        return cls(**lora_settings(cls, config, facts))
 
 
 def _factored(delta: torch.Tensor, rank: int | None) -> dict[str, torch.Tensor]:
@@ -182,31 +182,30 @@ def is_lora(config: Mapping[str, Any], *, mode: str) -> bool:
     return config.get("architecture") == "lora" and config.get("composition_mode", "add") == mode
 
 
-def hub_places(method: Changing) -> dict[str, Any] | None:
+def hub_places(method: Changing, facts: Facts) -> dict[str, Any] | None:
     """The places as AdapterHub's files have them, or None if they cannot."""
     names = set(method.targets)
-    attention = [letter for letter, name in ATTENTION.items() if name in names]
-    if method.without or not names <= {*ATTENTION.values(), *FEED_FORWARD.values()}:
-        return None
-    flags = {key: name in names for key, name in FEED_FORWARD.items()}
+    attention = [letter for letter in LETTERS if f"attn.{letter}" in names]
+    flags = {key: name in names for key, name in facts.layout.hub_maps.items()}
     places = {"attn_matrices": attention or ["q", "v"], "selfattn_lora": bool(attention)}
-    if set(method.targets) != set(targets_of(places | flags)):
+    if method.without or names != set(targets_of(places | flags, facts)):
         return None
     return places | flags | {"leave_out": sorted(method.leave_out)}
 
 
-def targets_of(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The maps that AdapterHub's flags mean."""
+def targets_of(config: Mapping[str, Any], facts: Facts) -> tuple[str, ...]:
+    """The maps that AdapterHub's flags mean on this backbone."""
     letters = config.get("attn_matrices", ["q", "v"])
-    if not isinstance(letters, list) or not set(letters) <= set(ATTENTION):
+    if not isinstance(letters, list) or not set(letters) <= set(LETTERS):
         raise ValueError(f"attn_matrices must be some of q, k, v, not {letters!r}")
-    names = [ATTENTION[letter] for letter in ATTENTION if letter in letters]
+    names = [f"{where}.{letter}" for where in ATTENTIONS for letter in LETTERS if letter in letters]
     if not config.get("selfattn_lora", True):
         names = []
-    return (*names, *(name for key, name in FEED_FORWARD.items() if config.get(key)))
+    flags = facts.layout.hub_maps.items()
+    return (*filter(facts.has, names), *(name for key, name in flags if config.get(key)))
 
 
-def lora_settings(cls: type[Any], config: dict[str, Any]) -> dict[str, Any]:
+def lora_settings(cls: type[Any], config: dict[str, Any], facts: Facts) -> dict[str, Any]:
     """The values of a `config` of LoRA's family by the names of the fields."""
     known = {key: name for key, name in _FIELDS.items() if key != "init_weights"}
     settings = read_settings(cls, config, known)
@@ -216,7 +215,8 @@ def lora_settings(cls: type[Any], config: dict[str, Any]) -> dict[str, Any]:
     if config.get("dtype") not in (None, "float32"):
         raise ValueError(f"dtype {config['dtype']!r} is not read")
     init = {"init": "bert"} if config.get("init_weights") == "bert" else {}
-    return settings | init | {"targets": targets_of(config), "leave_out": frozenset(layers)}
+    targets = targets_of(config, facts)
+    return settings | init | {"targets": targets, "leave_out": frozenset(layers)}
 
 
 _EXCEPTION = re.compile(r"(?:[a-z]+\.)*(?:\d+\.)?[a-z]+(?:\.[a-z]+)?=\d+(?:\.\d+)?")

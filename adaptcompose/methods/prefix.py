@@ -64,6 +64,8 @@ class Prefix(Method):
     shared_gate: bool = option(True, "one gate for keys and values")
     dropout: float = option(0.0, "on keys and values, in training", least=0, below=1)
     leave_out: Layers = option(frozenset(), "layers without a prefix")
+    encoder: bool = option(True, "in an encoder-decoder: in the attention of the encoder")
+    cross: bool = option(True, "in an encoder-decoder: in what the decoder attends to of it")
 
     @property
     def convention(self) -> tuple[str, str]:
@@ -76,12 +78,15 @@ class Prefix(Method):
 
     def attentions(self, facts: Facts) -> tuple[Site, ...]:
         """The sites of its keys and values."""
+        left_out = [] if self.encoder else ["encoder"]
+        left_out += [] if self.cross else ["cross"]
         found = facts.of_kind("attention")
-        return tuple(site for site in found if facts.number(site) not in self.leave_out)
+        here = [site for site in found if facts.number(site) not in self.leave_out]
+        return tuple(site for site in here if group(site).part not in left_out)
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         found = self.attentions(facts)
-        return found if self.flat or not found else (SHARED, *found)
+        return found if self.flat else (*dict.fromkeys(map(group, found)), *found)
 
     def only(self, sites: Collection[Site], facts: Facts) -> Self:
         lost = lost_layers(self.attentions(facts), sites, facts)
@@ -93,7 +98,7 @@ class Prefix(Method):
         return 0 if not self.gate else 1 if self.shared_gate else 2
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        if site == SHARED:
+        if site.name == SHARED.name:
             return {
                 "embedding": (self.length, facts.width),
                 "hidden.weight": (self.hidden, facts.width),
@@ -142,7 +147,7 @@ class Prefix(Method):
             gates=self.gates,
             dropout=self.dropout,
             form="stored" if self.flat else "computed",
-            sources=() if self.flat else (SHARED,),
+            sources=() if self.flat else (group(site),),
         )
 
     def lowered(
@@ -181,7 +186,8 @@ class Prefix(Method):
         return cls(**read_settings(cls, given, _FIELDS))
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
-        stem = f"prefix_tuning.prefix_tunings.{name}.self_prefix"
+        kind = _GROUPS[site.part if site.name == SHARED.name else group(site).part]
+        stem = f"prefix_tuning.prefix_tunings.{name}.{kind}"
         names = {
             "embedding": "wte.weight",
             "hidden.weight": "control_trans.0.weight",
@@ -205,7 +211,7 @@ class Prefix(Method):
         kind, _, what = name.partition(".")
         if kind not in KINDS:
             return None
-        sites = self.attentions(facts)
+        sites = [other for other in self.attentions(facts) if group(other) == group(site)]
         heads, size = key_heads(facts)
         count = 2 * len(sites)
         whole = {"weight": (count * heads * size, self.hidden), "bias": (count * heads * size,)}
@@ -217,6 +223,14 @@ class Prefix(Method):
 def _parted(facts: Facts) -> bool:
     """Whether it is an encoder-decoder."""
     return any(site.part for site in facts.of_kind("attention"))
+
+
+def group(site: Site) -> Site:
+    """Where an attention's keys and values have the tensors that they share with others.
+
+    Those of an encoder, of its decoder, and of what the decoder attends to have tensors each.
+    """
+    return Site(SHARED.name, None, "cross" if site.name.startswith("cross") else site.part)
 
 
 def key_heads(facts: Facts) -> tuple[int, int]:
@@ -240,13 +254,21 @@ _FIELDS = {
     "shared_gating": "shared_gate",
     "flat": "flat",
     "leave_out": "leave_out",
+    "encoder_prefix": "encoder",
+    "cross_prefix": "cross",
 }
 """Keys of AdapterHub's `config` and the fields here."""
 
+_GROUPS = {
+    "": "self_prefix",
+    "encoder": "encoder_prefix",
+    "decoder": "self_prefix",
+    "cross": "cross_prefix",
+}
+"""What AdapterHub's files call the groups of attentions."""
+
 _CONSTANTS: dict[str, Any] = {
     "architecture": "prefix_tuning",
-    "encoder_prefix": True,
-    "cross_prefix": True,
     "init_weights_seed": None,
 }
 

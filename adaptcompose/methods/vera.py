@@ -55,6 +55,9 @@ class Vera(Changing):
         yield from super().problems(facts)
         if self.matrices and not self.stored:
             yield self._misfit("matrices", "false, or stored=true beside it", "true")
+        shapes = {(facts.size(site), facts.size_in(site)) for site in self.places(facts)}
+        if self.matrices and len(shapes) > 1:
+            yield self._misfit("matrices", "false where the maps differ in shape", "true")
         if self.dora and not self.matrices:
             yield self._misfit("dora", "false, or matrices=true beside it", "true")
 
@@ -128,7 +131,7 @@ class Vera(Changing):
         return super().adapterhub_keys(name, site, facts)
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
-        places = hub_places(self)
+        places = hub_places(self, facts)
         if places is None or not self.matrices:
             return super().adapterhub_config(facts)
         own = {"r": self.rank, "alpha": self.scale * self.rank, "dropout": self.dropout}
@@ -141,7 +144,7 @@ class Vera(Changing):
 
         if not is_lora(config, mode="add") or not is_vera(config):
             return super().from_adapterhub(config, facts)
-        found = lora_settings(Lora, config)
+        found = lora_settings(Lora, config, facts)
         rank = found.get("rank", 8)
         if found.pop("gate", False):
             raise ValueError("use_gating is not read beside vera_d")

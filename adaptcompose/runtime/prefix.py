@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -59,21 +61,31 @@ class RunningPrefix(Running):
 class Prefix(NamedTuple):
     """Keys and values [rows, heads, length, size], and which of them a row has, or all.
 
-    `stock` is the name of the attention function that the backbone uses.
+    `stock` is the name of the attention function that the backbone uses; `bias` gives scores by
+    relative positions for so many queries at the end of so many keys, where the backbone has some.
     """
 
     stock: str
     key: Tensor | None = None
     value: Tensor | None = None
     visible: Tensor | None = None
+    bias: Callable[[int, int], Tensor] | None = None
 
 
 class PrefixedAttention(Wrapper):
     """A module that computes attention, with virtual keys and values in front of its own."""
 
-    def __init__(self, stock: nn.Module, node: Primitive, adapter: Running, frame: Frame) -> None:
+    def __init__(
+        self,
+        stock: nn.Module,
+        node: Primitive,
+        adapter: Running,
+        frame: Frame,
+        table: Callable[..., Tensor] | None = None,
+    ) -> None:
         super().__init__(stock, adapter, frame)
         self.pieces = Pieces(node, adapter, RunningPrefix)
+        self.table = table
         inner: Any = stock
         self.name = str(inner.config._attn_implementation)
         inner.config = copy.copy(inner.config)
@@ -84,6 +96,8 @@ class PrefixedAttention(Wrapper):
         chosen = self.pieces.choose(self.frame, len(x), x.device)
         own = self.frame.kept.get(OWN)
         prefix = prefix_of(chosen, x, own, self.name) if chosen else Prefix(self.name)
+        if chosen and self.table is not None:
+            prefix = prefix._replace(bias=partial(relative, self.table, chosen, own))
         return self.stock(*args, **kwargs, prefix=prefix)
 
 
@@ -98,7 +112,41 @@ def take_attention(
         if getattr(config, "_attn_implementation", None) not in _MASKED:
             config._attn_implementation = "sdpa"  # the copy's own
     path = facts.layout.path(site)
-    base.set_submodule(path, PrefixedAttention(base.get_submodule(path), node, adapter, frame))
+    first: Any = base.get_submodule(facts.layout.path(replace(site, layer=0)))
+    # the lowest layer of T5 has the scores by relative positions for all layers
+    scored = getattr(first, "has_relative_attention_bias", False)
+    table = first.compute_bias if scored else None
+    stock = base.get_submodule(path)
+    base.set_submodule(path, PrefixedAttention(stock, node, adapter, frame, table))
+
+
+def relative(
+    table: Callable[..., Tensor],
+    chosen: Chosen[RunningPrefix],
+    own: Tensor | None,
+    queries: int,
+    keys: int,
+) -> Tensor:
+    """Scores by relative positions, [1 or rows, heads, queries, virtual and other keys].
+
+    Virtual keys have the first positions, and move the others' keys, but no queries: AdapterHub's
+    prefixes were trained with that.
+    """
+    lengths = [sum(piece.node.length for piece in pieces) for pieces in chosen.compositions]
+    longest = max(lengths)
+    device = chosen.index.device
+    alike = len(set(lengths)) == 1 and own is None
+    counts = chosen.index.new_tensor([longest]) if alike else chosen.per_row(lengths)
+    places = torch.arange(longest + keys, device=device) - (longest - counts)[:, None]
+    asking = torch.arange(keys - queries, keys, device=device)[None]
+    if own is not None:  # shorter prompts are padded in front
+        gaps = (~own).sum(dim=1, keepdim=True)
+        places[:, longest:] -= gaps
+        asking = asking - gaps
+    furthest = longest + keys
+    all_scores = table(1, 2 * furthest, device=device, past_seen_tokens=furthest)[0, :, 0]
+    index = places[:, None] - asking[:, :, None] + furthest
+    return all_scores[:, index].transpose(0, 1)
 
 
 def prefix_of(chosen: Chosen[RunningPrefix], x: Tensor, own: Tensor | None, stock: str) -> Prefix:
@@ -153,10 +201,11 @@ def attend(
         attention_mask = _extended(attention_mask, prefix, query, key, causal=bool(causal))
         key = torch.cat([prefix.key.to(key.dtype), key], dim=2)
         value = torch.cat([prefix.value.to(value.dtype), value], dim=2)
-        bias = kwargs.get("position_bias")
-        if bias is not None:
-            # virtual keys have no position that a bias could depend on
-            kwargs["position_bias"] = nn.functional.pad(bias, (prefix.key.shape[2], 0))
+        bias, longest = kwargs.get("position_bias"), prefix.key.shape[2]
+        if bias is not None and prefix.bias is not None:
+            kwargs["position_bias"] = prefix.bias(query.shape[2], key.shape[2] - longest)
+        elif bias is not None:
+            kwargs["position_bias"] = nn.functional.pad(bias, (longest, 0))
     return stock(module, query, key, value, attention_mask, **kwargs)
 
 
@@ -179,7 +228,7 @@ def _extended(
             return None
         mask = torch.ones(1, 1, asked, given, dtype=torch.bool, device=query.device)
         if causal and asked > 1:
-            mask = mask.tril()
+            mask = mask.tril(given - asked)
         if prefix.stock == "eager":
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, _least(query.dtype))
     if visible is None:
