@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -40,6 +40,18 @@ class RunningBranches(Running):
     def each(self, weights: Constants | None) -> Sequence[Constants | None]:
         """The weights of each branch."""
         return (None,) * len(self.branches) if weights is None else weights
+
+
+def of_rows(weights: Constants, rows: Tensor, count: int) -> Constants:
+    """Of stacked weights, each for a block of `count` rows, those of some of the rows."""
+    if isinstance(weights, Tensor):
+        return weights[rows // (count // len(weights))]
+    if isinstance(weights, Mapping):
+        return {key: of_rows(value, rows, count) for key, value in weights.items()}
+    if weights is None:
+        return None
+    each = [of_rows(value, rows, count) for value in weights]
+    return weights._make(each) if hasattr(weights, "_make") else tuple(each)
 
 
 def added(found: tuple[Tensor, Tensor], own: Placement, state: State, place: Placement) -> Tensor:
@@ -91,6 +103,22 @@ class RunningSplit(RunningBranches):
         self.node = node
 
     def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        if state.own is None:
+            return self._split(state, weights)
+        # shorter prompts are padded in front, and tokens are counted behind the padding
+        gaps = (~state.own).sum(dim=1)
+        found = state.residual(self.node.placement)
+        contribution = torch.zeros_like(found)
+        for gap in gaps.unique().tolist():
+            rows = (gaps == gap).nonzero().flatten()
+            here = state.take(rows).tokens(gap, state.h.shape[1])
+            own = None if weights is None else of_rows(weights, rows, len(gaps))
+            _, added_here = self._split(here, own)
+            contribution = contribution.to(added_here.dtype)
+            contribution[rows, gap:] = added_here
+        return found, contribution
+
+    def _split(self, state: State, weights: Constants | None) -> tuple[Tensor, Tensor]:
         place, count = self.node.placement, state.h.shape[1]
         modules = iter(zip(self.branches, self.each(weights), strict=True))
         edges = [0, *(min(edge, count) for edge in self.node.at), count]

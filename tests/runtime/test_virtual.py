@@ -240,11 +240,12 @@ EVERY = (
     "language(reduction=3)",
     "stack(language(reduction=3), prompt_tuning(length=2))",
 )
-NAMES = tuple("abcdefghijkl")
+BRANCHES = (*EVERY, "split(bottleneck(reduction=3), bottleneck(reduction=2), at=2)")
+NAMES = tuple("abcdefghijklm")
 
 
 def routed(family: str = "bert", *, optimise: bool = True, word: str = "route") -> ComposedModel:
-    members = ", ".join(f"{name}={text}" for name, text in zip(NAMES, EVERY, strict=True))
+    members = ", ".join(f"{name}={text}" for name, text in zip(NAMES, BRANCHES, strict=True))
     return composed(f"{word}({members})", backbone(family), optimise=optimise)
 
 
@@ -252,7 +253,7 @@ def alone(model: ComposedModel, name: str | None, family: str = "bert") -> Any:
     """One branch of a model by itself, its parts shared."""
     if name is None:
         return backbone(family)
-    text = EVERY[NAMES.index(name)]
+    text = BRANCHES[NAMES.index(name)]
     one = compose(text, backbone(family), head=None)
     found = list(model.composition.graph.branches.values())[NAMES.index(name)]
     names = list(dict.fromkeys(names_of(found)))
