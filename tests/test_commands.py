@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -49,6 +51,32 @@ def test_a_plan_needs_config_json_alone(config: Path, capsys: Captured) -> None:
     found = json.loads(out)["parameters"]
     trained = 12 * (2 * 768 * 48 + 48 + 768)
     assert (found["trained"], found["total"]) == (trained, 109_482_240 + trained)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("fmt", LINE),
+        ("graph", LINE, "--svg"),
+        ("plan", "examples/quickstart.yaml"),
+        ("graph", "examples/quickstart.yaml", "--mermaid"),
+        ("lock", "--check", "examples/quickstart.yaml"),
+        ("explain", "fuse"),
+        ("schema",),
+    ],
+    ids=lambda line: line[0],
+)
+def test_what_only_reads_texts_and_headers_needs_no_torch(line: tuple[str, ...]) -> None:
+    script = (
+        "import sys; from adaptcompose import cli; code = cli.main(sys.argv[1:]);"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *line], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    heavy = {"torch", "transformers", "huggingface_hub", "rich", "numpy", "safetensors", "jinja2"}
+    assert not heavy & set(done.stderr.split())
 
 
 def test_fmt_prints_expressions_and_rewrites_files(tmp_path: Path, capsys: Captured) -> None:

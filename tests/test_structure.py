@@ -177,6 +177,8 @@ def test_every_module_starts_by_saying_what_it_is(path: Path) -> None:
         "import adaptcompose",
         "import adaptcompose; adaptcompose.check('stack(./a, ./b) | drop(bottom=1)')",
         "import adaptcompose; adaptcompose.parse('stack(./a, ./b)')",
+        "from adaptcompose import cli; cli.main(['check', 'stack(./a, ./b)'])",
+        "from adaptcompose import cli; cli.main(['check', 'examples/quickstart.yaml'])",
         "import adaptcompose.compiler.lower, adaptcompose.compiler.passes, adaptcompose.methods",
         "import adaptcompose.hub.resolve, adaptcompose.hub.formats.adapterhub",
     ],
