@@ -35,14 +35,15 @@ from adaptcompose.language.graph import Block
 from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import build, loaded_facts
 from adaptcompose.runtime.model import ComposedModel
-from tests.tiny import LAYERS, SPECIAL, backbone, batch, distance, make_backbone, randomise
+from tests.tiny import LAYERS, OTHERS, SPECIAL, backbone, batch, distance, make_backbone, randomise
 
 EXACT, CLOSE, WORSE = 1e-9, 1e-5, 4.0
 FIRES, DECLINES = 300, 100
 ROWS = 4
 
+FAMILIES = sorted({**SPECIAL, **OTHERS})
 PLACES = ["", "original_ln_before=false", "residual_before_ln=false", "parallel=true"]
-OTHERS = [
+METHODS = [
     "lora(rank=2)",
     "lora(rank=2, rslora=true)",
     "lora(rank=3, targets=[attn.q, ffn.in], alpha=4)",
@@ -137,7 +138,7 @@ class Draw:
         kind = self.rng.choices(["bottleneck", "other", "invertible"], [5, 5, 1])[0]
         if kind == "bottleneck":
             return self.bottleneck(self.rng.choice(PLACES))
-        call = self.rng.choice(OTHERS if kind == "other" else INVERTIBLE)
+        call = self.rng.choice(METHODS if kind == "other" else INVERTIBLE)
         self.words[call.partition("(")[0]] += 1
         return self.named(call)
 
@@ -341,7 +342,7 @@ def explore(seed: int, count: int) -> Found:
     torch.set_num_threads(1)
     rng, found = random.Random(seed), Found()
     while found.compositions < count:
-        draw, family = Draw(rng), rng.choice(sorted(SPECIAL))
+        draw, family = Draw(rng), rng.choice(FAMILIES)
         text = draw.text()
         if not compare(text, family, rng, found):
             found.refused += 1

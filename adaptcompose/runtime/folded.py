@@ -109,12 +109,13 @@ class RunningFolded(Running):
         residual = state.residual(self.node.placement)
         x = state.read(self.node.placement).to(self._kind)
         query = state.h.to(x.dtype) if self.node.weights.query_before_norm else x
-        if weights is not None:
-            mixed = self._folded(x, query, residual, weights)
-        elif self.training or self._live():
-            mixed = self._reassociated(x, query, residual)
+        gates = None if weights is not None else self._gates(x, state)
+        if weights is None and (self.training or self._live()):
+            mixed = self._reassociated(x, query, gates)
         else:
-            mixed = self._folded(x, query, residual, self._constants())
+            mixed = self._folded(x, query, gates, weights or self._constants())
+        if self.node.weights.residual_before and self.node.weights.value:
+            mixed = mixed + self._moved(residual)
         return residual, mixed
 
     def _noisy(self) -> bool:
@@ -153,18 +154,15 @@ class RunningFolded(Running):
     def _input(self, x: Tensor) -> Tensor:
         return _standard(x) if self.normed else x
 
-    def _gates(self, x: Tensor, read: _Read | None = None) -> Tensor | None:
+    def _gates(self, x: Tensor, state: State) -> Tensor | None:
         """[batch, 1, N], or None where no member has a gate."""
         if not any(member.node.gate for member in self.members):
             return None
-        columns = [
-            torch.sigmoid(functional.linear(x, weights["gate.weight"], weights["gate.bias"])).mean(
-                dim=1, keepdim=True
-            )
-            if member.node.gate
-            else x.new_ones(x.shape[0], 1, 1)
-            for member, weights in zip(self.members, read or self._read(), strict=True)
-        ]
+        columns = [x.new_ones(x.shape[0], 1, 1)] * len(self.members)
+        for number, (member, weights) in enumerate(zip(self.members, self._read(), strict=True)):
+            if member.node.gate:
+                scores = functional.linear(x, weights["gate.weight"], weights["gate.bias"])
+                columns[number] = state.mean(torch.sigmoid(scores))
         return torch.cat(columns, dim=-1)
 
     def _sums(self, products: Tensor) -> Tensor:
@@ -180,7 +178,7 @@ class RunningFolded(Running):
             return wide.flatten(-2)
         return per_member.index_select(-1, self.member_of)
 
-    def _folded(self, x: Tensor, query: Tensor, residual: Tensor, found: Folded) -> Tensor:
+    def _folded(self, x: Tensor, query: Tensor, gates: Tensor | None, found: Folded) -> Tensor:
         rank = sum(self.ranks)
         if found.score is None:
             inner, scoring = product(x, found.down, found.down_bias).tensor_split([rank], dim=-1)
@@ -192,22 +190,16 @@ class RunningFolded(Running):
                 inner = product(self._input(x), found.down, found.down_bias)
         z = self._hidden(inner)
         scores = self._sums(scoring[..., :rank] * z) + scoring[..., rank:]
-        gates = self._gates(x)
         alpha = (scores if gates is None else scores * gates).softmax(dim=-1)
         weighted = alpha if gates is None else alpha * gates
-        mixed = product(torch.cat([self._spread(weighted) * z, weighted], dim=-1), found.value)
-        return mixed + self._moved(residual)
+        return product(torch.cat([self._spread(weighted) * z, weighted], dim=-1), found.value)
 
-    def _moved(self, residual: Tensor) -> Tensor | float:
+    def _moved(self, residual: Tensor) -> Tensor:
         """What `residual_before` adds: W_v r − r."""
-        if not self.node.weights.residual_before:
-            return 0.0
-        if not self.node.weights.value:
-            return 0.0
         value = self.weights["value.weight"]
         return functional.linear(residual.to(value.dtype), value) - residual
 
-    def _reassociated(self, x: Tensor, query: Tensor, residual: Tensor) -> Tensor:
+    def _reassociated(self, x: Tensor, query: Tensor, gates: Tensor | None) -> Tensor:
         """The literal scores and values, with the products in a cheaper order."""
         read = self._read()
         ups = [m.up(weights) for m, weights in zip(self.members, read, strict=True)]
@@ -220,7 +212,6 @@ class RunningFolded(Running):
         if maps.key:
             p = functional.linear(asked, self.weights["key.weight"].t())
         scores = self._sums(functional.linear(p, up.t()) * z) + functional.linear(p, shifts)
-        gates = self._gates(x, read)
         scores = scores if gates is None else scores * gates
         if maps.key:  # the same for all members, but dropout acts on true scores
             scores = scores + functional.linear(asked, self.weights["key.bias"][None])
@@ -231,7 +222,7 @@ class RunningFolded(Running):
         mixed = functional.linear(self._spread(weighted) * z, up) + weighted @ shifts
         if maps.value:
             mixed = functional.linear(mixed, self.weights["value.weight"])
-        return mixed + self._moved(residual)
+        return mixed
 
     def _linear(self, name: str, state: Tensor) -> Tensor:
         if not getattr(self.node.weights, name):
