@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.lower import weights_used
-from adaptcompose.compiler.program import Bottleneck, Primitive, Program, Rows
+from adaptcompose.compiler.program import Primitive, Program, Rows
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def _obstacle(site: Site, node: Primitive, level: int) -> str | None:
         return "virtual tokens stand beside the input"
     if isinstance(node, Rows) and (site.layer is None or site.layer < level):
         return "rows have different compositions below what is trained"
-    gated = any(inner.gate for inner in _within(node) if isinstance(inner, Bottleneck))
+    flags = ("gate", "gates")
+    gated = any(getattr(inner, flag, False) for inner in _within(node) for flag in flags)
     return "a gate averages over padding, whose states are not kept" if gated else None
 
 
