@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForMaskedLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +35,32 @@ SPECIAL = {
     "electra": {"type_vocab_size": 2, "embedding_size": 8},
 }
 
+MARKS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1}
+OTHERS = {
+    "gpt2": {"n_embd": 16, "n_head": 2, "n_layer": LAYERS, "n_inner": 24, "n_positions": 40},
+    "llama": {
+        "hidden_size": 16,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "num_hidden_layers": LAYERS,
+        "intermediate_size": 24,
+        "max_position_embeddings": 40,
+    },
+    "t5": {
+        "d_model": 16,
+        "d_kv": 6,
+        "d_ff": 24,
+        "num_heads": 2,
+        "num_layers": LAYERS,
+        "num_decoder_layers": 2,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 12,
+        "decoder_start_token_id": 0,
+    },
+}
+"""Families that name their sizes otherwise; they read from left to right, or decode."""
+STACKS = {"t5": (LAYERS, 2)}
+
 
 def generator(*words: str) -> torch.Generator:
     """A stream of random numbers of its own for each thing that is made."""
@@ -41,7 +72,7 @@ def randomise(modules: dict[str, nn.Module], stream: torch.Generator, spread: fl
     for _, module in sorted(modules.items()):
         for name, parameter in sorted(module.named_parameters(recurse=False)):
             noise = torch.randn(parameter.shape, generator=stream)
-            if isinstance(module, nn.LayerNorm) and name == "weight":
+            if parameter.dim() == 1 and name == "weight":
                 value = 1 + 0.3 * (2 * torch.rand(parameter.shape, generator=stream) - 1)
             else:
                 value = (0.3 if name == "bias" else spread) * noise
@@ -49,8 +80,16 @@ def randomise(modules: dict[str, nn.Module], stream: torch.Generator, spread: fl
 
 
 def make_backbone(family: str, folder: Path) -> None:
-    """Save the model with its MLM head, and with the pooler that this class leaves out."""
+    """Save the model with its LM head, and with the pooler that this class leaves out."""
     stream = generator(family, "backbone")
+    if family in OTHERS:
+        kind = AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM
+        model = kind.from_config(AutoConfig.for_model(family, **MARKS, **OTHERS[family]))
+        randomise(dict(model.named_modules()), stream, spread=0.2)
+        model.tie_weights()
+        model.save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        return
     config = AutoConfig.for_model(family, **COMMON, **SPECIAL[family])
     model = AutoModelForMaskedLM.from_config(config)
     if family != "electra":
@@ -68,4 +107,6 @@ def make_batch(family: str, pad: int) -> dict[str, torch.Tensor]:
     lengths = torch.tensor([8, 5, 3])
     ids = torch.randint(5, VOCABULARY, (3, 8), generator=stream)
     mask = (torch.arange(8)[None] < lengths[:, None]).long()
+    if family == "t5":  # its classifiers read the last end mark
+        ids[torch.arange(3), lengths - 1] = MARKS["eos_token_id"]
     return {"input_ids": torch.where(mask.bool(), ids, pad), "attention_mask": mask}

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from adapters import AdapterConfig, AdapterFusionConfig
-from backbones import LAYERS, generator, make_backbone, make_batch, randomise
+from backbones import LAYERS, STACKS, generator, make_backbone, make_batch, randomise
 from cases import CASES, FAMILIES, SAFETENSORS, Case
+from decoder_cases import DECODER_CASES, DECODERS
 from old import age
 from peer import (
     OWN_HEAD,
@@ -45,10 +46,14 @@ def expression(case: Case) -> str:
     return " | ".join(stages)
 
 
-def skipped(case: Case) -> list[int]:
-    """Layers without adapters."""
+def skipped(family: str, case: Case) -> list[int]:
+    """Layers without adapters; the peer counts a decoder's on from those of the encoder."""
     bottom, top = case.drop.get("bottom", 0), case.drop.get("top", 0)
-    return [*range(bottom), *range(LAYERS - top, LAYERS)]
+    found, start = [], 0
+    for layers in STACKS.get(family, (LAYERS,)):
+        found += [start + layer for layer in (*range(bottom), *range(layers - top, layers))]
+        start += layers
+    return found
 
 
 def add_parts(model: Any, case: Case) -> None:
@@ -142,7 +147,7 @@ def make_case(family: str, case: Case, root: Path) -> None:
         model = reload_old(case, folder, root)
 
     peer_head = OWN_HEAD if case.own_head else (case.head[0] if case.head else None)
-    activate(model.eval(), case.setup, skipped(case), peer_head)
+    activate(model.eval(), case.setup, skipped(family, case), peer_head)
     output = "logits" if peer_head else "last_hidden_state"
     batch = make_batch(family, model.config.pad_token_id)
     result = run(model, batch, output)
@@ -192,7 +197,7 @@ def describe_case(
         "head": head if case.static else case.head[0] if case.head else None,
         "output": "logits" if head else "last_hidden_state",
         "note": case.note,
-        "peer": {"setup": case.setup, "skip_layers": skipped(case), "head": head},
+        "peer": {"setup": case.setup, "skip_layers": skipped(family, case), "head": head},
     }
     write_case(folder, description, tensors)
     print(f"{family:12} {case.name:30} |max| {tensors['output'].abs().max():.2f}", flush=True)
@@ -202,15 +207,15 @@ def main() -> None:
     """Rebuild all goldens, or only some families and cases."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=GOLDENS)
-    parser.add_argument("--family", choices=FAMILIES, action="append")
+    parser.add_argument("--family", choices=(*FAMILIES, *DECODERS), action="append")
     parser.add_argument("--case", action="append", help="only this case, with a fresh backbone")
     arguments = parser.parse_args()
     logging.set_verbosity_error()
-    for family in arguments.family or FAMILIES:
+    for family in arguments.family or (*FAMILIES, *DECODERS):
         root = arguments.out / family
         shutil.rmtree(root, ignore_errors=True)
         make_backbone(family, root / "backbone")
-        for case in CASES:
+        for case in DECODER_CASES if family in DECODERS else CASES:
             if family in case.families and case.name in (arguments.case or [case.name]):
                 make_case(family, case, root)
 

@@ -105,6 +105,8 @@ def run(model: Any, batch: dict[str, torch.Tensor], output: str) -> torch.Tensor
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     if output == "logits":
         return model(**inputs).logits
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = model._shift_right(inputs["input_ids"])
     return model.base_model(**inputs).last_hidden_state
 
 

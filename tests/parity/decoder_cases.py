@@ -1,0 +1,100 @@
+"""What is compared on models that read from left to right, or decode: most of it as on the others.
+
+Without `residual_post_add`, which the peer cannot compute where the norms stand in front.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cases import CASES, DOUBLE, DYNAMIC, SEQ, SEQ_INV, Case
+
+DECODERS = ("gpt2", "llama", "t5")
+LEFT_TO_RIGHT = ("gpt2", "llama")
+T5 = ("t5",)
+
+SAME = """
+    bare drop_bottom drop_top seq_bn double_seq_bn par_bn mh_only ln_before ln_after no_ln_before
+    residual_after_ln no_ln_after ln_before_residual_after_ln gating scaling_channel leave_out
+    reduction_by_layer seq_bn_inv double_seq_bn_inv compacter compacter_pp stack_mixed stack_three
+    stack_fuse stack_fuse_drop fuse_dynamic fuse_static fuse_query_before_ln fuse_residual_before
+    fuse_double prefix prefix_flat prefix_gate prefix_gates prefix_leave_out prefix_long prefix_drop
+    stack_prefixes mam unipelt lora lora_feed_forward lora_leave_out lora_gate ia3 ia3_gate
+    cls_one_layer cls_two_layers
+""".split()
+
+SOME = {
+    "stack_lora_bottleneck": ("llama", "t5"),
+    "dora": ("llama", "t5"),
+    "vera": T5,
+    "madx": LEFT_TO_RIGHT,
+}
+"""The peer stacks no LoRA, and has no DoRA, where queries, keys and values are one map, and VeRA
+for maps of one shape only; an encoder-decoder has no head for tokens."""
+
+OWN = (
+    Case(
+        "causal_lm_inverse",
+        {"lang": SEQ_INV},
+        "lang",
+        "language model; the inverse runs before the vocabulary",
+        head=("lang", "causal_lm", {}),
+        families=LEFT_TO_RIGHT,
+    ),
+    Case(
+        "seq2seq_lm_inverse",
+        {"lang": SEQ_INV},
+        "lang",
+        "language model of a decoder; the inverse of the encoder's part runs before the vocabulary",
+        head=("lang", "seq2seq_lm", {}),
+        families=T5,
+    ),
+    Case(
+        "cross",
+        {"a": (DOUBLE[0], {**DOUBLE[1], "cross_adapter": True})},
+        "a",
+        "behind cross-attention, too",
+        families=T5,
+    ),
+    Case(
+        "cross_only",
+        {"a": (SEQ[0], {**SEQ[1], "cross_adapter": True, "output_adapter": False})},
+        "a",
+        "behind cross-attention only",
+        families=T5,
+    ),
+    Case(
+        "fuse_cross",
+        {
+            "a": (DOUBLE[0], {**DOUBLE[1], "cross_adapter": True}),
+            "b": (DOUBLE[0], {"reduction_factor": 4, "cross_adapter": True}),
+        },
+        ["Fuse", "a", "b"],
+        "fused at all three places",
+        fusion=DYNAMIC,
+        families=T5,
+    ),
+    Case(
+        "prefix_self",
+        {
+            "a": (
+                "prefix_tuning",
+                {
+                    "prefix_length": 3,
+                    "bottleneck_size": 5,
+                    "encoder_prefix": False,
+                    "cross_prefix": False,
+                },
+            )
+        },
+        "a",
+        "a prefix in the decoder's own attention only",
+        families=T5,
+    ),
+)
+
+DECODER_CASES = (
+    *(replace(case, families=DECODERS) for case in CASES if case.name in SAME),
+    *(replace(case, families=SOME[case.name]) for case in CASES if case.name in SOME),
+    *OWN,
+)
