@@ -44,7 +44,7 @@ def test_the_wheel_holds_nothing_else(wheel: set[str]) -> None:
     assert tops == {"adaptcompose", f"adaptcompose-{__version__}.dist-info"}
     assert "adaptcompose/hub_cards/build.py" not in wheel
     kinds = {Path(name).suffix for name in wheel if name.startswith("adaptcompose/")}
-    assert kinds == {".py", ".typed", ".lark", ".md", ".jinja"}
+    assert kinds == {".py", ".typed", ".lark", ".md", ".jinja", ".yaml"}
 
 
 def test_an_editable_install_sees_the_folders_beside_the_package(tmp_path: Path) -> None:
