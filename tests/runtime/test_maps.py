@@ -232,7 +232,7 @@ def pieces(module: nn.Module, count: int) -> tuple[MapSite, list[Method], Any]:
     for index in (0, count - 1):
         name, place = f"p{index}", Site("attn.q", index)
         method = calls()["lora"]
-        parts[name] = new_part(name, replace(method, **{"rank": 2}), facts)
+        parts[name] = new_part(name, replace(method, rank=2), facts)
         for key, tensor in parts[name][place].items():
             fill(tensor, key, name)
         methods.append(parts[name].method)
@@ -294,6 +294,7 @@ def test_vera_counts_what_is_stored() -> None:
 
 def large(model_type: str) -> Any:
     sizes = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072}
+    sizes |= {"vocab_size": 30_522, "max_position_embeddings": 512, "type_vocab_size": 2}
     return read_facts(sizes | {"model_type": model_type})
 
 
