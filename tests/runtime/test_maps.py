@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +16,10 @@ from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.linear import LowRank, Rescale
 from adaptcompose.compiler.passes.group_rows import GroupedRows
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.methods import Method, calls
+from adaptcompose.methods import calls
+from adaptcompose.methods.lora import Lora
+from adaptcompose.methods.vera import Vera
+from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.linear import MapSite
 from adaptcompose.runtime.maps import Affine, Stock
@@ -140,8 +142,6 @@ def test_biases_and_norms_are_those_of_a_changed_backbone() -> None:
 
 
 def test_what_starts_from_the_backbone_starts_there() -> None:
-    from adaptcompose.runtime.compose import compose
-
     model = compose("let d = dora(rank=2); let n = layernorm(); stack(d, n)", backbone(), head=None)
     dora = weights_at(model, "d", Site("attn.q", 1))["m"]
     assert torch.allclose(dora.double(), query(backbone(), 1).weight.norm(dim=1), atol=1e-6)
@@ -223,24 +223,20 @@ def test_a_gate_cannot_stand_below_dora() -> None:
         composed("stack(split(lora(rank=2), ia3(targets=[attn.q]), at=2), dora(rank=2))")
 
 
-def pieces(module: nn.Module, count: int) -> tuple[MapSite, list[Method], Any]:
+def pieces(module: nn.Module, count: int) -> tuple[MapSite, Any]:
     """LoRAs at the first and the last of `count` maps that one module has."""
     facts = read_facts(config().to_dict())
     frame, site = Frame(), MapSite(module, Frame())
     frame.begin()
-    methods, parts = [], {}
+    parts = {}
     for index in (0, count - 1):
         name, place = f"p{index}", Site("attn.q", index)
-        method = calls()["lora"]
-        parts[name] = new_part(name, replace(method, rank=2), facts)
+        parts[name] = new_part(name, Lora(rank=2), facts)
         for key, tensor in parts[name][place].items():
             fill(tensor, key, name)
-        methods.append(parts[name].method)
-        node = method.lower(name, place, facts)
-        assert isinstance(node, LowRank)
         node = LowRank(name, place, width=12, width_in=12, rank=2, scale=4.0)
         site.change((index, count), running(node, Parts(parts)))
-    return site, methods, parts
+    return site, parts
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -248,7 +244,7 @@ def test_a_piece_of_a_merged_map_is_changed_alone(transposed: bool) -> None:
     module = Conv1D(36, 12) if transposed else nn.Linear(12, 36)
     for key, parameter in module.named_parameters():
         fill(parameter, key, "merged")
-    site, _, parts = pieces(module, 3)
+    site, parts = pieces(module, 3)
     x = torch.randn(2, 4, 12)
     weight: Tensor = module.weight.T if transposed else module.weight
     whole = weight.detach().clone()
@@ -286,8 +282,6 @@ def test_published_counts(text: str, model_type: str, expected: int) -> None:
 
 
 def test_vera_counts_what_is_stored() -> None:
-    from adaptcompose.methods.vera import Vera
-
     assert Vera(rank=1024).parameters(large("roberta")) == 43_008
     assert Vera(rank=1024, stored=True).parameters(large("roberta")) == 43_008 + 2 * 1024 * 768
 
