@@ -102,7 +102,7 @@ class Layout:
 
     `reads` says which token's state a head classifies: the first, the last, or the last end mark.
     `variant` chooses another layout of the same type by the configuration; `scale` is what states
-    are multiplied by in front of a head.
+    are multiplied by in front of heads, but for those that classify.
     """
 
     types: Mapping[str, str]

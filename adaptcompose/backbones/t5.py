@@ -18,7 +18,7 @@ def _gated(config: Mapping[str, Any]) -> bool:
 
 
 def _scale(config: Mapping[str, Any]) -> float:
-    """A vocabulary that is tied to the embeddings expects smaller states; all heads get them."""
+    """A vocabulary that is tied to the embeddings expects smaller states."""
     return float(config["d_model"]) ** -0.5 if config.get("tie_word_embeddings", True) else 1.0
 
 

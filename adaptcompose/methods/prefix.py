@@ -44,7 +44,9 @@ class Prefix(Method):
     """Keys and values that attention sees in front of those of the tokens, in every layer.
 
     The positions of the tokens stay as they are (`kept`, as AdapterHub's files mean it), or the
-    prefix takes the first ones (`shifted`, as PEFT and P-tuning v2 have it).
+    prefix takes the first ones (`shifted`, as PEFT and P-tuning v2 have it). Where attention has
+    scores by distance, as in T5, tokens are as many places further from the keys behind the prefix
+    as it is long: AdapterHub's files were trained so.
 
     Examples:
         prefix(length=20)
@@ -167,8 +169,8 @@ class Prefix(Method):
         return own
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
-        if self.positions == "shifted" or _parted(facts):
-            return native_config(self)  # the peer means something else by its own form
+        if self.positions == "shifted":
+            return native_config(self)  # the peer knows one convention, and has to refuse the other
         settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
         return _CONSTANTS | settings | {"leave_out": sorted(self.leave_out)}
 
@@ -178,8 +180,6 @@ class Prefix(Method):
         if config.get("architecture") != "prefix_tuning":
             own: Prefix | None = read_native(cls, config)
             return own
-        if _parted(facts):
-            raise ValueError("prefixes of encoder-decoders bend positions there, and are not read")
         given = {key: value for key, value in config.items() if value is not None}
         given["leave_out"] = frozenset(given.get("leave_out", ()))
         given["non_linearity"] = str(given.get("non_linearity", "tanh")).lower()
@@ -218,11 +218,6 @@ class Prefix(Method):
         shape = whole.get(what, (self.length * count * heads * size,))
         index = 2 * sites.index(site) + KINDS.index(kind)
         return Packed(index, count, 0 if what else 1, shape)
-
-
-def _parted(facts: Facts) -> bool:
-    """Whether it is an encoder-decoder."""
-    return any(site.part for site in facts.of_kind("attention"))
 
 
 def group(site: Site) -> Site:

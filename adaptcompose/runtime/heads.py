@@ -40,7 +40,8 @@ class FlexHead(nn.Module):
             why = f"its configuration is not understood: {error}"
             raise Failed(AC413.at(file=f"{head.part}: its head", why=why)) from None
         self.inverse = inverse
-        self.scale = facts.layout.scale(facts.config) if facts.layout.scale else 1.0
+        scaled = head.kind != "classification" and facts.layout.scale is not None
+        self.scale = facts.layout.scale(facts.config) if scaled and facts.layout.scale else 1.0
 
     def forward(
         self, hidden: Tensor, pooled: Tensor | None = None, first: Tensor | None = None

@@ -18,19 +18,22 @@ SAME = """
     residual_after_ln no_ln_after ln_before_residual_after_ln gating scaling_channel leave_out
     reduction_by_layer seq_bn_inv double_seq_bn_inv compacter compacter_pp stack_mixed stack_three
     stack_fuse stack_fuse_drop fuse_dynamic fuse_static fuse_query_before_ln fuse_residual_before
-    fuse_double prefix prefix_flat prefix_gate prefix_gates prefix_leave_out prefix_long prefix_drop
+    fuse_double prefix prefix_flat prefix_gate prefix_gates prefix_long
     stack_prefixes mam unipelt lora lora_feed_forward lora_leave_out lora_gate ia3 ia3_gate
     cls_one_layer cls_two_layers
 """.split()
 
 SOME = {
+    "prefix_leave_out": LEFT_TO_RIGHT,
+    "prefix_drop": LEFT_TO_RIGHT,
     "stack_lora_bottleneck": ("llama", "t5"),
     "dora": ("llama", "t5"),
     "vera": T5,
     "madx": LEFT_TO_RIGHT,
 }
 """The peer stacks no LoRA, and has no DoRA, where queries, keys and values are one map, and VeRA
-for maps of one shape only; an encoder-decoder has no head for tokens."""
+for maps of one shape only; an encoder-decoder has no head for tokens. In T5 it loses the scores by
+distance in and behind the first layer without a prefix."""
 
 OWN = (
     Case(

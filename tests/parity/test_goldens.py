@@ -47,8 +47,9 @@ def folders(kind: str) -> list[Path]:
 
 
 def test_there_are_goldens_for_every_family() -> None:
-    assert len(CASES) >= 171
-    assert {path.parent.name for path in CASES} == {"bert", "roberta", "xlm-roberta", "electra"}
+    families = {"bert", "roberta", "xlm-roberta", "electra", "gpt2", "llama", "t5"}
+    assert len(CASES) >= 320
+    assert {path.parent.name for path in CASES} == families
 
 
 @pytest.mark.parametrize("optimise", [True, False], ids=["optimised", "literal"])

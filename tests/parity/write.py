@@ -57,7 +57,7 @@ def write_part(golden: Path, folder: Path, facts: Facts) -> None:
         writer.fusion(folder, names, fusion, weights(fusion, facts, seed))
     if (found_head := adapterhub.describe(golden, HEAD, golden.name)) is not None:
         tensors = adapterhub.read_head(found_head)
-        if found_head.config["head_type"] != "masked_lm":  # that one is tied to the backbone
+        if not found_head.config["head_type"].endswith("_lm"):  # tied to the backbone
             tensors = {key: fresh(f"{seed}/head.{key}", old) for key, old in tensors.items()}
         writer.head(folder, found_head.name or golden.name, found_head.config, tensors)
 
