@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.language import codes, syntax
 from adaptcompose.language.diagnostics import Diagnostic, suggest
-from adaptcompose.language.graph import Adapter, Block, adapters, walk
+from adaptcompose.language.graph import Adapter, Block, Slot, adapters, transform, walk
 from adaptcompose.language.operator import Modifier, Takes, operator
 from adaptcompose.language.operators.fuse import Fuse, fusions
-from adaptcompose.language.operators.stack import Stack
+from adaptcompose.language.operators.stack import Stack, slots
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Training(Modifier):
                 found = codes.AC310.at(argument.span, name=written, known=listed, help=near)
                 problems.append(found)
         return cls(body=body, names=tuple(names), span=call.span)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        body, names = slotted(self.body, self.names)
+        return (*body.stages, f"{self.word}({', '.join(names)})")
 
     def options(self) -> list[str]:
         return list(self.names)
@@ -98,6 +104,46 @@ def named_parts(block: Block) -> dict[str, frozenset[str]]:
         if isinstance(inner, Adapter | Fuse) and inner.name:
             found.setdefault(inner.name, frozenset({inner.name}))
     return found
+
+
+def slotted(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[str, ...]]:
+    """The body with slots for the new parts that a `let` has named, and the names of all of them.
+
+    A graph has no `let` that could be written, and stack(x=e) = e.
+    """
+    known, found = slots(body), list(names)
+    wanted = set(names) - {*known, "fuse"}
+
+    def called(block: Block) -> str | None:
+        part = block.name if isinstance(block, Adapter | Fuse) and block.new else None
+        return part if part in wanted else None
+
+    def wrapped(block: Block) -> Block:
+        name = called(block)
+        return block if name is None else Stack((Slot(name, block),))
+
+    def change(block: Block) -> Block:
+        if not isinstance(block, Stack):
+            return block.rebuild(tuple(map(wrapped, block.inner())))
+        members: list[Slot] = []
+        for slot in block.members:
+            name = called(slot.block)
+            if slot.name is not None or name is None:
+                members.append(replace(slot, block=wrapped(slot.block)))
+                continue
+            if any(one.name == name for one in members):
+                name = fresh(name, {*known, *found})
+                found.append(name)
+            members.append(replace(slot, name=name))
+        return replace(block, members=tuple(members))
+
+    return (wrapped(transform(body, change)), tuple(found)) if wanted else (body, names)
+
+
+def fresh(word: str, taken: Container[str]) -> str:
+    """The word, with the first number that makes it new."""
+    numbered = (f"{word}{number}" for number in count(2))
+    return next(name for name in chain((word,), numbered) if name not in taken)
 
 
 def marks(graph: Block) -> dict[str, bool]:
