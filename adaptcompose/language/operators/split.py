@@ -20,6 +20,9 @@ from adaptcompose.language.signature import option, spell
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 
 
+POOLER = Site("pooler")
+
+
 @operator
 @dataclass(frozen=True)
 class Split(Members):
@@ -54,6 +57,8 @@ class Split(Members):
         if site in (EMBEDDINGS, HEAD):
             return None
         branches = tuple(block.at(site, facts) for block in self.inner())
+        if site == POOLER:  # it reads the first token only
+            return branches[sum(edge <= 0 for edge in self.edges)]
         return Ranges(branches, self.edges) if any(branches) else None
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
