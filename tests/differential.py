@@ -344,7 +344,12 @@ def explore(seed: int, count: int) -> Found:
     while found.compositions < count:
         draw, family = Draw(rng), rng.choice(FAMILIES)
         text = draw.text()
-        if not compare(text, family, rng, found):
+        try:
+            taken = compare(text, family, rng, found)
+        except Exception as error:  # whatever it is, it is of this composition
+            taken = True
+            found.failures.append(f"{type(error).__name__}: {error} on {family}: {text}")
+        if not taken:
             found.refused += 1
             continue
         found.compositions += 1
