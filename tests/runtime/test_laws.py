@@ -220,6 +220,32 @@ def test_a_fusion_of_one_and_the_same_is_that_one(members: tuple[Leaf, Leaf], co
     same(f"fuse({', '.join([a.name] * copies)}, value=false)", a.name, lets(a))
 
 
+@sampled(8, members=pair(), copies=st.integers(2, 4))
+def test_a_fusion_of_one_and_the_same_adds_its_value(
+    members: tuple[Leaf, Leaf], copies: int
+) -> None:
+    a, _ = members
+    model = composed(f"{lets(a)} let f = fuse({', '.join([a.name] * copies)}); f", optimise=False)
+    lone, layer = composed(written(a)), backbone().encoder.layer[0].output
+    assert len(model.program.sites) == 2 * LAYERS
+    for site, node in model.program.sites.items():
+        h, x = torch.randn(2, 2, 4, WIDTH, dtype=torch.float64)
+        state = State(h, x, layer.LayerNorm)
+        with torch.no_grad():
+            residual, u = running(lone.program.sites[site], lone.parts).split(state)
+            added = u @ model.parts["f"][site]["value.weight"].T
+            assert distance(running(node, model.parts)(state), residual + added) <= EXACT
+
+
+@sampled(8, members=pair(), value=st.booleans())
+def test_the_order_of_members_does_not_matter(members: tuple[Leaf, Leaf], value: bool) -> None:
+    a, b = members
+    how = f"value={str(value).lower()}"
+    bound = f"{lets(a, b)} let f ="
+    same(f"fuse({a}, {b}, {how}); f", f"fuse({b}, {a}, {how}); f", bound)
+    same(f"fuse({a}, {b}, {a}, {how}); f", f"fuse({a}, {a}, {b}, {how}); f", bound)
+
+
 @sampled(15, members=pair(), s=layers)
 def test_what_is_left_out_is_what_is_dropped(members: tuple[Leaf, Leaf], s: frozenset[int]) -> None:
     a, b = members

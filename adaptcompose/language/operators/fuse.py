@@ -26,7 +26,8 @@ class Fuse(Members):
 
     ⟦fuse(e₁, …, eₙ)⟧(h) = r + Σ αᵢ W_v uᵢ, α = softmaxᵢ((W_q q + b_q)·(W_k uᵢ + b_k) / T), over the
     members that are present at the site; r, uᵢ residual and contribution of a member, q the state
-    the members read. A member that has nothing at a site is no branch there.
+    the members read. A member that has nothing at a site is no branch there. Laws: the order of the
+    members does not matter; fuse(e, …, e) adds W_v u_e, so fuse(e, …, e, value=false) = e.
 
     Examples:
         fuse(glue/*)
