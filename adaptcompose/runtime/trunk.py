@@ -15,6 +15,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.sites import Proxy
@@ -70,14 +71,18 @@ class CachedTrunk:
         facts = model.composition.facts
         base: Any = model.body
         base = base.base_model
-        place = facts.layout.path(EMBEDDINGS)
         stack = base.get_submodule(facts.layout.layers)
-        modules = [base.get_submodule(place), *stack[:layers]]
+        places = [facts.layout.path(site) for site in _below(facts)]
+        # what some families drop out between embeddings and layers
+        places += [name for name, one in base.named_children() if isinstance(one, nn.Dropout)]
+        below = [base.get_submodule(place) for place in places]
+        modules = [*below, *stack[:layers]]
         self.states = States(_key(model, modules), facts.width, model.dtype, folder=folder)
-        base.set_submodule(place, Still(modules[0]))
+        for place, module in zip(places, below, strict=True):
+            base.set_submodule(place, Still(module))
         for number in range(layers):
             last = number == layers - 1
-            stack[number] = StillLayer(modules[number + 1], self.frame, last=last)
+            stack[number] = StillLayer(stack[number], self.frame, last=last)
 
     def enter(self, batch: Mapping[str, Tensor]) -> None:
         """Before the model runs: hand out the states of the batch, if all are there."""
@@ -97,6 +102,12 @@ class CachedTrunk:
             return
         for digest, states, mask in zip(_digests(batch), left, _mask(batch), strict=True):
             self.states.put(digest, states[mask])
+
+
+def _below(facts: Facts) -> tuple[Site, ...]:
+    """Where the states come from that enter the lowest layer."""
+    whole = (EMBEDDINGS,)
+    return whole if EMBEDDINGS in facts.of_kind("output") else facts.of_kind("tokens", "positions")
 
 
 def _mask(batch: Mapping[str, Tensor]) -> Tensor:

@@ -49,7 +49,7 @@ def cached(text: str, folder: Path, layers: int, **options: Any) -> ComposedMode
         "none",
     ],
 )
-@pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "gpt2", "llama"])
 def test_the_losses_are_those_of_a_live_trunk(text: str, family: str, tmp_path: Path) -> None:
     body = backbone(family)
     live = composed(text, body, head=HEAD)
