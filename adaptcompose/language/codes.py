@@ -143,6 +143,12 @@ AC323 = Code(
     "`{name}` is a setting of the fusion that `load` names",
     "leave it out, or make a new fusion",
 )
+AC324 = Code(
+    "AC324",
+    "`split` leaves out what `{name}` has at the embeddings, which all tokens share",
+    "put it around: stack({name}, split(…))",
+    "warning",
+)
 # hub, files and backbones
 AC401 = Code(
     "AC401", "no repository `{repo}` on the hub {hub}", "check the name, or: hub: <folder>"

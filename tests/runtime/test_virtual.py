@@ -475,6 +475,14 @@ def test_what_adds_nothing_to_a_state_is_not_summed(text: str, code: str) -> Non
     assert {found.code for found in failed.value.diagnostics} == {code}
 
 
+@pytest.mark.parametrize("branch", ["prompt(length=2)", "stack(ptuning(length=2), a)"])
+def test_split_leaves_out_what_all_tokens_share(branch: str) -> None:
+    lets = "let a = bottleneck(reduction=2); let b = bottleneck(reduction=3);"
+    whole = composed(f"{lets} split({branch}, b, at=2)")
+    alone = composed(f"{lets} split({'a' if 'a)' in branch else 'none'}, b, at=2)")
+    assert distance(hidden(whole), hidden(alone)) <= 1e-12
+
+
 def test_virtual_tokens_that_take_positions_need_them() -> None:
     model = composed("prompt(length=20, positions=shifted)")
     with pytest.raises(Failed, match="AC517"):

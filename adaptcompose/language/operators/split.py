@@ -12,14 +12,15 @@ from adaptcompose.compiler.combination import Split as Ranges
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.graph import Block, complete
+from adaptcompose.language.graph import Block, adapters, complete
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.language.operators.average import one_ending
 from adaptcompose.language.operators.weights import unadditive
 from adaptcompose.language.signature import option, spell
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
+from adaptcompose.methods.prompt import TOKENS, Prompt
 
-
+LEFT_OUT = (TOKENS, EMBEDDINGS, HEAD)
 POOLER = Site("pooler")
 
 
@@ -29,8 +30,9 @@ class Split(Members):
     """Other adapters for other tokens: those before `at` through the first, the rest the second.
 
     split(a, b, c, at=[32, 64]) has three ranges. Tokens are counted from 0 in each row, a branch
-    sees its own tokens only, and what stands at the embeddings is left out. Laws: split(a, b, at=0)
-    = b; split(a, a, at=n) = a for all that looks at one token at a time.
+    sees its own tokens only, and what all tokens share at the embeddings is left out: virtual tokens
+    and invertible parts. Laws: split(a, b, at=0) = b; split(a, a, at=n) = a for all that looks at
+    one token at a time.
 
     Example:
         split(glue/mnli, glue/rte, at=64)
@@ -54,7 +56,7 @@ class Split(Members):
         return self.starts if isinstance(self.starts, tuple) else (self.starts,)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        if site in (EMBEDDINGS, HEAD):
+        if site in LEFT_OUT:
             return None
         branches = tuple(block.at(site, facts) for block in self.inner())
         if site == POOLER:  # it reads the first token only
@@ -71,6 +73,14 @@ class Split(Members):
             yield codes.AC209.at(
                 self.span, name="at", operator=self.word, expected=expected, got=spell(self.starts)
             )
-        yield from unadditive(self.word, self)
+        yield from unadditive(self.word, self, (Prompt,))
+        yield from self._left_out(facts)
         if facts is not None and complete(self):
             yield from one_ending(self, facts)
+
+    def _left_out(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        """AC324 for every adapter of which something is left out."""
+        for leaf in adapters(self).values():
+            sites = leaf.method.sites(facts) if leaf.method and facts is not None else ()
+            if isinstance(leaf.method, Prompt) or any(site in LEFT_OUT for site in sites):
+                yield codes.AC324.at(leaf.span, name=leaf)

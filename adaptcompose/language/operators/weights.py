@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic, Span
 from adaptcompose.language.graph import Block, Slot, adapters
+from adaptcompose.methods.method import Method
 
 EXACT = 1e-6  # so far from 1 a sum of weights may be
 
@@ -40,10 +41,14 @@ def unbalanced(
         yield codes.AC208.at(span, operator=word, total=f"{total:.6g}", help=help)
 
 
-def unadditive(word: str, block: Block) -> Iterator[Diagnostic]:
+def unadditive(
+    word: str, block: Block, besides: tuple[type[Method], ...] = ()
+) -> Iterator[Diagnostic]:
     """AC306 for the first adapter that adds nothing to a state: virtual tokens, keys and values."""
     for leaf in adapters(block).values():
-        if leaf.method is not None and not leaf.method.additive:
+        if leaf.method is None or isinstance(leaf.method, besides):
+            continue
+        if not leaf.method.additive:
             name, help = leaf.method.word, "merge(…) combines weights; stack(…) has them beside"
             yield codes.AC306.at(leaf.span, operator=word, what="outputs", method=name, help=help)
             return
