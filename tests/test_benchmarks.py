@@ -23,6 +23,8 @@ Load = Callable[[str], Any]
 def load(monkeypatch: pytest.MonkeyPatch) -> Load:
     """A module of the benchmark; they import each other by their bare names."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for path in BENCHMARKS.glob("*.py"):  # other scripts have a `cases` too
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
     return importlib.import_module
 
 

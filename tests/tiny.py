@@ -149,4 +149,5 @@ def hidden(model: nn.Module, **inputs: torch.Tensor) -> torch.Tensor:
 def distance(first: torch.Tensor, second: torch.Tensor) -> float:
     """The largest difference, relative to the largest value."""
     assert first.shape == second.shape
+    first, second = first.detach(), second.detach()
     return float((first - second).abs().max() / second.abs().max())

@@ -3,7 +3,8 @@
 >>> print(explanation("AC005"))
 AC005: missing comma between arguments
 <BLANKLINE>
-Arguments of a call and the items of a list are separated by commas; a blank separates nothing.
+Arguments of a call and the items of a list are separated by commas; a blank separates
+nothing.
 <BLANKLINE>
 not so
     stack(lang=sw task=ner)

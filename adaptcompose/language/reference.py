@@ -6,7 +6,7 @@ their docstrings, wherever they are installed.
 >>> page("drop").laws[0]
 'drop(bottom=0) = identity'
 >>> page("drop").signature
-'drop(bottom=0, top=0, layers=[])'
+'drop(bottom=0, top=0, layers=[], part=none)'
 """
 
 from __future__ import annotations

@@ -123,6 +123,12 @@ class ComposedModel(nn.Module):
             past_key_values=past_key_values,
             use_cache=use_cache or None,
         )
+        return self._output(batch, labels, attention_mask)
+
+    def _output(
+        self, batch: dict[str, Tensor], labels: Tensor | None, attention_mask: Tensor | None
+    ) -> Output:
+        """Through the body and the head."""
         if self.composition.head == "backbone":
             longer = {} if labels is None else {"labels": labelled(self.body, labels)}
             out = self._run(batch, **longer)
