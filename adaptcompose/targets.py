@@ -51,11 +51,11 @@ def checked_expression(
 
 def prepared_specs(target: str, overrides: Sequence[str] | None = None) -> tuple[Prepared, ...]:
     """A spec, or all specs of a sweep, checked, resolved and pinned."""
+    from adaptcompose.work.check import read_whole
     from adaptcompose.work.prepare import prepare_all
-    from adaptcompose.work.spec import read_specs
 
     path = Path(target)
-    return prepare_all(read_specs(path, overrides or ()), path)
+    return prepare_all(read_whole(path, overrides or ()), path)
 
 
 def diagnostics(
@@ -68,11 +68,10 @@ def diagnostics(
     try:
         if not target.endswith(SPECS):
             return list(checked_expression(target, backbone, hub)[0].diagnostics)
-        from adaptcompose.work.prepare import check_specs
-        from adaptcompose.work.spec import read_specs
+        from adaptcompose.work.check import check_specs, read_whole
 
         path = Path(target)
-        return check_specs(read_specs(path, overrides or ()), path)
+        return check_specs(read_whole(path, overrides or ()), path)
     except Failed as failed:
         return list(failed.diagnostics)
 

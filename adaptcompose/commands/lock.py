@@ -32,13 +32,13 @@ def lock(
     What is pinned stays as it is; --upgrade takes the newest revisions and anew what globs match.
     """
     from adaptcompose.hub.lock import Lock
+    from adaptcompose.work.check import read_whole
     from adaptcompose.work.pins import lock_path
     from adaptcompose.work.prepare import prepare_all
-    from adaptcompose.work.spec import read_specs
 
     if names and not upgrade:
         raise typer.BadParameter("names go with --upgrade", param_hint="NAMES")
-    specs, path = read_specs(spec), lock_path(spec)
+    specs, path = read_whole(spec), lock_path(spec)
     old = Lock.open(path)
     if check:
         if old is None:

@@ -19,7 +19,7 @@ from adaptcompose.hub.lock import Lock, compare
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import syntax
 from adaptcompose.language.check import Checked, Context, check_tree, piped, verify
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors
 from adaptcompose.language.graph import Adapter, Block, Published, adapters, walk
 from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import Fuse
@@ -123,8 +123,8 @@ class Prepared:
             except Failed as failed:
                 problems += failed.diagnostics
         if problems:
-            raise Failed(_once(problems))
-        return _once(notes)
+            raise Failed(once(problems))
+        return once(notes)
 
     def parts(self) -> list[Part]:
         """Every part of every composition of the run, each once."""
@@ -164,11 +164,11 @@ def prepare_all(
         except Failed as failed:
             problems += failed.diagnostics
     if problems:
-        raise Failed(_once(problems))
-    return _with_one_lock(found, path, code, None if anew else old)
+        raise Failed(once(problems))
+    return with_one_lock(found, path, code, None if anew else old)
 
 
-def _with_one_lock(
+def with_one_lock(
     found: Sequence[Prepared], path: Path, code: str, old: Lock | None
 ) -> tuple[Prepared, ...]:
     """The specs of a file with the lock of all of them; AC410 where it is not the old one."""
@@ -178,38 +178,6 @@ def _with_one_lock(
     if bound and old is not None and (changed := compare(old, lock, lock_path(path).name)):
         raise Failed(replace(one, help=f"adaptcompose lock {path}") for one in changed)
     return tuple(replace(one, lock=lock) for one in found)
-
-
-def check_spec(spec: Spec, path: Path) -> list[Diagnostic]:
-    """Everything that is wrong with a spec, and what there is to say about it, sorted by place."""
-    return check_specs((spec,), path)
-
-
-def check_specs(specs: Sequence[Spec], path: Path) -> list[Diagnostic]:
-    """Everything there is to say about the specs of a file.
-
-    A check never waits for the network: where an adapter or the backbone is on a hub that is not
-    a folder, names and structure count, and what only their files can tell is left to `plan`.
-    """
-    found: list[Diagnostic] = []
-    whole: list[Prepared] = []
-    try:
-        old, code = Lock.open(lock_path(path)), digest(specs)
-        for spec in specs:
-            preparation = Preparation(spec, path, old if old and old.spec == code else None)
-            try:
-                checked = preparation.expressions(ask=False)
-                if preparation.at_hand(checked):
-                    whole.append(preparation.whole(checked))
-            except Failed as failed:
-                found += failed.diagnostics
-            found += preparation.notes
-        if len(whole) == len(specs):
-            for one in _with_one_lock(whole, path, code, old):
-                found += one.read()
-    except Failed as failed:
-        found += failed.diagnostics
-    return sorted(_once(found), key=Diagnostic.position)
 
 
 class Preparation:
@@ -243,6 +211,12 @@ class Preparation:
         self.notes += served_later(spec)
         self._stop()
         return checked
+
+    def by_text(self) -> list[Diagnostic]:
+        """What expressions have to be told before anything is known of hub and backbone."""
+        if isinstance(self.spec.compose, Source):  # of a spec with mistakes it may be missing
+            self._checked(ask=False)
+        return [*self.problems, *self.notes]
 
     def at_hand(self, checked: list[Checked]) -> bool:
         """Whether all files that the compositions refer to are on this machine."""
@@ -280,7 +254,7 @@ class Preparation:
             trained,
             items,
             self._lock(graphs),
-            tuple(sorted(_once(self.notes), key=Diagnostic.position)),
+            tuple(sorted(once(self.notes), key=Diagnostic.position)),
         )
 
     def _try(self, step: Callable[..., T], *given: Any) -> T | None:
@@ -294,7 +268,7 @@ class Preparation:
     def _stop(self) -> None:
         """Raise what was found so far."""
         if self.problems:
-            raise Failed(_once(self.problems))
+            raise Failed(once(self.problems))
 
     def _backbone(self) -> Backbone:
         section = self.spec.backbone
@@ -373,7 +347,7 @@ class Preparation:
         return Lock("", pin, self.spec.hub, self.globs, pinned, data)
 
 
-def _once(found: Iterable[Diagnostic]) -> list[Diagnostic]:
+def once(found: Iterable[Diagnostic]) -> list[Diagnostic]:
     """An item with `each` is read for every combination; its mistakes are told once."""
     return list({(one.code, one.message, one.position()): one for one in found}.values())
 

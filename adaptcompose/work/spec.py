@@ -75,9 +75,14 @@ def read_spec(path: Path) -> Spec:
 
 def read_specs(path: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
     """The specs in a file, one for each combination of a sweep, with values set instead."""
+    return _fine(*drafts(path, overrides))
+
+
+def drafts(path: Path, overrides: Sequence[str] = ()) -> tuple[tuple[Spec, ...], list[Diagnostic]]:
+    """The specs in a file as far as they can be read, and what is wrong with them."""
     if not path.is_file():
         raise Failed(AC607.at(path=str(path), root=str(Path.cwd())))
-    return parse_specs(open_source(path), path.parent, overrides)
+    return _parse_all(open_source(path), path.parent, overrides)
 
 
 def parse_spec(source: Source, root: Path) -> Spec:
@@ -87,6 +92,18 @@ def parse_spec(source: Source, root: Path) -> Spec:
 
 def parse_specs(source: Source, root: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
     """The specs in a text, one for each combination of a sweep."""
+    return _fine(*_parse_all(source, root, overrides))
+
+
+def _fine(specs: tuple[Spec, ...], problems: Sequence[Diagnostic]) -> tuple[Spec, ...]:
+    if problems:
+        raise Failed(problems)
+    return specs
+
+
+def _parse_all(
+    source: Source, root: Path, overrides: Sequence[str]
+) -> tuple[tuple[Spec, ...], list[Diagnostic]]:
     reading = Reading()
     documents = sweep(override(read(source), overrides), reading)
     found = list(reading.problems)
@@ -96,10 +113,8 @@ def parse_specs(source: Source, root: Path, overrides: Sequence[str] = ()) -> tu
         specs.append(replace(spec, overrides=tuple(overrides)))
         found += problems
     # What is read once for every combination is told once.
-    problems = list({(one.code, one.message, one.position()): one for one in found}.values())
-    if problems:
-        raise Failed(problems)
-    return tuple(specs)
+    told = {(one.code, one.message, one.position()): one for one in found}
+    return tuple(specs), list(told.values())
 
 
 def _parse(document: Value, root: Path) -> tuple[Spec, list[Diagnostic]]:

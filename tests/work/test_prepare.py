@@ -9,7 +9,8 @@ import pytest
 
 from adaptcompose.documents import dump
 from adaptcompose.language.diagnostics import Diagnostic, Failed
-from adaptcompose.work.prepare import check_spec, prepare
+from adaptcompose.work.check import check_spec
+from adaptcompose.work.prepare import prepare
 from adaptcompose.work.seeds import digest_of
 from adaptcompose.work.spec import read_spec
 from tests.workshop import Workshop
