@@ -94,6 +94,8 @@ class Changing(Method):
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Sequence[str]]:
         stem = f"{facts.layout.path(site)}.{self.stem}.{name}"
+        if self._beside(site, facts) is None:
+            stem += f".{site.name}"  # maps of one module whose tensors do not fit into one
         return {tensor: [f"{stem}.{self.key(tensor)}"] for tensor in self.tensors(site, facts)}
 
     def packed(self, name: str, site: Site, facts: Facts) -> Packed | None:
@@ -101,14 +103,20 @@ class Changing(Method):
         places = self.places(facts)
         if site not in places:
             return None
-        path = facts.layout.path(site)
-        beside = [other for other in places if facts.layout.path(other) == path]
-        if len(beside) == 1 and name not in self.columns:
+        beside = self._beside(site, facts)
+        if beside is None or (len(beside) == 1 and name not in self.columns):
             return None
         shape = self.tensors(site, facts)[name]
         column = (1,) if name in self.columns else ()
         whole = (shape[0] * len(beside), *shape[1:], *column)
         return Packed(beside.index(site), len(beside), 0, whole)
+
+    def _beside(self, site: Site, facts: Facts) -> list[Site] | None:
+        """The maps in the module of a site, if their tensors are of one shape."""
+        path = facts.layout.path(site)
+        found = [other for other in self.places(facts) if facts.layout.path(other) == path]
+        shapes = self.tensors(site, facts)
+        return found if all(self.tensors(one, facts) == shapes for one in found) else None
 
     def key(self, tensor: str) -> str:
         """What AdapterHub's files call a tensor."""

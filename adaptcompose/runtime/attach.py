@@ -6,8 +6,9 @@ import copy
 from collections.abc import Mapping
 from typing import TypeVar
 
+import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive, Program, Rows
@@ -62,6 +63,8 @@ def attach(
     base = whole.base_model
     facts = program.facts
     own = "backbone" in heads.values()
+    if base is whole and not own:
+        whole = base = _without_head(whole)
     if own and whole.get_output_embeddings() is None and base is whole:
         help = "load it with its head, for instance with AutoModelForMaskedLM"
         raise Failed(AC508.at(what="head=backbone", help=help))
@@ -81,6 +84,18 @@ def attach(
             inverse = None if last is None else running(last, parts)
             flexible[name] = _flexible(head, base, facts, inverse)
     return whole if own else longer, flexible
+
+
+def _without_head(model: PreTrainedModel) -> PreTrainedModel:
+    """The base model of one whose class keeps its modules beside the head, as T5's does."""
+    with torch.device("meta"):
+        bare: PreTrainedModel = AutoModel.from_config(model.config)
+    names = [name for name, _ in bare.named_children()]
+    if names == [name for name, _ in model.named_children()]:
+        return model
+    for name in names:
+        setattr(bare, name, getattr(model, name))
+    return bare.train(model.training)
 
 
 def _order(site: Site, facts: Facts) -> tuple[int, bool]:

@@ -261,7 +261,9 @@ class RunningMerged(RunningChange):
 
     def forward(self, state: State) -> Tensor:
         assert isinstance(state, Mapping)
-        merged = self._merged(state.below.stock)
+        below = state.below
+        # beside a change of the whole module, the weight below is not the backbone's
+        merged = self._merged(below) if isinstance(below, Stock) else None
         if merged is None:
             return self.literal(state)
         weight = merged.weight.to(state.x.dtype)
