@@ -31,7 +31,7 @@ def stream(*words: str) -> torch.Generator:
 def load(family: str, task: str | None) -> Any:
     """The backbone in eval mode, with a new head where there is a task."""
     cls = getattr(transformers, task or "AutoModel")
-    options = {"num_labels": LABELS} if task else {}
+    options = {"num_labels": LABELS} if task and "Classification" in task else {}
     folder = BACKBONES / family / "backbone"
     model = cls.from_pretrained(folder, attn_implementation="eager", **options)
     model.config._name_or_path = f"tiny/{family}"
@@ -53,7 +53,10 @@ def randomise(model: Any, family: str, name: str) -> None:
 
 @torch.no_grad()
 def run(model: Any, batch: dict[str, torch.Tensor], task: str | None) -> torch.Tensor:
-    out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    given = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    if model.config.is_encoder_decoder:
+        given["decoder_input_ids"] = batch["input_ids"]
+    out = model(**given)
     if task:
         return out.logits
     return out.last_hidden_state[:, -batch["input_ids"].shape[1] :]  # virtual tokens are in front

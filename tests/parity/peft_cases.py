@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
+ENCODERS = ("bert", "roberta", "xlm-roberta", "electra")
+LEFT_TO_RIGHT = ("gpt2", "llama")
+DECODERS = (*LEFT_TO_RIGHT, "t5")
+FAMILIES = (*ENCODERS, *DECODERS)
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,13 @@ class Case:
     note: str
     options: dict[str, Any] = field(default_factory=dict)
     task: str | None = None
-    families: tuple[str, ...] = FAMILIES
+    families: tuple[str, ...] = ENCODERS
     attended: bool = False  # compare attended tokens only
 
 
 BERT = ("bert",)
 
-CASES = (
+ENCODER_CASES = (
     Case("lora", "LoraConfig", "query and value", {"r": 3, "lora_alpha": 5}),
     Case(
         "lora_patterns",
@@ -145,7 +148,7 @@ CASES = (
             families=families,
         )
         for name, config, note, options, families in (
-            ("prefix", "PrefixTuningConfig", "keys and values of every layer", {}, FAMILIES),
+            ("prefix", "PrefixTuningConfig", "keys and values of every layer", {}, ENCODERS),
             (
                 "prefix_projection",
                 "PrefixTuningConfig",
@@ -154,13 +157,13 @@ CASES = (
                 BERT,
             ),
             # ELECTRA's embeddings are narrower here, and PEFT makes prompts of the other width
-            ("prompt", "PromptTuningConfig", "virtual tokens in front", {}, FAMILIES[:3]),
+            ("prompt", "PromptTuningConfig", "virtual tokens in front", {}, ENCODERS[:3]),
             (
                 "ptuning",
                 "PromptEncoderConfig",
                 "virtual tokens out of an LSTM, which is not stored",
                 {"encoder_hidden_size": 5, "encoder_reparameterization_type": "LSTM"},
-                FAMILIES[:3],
+                ENCODERS[:3],
             ),
         )
     ),
@@ -212,3 +215,123 @@ CASES = (
         families=BERT,
     ),
 )
+
+STATES = {"task_type": "FEATURE_EXTRACTION"}
+LANGUAGE = {
+    "gpt2": ("CAUSAL_LM", "AutoModelForCausalLM"),
+    "llama": ("CAUSAL_LM", "AutoModelForCausalLM"),
+    "t5": ("SEQ_2_SEQ_LM", "AutoModelForSeq2SeqLM"),
+}
+CHANGES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "gpt2": {
+        "lora": ("queries, keys and values in one map, transposed", {"fan_in_fan_out": True}),
+        "lora_patterns": (
+            "other ranks and alphas at some modules",
+            {
+                "target_modules": ["c_attn", "attn.c_proj", "mlp.c_fc"],
+                "rank_pattern": {"c_attn": 4, "h.1.mlp.c_fc": 3},
+                "alpha_pattern": {r"h\.2\.(attn\.c_proj|mlp\.c_fc)": 7},
+                "fan_in_fan_out": True,
+            },
+        ),
+        "dora": (
+            "lengths of the rows apart, of the joint map, too",
+            {"target_modules": ["c_attn", "mlp.c_proj"], "fan_in_fan_out": True},
+        ),
+        "vera": ("one random pair for maps of all shapes", {"target_modules": ["c_attn", "c_fc"]}),
+        "ia3": ("PEFT's default modules", {"fan_in_fan_out": True}),
+        "norms": ("PEFT's default norms", {}),
+    },
+    "llama": {
+        "lora": ("PEFT's default modules", {}),
+        "lora_patterns": (
+            "other ranks and alphas at some modules",
+            {
+                "target_modules": ["q_proj", "v_proj", "gate_proj"],
+                "rank_pattern": {"gate_proj": 4, "layers.1.self_attn.q_proj": 3},
+                "alpha_pattern": {r"layers\.2\.self_attn\.(q_proj|v_proj)": 7},
+            },
+        ),
+        "dora": ("lengths of the rows apart", {"target_modules": ["k_proj", "down_proj"]}),
+        "vera": (
+            "one random pair for maps of all shapes",
+            {"target_modules": ["q_proj", "v_proj"]},
+        ),
+        "ia3": ("PEFT's default modules", {}),
+        "norms": ("PEFT's default norms", {}),
+    },
+    "t5": {
+        "lora": ("PEFT's default modules", {}),
+        "lora_patterns": (
+            "other ranks and alphas at some modules",
+            {
+                "target_modules": ["q", "v", "wi"],
+                "rank_pattern": {"wi": 4, "encoder.block.1.layer.0.SelfAttention.q": 3},
+                "alpha_pattern": {r"decoder\.block\.1\.layer\.1\.EncDecAttention\.(q|v)": 7},
+            },
+        ),
+        "dora": ("lengths of the rows apart", {"target_modules": ["q", "wo"]}),
+        "vera": ("one random pair for maps of all shapes", {"target_modules": ["q", "wi"]}),
+        "ia3": ("PEFT's default modules", {}),
+        "norms": ("PEFT's default norms", {}),
+    },
+}
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lora": ("LoraConfig", {"r": 3, "lora_alpha": 5}),
+    "lora_patterns": ("LoraConfig", {"r": 2, "lora_alpha": 3}),
+    "dora": ("LoraConfig", {"r": 2, "lora_alpha": 5, "use_dora": True}),
+    "vera": ("VeraConfig", {"r": 5, "save_projection": True}),
+    "ia3": ("IA3Config", {}),
+    "norms": ("LNTuningConfig", {}),
+}
+
+DECODER_CASES = (
+    *(
+        Case(name, SETTINGS[name][0], note, SETTINGS[name][1] | own, families=(family,))
+        for family, changes in CHANGES.items()
+        for name, (note, own) in changes.items()
+    ),
+    *(
+        Case(
+            "lora_language_model",
+            "LoraConfig",
+            "modules are named as in the language model",
+            {"r": 2, "lora_alpha": 3, "use_rslora": True, "task_type": task}
+            | ({"fan_in_fan_out": True} if family == "gpt2" else {}),
+            task=kind,
+            families=(family,),
+        )
+        for family, (task, kind) in LANGUAGE.items()
+    ),
+    *(
+        Case(name, config, note, {"num_virtual_tokens": 3} | STATES | own, families=families)
+        for name, config, note, own, families in (
+            ("prefix", "PrefixTuningConfig", "keys and values themselves", {}, LEFT_TO_RIGHT),
+            (
+                "prefix_network",
+                "PrefixTuningConfig",
+                "keys and values out of a network, which is not stored",
+                {"prefix_projection": True, "encoder_hidden_size": 7},
+                LEFT_TO_RIGHT,
+            ),
+            ("prompt", "PromptTuningConfig", "virtual tokens in front", {}, DECODERS),
+            (
+                "ptuning",
+                "PromptEncoderConfig",
+                "virtual tokens out of a network, which is not stored",
+                {"encoder_reparameterization_type": "MLP", "encoder_hidden_size": 7},
+                DECODERS,
+            ),
+        )
+    ),
+    Case(
+        "prompt_language_model",
+        "PromptTuningConfig",
+        "PEFT stores a prompt of the decoder, too, and does not use it",
+        {"num_virtual_tokens": 3, "task_type": "SEQ_2_SEQ_LM"},
+        task="AutoModelForSeq2SeqLM",
+        families=("t5",),
+    ),
+)
+
+CASES = (*ENCODER_CASES, *DECODER_CASES)

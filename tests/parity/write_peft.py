@@ -52,8 +52,9 @@ def write_case(golden: Path, folder: Path) -> None:
     batch = load_file(golden / "expected.safetensors")
     stored = batch.pop("output")
     model = compose("./a", load_backbone(backbone), root=folder, head=None)
+    more = {"decoder_input_ids": batch["input_ids"]} if family == "t5" else {}
     with torch.no_grad():
-        output = model(**batch).last_hidden_state
+        output = model(**batch, **more).last_hidden_state
     if stored.shape == output.shape and (output - stored).abs().max() < 0.01:
         raise RuntimeError(f"{golden}: other weights, the same output")
     save_file(batch | {"output": output.contiguous()}, folder / "expected.safetensors")

@@ -28,7 +28,9 @@ class Tensor:
     def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         """Its shape in a file that has it in this one."""
         if self.packed is not None:
-            return (stored[0], stored[1] // self.packed.count)
+            sizes = list(stored)
+            sizes[self.packed.axis] //= self.packed.count
+            return tuple(sizes)
         return (stored[0] // self.piece[1], *stored[1:]) if self.piece[1] > 1 else stored
 
 

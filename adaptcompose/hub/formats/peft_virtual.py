@@ -44,14 +44,18 @@ Places = Mapping[tuple[Site, str], Packed | None]
 
 def read(config: Mapping[str, Any], facts: Facts, shape: tuple[int, ...]) -> tuple[Method, Places]:
     """The method of a file with a tensor of this shape, and what of it our tensors are."""
-    if config.get("num_transformer_submodules", 1) not in (1, None):
-        raise ValueError("num_transformer_submodules must be 1")
-    if len(shape) != 2 or not shape[0]:
+    count = config.get("num_transformer_submodules") or 1
+    if count not in (1, len(facts.stacks)):
+        raise ValueError(f"num_transformer_submodules must be at most {len(facts.stacks)}")
+    if len(shape) != 2 or not shape[0] or shape[0] % count:
         raise ValueError(f"{KEY} must have two dimensions, not {shape}")
     if str(config.get("peft_type")).rpartition(".")[2].upper() != "PREFIX_TUNING":
-        return Prompt(length=shape[0], positions="shifted"), {(TOKENS, "embedding"): None}
-    method = Prefix(length=shape[0], flat=True, positions="shifted")
-    return method, places(method, facts)
+        # PEFT stores tokens for the decoder, too, and uses those of the encoder
+        first = Packed(0, count, 0, shape) if count > 1 else None
+        method = Prompt(length=shape[0] // count, positions="shifted")
+        return method, {(TOKENS, "embedding"): first}
+    prefix = Prefix(length=shape[0], flat=True, positions="shifted")
+    return prefix, places(prefix, facts)
 
 
 def places(method: Prefix, facts: Facts) -> dict[tuple[Site, str], Packed]:
