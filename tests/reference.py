@@ -284,7 +284,9 @@ def _coupled(leaf: Leaf, state: Tensor, w: Mapping[str, Tensor], inverse: bool) 
 
 
 def forward(base: Any, tree: Tree | None, weights: Weights, batch: Mapping[str, Tensor]) -> Tensor:
-    """The last hidden state of a BERT-like backbone with the composition in it."""
+    """The last hidden state of a backbone with the composition in it."""
+    if hasattr(base, "wte") or hasattr(base, "rotary_emb"):
+        return _left_to_right(base, tree, weights, batch)
     state = base.embeddings(batch["input_ids"])
     state = state if tree is None else coupled(tree, state, weights)
     if hasattr(base, "embeddings_project"):
@@ -306,6 +308,63 @@ def _attention(module: Any, state: Tensor, masked: Tensor) -> Tensor:
     q, k, v = heads(module.query), heads(module.key), heads(module.value)
     scores = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(masked, float("-inf"))
     return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+def _left_to_right(
+    base: Any, tree: Tree | None, weights: Weights, batch: Mapping[str, Tensor]
+) -> Tensor:
+    """GPT-2 or Llama: the norms stand in front, and no token sees a later one."""
+    ids = batch["input_ids"]
+    places = torch.arange(ids.shape[1])[None]
+    old = hasattr(base, "wte")
+    state = base.wte(ids) + base.wpe(places) if old else base.embed_tokens(ids)
+    turns = None if old else base.rotary_emb(state, position_ids=places)
+    state = state if tree is None else coupled(tree, state, weights)
+    masked = places > places.mT
+    masked = masked[None, None] | (1 - batch["attention_mask"][:, None, None, :]).bool()
+    for number, layer in enumerate(base.h if old else base.layers):
+        norms = (layer.ln_1, layer.ln_2) if old else _norms(layer)
+        for site, norm in zip(("attn.out", "ffn.out"), norms, strict=True):
+            z = norm(state)
+            if site == "ffn.out":
+                h = layer.mlp(z)
+            else:
+                h = _joint(layer.attn, z, masked) if old else _turned(layer, z, masked, turns)
+            state = _after(tree, h, Place(site, number, state, lambda total: total, weights))
+    return (base.ln_f if old else base.norm)(state)  # type: ignore[no-any-return]
+
+
+def _norms(layer: Any) -> tuple[Any, Any]:
+    return layer.input_layernorm, layer.post_attention_layernorm
+
+
+def _weighed(q: Tensor, k: Tensor, v: Tensor, masked: Tensor) -> Tensor:
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(masked, float("-inf"))
+    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+def _joint(module: Any, state: Tensor, masked: Tensor) -> Tensor:
+    joint = state @ module.c_attn.weight + module.c_attn.bias
+    q, k, v = (
+        one.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for one in joint.chunk(3, dim=-1)
+    )
+    return _weighed(q, k, v, masked) @ module.c_proj.weight + module.c_proj.bias  # type: ignore[no-any-return]
+
+
+def _turned(layer: Any, state: Tensor, masked: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    module, (cos, sin) = layer.self_attn, turns
+
+    def turn(z: Tensor) -> Tensor:
+        one, two = z.chunk(2, dim=-1)
+        return z * cos[:, None] + torch.cat([-two, one], dim=-1) * sin[:, None]
+
+    q, k, v = (
+        (state @ one.weight.T).unflatten(-1, (-1, module.head_dim)).transpose(1, 2)
+        for one in (module.q_proj, module.k_proj, module.v_proj)
+    )
+    times = q.shape[1] // k.shape[1]  # several heads share their keys
+    k, v = (one.repeat_interleave(times, dim=1) for one in (turn(k), v))
+    return _weighed(turn(q), k, v, masked) @ module.o_proj.weight.T  # type: ignore[no-any-return]
 
 
 def _after(tree: Tree | None, h: Tensor, place: Place) -> Tensor:
