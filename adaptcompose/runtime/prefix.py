@@ -228,7 +228,8 @@ def _extended(
             return None
         mask = torch.ones(1, 1, asked, given, dtype=torch.bool, device=query.device)
         if causal and asked > 1:
-            mask = mask.tril(given - asked)
+            # behind an empty StaticCache, sdpa's own mask starts at the first key
+            mask = mask.tril(0 if prefix.stock == "sdpa" else given - asked)
         if prefix.stock == "eager":
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, _least(query.dtype))
     if visible is None:

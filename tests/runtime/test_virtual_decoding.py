@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel, StaticCache
 
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.plan import make_plan
@@ -123,6 +123,28 @@ def test_a_prefix_is_a_cache_that_is_there_before(family: str, positions: str) -
             position_ids=places,
         ).logits
     assert distance(logits(model, given), expected) <= 1e-12
+
+
+@pytest.mark.parametrize("way", ["sdpa", "eager"])
+@pytest.mark.parametrize(("family", "text"), CAUSAL)
+def test_a_cache_of_fixed_size_is_the_full_forward(family: str, text: str, way: str) -> None:
+    """An empty one has more places than there are tokens, and sdpa is then given no mask."""
+    base = language_model(family, way)
+    model = composed(text, base, head="backbone")
+    given = batch(pad=False)
+    cache = StaticCache(config=base.config, max_cache_len=LENGTH + 6)
+    exact = 1e-6 if (family, way) == ("llama", "eager") else 1e-12  # it rounds to float32
+    with torch.no_grad():
+        first = model(**given, past_key_values=cache, use_cache=True).logits
+        assert distance(first, logits(model, given)) <= exact
+        new = first[:, -1:].argmax(dim=-1)
+        ids = torch.cat([given["input_ids"], new], dim=1)
+        mask = torch.ones_like(ids)
+        second = model(
+            input_ids=new, attention_mask=mask, past_key_values=cache, use_cache=True
+        ).logits
+    full = logits(model, {"input_ids": ids, "attention_mask": mask})
+    assert distance(second[:, -1], full[:, -1]) <= exact
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
