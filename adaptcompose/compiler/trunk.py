@@ -63,9 +63,12 @@ def _obstacle(site: Site, node: Primitive, level: int) -> str | None:
         return "virtual tokens stand beside the input"
     if isinstance(node, Rows) and (site.layer is None or site.layer < level):
         return "rows have different compositions below what is trained"
-    flags = ("gate", "gates")
-    gated = any(getattr(inner, flag, False) for inner in _within(node) for flag in flags)
-    return "a gate averages over padding, whose states are not kept" if gated else None
+    return "a gate averages over padding, whose states are not kept" if gated(node) else None
+
+
+def gated(node: Primitive) -> bool:
+    """Whether a gate in it averages over the tokens of a call."""
+    return any(getattr(inner, flag, False) for inner in _within(node) for flag in ("gate", "gates"))
 
 
 def _within(node: Primitive) -> Iterator[Primitive]:

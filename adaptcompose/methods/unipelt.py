@@ -3,7 +3,8 @@
     g = mean_t σ(w·x_t + v)
 
 The gates decide how much of each an example gets: they multiply keys and values of the prefix, what
-the bottleneck adds, and B A x of the LoRA.
+the bottleneck adds, and B A x of the LoRA. The mean is over all tokens of a call, later
+ones among them; `generate` computes a text anew for each token, unless it is told to use a cache.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from adaptcompose.compiler.program import Program
+from adaptcompose.compiler.trunk import gated
 from adaptcompose.language.codes import AC508, AC509
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods.fusion import Fusion
@@ -145,8 +146,15 @@ class ComposedModel(nn.Module):
         return Output(self._with_pull(loss), logits, past_key_values=cache)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Text of a language model, by transformers' own `generate` and its arguments."""
+        """Text of a language model, by transformers' own `generate` and its arguments.
+
+        A gate averages over all tokens so far, and a call behind a cache has the newest only: with
+        gates in what decodes, no cache is used unless `use_cache=True` asks for one.
+        """
         self._begin()
+        sites = self.program.sites.items()
+        if any(site.part != "encoder" and gated(node) for site, node in sites):
+            kwargs.setdefault("use_cache", False)
         return self.language_model().generate(*args, **kwargs)
 
     def language_model(self) -> Any:

@@ -109,5 +109,5 @@ def test_prefixes_of_encoder_decoders_are_refused(tmp_path: Path) -> None:
     }
     (tmp_path / adapterhub.ADAPTER).write_text(json.dumps(config))
     found = adapterhub.describe_adapter(tmp_path, "theirs")
-    with pytest.raises(Failed, match="AC407(.|\\n)*PREFIX_TUNING of an encoder-decoder"):
+    with pytest.raises(Failed, match=r"AC407(.|\n)*PREFIX_TUNING of an encoder-decoder"):
         peft.read(found, facts_of("t5"), read_shapes(tmp_path / peft.WEIGHTS[0]))
