@@ -98,7 +98,9 @@ class Lengthened(Proxy):
             virtual.counted = True
             places = places.expand(len(real), -1) + virtual.count
             front = (number + self.first).expand(len(real), -1)
-            more["position_ids"] = virtual.beside(front, places) if virtual.joined else places
+            # of places, whatever stands there
+            joined = torch.cat([front.to(places.dtype), places], dim=1)
+            more["position_ids"] = joined if virtual.joined else places
         return more
 
     def _inputs(self, given: dict[str, Any], virtual: Virtual) -> dict[str, Any]:
