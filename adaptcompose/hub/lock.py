@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from adaptcompose.language.codes import AC410, AC413
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
 VERSION = 1
 SIZE_LIMIT = 1_000_000
@@ -73,12 +74,17 @@ class Locked:
 _TEXTS = ("repo", "revision", "subfolder", "path", "method", "content")
 
 
+Kept = Mapping[str, Mapping[str, tuple[int, ...]]]
+"""Per fusion and site the members that `prune` keeps, those with the most attention first."""
+
+
 @dataclass(frozen=True)
 class Lock:
     """What a run pinned; printing is the inverse of reading, and everything is sorted.
 
     `spec` is the hash of what the user wrote, `globs` what each glob stands for, `adapters` what
-    each reference is, `data` what each set of examples is.
+    each reference is, `data` what each set of examples is, `members` what each composition with
+    `prune(data=…)` keeps of its fusions, by that data.
     """
 
     spec: str
@@ -87,6 +93,7 @@ class Lock:
     globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     adapters: Mapping[str, Locked] = field(default_factory=dict)
     data: Mapping[str, Locked] = field(default_factory=dict)
+    members: Mapping[str, Mapping[str, Kept]] = field(default_factory=dict)
 
     def as_plain(self) -> dict[str, Any]:
         entry: dict[str, Any] = {"lock": VERSION, "spec": self.spec, "hub": self.hub}
@@ -96,6 +103,8 @@ class Lock:
         for name in ("adapters", "data"):
             if held := getattr(self, name):
                 entry[name] = {key: held[key].as_plain() for key in sorted(held)}
+        if self.members:
+            entry["members"] = _plain_members(self.members)
         return entry
 
     def __str__(self) -> str:
@@ -158,6 +167,9 @@ def compare(old: Lock, new: Lock, name: str = "spec.lock") -> list[Diagnostic]:
         before, after = getattr(old, section), getattr(new, section)
         for key in sorted({*before, *after}):
             changed += _differences(f"`{key}`", before.get(key), after.get(key))
+    if not changed:
+        gone = (text for text, kept in old.members.items() if new.members.get(text) != kept)
+        changed += [f"what is kept of `{text}`" for text in gone]
     if old.spec != new.spec and not changed:
         changed.append("the spec")
     return [AC410.at(lock=name, what=what) for what in changed]
@@ -197,7 +209,9 @@ def _plain_file(file: FileRecord) -> dict[str, Any]:
 
 
 def _read_lock(data: Any) -> Lock:
-    entry = _mapping(data, {"lock", "spec", "hub", "backbone", "globs", "adapters", "data"})
+    entry = _mapping(
+        data, {"lock", "spec", "hub", "backbone", "globs", "adapters", "data", "members"}
+    )
     if entry.get("lock") != VERSION:
         raise _DamagedError(f"it is of version {entry.get('lock')}, not {VERSION}")
     globs = _mapping(entry.get("globs", {}))
@@ -210,7 +224,39 @@ def _read_lock(data: Any) -> Lock:
         globs={glob: tuple(map(_text, names)) for glob, names in globs.items()},
         adapters=_each(entry.get("adapters", {})),
         data=_each(entry.get("data", {})),
+        members=_read_members(entry.get("members", {})),
     )
+
+
+def _plain_members(members: Mapping[str, Mapping[str, Kept]]) -> dict[str, Any]:
+    return {
+        text: {
+            data: {
+                name: {site: list(sites[site]) for site in sites} for name, sites in kept.items()
+            }
+            for data, kept in sorted(measured.items())
+        }
+        for text, measured in sorted(members.items())
+    }
+
+
+def _read_members(data: Any) -> dict[str, dict[str, Kept]]:
+    return {
+        text: {
+            name: {
+                fusion: {site: _numbers(found) for site, found in _mapping(sites).items()}
+                for fusion, sites in _mapping(kept).items()
+            }
+            for name, kept in _mapping(measured).items()
+        }
+        for text, measured in _mapping(data).items()
+    }
+
+
+def _numbers(data: Any) -> tuple[int, ...]:
+    if not isinstance(data, list) or not all(type(number) is int for number in data) or not data:
+        raise _DamagedError("members that are kept are a list of numbers")
+    return tuple(data)
 
 
 def _each(data: Any) -> dict[str, Locked]:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.program import Mixture
+from adaptcompose.language.graph import transform
 from adaptcompose.language.operators.fuse import Fuse, fusions
-from adaptcompose.language.operators.prune import Activations
+from adaptcompose.language.operators.prune import Activations, Prune
 from adaptcompose.runtime.compose import build
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.primitives import RunningMixture
@@ -39,13 +40,14 @@ class _Watch:
 def measure(model: ComposedModel, batches: Iterable[Mapping[str, Tensor]]) -> Activations:
     """The mean attention on every member of every fusion, over the batches of a model.
 
-    Measured on the literal program, over tokens that are no padding. A member that has nothing at
-    a site has 0 there.
+    Measured on the literal program with all members, whatever `prune` keeps, over tokens that are
+    no padding. A member that has nothing at a site has 0 there.
     """
     made = model.composition
+    whole = transform(made.graph, lambda block: block.body if isinstance(block, Prune) else block)
     given = dict(model.parts.items())
     literal = build(
-        made.graph, made.facts, made.backbone, made.sources, head=None, optimise=False, given=given
+        whole, made.facts, made.backbone, made.sources, head=None, optimise=False, given=given
     )
     watches = []
     for module in literal.modules():
@@ -57,7 +59,7 @@ def measure(model: ComposedModel, batches: Iterable[Mapping[str, Tensor]]) -> Ac
             for watch in watches:
                 watch.mask = batch.get("attention_mask")
             literal(**batch)
-    known = fusions(made.graph)
+    known = fusions(whole)
     found: dict[str, dict[str, tuple[float, ...]]] = {}
     for watch in watches:
         weights = watch.node.weights

@@ -62,7 +62,8 @@ def merged(locks: Sequence[Lock]) -> Lock:
     globs = {name: found for lock in locks for name, found in lock.globs.items()}
     adapters = {name: pin for lock in locks for name, pin in lock.adapters.items()}
     data = {name: pin for lock in locks for name, pin in lock.data.items()}
-    return replace(first, globs=globs, adapters=adapters, data=data)
+    members = {text: found for lock in locks for text, found in lock.members.items()}
+    return replace(first, globs=globs, adapters=adapters, data=data, members=members)
 
 
 def kept(old: Lock | None, specs: Sequence[Spec], upgrade: Collection[str] | None) -> Lock | None:
@@ -82,4 +83,5 @@ def kept(old: Lock | None, specs: Sequence[Spec], upgrade: Collection[str] | Non
         old = replace(old, backbone=Locked())
     adapters = {name: pin for name, pin in old.adapters.items() if name not in gone}
     globs = {name: found for name, found in old.globs.items() if name not in gone}
-    return replace(old, adapters=adapters, globs=globs)
+    members = {} if upgrade is not None else old.members
+    return replace(old, adapters=adapters, globs=globs, members=members)

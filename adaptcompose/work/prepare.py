@@ -27,7 +27,7 @@ from adaptcompose.resources import resource
 from adaptcompose.work.data import Examples, open_data
 from adaptcompose.work.later import at_hub, not_yet, served_later
 from adaptcompose.work.pins import digest, kept, lock_path, merged, pinned_data, references
-from adaptcompose.work.pruning import measured_on, unfit
+from adaptcompose.work.pruning import measured_on, still, unfit
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import Spec
 from adaptcompose.work.targets import (
@@ -344,7 +344,8 @@ class Preparation:
             if isinstance(block, Adapter | Fuse | Published) and block.ref and block.pin
         }
         pin, data = self.backbone.pin, dict(pinned_data(self.spec, measured_on(graphs)))
-        return Lock("", pin, self.spec.hub, self.globs, pinned, data)
+        lock = Lock("", pin, self.spec.hub, self.globs, pinned, data)
+        return replace(lock, members=still(self.pins, lock, graphs))
 
 
 def once(found: Iterable[Diagnostic]) -> list[Diagnostic]:

@@ -1,18 +1,21 @@
 """`prune(data=…)` in a spec: fusions are measured on its data as soon as their weights are there.
 
+What is kept of them goes into the lock, and later runs keep the same without measuring, where all
+parts are loaded. What a run trains has no attention before: it is measured afterwards, each time.
 A composition that is trained is pruned before that, so its fusions have to be loaded; what an item
 of `evaluate`, `predict` or `publish` adds is measured on what was trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from adaptcompose.hub.lock import Kept, Lock
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic, suggest
-from adaptcompose.language.graph import Block, transform
+from adaptcompose.language.graph import Block, transform, walk
 from adaptcompose.language.operators import Prune, fusions
 from adaptcompose.language.operators.prune import Activations, unmeasured
 from adaptcompose.work.references import DataRef
@@ -74,6 +77,57 @@ def filled(graph: Block, data: str | None, measured: Activations) -> Block:
         return block
 
     return transform(graph, change)
+
+
+def record(graph: Block, data: str, measured: Activations) -> Kept:
+    """What the lock says of the fusions of a composition that are pruned by some data."""
+    prunes = [b for b in walk(graph) if isinstance(b, Prune) and b.data == data]
+    keep = max(block.keep for block in prunes)
+    named = {name for block in prunes for name in fusions(block.body)}
+    return {
+        name: {site: _first(means, keep) for site, means in sites.items()}
+        for name, sites in measured.items()
+        if name in named
+    }
+
+
+def _first(means: Sequence[float], keep: int) -> tuple[int, ...]:
+    return tuple(sorted(range(len(means)), key=lambda member: (-means[member], member))[:keep])
+
+
+def recorded(graph: Block, kept: Kept) -> Activations:
+    """What a lock says, as attention that ranks the members alike."""
+    sizes = {name: len(fusion.members) for name, fusion in fusions(graph).items()}
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    for name, sites in kept.items():
+        for site, first in sites.items():
+            means = dict(zip(first, range(len(first), 0, -1), strict=True))
+            row = tuple(float(means.get(n, 0)) for n in range(sizes.get(name, 0)))
+            found.setdefault(name, {})[site] = row
+    return found
+
+
+def still(old: Lock | None, new: Lock, graphs: Sequence[Block]) -> dict[str, Mapping[str, Kept]]:
+    """What an older lock recorded that still holds: it was measured on the same, and fits."""
+    pins = ("backbone", "adapters", "data")
+    if old is None or any(getattr(old, name) != getattr(new, name) for name in pins):
+        return {}
+    known = {str(graph): graph for graph in graphs}
+    return {
+        text: found
+        for text, found in old.members.items()
+        if text in known and all(_fits(known[text], name, kept) for name, kept in found.items())
+    }
+
+
+def _fits(graph: Block, data: str, kept: Kept) -> bool:
+    prunes = [block for block in unmeasured(graph) if block.data == data]
+    mixed = {name: len(f.members) for block in prunes for name, f in fusions(block.body).items()}
+    return mixed.keys() == kept.keys() and all(
+        len({*first}) == len(first) and {*first} <= {*range(mixed[name])}
+        for name, sites in kept.items()
+        for first in sites.values()
+    )
 
 
 def batches(encoded: Encoded, tokenizer: Any) -> Iterator[dict[str, Tensor]]:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, set_seed
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.plan import Plan
 from adaptcompose.documents import write_atomically
+from adaptcompose.hub.lock import Kept, Lock
 from adaptcompose.hub.store import open_store
 from adaptcompose.language.codes import AC423
 from adaptcompose.language.diagnostics import Diagnostic, Failed
@@ -31,8 +32,9 @@ from adaptcompose.runtime.parts import Part
 from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work import predict, publish, report
 from adaptcompose.work.encode import Encoded, encode, longest_input, open_tokenizer
+from adaptcompose.work.pins import lock_path
 from adaptcompose.work.prepare import Prepared
-from adaptcompose.work.pruning import batches, data_of, filled
+from adaptcompose.work.pruning import batches, data_of, filled, record, recorded
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.report import Score
 from adaptcompose.work.sections import EvaluateSection, PredictSection
@@ -88,9 +90,11 @@ class Run:
     fresh: bool = False
     times: dict[str, float] = field(default_factory=dict)
     _encoded: dict[tuple[str, bool, bool], Encoded] = field(default_factory=dict)
+    _members: dict[str, dict[str, Kept]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         prepared, section = self.prepared, self.prepared.spec.backbone
+        self._members = {text: dict(found) for text, found in prepared.lock.members.items()}
         check_owner(self.folder, prepared.path)
         folder = prepared.backbone.folder()
         kind = prepared.task.kind if prepared.task else "text-classification"
@@ -121,6 +125,7 @@ class Run:
         self._note_attention(best)
         scores = self._evaluate(seeds)
         self._predict(best)
+        self._note_members()
         found = self._report(seeds, scores, best)
         report.write(self.folder, found)
         return Measured(best, scores, found)
@@ -186,16 +191,30 @@ class Run:
         return model
 
     def _pruned(self, graph: Block, given: Mapping[str, Part]) -> Block:
-        """A graph with the attention by which its fusions are pruned, measured now."""
-        prepared = self.prepared
+        """A graph with the attention by which its fusions are pruned: recorded, or measured now."""
+        prepared, text = self.prepared, str(graph)
+        for name, kept in self._members.get(text, {}).items():
+            graph = filled(graph, name, recorded(graph, kept))
+        parts = parts_of(graph)
+        loaded = not any(part.new for part in parts.values()) and not {*parts} & prepared.trained
         for block in list(unmeasured(graph)):
             plain = build(
                 graph, prepared.facts, self.stock, prepared.sources, head=None, given=given
             )
             data = self._examples(data_of(block), labelled=False)
             found = measure(plain, batches(data, self.tokenizer))
+            if loaded:
+                name = str(block.data)
+                self._members.setdefault(text, {})[name] = record(graph, name, found)
             graph = filled(graph, block.data, found)
         return graph
+
+    def _note_members(self) -> None:
+        """What was kept goes into the lock, if that is the one of this run."""
+        path, own = lock_path(self.prepared.path), self.prepared.lock
+        held = Lock.open(path)
+        if held is not None and replace(held, members={}) == replace(own, members={}):
+            replace(held, members={**held.members, **self._members}).write(path)
 
     def _note_attention(self, best: Trained) -> None:
         """How much attention each member of the trained fusions gets: `prune(by=<this run>)`."""

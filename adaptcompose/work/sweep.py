@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptcompose.documents import write_atomically
+from adaptcompose.hub.lock import Lock
 from adaptcompose.work import report
 from adaptcompose.work.labels import labels
 from adaptcompose.work.pins import lock_path
@@ -59,9 +60,14 @@ def run_all(
 
 
 def _write_lock(one: Prepared) -> None:
-    """Beside the spec; what a command line set is no part of it."""
-    if not one.spec.overrides:
-        one.lock.write(lock_path(one.path))
+    """Beside the spec; what a command line set is no part of it.
+
+    Another combination may have recorded there what `prune` keeps.
+    """
+    held = Lock.open(path := lock_path(one.path))
+    same = held is not None and replace(held, members={}) == replace(one.lock, members={})
+    if not one.spec.overrides and not same:
+        one.lock.write(path)
 
 
 def _better(best: Done | None, last: Done) -> Done:

@@ -30,7 +30,8 @@ class Prune(Modifier):
     """Keep of every fusion the members with the most attention, site by site.
 
     Attention is measured once: its mean over the tokens of `data` in a spec, or as a run left it
-    behind, `by=runs/glue` (Rücklé et al., 2021). Laws: keeping all members is the identity;
+    behind, `by=runs/glue` (Rücklé et al., 2021). The lock records what is kept, where all parts are
+    loaded; of what a run trains it is measured in each run. Laws: keeping all is the identity;
     prune(keep=n) | prune(keep=m) = prune(keep=min(n, m)), measured alike.
 
     Examples:
