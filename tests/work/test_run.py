@@ -291,7 +291,7 @@ def test_a_lock_of_another_spec_is_out_of_date(
         shop.run(path)
     found = [(one.code, one.message) for one in failed.value.diagnostics]
     assert ("AC410", f"demo.lock is out of date: {told} changed") in found
-    assert "rm demo.lock" in str(failed.value)
+    assert "adaptcompose lock" in str(failed.value)
     after = shop.files() | {"demo.yaml": before["demo.yaml"]}
     assert after == before
 
