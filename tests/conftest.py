@@ -12,7 +12,6 @@ collect_ignore = [
     "plugin",  # a package of its own: its words are no words of this process
     "hub/in_adapters.py",  # these run where the other libraries are
     "hub/in_peft.py",
-    "parity/decoder_cases.py",  # imported by its neighbours, by its bare name
 ]
 
 

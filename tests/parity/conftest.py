@@ -7,6 +7,7 @@ collect_ignore = [
     "cases.py",
     "check_peft.py",
     "check_written.py",
+    "decoder_cases.py",
     "generate.py",
     "generate_peft.py",
     "old.py",

@@ -13,7 +13,7 @@ DECODERS = ("gpt2", "llama", "t5")
 LEFT_TO_RIGHT = ("gpt2", "llama")
 T5 = ("t5",)
 
-SAME = """
+_NAMES = """
     bare drop_bottom drop_top seq_bn double_seq_bn par_bn mh_only ln_before ln_after no_ln_before
     residual_after_ln no_ln_after ln_before_residual_after_ln gating scaling_channel leave_out
     reduction_by_layer seq_bn_inv double_seq_bn_inv compacter compacter_pp stack_mixed stack_three
@@ -21,7 +21,8 @@ SAME = """
     fuse_double prefix prefix_flat prefix_gate prefix_gates prefix_long
     stack_prefixes mam unipelt lora lora_feed_forward lora_leave_out lora_gate ia3 ia3_gate
     cls_one_layer cls_two_layers
-""".split()
+"""
+SAME = _NAMES.split()
 
 SOME = {
     "prefix_leave_out": LEFT_TO_RIGHT,
