@@ -13,7 +13,7 @@ from adaptcompose.language.codes import AC505, AC508, AC510, AC513
 from adaptcompose.language.diagnostics import Failed, suggest
 from adaptcompose.language.operators import branch_of
 from adaptcompose.runtime.decoding import inputs
-from adaptcompose.runtime.frame import Choice, Frame
+from adaptcompose.runtime.frame import Choice, Frame, in_order
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.lengthened import FIRST
 from adaptcompose.runtime.model import ComposedModel, Output
@@ -128,7 +128,7 @@ class BranchedModel(ComposedModel):
             raise Failed(AC508.at(what="generate()", help=help))
         first = args[0] if args else next(iter(kwargs[key] for key in _INPUTS if key in kwargs))
         self._begin(self._members(rows, len(first)))
-        return model.generate(*args, **kwargs)
+        return model.generate(*args, **self._caching(kwargs))
 
     def _side_by_side(self, batch: dict[str, Tensor], size: int, labels: Labels | None) -> Outputs:
         times, mask = len(self.names), batch.get("attention_mask")
@@ -191,7 +191,10 @@ class BranchedModel(ComposedModel):
             found[name] = self._finished(name, mine, wanted, None if mask is None else mask[index])
             shares[name] = choice.rows
         if whole:
-            logits = _in_order(found, shares)
+            logits = in_order(
+                [cast(Tensor, out.logits) for out in found.values()],
+                (row for rows in shares.values() for row in rows),
+            )
             head = cast(FlexHead, self.heads[0])
             loss = None if labels is None else head.loss(logits, cast(Tensor, labels), mask)
             return Output(self._with_pull(loss), logits)
@@ -240,12 +243,3 @@ def _share(labels: Labels | None, name: str | None, index: Tensor) -> Tensor | N
 
 _INPUTS = ("inputs", "input_ids", "inputs_embeds")
 _STATES = ("logits", "last_hidden_state", "pooler_output", FIRST)
-
-
-def _in_order(
-    found: Mapping[str | None, Output], shares: Mapping[str | None, tuple[int, ...]]
-) -> Tensor:
-    """The logits of all rows in the order of the batch."""
-    logits = torch.cat([cast(Tensor, out.logits) for out in found.values()])
-    order = torch.tensor([row for rows in shares.values() for row in rows])
-    return logits[order.argsort().to(logits.device)]

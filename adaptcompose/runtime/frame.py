@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,6 +64,12 @@ def _choose(groups: tuple[tuple[int, ...], ...], members: tuple[int, ...]) -> li
     return [Choice(number, tuple(rows), members) for number, rows in found.items()]
 
 
+def in_order(pieces: Sequence[Tensor], rows: Iterable[int]) -> Tensor:
+    """Pieces of a batch as one tensor; `rows` says which row each row of the pieces is."""
+    order = torch.tensor([*rows], device=pieces[0].device)
+    return torch.cat(list(pieces))[order.argsort()]
+
+
 class Choice:
     """The rows of one group (−1: of none), and which composition each of them has."""
 
@@ -88,12 +95,6 @@ class Choice:
         >>> Choice(0, (0, 1, 2), (5, 7, 5)).blocks
         (5, 7, 5)
         """
-        runs: list[list[int]] = []
-        for member in self.members:
-            if runs and runs[-1][0] == member:
-                runs[-1].append(member)
-            else:
-                runs.append([member])
-        if len({len(run) for run in runs}) == 1:
-            return tuple(run[0] for run in runs)
-        return self.members
+        runs = [(member, len([*run])) for member, run in groupby(self.members)]
+        even = len({length for _, length in runs}) == 1
+        return tuple(member for member, _ in runs) if even else self.members

@@ -152,10 +152,13 @@ class ComposedModel(nn.Module):
         gates in what decodes, no cache is used unless `use_cache=True` asks for one.
         """
         self._begin()
+        return self.language_model().generate(*args, **self._caching(kwargs))
+
+    def _caching(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of `generate`, without a cache behind which gates would see too little."""
         sites = self.program.sites.items()
-        if any(site.part != "encoder" and gated(node) for site, node in sites):
-            kwargs.setdefault("use_cache", False)
-        return self.language_model().generate(*args, **kwargs)
+        gates = any(site.part != "encoder" and gated(node) for site, node in sites)
+        return {"use_cache": False} | kwargs if gates else kwargs
 
     def language_model(self) -> Any:
         """The backbone with its own head and the composition in it; AC508 if it has another."""

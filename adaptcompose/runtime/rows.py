@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adaptcompose.compiler.passes.group_rows import GroupedRows
 from adaptcompose.compiler.program import Program, Rows
-from adaptcompose.runtime.frame import Choice
+from adaptcompose.runtime.frame import Choice, in_order
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import (
     Constants,
@@ -46,9 +46,7 @@ class RunningRows(Running):
             pieces.append(self._run(choice, mine).to(state.dtype))
         if len(pieces) == 1:
             return pieces[0]
-        order = [row for choice in choices for row in choice.rows]
-        back = torch.tensor(order, device=state.h.device).argsort()
-        return torch.cat(pieces)[back]
+        return in_order(pieces, (row for choice in choices for row in choice.rows))
 
     def _run(self, choice: Choice, state: State) -> Tensor:
         if choice.group < 0:
@@ -103,7 +101,7 @@ class RunningGroups(RunningRows):
             one = Choice(choice.group, tuple(rows), choice.members)
             pieces.append(self._finished(one, mine, self._member(member)(mine)))
             order += rows
-        return torch.cat(pieces)[torch.tensor(order, device=state.h.device).argsort()]
+        return in_order(pieces, order)
 
 
 class Repeat(Proxy):
