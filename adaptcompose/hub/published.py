@@ -22,7 +22,7 @@ from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.graph import Adapter, Block, Head, Published, transform
-from adaptcompose.language.operators import Fuse, Prune
+from adaptcompose.language.operators import Fuse, Prune, slots
 from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
 from adaptcompose.language.operators.prune import read_activations
 from adaptcompose.resources import resource
@@ -56,7 +56,8 @@ def expand(
     own = Sources(sources.hub, sources.root, {**sources.pins, **pins}, sources.depth + 1)
     resolved = resolve(graph, facts, own)
     head = _head(manifest, place, own)
-    return Published(leaf.ref, resolved.graph, pin, head, span=leaf.span), resolved
+    graph, named = resolved.graph, tuple(slots(resolved.graph))
+    return Published(leaf.ref, graph, pin, head, named, span=leaf.span), resolved
 
 
 def expand_setup(leaf: Adapter, pin: Locked, facts: Facts, sources: Sources) -> Resolved:

@@ -20,7 +20,7 @@ from adaptcompose.hub.store import FileRecord, Store, not_cached, open_store, re
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
 from adaptcompose.language.graph import Adapter, Block, Head, transform
-from adaptcompose.language.operators import Fuse, Prune
+from adaptcompose.language.operators import Fuse, Prune, Swap
 from adaptcompose.language.operators.prune import FILE, read_activations
 
 COMPOSITION = ("composition.yaml", "composition.lock", FILE)
@@ -88,6 +88,15 @@ class Sources:
         found = Locked(repo, exact, subfolder, files=own_files(files, subfolder or ""))
         self._pinned[ref, variant] = found
         return found
+
+    def composed(self, ref: Ref) -> bool:
+        """Whether a reference may be a published composition, as far as that is known by now."""
+        if ref.kind == "local":
+            with suppress(Failed):
+                return (self.local(ref.path or "") / COMPOSITION[0]).is_file()
+            return False
+        pin = self.pins.get(str(ref))
+        return ref.kind == "hub" and (pin is None or COMPOSITION[0] in pin.files)
 
     def near(self, ref: Ref | None, pin: Locked | None) -> bool:
         """Whether all files of a pin are on this machine."""
@@ -187,6 +196,8 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
             if isinstance(block, Prune) and block.by is not None and block.measured is None:
                 place = sources.root / Path(block.by).expanduser()
                 return block.fitted(read_activations(place, block.by, block.span), block.by)
+            if isinstance(block, Swap):
+                return block.applied()
         except Failed as failed:
             found.extend(replace(f, span=f.span or block.span) for f in failed.diagnostics)
         return block

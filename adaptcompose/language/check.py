@@ -21,13 +21,8 @@ from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.names import Names, open_ended
 from adaptcompose.language.naming import name_new_parts
 from adaptcompose.language.operator import Call, Members, Modifier, Operator, operators
-from adaptcompose.language.operators import (
-    Stack,
-    Swap,
-    Training,
-    flatten,
-    slots,
-)
+from adaptcompose.language.operators import Stack, Swap, Training, flatten, slots
+from adaptcompose.language.operators.swap import in_other_places, named, strangers, unread
 from adaptcompose.language.signature import Binding, parameters
 from adaptcompose.language.verify import verify
 from adaptcompose.methods import calls
@@ -41,7 +36,8 @@ class Context:
 
     `aliases` are the expressions of a spec's `adapters:`, `parts` the new parts of a run, which
     its other compositions name. `globs` are expansions that a lock has fixed. Without `backbone`
-    nothing is said about variants and layers.
+    nothing is said about variants and layers. `composed` says which references may be published
+    compositions; what is said of their slots and parts waits until they are looked up.
     """
 
     catalogue: Catalogue
@@ -50,6 +46,7 @@ class Context:
     parts: Mapping[str, Block] = field(default_factory=dict)
     globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     listing: Callable[[str], list[str]] | None = None
+    composed: Callable[[Ref], bool] = in_other_places
 
 
 @dataclass(frozen=True)
@@ -171,25 +168,29 @@ class Checker:
         if issubclass(modifier, Swap):
             return self._swap(call, body)
         if issubclass(modifier, Training):
-            return None if body is None else modifier.bound(call, body, self.problems)
+            return None if body is None else self._training(modifier, call, body)
         values = self._options(modifier, call.arguments)
         if values is None or body is None:
             return None
         return modifier(body=body, span=call.span, **values)
 
+    def _training(self, modifier: type[Training], call: syntax.Call, body: Block) -> Block:
+        self._used.update(map(str, call.arguments))
+        late = unread(body, self.context.composed)
+        found = modifier.bound(call, body, self._bound, late=late)
+        self.problems += found.problems(None)
+        return found
+
     def _swap(self, call: syntax.Call, body: Block | None) -> Block | None:
-        known = slots(body) if body is not None else []
-        for argument in call.arguments if body is not None else ():
-            name = argument.name if isinstance(argument, syntax.Argument) else None
-            if isinstance(argument, syntax.Argument) and name is not None and name not in known:
-                listed, near = ", ".join(known) or "none", suggest(name, known)
-                found = codes.AC310.at(argument.name_span, name=name, known=listed, help=near)
-                self.problems.append(found)
-                return None
+        names, late = named(call), body is not None and unread(body, self.context.composed)
+        if body is not None and not late and (wrong := [*strangers(names, slots(body))]):
+            self.problems += wrong
+            return None
         members = self._members(Swap, call, list(call.arguments))
         if members is None or body is None or not self._enough(Swap, call, members):
             return None
-        return Swap(body, tuple(members), span=call.span).applied()
+        found = Swap(body, tuple(members), names, span=call.span)
+        return found.in_part() if late else found.applied()
 
     def _call(self, call: syntax.Call, hint: str) -> Block | None:
         operator = operators().get(call.name)
@@ -319,8 +320,7 @@ class Checker:
             return True
         globs = [a.value for a in call.arguments if isinstance(a, syntax.Argument)]
         patterns = [g for g in globs if isinstance(g, syntax.Reference) and is_glob(g.text)]
-        values: dict[str, Any] = {"operator": operator.word, "least": operator.least}
-        values["count"] = count
+        values: dict[str, Any] = {"operator": operator.word, "least": operator.least, "count": count}
         if patterns:
             found = codes.AC304.at(patterns[0].span, pattern=patterns[0], **values)
         else:

@@ -14,7 +14,6 @@ error[AC201]: `drop` has no argument `botom`
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -240,6 +239,8 @@ def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
     """`did you mean …?` for the nearest known word, or None if none is near."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else None
 

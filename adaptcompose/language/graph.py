@@ -125,13 +125,16 @@ class Adapter(Block):
 class Published(Block):
     """A reference to a published composition: it stands for its expression.
 
-    `head` carries the composition's head where that is in a folder of its own.
+    `head` carries the composition's head where that is in a folder of its own. `slots` are those
+    that it was published with, `refills` what `swap` has put into them; `body` holds it already.
     """
 
     ref: Ref
     body: Block
     pin: Locked | None = None
     head: Adapter | None = None
+    slots: tuple[str, ...] = ()
+    refills: tuple[Slot, ...] = ()
 
     def inner(self) -> tuple[Block, ...]:
         return (self.body,)
@@ -142,8 +145,13 @@ class Published(Block):
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         return self.body.at(site, facts)
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        swapped = (f"swap({', '.join(map(str, self.refills))})",) if self.refills else ()
+        return (str(self.ref), *swapped)
+
     def __str__(self) -> str:
-        return str(self.ref)
+        return " | ".join(self.stages)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from adaptcompose.language.diagnostics import Span
 from adaptcompose.language.graph import Adapter, Block, adapters, transform, walk
-from adaptcompose.language.operators import Fuse
+from adaptcompose.language.operators import Fuse, Training
 
 
 def name_new_parts(graph: Block) -> Block:
@@ -20,6 +20,9 @@ def name_new_parts(graph: Block) -> Block:
     given: dict[tuple[str, Span | None], str] = {}
 
     def name(block: Block) -> Block:
+        if isinstance(block, Training) and block.unnamed:
+            meant = [given[part.name, part.span] for part in block.unnamed]
+            return replace(block, names=(*block.names, *meant), unnamed=())
         if not isinstance(block, Adapter | Fuse) or (isinstance(block, Adapter) and not block.new):
             return block
         call = (block.name, block.span)

@@ -48,8 +48,9 @@ def check(
 def context(backbone: str | None, root: Path, hub: str = "hf") -> Context:
     """The catalogue of the package and of `root`, and the facts of a backbone if one is named."""
     cards = Catalogue.open(resource("hub_cards"), root / "hub_cards")
-    facts = find_backbone(named(backbone, root), Sources(hub, root)).facts if backbone else None
-    return Context(cards, facts)
+    sources = Sources(hub, root)
+    facts = find_backbone(named(backbone, root), sources).facts if backbone else None
+    return Context(cards, facts, composed=sources.composed)
 
 
 __all__ = ["Composition", "Failed", "check", "context", "parse"]

@@ -90,7 +90,8 @@ def compose(
         base = find_backbone(named(str(backbone), sources.root), sources)
     facts = base.facts if base is not None else loaded_facts(model)
     cards = Catalogue.open(resource("hub_cards"), sources.root / "hub_cards")
-    checked = check(source, Context(cards, facts, listing=sources.repositories))
+    listing, composed = sources.repositories, sources.composed
+    checked = check(source, Context(cards, facts, listing=listing, composed=composed))
     graph = resolve(checked.raise_errors(), facts, sources).graph
     if problems := [*errors(verify(graph, facts)), *map(_of_a_spec, unmeasured(graph))]:
         raise Failed(problems)

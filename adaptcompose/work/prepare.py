@@ -6,13 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.compiler.lower import lower
-from adaptcompose.compiler.passes import optimise
-from adaptcompose.compiler.plan import Plan, make_plan
-from adaptcompose.compiler.trunk import Trunk, trunk_of
 from adaptcompose.hub.backbone import Backbone, find_backbone, is_local
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Lock, compare
@@ -46,6 +43,10 @@ from adaptcompose.work.targets import (
 )
 from adaptcompose.work.tasks import Task, roles_of
 
+if TYPE_CHECKING:
+    from adaptcompose.compiler.plan import Plan
+    from adaptcompose.compiler.trunk import Trunk
+
 T = TypeVar("T")
 
 
@@ -65,7 +66,9 @@ class Prepared:
     items: tuple[Item, ...]
     lock: Lock
     notes: tuple[Diagnostic, ...] = ()
-    _examples: dict[str, Examples] = field(default_factory=dict, repr=False, compare=False)
+    _examples: dict[str, tuple[Examples, list[Diagnostic]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def facts(self) -> Facts:
@@ -73,6 +76,9 @@ class Prepared:
 
     def trunk(self) -> Trunk | None:
         """The layers that training computes once per example; None if nobody asks for that."""
+        from adaptcompose.compiler.passes import optimise
+        from adaptcompose.compiler.trunk import Trunk, trunk_of
+
         train = self.spec.train
         if train is None or train.trunk != "cached":
             return None
@@ -84,6 +90,8 @@ class Prepared:
 
     def plan(self) -> Plan:
         """What the run loads, creates and trains, and what it has to fetch for that."""
+        from adaptcompose.compiler.plan import make_plan
+
         parts = [("backbone", self.backbone), *((part.name, part) for part in self.parts())]
         plan = make_plan(
             self.graph,
@@ -99,13 +107,17 @@ class Prepared:
 
     def examples(self, ref: DataRef, *, labelled: bool = True) -> Examples:
         """The examples of a split, labels optional where nothing is scored."""
-        assert self.task is not None
+        return self._told(ref, labelled)[0]
+
+    def _told(self, ref: DataRef, labelled: bool) -> tuple[Examples, list[Diagnostic]]:
+        """The examples of a split, read once, and what there is to say about them."""
         key = f"{ref} {labelled}"
         if key not in self._examples:
             found = _read(self.spec, ref, labelled=labelled)
-            if problems := errors(self.task.check(found)):
+            notes = self.task.check(found) if self.task else []
+            if problems := errors(notes):
                 raise Failed(problems)
-            self._examples[key] = found
+            self._examples[key] = found, notes
         return self._examples[key]
 
     def read(self) -> list[Diagnostic]:
@@ -118,8 +130,7 @@ class Prepared:
         notes: list[Diagnostic] = []
         for ref, labelled in references(self.spec):
             try:
-                found = self.examples(ref, labelled=labelled)
-                notes += self.task.check(found) if self.task else ()
+                notes += self._told(ref, labelled)[1]
             except Failed as failed:
                 problems += failed.diagnostics
         if problems:
@@ -287,7 +298,9 @@ class Preparation:
         cards = Catalogue.open(resource("hub_cards"), self.spec.root / "hub_cards")
         facts = self.backbone.facts if self.backbone else None
         globs = self.pins.globs if self.pins else {}
-        context = Context(cards, facts, aliases=self.spec.adapters, globs=globs)
+        context = Context(
+            cards, facts, aliases=self.spec.adapters, globs=globs, composed=self.sources.composed
+        )
         context = replace(context, listing=self.sources.repositories) if ask else context
         tree = self._try(syntax.parse_tree, self.spec.compose)
         main = self._check(tree, context) if tree is not None else None

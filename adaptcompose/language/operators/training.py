@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.language import codes, syntax
-from adaptcompose.language.diagnostics import Diagnostic, suggest
-from adaptcompose.language.graph import Adapter, Block, Slot, adapters, transform, walk
+from adaptcompose.language import syntax
+from adaptcompose.language.diagnostics import Diagnostic, Span
+from adaptcompose.language.graph import (
+    Adapter,
+    Block,
+    Published,
+    Slot,
+    adapters,
+    complete,
+    transform,
+    walk,
+)
 from adaptcompose.language.operator import Modifier, Takes, operator
 from adaptcompose.language.operators.fuse import Fuse, fusions
 from adaptcompose.language.operators.stack import Stack, slots
+from adaptcompose.language.operators.swap import strangers, worded
 
 
 @dataclass(frozen=True)
@@ -25,19 +35,35 @@ class Training(Modifier):
     learns: ClassVar[bool]
 
     names: tuple[str, ...] = ()
+    places: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
+    unnamed: tuple[Adapter | Fuse, ...] = field(default=(), compare=False, repr=False)
+    """New parts that a `let` means, until they have names."""
+    late: bool = field(default=False, compare=False, repr=False)
+    """Whether references to the left may bring parts that are not known yet."""
 
     @classmethod
-    def bound(cls, call: syntax.Call, body: Block, problems: list[Diagnostic]) -> Block:
-        """The modifier of a call; AC310 for every name that means nothing to the left."""
-        known, names = named_parts(body), []
+    def bound(
+        cls, call: syntax.Call, body: Block, scope: Mapping[str, Block | None], *, late: bool
+    ) -> Training:
+        """The modifier of a call; `scope` are the blocks that names stand for."""
+        known, parts = named_parts(body), {(one.name, one.span) for one in parts_in(body)}
+        places: dict[str, Span] = {}
+        unnamed: list[Adapter | Fuse] = []
         for argument in call.arguments:
             written = str(argument)
-            names.append(written)
-            if written not in known:
-                listed, near = ", ".join(known) or "none", suggest(written, list(known))
-                found = codes.AC310.at(argument.span, name=written, known=listed, help=near)
-                problems.append(found)
-        return cls(body=body, names=tuple(names), span=call.span)
+            meant = scope.get(written) if written not in known else None
+            found = [one for one in parts_in(meant) if (one.name, one.span) in parts]
+            places |= {one.name: argument.span for one in found if one.name}
+            unnamed += [one for one in found if not one.name]
+            if not found:
+                places[written] = argument.span
+        return cls(body, tuple(places), places, tuple(unnamed), late, span=call.span)
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        """AC310 for names that mean nothing to the left, once that is known."""
+        if not self.late or complete(self.body):
+            places = {name: self.places.get(name, self.span) for name in self.names}
+            yield from strangers(places, list(named_parts(self.body)))
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -91,7 +117,8 @@ class Freeze(Training):
 def named_parts(block: Block) -> dict[str, frozenset[str]]:
     """What can be named in a composition, and the parts that it means.
 
-    Parts by their own names, slots by what is in them, and `fuse` for all fusions.
+    Parts by their own names, published compositions by their references, slots by what is in
+    them, and `fuse` for all fusions.
     """
     found: dict[str, frozenset[str]] = {}
     if mixed := fusions(block):
@@ -103,7 +130,15 @@ def named_parts(block: Block) -> dict[str, frozenset[str]]:
                 found[slot.name] = found.get(slot.name, frozenset()) | parts
         if isinstance(inner, Adapter | Fuse) and inner.name:
             found.setdefault(inner.name, frozenset({inner.name}))
+        if isinstance(inner, Published):
+            parts = {*adapters(inner.body), *fusions(inner.body)}
+            found[str(inner.ref)] = found.get(str(inner.ref), frozenset()) | parts
     return found
+
+
+def parts_in(block: Block | None) -> list[Adapter | Fuse]:
+    """All adapters and fusions, as often as they stand there."""
+    return [] if block is None else [b for b in walk(block) if isinstance(b, Adapter | Fuse)]
 
 
 def slotted(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[str, ...]]:
@@ -111,7 +146,7 @@ def slotted(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[str, ...]
 
     A graph has no `let` that could be written, and stack(x=e) = e.
     """
-    known, found = slots(body), list(names)
+    known, found, body = slots(body), list(names), worded(body)
     wanted = set(names) - {*known, "fuse"}
 
     def called(block: Block) -> str | None:
