@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,6 +185,10 @@ class Facts:
 
     def every_site(self) -> tuple[Site, ...]:
         """All sites in the order in which a state passes them."""
+        return self._sites
+
+    @cached_property
+    def _sites(self) -> tuple[Site, ...]:
         inside = [name for name in self.layout.sites if name not in (*BELOW, *ABOVE)]
         found = [Site(name) for name in BELOW if self.has(name)]
         for part in self.stacks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -152,12 +153,12 @@ def records(folder: Path, paths: Iterable[str] | None = None) -> dict[str, FileR
 
 def listed(folder: Path) -> list[str]:
     """The files below a folder, hidden ones left out, sorted."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
-    return sorted(path.as_posix() for path in paths if not _is_hidden(path))
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    found: list[str] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(place).relative_to(folder)
+        found += [(below / name).as_posix() for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def verify(folder: Path, path: str, expected: FileRecord, repo: str) -> None:

@@ -99,13 +99,21 @@ def read_examples(
 
 @dataclass
 class _Lines:
-    """The lines of a file, decoded one by one, so that a bad byte has a line."""
+    """The lines of a file; where not all is UTF-8, a bad byte has a line."""
 
     content: bytes
     problem: Callable[[int, str], None]
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        for number, line in enumerate(self.content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        content = self.content.removeprefix(b"\xef\xbb\xbf")
+        try:
+            text = content.decode().replace("\r\n", "\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            return self._one_by_one(content)
+        return enumerate(text.split("\n"), 1)
+
+    def _one_by_one(self, content: bytes) -> Iterator[tuple[int, str]]:
+        for number, line in enumerate(content.split(b"\n"), 1):
             try:
                 yield number, line.removesuffix(b"\r").decode()
             except UnicodeDecodeError as error:
@@ -135,10 +143,10 @@ class _Collecting:
             raise Failed(self.problems)
 
     def add(self, records: Iterable[Record]) -> None:
-        before = len(self.rows)
+        before, wanted = len(self.rows), self._wanted()
         for line, record in records:
-            values = tuple(self._value(role, record, line) for role in self._wanted())
-            self.rows.append(values)
+            values = {role: self._value(role, record, line) for role in wanted}
+            self.rows.append(tuple(values.values()))
             self.places.append((self.number, line))
             self._check_lengths(values, line)
         if len(self.rows) == before and not self.problems:
@@ -180,20 +188,20 @@ class _Collecting:
         if role == "text" and isinstance(value, str):
             return value
         if role in ("tokens", "labels") and isinstance(value, (list, tuple)) and value:
-            if role == "labels" and all(isinstance(one, (str, int, float)) for one in value):
-                return tuple(_label(one) for one in value)
-            if all(isinstance(one, str) and one for one in value):
+            kinds = set(map(type, value))  # few, however long the sentence is
+            if kinds == {str} and (role == "labels" or all(value)):
                 return tuple(value)
+            if role == "labels" and all(issubclass(kind, (str, int, float)) for kind in kinds):
+                return tuple(map(_label, value))
         expected = {"text": "a text", "tokens": "a list of words", "labels": "a label or a list"}
         self.problem(line, f"`{name}` must be {expected.get(role, 'a value')}")
         return None
 
-    def _check_lengths(self, values: tuple[Any, ...], line: int) -> None:
-        lists = {role: value for role, value in zip(self._wanted(), values, strict=True) if value}
-        tokens, labels = lists.get("tokens"), lists.get("labels")
-        if "text" in lists and isinstance(labels, tuple):
+    def _check_lengths(self, values: Mapping[str, Any], line: int) -> None:
+        tokens, labels = values.get("tokens"), values.get("labels")
+        if values.get("text") and isinstance(labels, tuple):
             self.problem(line, f"one label expected, got a list of {len(labels)}")
-        if tokens is None or labels is None:
+        if not tokens or not labels:
             return
         if isinstance(labels, str) or len(tokens) != len(labels):
             count = "one label" if isinstance(labels, str) else f"{len(labels)} labels"

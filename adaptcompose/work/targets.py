@@ -233,10 +233,9 @@ def unready(
     for item in items:
         if needs_inverse(item.head):
             yield from irreversible(item.graph, facts)
-        used = weights_used(lower(item.graph, facts))
-        for name, part in parts_of(item.graph).items():
-            if not part.new:
-                continue
+        new = new_parts(item.graph)
+        used = weights_used(lower(item.graph, facts)) if new else {}
+        for name, part in new.items():
             place = part.span
             if place is not None and place.source is item.written:
                 help = f"name a part of `compose` instead: {', '.join(known)}"

@@ -7,7 +7,6 @@ or called.
 
 from __future__ import annotations
 
-import pickletools
 import warnings
 from dataclasses import dataclass
 from typing import IO, Any
@@ -94,6 +93,8 @@ def read_pickle(file: IO[bytes]) -> Any:
 
 
 def _run(file: IO[bytes]) -> Any:
+    import pickletools
+
     machine = _Machine()
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name == "STOP":

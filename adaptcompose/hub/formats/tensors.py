@@ -10,7 +10,6 @@ import io
 import json
 import math
 import struct
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -212,7 +211,6 @@ def _extent(entry: Any) -> tuple[int, int]:
 
 
 _ZIP_ERRORS = (
-    zipfile.BadZipFile,
     ValueError,
     EOFError,
     RuntimeError,
@@ -223,9 +221,12 @@ _ZIP_ERRORS = (
 
 def _read_archive(data: bytes) -> tuple[_Named, _Data]:
     """The zip files that torch writes: one folder with data.pkl and an entry for each storage."""
+    import zipfile
+
+    broken = (zipfile.BadZipFile, *_ZIP_ERRORS)
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except _ZIP_ERRORS as error:
+    except broken as error:
         raise BrokenError("it is cut off or damaged") from error
     entries = {entry.filename: entry for entry in archive.infolist()}
     sizes = sum(entry.file_size for entry in entries.values())
@@ -242,7 +243,7 @@ def _read_archive(data: bytes) -> tuple[_Named, _Data]:
         _require(entries[name].file_size <= limit, "its sizes disagree")
         try:
             return archive.read(name)
-        except _ZIP_ERRORS as error:
+        except broken as error:
             raise BrokenError("it is damaged") from error
 
     order = entry(f"{folder}byteorder") if f"{folder}byteorder" in entries else b"little"
