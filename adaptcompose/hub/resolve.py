@@ -19,7 +19,7 @@ from adaptcompose.hub.refs import Ref
 from adaptcompose.hub.store import FileRecord, Store, not_cached, open_store, records, verify
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
-from adaptcompose.language.graph import Adapter, Block, Head, transform
+from adaptcompose.language.graph import Adapter, Block, Head, complete, transform
 from adaptcompose.language.operators import Fuse, Prune, Swap
 from adaptcompose.language.operators.prune import FILE, read_activations
 
@@ -196,7 +196,7 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
             if isinstance(block, Prune) and block.by is not None and block.measured is None:
                 place = sources.root / Path(block.by).expanduser()
                 return block.fitted(read_activations(place, block.by, block.span), block.by)
-            if isinstance(block, Swap):
+            if isinstance(block, Swap) and complete(block.body):
                 return block.applied()
         except Failed as failed:
             found.extend(replace(f, span=f.span or block.span) for f in failed.diagnostics)

@@ -12,7 +12,7 @@ from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref, local_ref
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.graph import Adapter, Block, Empty, Slot, complete, walk
+from adaptcompose.language.graph import Adapter, Block, Slot, complete, walk
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.language.signature import option, parameters
 from adaptcompose.methods.fusion import Fusion
@@ -108,11 +108,11 @@ class Fuse(Members):
             yield from self._placements(facts)
 
     def _member(self, slot: Slot) -> Iterator[Diagnostic]:
+        if not any(isinstance(block, Adapter) for block in walk(slot.block)):
+            yield codes.AC321.at(slot.block.span, slot=slot.name, operator=self.word)
         for block in walk(slot.block):
             if isinstance(block, Fuse):
                 yield codes.AC305.at(block.span, operator=self.word, inner=block.word)
-            if isinstance(block, Empty):
-                yield codes.AC321.at(block.span, slot=slot.name, operator=self.word)
             method = block.method if isinstance(block, Adapter) else None
             if method is not None and not method.fusible:
                 yield codes.AC306.at(
