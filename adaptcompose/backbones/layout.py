@@ -102,6 +102,7 @@ class Layout:
     stands for words in braces in the paths of a part, which has the name `part`.
 
     `reads` says which token's state a head classifies: the first, the last, or the last end mark.
+    `distances` says whether attention has scores by the distance of two positions.
     `variant` chooses another layout of the same type by the configuration; `scale` is what states
     are multiplied by in front of heads, but for those that classify.
     """
@@ -122,6 +123,7 @@ class Layout:
     depth: Mapping[str, str] = field(default_factory=lambda: {"": "num_hidden_layers"})
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     reads: Literal["first", "last", "end"] = "first"
+    distances: bool = False
     variant: Callable[[Mapping[str, Any]], Layout] | None = None
     scale: Callable[[Mapping[str, Any]], float] | None = None
 

@@ -87,6 +87,7 @@ T5 = add_layout(
             "decoder": {"ffn": "layer.2", "wi": "wi"},
         },
         reads="end",
+        distances=True,
         variant=_variant,
         scale=_scale,
     )

@@ -45,8 +45,8 @@ class Prefix(Method):
 
     The positions of the tokens stay as they are (`kept`, as AdapterHub's files mean it), or the
     prefix takes the first ones (`shifted`, as PEFT and P-tuning v2 have it). Where attention has
-    scores by distance, as in T5, tokens are as many places further from the keys behind the prefix
-    as it is long: AdapterHub's files were trained so.
+    scores by distance, as in T5, `kept` is as AdapterHub's files were trained: tokens are as many
+    places further from the keys behind the prefix as it is long.
 
     Examples:
         prefix(length=20)
@@ -74,7 +74,8 @@ class Prefix(Method):
         return "keys", self.positions
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
-        if self.positions == "shifted" and not facts.has(POSITIONS.name):
+        counted = facts.has(POSITIONS.name) or facts.layout.distances
+        if self.positions == "shifted" and not counted:
             expected = "kept on a backbone that counts no positions"
             yield AC209.at(name="positions", operator=self.word, expected=expected, got="shifted")
 
@@ -146,6 +147,7 @@ class Prefix(Method):
             heads=heads,
             size=size,
             width=facts.width,
+            moves=self.positions == "shifted" and not facts.has(POSITIONS.name),
             gates=self.gates,
             dropout=self.dropout,
             form="stored" if self.flat else "computed",

@@ -129,16 +129,18 @@ def relative(
 ) -> Tensor:
     """Scores by relative positions, [1 or rows, heads, queries, virtual and other keys].
 
-    Virtual keys have the first positions, and move the others' keys, but no queries: AdapterHub's
-    prefixes were trained with that.
+    Virtual keys have the first positions and move the others' keys. Queries move with them where
+    the node says so; AdapterHub's prefixes were trained with queries that do not.
     """
     lengths = [sum(piece.node.length for piece in pieces) for pieces in chosen.compositions]
+    moves = [sum(p.node.length for p in pieces if p.node.moves) for pieces in chosen.compositions]
     longest = max(lengths)
     device = chosen.index.device
-    alike = len(set(lengths)) == 1 and own is None
-    counts = chosen.index.new_tensor([longest]) if alike else chosen.per_row(lengths)
+    alike = len(set(lengths)) == len(set(moves)) == 1 and own is None
+    counts = chosen.per_row(lengths)[: 1 if alike else None]
+    moved = chosen.per_row(moves)[: 1 if alike else None]
     places = torch.arange(longest + keys, device=device) - (longest - counts)[:, None]
-    asking = torch.arange(keys - queries, keys, device=device)[None]
+    asking = torch.arange(keys - queries, keys, device=device) + moved[:, None]
     if own is not None:  # shorter prompts are padded in front
         gaps = (~own).sum(dim=1, keepdim=True)
         places[:, longest:] -= gaps

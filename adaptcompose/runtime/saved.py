@@ -21,6 +21,7 @@ from typing import Any
 from adaptcompose.documents import dump, write_atomically
 from adaptcompose.hub.formats import adapterhub, peft, peft_writing
 from adaptcompose.hub.formats import adapters as formats
+from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import Ref
 from adaptcompose.language.graph import Adapter, Block, Head, Published, adapters, transform, walk
@@ -140,11 +141,11 @@ def _write_part(
 ) -> None:
     part = model.parts[name]
     if not isinstance(part.method, Fusion):
-        tensors = part.tensors()
-        formats.write(writer, folder, folder.name, part.method, tensors)
+        tensors, within = part.tensors(), _within(model)
+        formats.write(writer, folder, folder.name, part.method, tensors, within)
         is_peft = (folder / peft.WEIGHTS[0]).is_file()
         if not is_peft and peft_writing.writes(part.method, writer.facts):
-            peft_writing.write(folder / PEFT, part.method, tensors, writer.facts)
+            peft_writing.write(folder / PEFT, part.method, tensors, writer.facts, within)
         return
     block = fusions(model.composition.graph)[name]
     taken = set(names.values())
@@ -153,6 +154,24 @@ def _write_part(
         for slot_name in (_member_name(slot.block) for slot in block.members)
     ]
     writer.fusion(folder, members, part.method, part.tensors())
+
+
+def _within(model: ComposedModel) -> Within:
+    """The class of the backbone, where a composition uses its head; or else the base model."""
+    backbone = model.composition.backbone
+    if set(model.composition.heads.values()) != {"backbone"}:
+        return Within()
+    paths = {id(module): path for path, module in backbone.named_modules()}
+    endings = (task for ending, task in _TASKS.items() if type(backbone).__name__.endswith(ending))
+    return Within(next(endings, None), paths.get(id(backbone.base_model), ""))
+
+
+_TASKS = {
+    "LMHeadModel": "CAUSAL_LM",
+    "ForCausalLM": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+}
+"""What PEFT calls the tasks of transformers' classes; others would need a head in the file."""
 
 
 def _member_name(block: Block) -> str:

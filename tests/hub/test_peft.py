@@ -182,6 +182,32 @@ def test_a_lora_of_peft_stands_under_an_adapter_of_adapterhub(tmp_path: Path) ->
     assert (out[1] - expected[1]).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize(
+    ("family", "task", "path"),
+    [
+        ("bert", None, "bert."),
+        ("gpt2", "CAUSAL_LM", "transformer."),
+        ("llama", "CAUSAL_LM", "model."),
+        ("t5", "SEQ_2_SEQ_LM", ""),
+    ],
+)
+def test_a_file_is_of_the_class_whose_head_is_used(
+    family: str, task: str | None, path: str, tmp_path: Path
+) -> None:
+    """PEFT finds tensors by whole paths; what it does not find it leaves at the start."""
+    folder = PARITY / "goldens" / family / "backbone"
+    for name, head in (("base", None), ("whole", "backbone")):
+        base = load_backbone(folder, with_head=head is not None)
+        place = "attn.qkv" if family == "gpt2" else "attn.q"
+        compose(f'lora(targets=[{place}], ranks=["{place}=4"])', base, head=head).save(str(tmp_path / name))
+        stem = f"base_model.model.{path if head else ''}"
+        file = tmp_path / name / "lora" / peft.WEIGHTS[0]
+        layers = {key.removeprefix(stem).partition(".")[0] for key in load_file(file)}
+        assert layers <= {"encoder", "decoder", "h", "layers"}
+        config = json.loads((file.parent / ADAPTER).read_text())
+        assert config["task_type"] == (task if head else None)
+
+
 def test_what_adapterhub_has_no_form_for_is_written_for_peft(tmp_path: Path) -> None:
     base = load_backbone(BACKBONE)
     for name, call in {

@@ -57,9 +57,9 @@ def run(model: Any, batch: dict[str, torch.Tensor], task: str | None) -> torch.T
     if model.config.is_encoder_decoder:
         given["decoder_input_ids"] = batch["input_ids"]
     out = model(**given)
-    if task:
-        return out.logits
-    return out.last_hidden_state[:, -batch["input_ids"].shape[1] :]  # virtual tokens are in front
+    found = out.logits if task else out.last_hidden_state
+    # virtual tokens are in front
+    return found[:, -batch["input_ids"].shape[1] :] if found.dim() == 3 else found
 
 
 def batch_of(family: str) -> dict[str, torch.Tensor]:

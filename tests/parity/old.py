@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import torch
 
@@ -38,7 +39,16 @@ def age(folder: Path, year: str) -> None:
         outer["config"]["non_linearity"] = "gelu"
     text = json.dumps(outer, indent=2, sort_keys=True)
     (folder / "adapter_config.json").write_text(text)
-    torch.save(stored, folder / "pytorch_adapter.bin", _use_new_zipfile_serialization=False)
+    _save_as_then(stored, folder / "pytorch_adapter.bin")
+
+
+def _save_as_then(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """The file format of torch until 1.5; it names storages by address, here by number."""
+    found = [tensor.untyped_storage().data_ptr() for tensor in tensors.values()]
+    names = {address: 10**14 + number for number, address in enumerate(found)}
+    numbered = property(lambda storage: names[storage.data_ptr()])
+    with patch.object(torch.UntypedStorage, "_cdata", numbered):
+        torch.save(tensors, path, _use_new_zipfile_serialization=False)
 
 
 def _of_2020(config: dict[str, Any]) -> dict[str, Any]:

@@ -285,6 +285,27 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "norms": ("LNTuningConfig", {}),
 }
 
+T5 = ("t5",)
+SAVED = {"modules_to_save": ["classification_head"]}
+VIRTUAL: tuple[tuple[str, str, tuple[str, ...], str, dict[str, Any]], ...] = (
+    ("prefix", "PrefixTuningConfig", LEFT_TO_RIGHT, "keys and values themselves", {}),
+    ("prompt", "PromptTuningConfig", LEFT_TO_RIGHT, "virtual tokens in front", {}),
+    (
+        "prompt",
+        "PromptTuningConfig",
+        T5,
+        "PEFT stores a prompt of the decoder, too, and does not use it",
+        {},
+    ),
+    (
+        "ptuning",
+        "PromptEncoderConfig",
+        DECODERS,
+        "virtual tokens out of a network, which is not stored",
+        {"encoder_reparameterization_type": "LSTM", "encoder_hidden_size": 5},
+    ),
+)
+
 DECODER_CASES = (
     *(
         Case(name, SETTINGS[name][0], note, SETTINGS[name][1] | own, families=(family,))
@@ -324,13 +345,50 @@ DECODER_CASES = (
             ),
         )
     ),
+    *(
+        Case(
+            f"{name}_language_model",
+            config,
+            note,
+            {"num_virtual_tokens": 3, "task_type": LANGUAGE[family][0]} | own,
+            task=LANGUAGE[family][1],
+            families=(family,),
+        )
+        for name, config, families, note, own in VIRTUAL
+        for family in families
+    ),
     Case(
-        "prompt_language_model",
-        "PromptTuningConfig",
-        "PEFT stores a prompt of the decoder, too, and does not use it",
-        {"num_virtual_tokens": 3, "task_type": "SEQ_2_SEQ_LM"},
+        "prefix_language_model",
+        "PrefixTuningConfig",
+        "the decoder's layers run with the keys of others, and nothing else has any",
+        {"num_virtual_tokens": 3, "task_type": "SEQ_2_SEQ_LM", "token_dim": 12},
         task="AutoModelForSeq2SeqLM",
         families=("t5",),
+    ),
+    *(
+        Case(
+            f"{name}_classifier",
+            config,
+            "with the classifier among the saved modules",
+            {"task_type": "SEQ_CLS"} | own,
+            task="AutoModelForSequenceClassification",
+            families=families,
+        )
+        for name, config, families, own in (
+            ("lora", "LoraConfig", LEFT_TO_RIGHT, {"r": 2, "lora_alpha": 3}),
+            ("ia3", "IA3Config", LEFT_TO_RIGHT, {}),
+            ("prefix", "PrefixTuningConfig", LEFT_TO_RIGHT, {"num_virtual_tokens": 3}),
+            ("lora", "LoraConfig", T5, {"r": 2, "lora_alpha": 3} | SAVED),
+            ("ia3", "IA3Config", T5, SAVED),
+        )
+    ),
+    Case(
+        "lora_tagger",
+        "LoraConfig",
+        "with the tagger among the saved modules",
+        {"r": 2, "lora_alpha": 3, "task_type": "TOKEN_CLS"},
+        task="AutoModelForTokenClassification",
+        families=LEFT_TO_RIGHT,
     ),
 )
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, StaticCache
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, StaticCache
 
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.plan import make_plan
@@ -33,7 +33,7 @@ EVERY = (
 )
 COUNTING = ("prefix(length=3, flat=true, positions=shifted)", "deep_prompt(length=2)")
 CASES = [(family, text) for family in KINDS for text in EVERY]
-CASES += [(family, text) for family in ("gpt2", "llama") for text in COUNTING]
+CASES += [(family, text) for family in KINDS for text in COUNTING]
 CAUSAL = [case for case in CASES if case[0] != "t5"]
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -123,6 +123,47 @@ def test_a_prefix_is_a_cache_that_is_there_before(family: str, positions: str) -
             position_ids=places,
         ).logits
     assert distance(logits(model, given), expected) <= 1e-12
+
+
+def test_a_decoders_prefix_is_a_cache_where_it_counts_as_the_first_positions() -> None:
+    """T5's scores by distance are those of the cache that transformers is given."""
+    base = language_model("t5")
+    text = "prefix(length=3, flat=true, encoder=false, cross=false, positions={})"
+    model = composed(text.format("shifted"), base, head="backbone")
+    ((_, part),) = model.parts.items()
+    layers = base.config.num_decoder_layers
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    for layer in range(layers):
+        own = part[Site("attn.kv", layer, "decoder")]
+        key, value = (
+            own[name].detach().view(1, 3, 2, -1).transpose(1, 2).expand(3, -1, -1, -1)
+            for name in ("key", "value")
+        )
+        cache.self_attention_cache.update(key, value, layer)
+    given = batch() | {"decoder_input_ids": batch()["input_ids"]}
+    with torch.no_grad():
+        expected = base(**given, past_key_values=cache).logits
+    assert distance(logits(model, given), expected) <= 1e-12
+    kept = composed(text.format("kept"), base, head="backbone")
+    ((_, other),) = kept.parts.items()
+    with torch.no_grad():
+        for place, tensor in part.tensors().items():
+            other[place[0]][place[1]].copy_(tensor)
+    assert distance(logits(kept, given), expected) > 1e-3
+
+
+def test_rows_may_count_their_prefixes_in_different_ways() -> None:
+    """A row with a prefix of either convention is the row alone."""
+    base = language_model("t5")
+    one = "a=prefix(length=3, flat=true, positions=shifted)"
+    text = f"route({one}, b=prefix(length=2, flat=true), c=none)"
+    model = composed(text, base, head="backbone")
+    given = batch(pad=False) | {"decoder_input_ids": batch(pad=False)["input_ids"]}
+    with torch.no_grad():
+        mixed = model(**given, rows=["a", "b", "c"]).logits
+        for row, name in enumerate("abc"):
+            alone = {key: tensor[row : row + 1] for key, tensor in given.items()}
+            assert distance(mixed[row], model(**alone, rows=[name]).logits[0]) <= 1e-12
 
 
 @pytest.mark.parametrize("way", ["sdpa", "eager"])

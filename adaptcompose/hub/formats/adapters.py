@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.hub.formats import adapterhub, peft
 from adaptcompose.hub.formats.adapterhub import ADAPTER, HEAD, Described
+from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.formats.setups import SETUP
 from adaptcompose.hub.formats.tensors import Shapes, read_shapes
 from adaptcompose.language.codes import AC418
@@ -94,14 +95,18 @@ def write(
     name: str,
     method: Method,
     weights: Mapping[tuple[Site, str], torch.Tensor],
+    within: Within,
 ) -> None:
-    """As AdapterHub has it; what has no form there as PEFT has it, or in a form of our own."""
+    """As AdapterHub has it; what has no form there as PEFT has it, or in a form of our own.
+
+    PEFT's files are of a class of models, which is that of `within`.
+    """
     from adaptcompose.hub.formats.peft_writing import write as write_peft
     from adaptcompose.hub.formats.peft_writing import writes
     from adaptcompose.methods.changes import ARCHITECTURE
 
     native = method.adapterhub_config(writer.facts).get("architecture") == ARCHITECTURE
     if native and writes(method, writer.facts):
-        write_peft(folder, method, weights, writer.facts)
+        write_peft(folder, method, weights, writer.facts, within)
     else:
         writer.adapter(folder, name, method, weights)

@@ -54,9 +54,6 @@ def read(found: Described, facts: Facts, shapes: Shapes) -> Contents:
     with adapterhub.understood(found, adapterhub.ADAPTER):
         for key in risky(found.outer, kind):
             raise Failed(refused(found, f"PEFT's {kind} with {key}"))
-        if kind == "PREFIX_TUNING" and len(facts.stacks) > 1:
-            # its layers get the keys of others, in the decoder's own attention only
-            raise Failed(refused(found, f"PEFT's {kind} of an encoder-decoder"))
         modules = Modules.sort(facts, shapes)
         if modules.unplaced is not None:
             raise Failed(refused(found, f"a change of {modules.unplaced}"))

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.hub.formats.tensors import Shapes
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.method import Packed
 
-if TYPE_CHECKING:
-    pass
-
 STEM = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Within:
+    """The class of models that an adapter is used in: its task as PEFT calls it, if it has one.
+
+    `path` is where in such a model the backbone is, and is part of the names of all tensors.
+    """
+
+    task: str | None = None
+    path: str = ""
+
+    @property
+    def stem(self) -> str:
+        """What the names of tensors begin with."""
+        return f"{STEM}{self.path}." if self.path else STEM
 
 
 @dataclass(frozen=True)
@@ -27,11 +40,12 @@ class Tensor:
 
     def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         """Its shape in a file that has it in this one."""
+        axis, count = 0, self.piece[1]
         if self.packed is not None:
-            sizes = list(stored)
-            sizes[self.packed.axis] //= self.packed.count
-            return tuple(sizes)
-        return (stored[0] // self.piece[1], *stored[1:]) if self.piece[1] > 1 else stored
+            axis, count = self.packed.axis, self.packed.count
+        if stored[axis] % count:
+            return stored
+        return (*stored[:axis], stored[axis] // count, *stored[axis + 1 :])
 
 
 @dataclass

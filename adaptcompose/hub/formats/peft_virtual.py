@@ -7,6 +7,7 @@ others the embeddings. The networks that made them are not stored. Positions are
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
@@ -47,15 +48,41 @@ def read(config: Mapping[str, Any], facts: Facts, shape: tuple[int, ...]) -> tup
     count = config.get("num_transformer_submodules") or 1
     if count not in (1, len(facts.stacks)):
         raise ValueError(f"num_transformer_submodules must be at most {len(facts.stacks)}")
-    if len(shape) != 2 or not shape[0] or shape[0] % count:
+    if len(shape) != 2 or not shape[0]:
         raise ValueError(f"{KEY} must have two dimensions, not {shape}")
     if str(config.get("peft_type")).rpartition(".")[2].upper() != "PREFIX_TUNING":
+        if shape[0] % count:
+            raise ValueError(f"{KEY} must have {count} times as many rows as there are tokens")
         # PEFT stores tokens for the decoder, too, and uses those of the encoder
         first = Packed(0, count, 0, shape) if count > 1 else None
         method = Prompt(length=shape[0] // count, positions="shifted")
         return method, {(TOKENS, "embedding"): first}
     prefix = Prefix(length=shape[0], flat=True, positions="shifted")
+    if len(facts.stacks) > 1:
+        return _of_decoder(config, prefix, facts)
     return prefix, places(prefix, facts)
+
+
+def _of_decoder(config: Mapping[str, Any], prefix: Prefix, facts: Facts) -> tuple[Method, Places]:
+    """In an encoder-decoder it is only in front of what the decoder attends to of itself.
+
+    The tensor has pairs of keys and values for as many layers as the encoder has. PEFT cuts them
+    for two attentions a layer and then leaves the second out: layer i runs with pair 2i, counted
+    on from the first behind the last.
+    """
+    if config.get("num_transformer_submodules") != len(facts.stacks):
+        raise ValueError(f"num_transformer_submodules must be {len(facts.stacks)}")
+    own = replace(prefix, encoder=False, cross=False)
+    sites, heads, size = own.attentions(facts), *key_heads(facts)
+    pairs = config.get("num_layers")
+    if type(pairs) is not int or pairs < len(sites):
+        raise ValueError(f"num_layers must be a whole number, at least {len(sites)}")
+    whole = (own.length, 2 * pairs * heads * size)
+    return own, {
+        (site, name): Packed(2 * (2 * layer % pairs) + kind, 2 * pairs, 1, whole)
+        for layer, site in enumerate(sites)
+        for kind, name in enumerate(NAMES)
+    }
 
 
 def places(method: Prefix, facts: Facts) -> dict[tuple[Site, str], Packed]:
@@ -68,10 +95,11 @@ def places(method: Prefix, facts: Facts) -> dict[tuple[Site, str], Packed]:
     return {place: Packed(index, count, 1, whole) for index, place in numbered}
 
 
-def writes(method: Method) -> bool:
+def writes(method: Method, facts: Facts) -> bool:
     """Whether PEFT has a form for these settings."""
     if isinstance(method, Prefix):
         plain = method.flat and not method.gate and not method.leave_out
+        plain &= len(facts.stacks) == 1  # of another, PEFT runs some layers with the keys of others
         return plain and method.positions == "shifted"
     return type(method) is Prompt and method.positions == "shifted" and not method.after_first
 
@@ -85,7 +113,6 @@ def written(
         "num_attention_heads": heads,
         "num_layers": facts.layers,
         "num_transformer_submodules": 1,
-        "task_type": "FEATURE_EXTRACTION",
     }
     if isinstance(method, Prefix):
         found = places(method, facts)

@@ -1,6 +1,7 @@
 """PEFT's folders as PEFT writes them, so that `PeftModel.from_pretrained` loads them.
 
-Modules are named by their whole path, which means the same in the base model and in a task model.
+PEFT matches `target_modules` with the ends of paths, which are the same in the base model and in a
+task model, but the names of tensors with whole paths: a file is of one class of models.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from adaptcompose.documents import write_atomically
 from adaptcompose.hub.formats import peft_virtual
 from adaptcompose.hub.formats.adapterhub import ADAPTER
 from adaptcompose.hub.formats.peft import WEIGHTS
-from adaptcompose.hub.formats.peft_modules import STEM
+from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.formats.tensors import write_tensors
 from adaptcompose.methods import Method
 from adaptcompose.methods.changes import Changing
@@ -28,6 +29,9 @@ from adaptcompose.methods.vera import Vera
 
 if TYPE_CHECKING:
     import torch
+
+BASE = Within()
+"""The base model itself."""
 
 _KINDS = {
     "A": "lora_A.weight",
@@ -45,7 +49,7 @@ _NORM = {"weight": "ln_tuning_layers.weight", "bias": "ln_tuning_layers.bias"}
 def writes(method: Method, facts: Facts) -> bool:
     """Whether PEFT has a form for these settings."""
     if not isinstance(method, Changing):
-        return peft_virtual.writes(method)
+        return peft_virtual.writes(method, facts)
     if any(facts.layout.sites[site.name].piece != (0, 1) for site in method.places(facts)):
         return False
     if isinstance(method, Dora):
@@ -62,15 +66,17 @@ def write(
     method: Method,
     weights: Mapping[tuple[Site, str], torch.Tensor],
     facts: Facts,
+    within: Within = BASE,
 ) -> None:
-    """The two files of an adapter."""
+    """The two files of an adapter, for models of a class."""
     assert writes(method, facts)
     if isinstance(method, Changing):
         settings = _settings(method, facts)
         settings["target_modules"] = [facts.layout.path(s) for s in method.places(facts)]
-        tensors = dict(_keyed(method, weights, facts))
+        tensors = dict(_keyed(method, weights, facts, within.stem))
     else:
         settings, tensors = peft_virtual.written(method, weights, facts)
+        settings["task_type"] = within.task or "FEATURE_EXTRACTION"
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "auto_mapping": None,
@@ -79,7 +85,7 @@ def write(
         "modules_to_save": None,
         "peft_version": "0.21.2",
         "revision": None,
-        "task_type": None,
+        "task_type": within.task,
     } | settings
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     write_atomically(folder / ADAPTER, text)
@@ -121,7 +127,7 @@ def _lora(method: Lora, facts: Facts) -> dict[str, Any]:
 
 
 def _keyed(
-    method: Changing, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts
+    method: Changing, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts, stem: str
 ) -> Iterator[tuple[str, torch.Tensor]]:
     kinds = _NORM if isinstance(method, LayerNorm) else _KINDS
     for (site, name), tensor in weights.items():
@@ -131,4 +137,4 @@ def _keyed(
         stored = tensor
         if isinstance(method, IA3):
             stored = tensor.unsqueeze(0 if site.name in method.inputs else 1)
-        yield f"{STEM}{facts.layout.path(site)}.{kinds[name]}", stored
+        yield f"{stem}{facts.layout.path(site)}.{kinds[name]}", stored
