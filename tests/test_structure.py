@@ -29,7 +29,7 @@ LAYERS = """
     hub.store hub.pieces hub.front hub.folder hub.refusals hub.pushing
     hub.huggingface hub.search hub.extension hub.formats hub.lock
     language.graph language.operator language.operators language.heads language.names
-    language.naming language.extent language.verify language.check
+    language.naming language.writing language.extent language.verify language.check
     language.reference language.completion
     language.draw language.mermaid language.picture
     language.dot language.svg

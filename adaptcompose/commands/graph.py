@@ -55,12 +55,14 @@ def _graphs(
     target: str, backbone: str | None, hub: str | None, overrides: list[str] | None
 ) -> dict[str, tuple[Block, Facts | None]]:
     """The compositions of a sweep that differ, or the one that there is."""
+    from adaptcompose.language.writing import canonical
+
     if is_spec(target, backbone, hub, overrides):
         specs = prepared_specs(target, overrides)
-        return {str(one.graph): (one.graph, one.facts) for one in specs}
+        return {canonical(one.graph): (one.graph, one.facts) for one in specs}
     checked, base, _ = checked_expression(target, backbone, hub)
     block = checked.raise_errors()
-    return {str(block): (block, base.backbone)}
+    return {"": (block, base.backbone)}
 
 
 def _drawn(form: str, block: Block, facts: Facts | None, layer: int | None) -> str:

@@ -23,6 +23,7 @@ from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Adapter, Block, Head, adapters, carriers
 from adaptcompose.language.heads import KINDS, NEW, VOCABULARIES, Chosen
 from adaptcompose.language.operators import Fuse, Stack, fusions, learning
+from adaptcompose.language.writing import canonical
 from adaptcompose.methods.method import SHARED
 
 CONVENTION = "backbone as AutoModel builds it, with pooler; parts where they are used; head"
@@ -207,7 +208,9 @@ def make_plan(  # noqa: PLR0913
     kind = head if isinstance(head, str) else head.kind if head else None
     remote = pin is not None and pin.path is None and "backbone" not in fetched
     size = _bytes(pin) if remote else 0
-    return Plan(expression or str(graph), facts, tuple(items), program, kind, title, pin, size)
+    return Plan(
+        expression or canonical(graph), facts, tuple(items), program, kind, title, pin, size
+    )
 
 
 def places(sites: Iterable[Site]) -> Iterator[Site]:

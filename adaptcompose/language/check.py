@@ -176,8 +176,7 @@ class Checker:
 
     def _training(self, modifier: type[Training], call: syntax.Call, body: Block) -> Block:
         self._used.update(map(str, call.arguments))
-        late = unread(body, self.context.composed)
-        found = modifier.bound(call, body, self._bound, late=late)
+        found = modifier.bound(call, body, self._bound, late=unread(body, self.context.composed))
         self.problems += found.problems(None)
         return found
 
@@ -320,7 +319,8 @@ class Checker:
             return True
         globs = [a.value for a in call.arguments if isinstance(a, syntax.Argument)]
         patterns = [g for g in globs if isinstance(g, syntax.Reference) and is_glob(g.text)]
-        values: dict[str, Any] = {"operator": operator.word, "least": operator.least, "count": count}
+        word, least = operator.word, operator.least
+        values: dict[str, Any] = {"operator": word, "least": least, "count": count}
         if patterns:
             found = codes.AC304.at(patterns[0].span, pattern=patterns[0], **values)
         else:

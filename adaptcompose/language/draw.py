@@ -23,6 +23,7 @@ from adaptcompose.language.graph import Adapter, Block, Empty, Slot, adapters, w
 from adaptcompose.language.operator import Members, Modifier
 from adaptcompose.language.operators import Fuse, Restriction, Stack
 from adaptcompose.language.signature import spans
+from adaptcompose.language.writing import shared
 from adaptcompose.methods.invertible import EMBEDDINGS
 
 WIDTH = 100
@@ -128,6 +129,8 @@ def _legend(graph: Block, facts: Facts | None) -> Iterator[str]:
             yield f"layers {spans(sorted(free))}: backbone only"
     if any(isinstance(block, Adapter | Fuse) for block in walk(graph)):
         yield "= loaded   + new"
+    for name, count in shared(graph).items():
+        yield shorten(f"{name}: the same weights in {count} places", WIDTH)
 
 
 def shorten(text: str, width: int) -> str:

@@ -14,6 +14,7 @@ from adaptcompose.backbones.layout import Facts
 from adaptcompose.language.draw import embedded, shorten, title
 from adaptcompose.language.graph import Block
 from adaptcompose.language.picture import Box, Fan, Frame, Picture, picture
+from adaptcompose.language.writing import canonical
 
 _LETTER, _HEIGHT, _SLOT, _PAD = 7.3, 34.0, 16.0, 14.0
 _GAP, _BETWEEN, _FRAME, _MARGIN = 34.0, 12.0, 14.0, 16.0
@@ -57,7 +58,7 @@ def svg(graph: Block, facts: Facts | None = None) -> str:
         drawn = _row([_state("embeddings"), *leaves, drawn])
     width, height = drawn.width + 2 * _MARGIN, drawn.above + drawn.below + 2 * _MARGIN
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
-    name = quoteattr(_printable(shorten(str(graph), 300)))
+    name = quoteattr(_printable(shorten(canonical(graph), 300)))
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label={name}>',

@@ -18,6 +18,7 @@ from adaptcompose.language.diagnostics import Diagnostic, suggest
 from adaptcompose.language.graph import Block, transform, walk
 from adaptcompose.language.operators import Prune, fusions
 from adaptcompose.language.operators.prune import Activations, unmeasured
+from adaptcompose.language.writing import canonical
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import Spec
 
@@ -112,7 +113,7 @@ def still(old: Lock | None, new: Lock, graphs: Sequence[Block]) -> dict[str, Map
     pins = ("backbone", "adapters", "data")
     if old is None or any(getattr(old, name) != getattr(new, name) for name in pins):
         return {}
-    known = {str(graph): graph for graph in graphs}
+    known = {canonical(graph): graph for graph in graphs}
     return {
         text: found
         for text, found in old.members.items()

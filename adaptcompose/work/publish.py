@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptcompose.hub.store import Store
+from adaptcompose.language.writing import canonical
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.work.card import Findings
 from adaptcompose.work.prepare import Prepared, tree_of
@@ -30,7 +31,7 @@ class Result:
         """The scores, and which of them are of what is published."""
         item = next(one for one in self.prepared.items if one.section is section)
         expression = str(tree_of(section, self.prepared.tree))
-        own = rows(self.prepared, str(item.graph))
+        own = rows(self.prepared, canonical(item.graph))
         return Findings(expression, tuple(self.scores), own, self.seed, self.plan["parameters"])
 
 
@@ -53,7 +54,7 @@ def publish(result: Result, store: Store) -> str:
 
 def rows(found: Prepared, graph: str) -> tuple[str, ...]:
     """The rows of `evaluate` that measure this composition."""
-    same = (one.section for one in found.items if str(one.graph) == graph)
+    same = (one.section for one in found.items if canonical(one.graph) == graph)
     return tuple(dict.fromkeys(one.name for one in same if isinstance(one, EvaluateSection)))
 
 

@@ -25,6 +25,7 @@ from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import fusions
 from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
 from adaptcompose.language.operators.prune import as_text, unmeasured
+from adaptcompose.language.writing import canonical
 from adaptcompose.runtime.attention import measure
 from adaptcompose.runtime.compose import build, load_backbone, make_parts
 from adaptcompose.runtime.model import ComposedModel
@@ -192,7 +193,7 @@ class Run:
 
     def _pruned(self, graph: Block, given: Mapping[str, Part]) -> Block:
         """A graph with the attention by which its fusions are pruned: recorded, or measured now."""
-        prepared, text = self.prepared, str(graph)
+        prepared, text = self.prepared, canonical(graph)
         for name, kept in self._members.get(text, {}).items():
             graph = filled(graph, name, recorded(graph, kept))
         parts = parts_of(graph)
@@ -338,10 +339,10 @@ class Run:
             "name": prepared.spec.name,
             "description": prepared.spec.description,
             "expression": str(prepared.tree),
-            "graph": str(prepared.graph),
+            "graph": canonical(prepared.graph),
             "lock": prepared.lock.as_plain(),
             "scores": [score.as_dict() for score in scores],
-            "own": list(publish.rows(prepared, str(prepared.graph))),
+            "own": list(publish.rows(prepared, canonical(prepared.graph))),
             "table": report.cells(scores, self._baseline),
             "seeds": [one.as_dict() for one in seeds if one.seed is not None],
             "best_seed": best.seed,

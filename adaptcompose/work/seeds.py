@@ -11,6 +11,7 @@ from typing import Any
 from adaptcompose.documents import write_atomically
 from adaptcompose.hub.lock import hash_of
 from adaptcompose.language.graph import Head
+from adaptcompose.language.writing import canonical
 from adaptcompose.version import __version__
 from adaptcompose.work.prepare import Prepared
 from adaptcompose.work.targets import parts_of
@@ -80,7 +81,7 @@ def digest_of(prepared: Prepared) -> str:
             "version": __version__,
             "backbone": [lock["backbone"].get("files"), spec.backbone.plain()],
             "adapters": adapters,
-            "graph": str(prepared.graph),
+            "graph": canonical(prepared.graph),
             "head": head.config if isinstance(head, Head) else head,
             "task": [spec.task.plain(), prepared.task.labels],
             "trained": sorted(prepared.trained),

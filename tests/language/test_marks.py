@@ -56,3 +56,28 @@ def trained(graph: Block) -> set[str]:
     """What is trained of what is there, parts that are written twice without their numbers."""
     assert {*learning(graph)} <= {*adapters(graph), *fusions(graph)}
     return {name.removesuffix("2") for name in learning(graph)}
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("let x = ./a; x | train(x)", "./a | train(./a)"),
+        ("let x = ./a; let y = ./b; x | y | train(x, y)", "stack(./a, ./b) | train(./a, ./b)"),
+        ("let x = stack(./a, ./b); x | ./c | train(x)", "stack(./a, ./b, ./c) | train(./a, ./b)"),
+        ("let x = ./a; stack(x=./b, x2=x) | train(x)", "stack(x=./b, x2=./a) | train(x)"),
+        (
+            "let x = stack(./a, lora()); x | freeze(x)",
+            "stack(./a, lora=lora()) | freeze(./a, lora)",
+        ),
+        ("let x = fuse(./a, ./b); x | freeze(x)", "stack(x=fuse(./a, ./b)) | freeze(x)"),
+    ],
+)
+def test_a_let_means_the_parts_that_it_names(text: str, printed: str) -> None:
+    graph = graph_of(text)
+    assert str(graph) == printed
+    assert trained(graph_of(printed)) == trained(graph)
+
+
+def test_a_let_that_is_not_to_the_left_means_nothing() -> None:
+    found = check("let x = lora(); stack(y=lora()) | train(x)", Context(Catalogue.open()))
+    assert [one.code for one in found.diagnostics] == ["AC310"]

@@ -190,9 +190,7 @@ def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield hub
 
 
-def test_so_it_is_on_the_hugging_face_hub(
-    published: Workshop, online: Hub, tmp_path: Path
-) -> None:
+def test_so_it_is_on_the_hugging_face_hub(published: Workshop, online: Hub, tmp_path: Path) -> None:
     place = published.hub.fetch("demo/two", published.hub.resolve("demo/two"))
     online.add_folder("demo/two", place)
     save_composition(composed(published, "me/mixed", head=None), tmp_path / "out", everything=True)
