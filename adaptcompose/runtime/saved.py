@@ -159,7 +159,8 @@ def _write_part(
 def _within(model: ComposedModel) -> Within:
     """The class of the backbone, where a composition uses its head; or else the base model."""
     backbone = model.composition.backbone
-    if set(model.composition.heads.values()) != {"backbone"}:
+    heads = model.composition.heads.values()
+    if not heads or any(head != "backbone" for head in heads):
         return Within()
     paths = {id(module): path for path, module in backbone.named_modules()}
     endings = (task for ending, task in _TASKS.items() if type(backbone).__name__.endswith(ending))
