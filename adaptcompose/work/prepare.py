@@ -24,7 +24,7 @@ from adaptcompose.resources import resource
 from adaptcompose.work.data import Examples, open_data
 from adaptcompose.work.later import at_hub, not_yet, served_later
 from adaptcompose.work.pins import digest, kept, lock_path, merged, pinned_data, references
-from adaptcompose.work.pruning import measured_on, still, unfit
+from adaptcompose.work.pruning import measured_on, still, unfit, with_members
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import Spec
 from adaptcompose.work.targets import (
@@ -86,7 +86,11 @@ class Prepared:
             return Trunk(0, "robust drop changes from batch to batch")
         if self.task is not None and self.task.kind == "masked-lm":
             return Trunk(0, "other words are hidden in every epoch")
-        return trunk_of(optimise(lower(self.graph, self.facts)), self.trained)
+        return trunk_of(optimise(lower(self.pruned(), self.facts)), self.trained)
+
+    def pruned(self) -> Block:
+        """The composition with the members that the lock records for its fusions, if it does."""
+        return with_members(self.graph, self.lock.members)
 
     def plan(self) -> Plan:
         """What the run loads, creates and trains, and what it has to fetch for that."""
@@ -94,7 +98,7 @@ class Prepared:
 
         parts = [("backbone", self.backbone), *((part.name, part) for part in self.parts())]
         plan = make_plan(
-            self.graph,
+            self.pruned(),
             self.facts,
             trained=self.trained,
             head=self.head,

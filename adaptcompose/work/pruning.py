@@ -108,10 +108,19 @@ def recorded(graph: Block, kept: Kept) -> Activations:
     return found
 
 
+def with_members(graph: Block, held: Mapping[str, Mapping[str, Kept]]) -> Block:
+    """A composition with the members that a lock records for it."""
+    for data, kept in held.get(canonical(graph), {}).items():
+        graph = filled(graph, data, recorded(graph, kept))
+    return graph
+
+
 def still(old: Lock | None, new: Lock, graphs: Sequence[Block]) -> dict[str, Mapping[str, Kept]]:
     """What an older lock recorded that still holds: it was measured on the same, and fits."""
-    pins = ("backbone", "adapters", "data")
-    if old is None or any(getattr(old, name) != getattr(new, name) for name in pins):
+    if old is None or old.backbone != new.backbone:
+        return {}
+    # the lock of a sweep pins what other combinations use, too
+    if not (old.adapters.items() >= new.adapters.items() and old.data.items() >= new.data.items()):
         return {}
     known = {canonical(graph): graph for graph in graphs}
     return {

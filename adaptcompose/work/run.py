@@ -35,7 +35,7 @@ from adaptcompose.work import predict, publish, report
 from adaptcompose.work.encode import Encoded, encode, longest_input, open_tokenizer
 from adaptcompose.work.pins import lock_path
 from adaptcompose.work.prepare import Prepared
-from adaptcompose.work.pruning import batches, data_of, filled, record, recorded
+from adaptcompose.work.pruning import batches, data_of, filled, record, with_members
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.report import Score
 from adaptcompose.work.sections import EvaluateSection, PredictSection
@@ -194,8 +194,7 @@ class Run:
     def _pruned(self, graph: Block, given: Mapping[str, Part]) -> Block:
         """A graph with the attention by which its fusions are pruned: recorded, or measured now."""
         prepared, text = self.prepared, canonical(graph)
-        for name, kept in self._members.get(text, {}).items():
-            graph = filled(graph, name, recorded(graph, kept))
+        graph = with_members(graph, self._members)
         parts = parts_of(graph)
         loaded = not any(part.new for part in parts.values()) and not {*parts} & prepared.trained
         for block in list(unmeasured(graph)):

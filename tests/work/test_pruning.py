@@ -12,9 +12,11 @@ import pytest
 from adaptcompose.documents import load
 from adaptcompose.hub.lock import Lock
 from adaptcompose.language.diagnostics import Failed
+from adaptcompose.runtime.compose import compose
+from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work.prepare import prepare, prepare_all
-from adaptcompose.work.spec import read_spec
-from tests.workshop import Workshop, command
+from adaptcompose.work.spec import read_spec, read_specs
+from tests.workshop import Workshop, command, randomise
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -128,6 +130,66 @@ def test_the_lock_records_what_is_kept_of_a_loaded_fusion(shop: Workshop) -> Non
     with pytest.raises(Failed, match="AC410"):
         prepare(read_spec(spec), spec)
     assert not again(spec).members
+
+
+@pytest.fixture(scope="module")
+def fused(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """A workshop with a trained fusion of three in ./fusion."""
+    shop = workshop.copy(tmp_path_factory.mktemp("fused"))
+    text = "fuse(demo/glue-a, demo/glue-b, demo/ner)"
+    model = compose(text, shop.root / "base", hub=str(shop.root / "hub"), head=None)
+    randomise(model)
+    save_composition(model, shop.root / "saved")
+    shutil.copytree(shop.root / "saved/fuse", shop.root / "fusion")
+    return shop
+
+
+def test_a_plan_shows_what_the_lock_keeps(fused: Workshop, tmp_path: Path) -> None:
+    shop = fused.copy(tmp_path)
+    spec = shop.root / "loaded.yaml"
+    spec.write_text(LOADED)
+    before = prepare(read_spec(spec), spec)
+    everything = {item.name: len(item.sites) for item in before.plan().items}
+    layers = set(range(3))
+    lock = before.lock
+    (site,) = {site.name for item in before.plan().items for site in item.sites if site.layer == 0}
+    kept = {f"{layer}.{site}": (0, 2) if layer else (1, 0) for layer in layers}
+    text = load(LOADED)["compose"]
+    replace(lock, members={text: {"d": {"fuse": kept}}}).write(shop.root / "loaded.lock")
+    after = {item.name: item.layers for item in prepare(read_spec(spec), spec).plan().items}
+    assert after["demo/glue-a"] == (0, 1, 2)
+    assert after["demo/glue-b"] == (0,)
+    assert after["demo/ner"] == (1, 2)
+    assert everything["demo/ner"] == everything["demo/glue-b"] == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "composed"),
+    [
+        ("{n: [1, 2]}", "fuse(demo/glue-a, demo/glue-b, load=./fusion) | prune(keep=${n}, data=d)"),
+        (
+            "{m: [demo/glue-b, demo/ner]}",
+            "fuse(demo/glue-a, ${m}, load=./fusion) | prune(keep=1, data=d)",
+        ),
+    ],
+    ids=["one set of adapters", "other adapters"],
+)
+def test_a_sweep_records_the_members_of_every_combination(
+    fused: Workshop, tmp_path: Path, values: str, composed: str
+) -> None:
+    shop = fused.copy(tmp_path)
+    text = LOADED.replace(load(LOADED)["compose"], composed)
+    (shop.root / "loaded.yaml").write_text(f"{text}each: {values}\n")
+    run(shop, "loaded.yaml")
+    first = opened(shop, "loaded")
+    assert len(first.members) == 2
+    assert all(found["d"] for found in first.members.values())
+    path = shop.root / "loaded.yaml"
+    for one in prepare_all(read_specs(path), path):
+        assert one.lock == first
+        assert len(one.plan().items) == 3
+    run(shop, "loaded.yaml", "--fresh")
+    assert opened(shop, "loaded") == first
 
 
 def again(spec: Path, upgrade: tuple[str, ...] | None = None) -> Lock:
