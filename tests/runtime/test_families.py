@@ -183,6 +183,22 @@ def test_route_generates_for_every_row_what_it_alone_generates(family: str) -> N
         model.generate(**given, max_new_tokens=4)
 
 
+@pytest.mark.parametrize("family", LEFT_TO_RIGHT)
+def test_route_generates_without_a_cache_where_one_row_is_gated(family: str) -> None:
+    text = "route(gated=unipelt(length=2, reduction=3, rank=2), plain=pfeiffer(reduction=3))"
+    model = composed(text, backbone(family, KINDS[family]), head="backbone")
+    given, rows = batch(rows=3, pad=False), ["plain", "gated", None]
+    ids, logits = generated(model, given, rows=rows)
+    for number, name in enumerate(rows):
+        one = {key: value[number : number + 1] for key, value in given.items()}
+        alone_ids, alone = generated(model, one, rows=[name])
+        assert torch.equal(ids[number], alone_ids[0])
+        assert distance(logits[number], alone[0]) <= 1e-6
+    _, cached = generated(model, given, rows=rows, use_cache=True)
+    assert distance(cached[1, 1:], logits[1, 1:]) > 1e-5
+    assert distance(cached[0], logits[0]) <= 1e-6
+
+
 def test_generate_needs_the_backbones_own_head() -> None:
     with pytest.raises(Failed, match="AC508"):
         composed("pfeiffer(reduction=3)", backbone("gpt2")).generate(**batch())
