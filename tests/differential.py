@@ -52,6 +52,7 @@ METHODS = [
     "lora(rank=2)",
     "lora(rank=2, rslora=true)",
     "lora(rank=3, targets=[attn.q, ffn.in], alpha=4)",
+    "lora(rank=2, bias=all)",
     "dora(rank=2)",
     "vera(rank=4)",
     "ia3()",

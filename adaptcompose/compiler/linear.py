@@ -131,10 +131,18 @@ class Rescale(Change):
 
 @dataclass(frozen=True)
 class Shift(Change):
-    """f'(x) = f(x) + δ: another bias (BitFit, Ben Zaken et al., 2022)."""
+    """f'(x) = f(x) + δ: another bias (BitFit, Ben Zaken et al., 2022).
+
+    `whole` says that the bias itself is stored: δ is what it is more than the backbone's.
+    """
+
+    whole: bool = False
+
+    def obstacle(self) -> str | None:
+        return "a bias in place of the backbone's" if self.whole else None
 
     def __str__(self) -> str:
-        return f"shift {self.part} {self.width}"
+        return f"shift {self.part} {self.width}{' bias=backbone' if self.whole else ''}"
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ Positions = Literal["kept", "shifted"]
 class KVPrefix(Leaf):
     """[P_k; K], [P_v; V]: `length` keys and values for each of `heads` heads of `size` numbers.
 
-    `moves` counts the virtual keys as the first positions where attention has scores by distance:
-    queries move up by `length` as keys do. With `gates`, P_k is multiplied by g = mean_t σ(w·x_t + v), x what attention reads, and P_v by
-    the same g or by one of its own (Mao et al., 2022).
+    With `gates`, P_k is multiplied by g = mean_t σ(w·x_t + v), x what attention reads, and P_v by
+    the same g or by one of its own (Mao et al., 2022). Where attention has scores by distance,
+    `moves` has queries move up by `length`, as the tokens' keys do.
     """
 
     stackable: ClassVar[bool] = True

@@ -76,7 +76,7 @@ class Changing(Method):
         return self.places(facts)
 
     def only(self, sites: Collection[Site], facts: Facts) -> Self:
-        here = self.places(facts)
+        here = self.sites(facts)
         layers = lost_layers(here, sites, facts)
         single = [str(s) for s in here if s not in sites and facts.number(s) not in layers]
         if not layers and not single:

@@ -40,7 +40,8 @@ class Dora(Lora):
     norm: Literal["paper", "adapterhub"] = option("paper", "what is normalised")
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        return super().tensors(site, facts) | {"m": (facts.size(site),)}
+        found = super().tensors(site, facts)
+        return found | {"m": (facts.size(site),)} if "A" in found else found
 
     def start(self, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
@@ -52,11 +53,13 @@ class Dora(Lora):
 
     def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
         super().begin(tensors, own)
+        if "m" not in tensors:
+            return
         tensors["m"].copy_(own["weight"].to(tensors["m"].dtype).norm(dim=1))
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         if site not in self.places(facts):
-            return None
+            return self._other_bias(part, site, facts)
         fields = self.shared_fields(site, facts)
         return Decomposed(part, site, **fields, peer=self.norm == "adapterhub")
 

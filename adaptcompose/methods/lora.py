@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import LowRank
+from adaptcompose.compiler.linear import LowRank, Shift
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.recipe import Recipe
 from adaptcompose.language.diagnostics import Diagnostic
@@ -51,8 +51,10 @@ class Lora(Changing):
     dropout: float = option(0.0, "on what A reads, in training", least=0, below=1)
     rslora: bool = option(False, "divide alpha by the root of the rank")
     gate: bool = option(False, "a learned gate per example instead of alpha / rank")
-    bias: Literal["none", "own", "backbone"] = option(
-        "none", "own: a bias beside B; backbone: another bias of the map itself"
+    bias: Literal["none", "own", "backbone", "all"] = option(
+        "none",
+        "own: a bias beside B; backbone: another bias of the map itself;"
+        " all: another one of every map and norm that has one",
     )
     init: Literal["lora", "bert"] = option("lora", "how new weights start")
 
@@ -82,7 +84,32 @@ class Lora(Changing):
         rank = self.rank_at(site)
         return self.alpha_at(site) / (rank**0.5 if self.rslora else rank)
 
+    def sites(self, facts: Facts) -> tuple[Site, ...]:
+        if self.bias != "all":
+            return self.places(facts)
+        names = {*self.targets, *self._biased(facts)}
+        return tuple(
+            site
+            for site in facts.of_kind("linear", "norm")
+            if site.name in names
+            and facts.number(site) not in self.leave_out
+            and str(site) not in self.without
+        )
+
+    def _biased(self, facts: Facts) -> Iterator[str]:
+        """The places that have a bias beside the targets; several maps in one module count once."""
+        places = facts.layout.sites
+        own = [places[name] for name in self.targets if name in places]
+        split = {place.path for place in own if place.piece != (0, 1)}
+        taken = {place.path for place in own} - split
+        for name, place in places.items():
+            pieces = (place.piece != (0, 1)) == (place.path in split)
+            if place.bias and pieces and name not in self.targets and place.path not in taken:
+                yield name
+
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        if site.name not in self.targets:
+            return {"bias": (facts.size(site),)}
         rank, width, width_in = self.rank_at(site), facts.size(site), facts.size_in(site)
         shapes: dict[str, Shape] = {"A": (rank, width_in), "B": (width, rank)}
         if self.gate:
@@ -125,8 +152,14 @@ class Lora(Changing):
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         if site not in self.places(facts):
-            return None
+            return self._other_bias(part, site, facts)
         return LowRank(part, site, **self.shared_fields(site, facts))
+
+    def _other_bias(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+        """What it is where only the bias is another one."""
+        if site not in self.sites(facts):
+            return None
+        return Shift(part, site, width=facts.size(site), whole=True)
 
     def shared_fields(self, site: Site, facts: Facts) -> dict[str, Any]:
         """The fields of a `LowRank`."""
@@ -136,7 +169,7 @@ class Lora(Changing):
             "rank": self.rank_at(site),
             "scale": self.scale_at(site),
             "gate": self.gate,
-            "bias": self.bias,
+            "bias": "backbone" if self.bias == "all" else self.bias,
             "dropout": self.dropout,
         }
 

@@ -227,12 +227,16 @@ class RunningRescale(RunningDelta):
 class RunningShift(RunningDelta):
     def added(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
         delta = per_block(weights["bias"], state.x)
+        if self.node.whole:
+            delta = delta - _own_bias(state.below.stock)
         return delta.expand_as(state.h) if state.h.dim() == delta.dim() else delta + 0 * state.h
 
     def reweighted(
         self, below: Affine, stock: Stock, weights: Constants | None = None
     ) -> Affine | None:
         delta = self.read(weights)["bias"]
+        if self.node.whole:
+            delta = delta - _own_bias(stock)
         return Affine(below.weight, delta if below.bias is None else below.bias + delta)
 
 

@@ -48,6 +48,7 @@ def spoilt(case: str, change: Change, folder: Path) -> Path:
     return folder
 
 
+WORDS = "base_model.model.embeddings.word_embeddings"
 QUERY = "base_model.model.encoder.layer.0.attention.self.query"
 
 
@@ -60,7 +61,37 @@ QUERY = "base_model.model.encoder.layer.0.attention.self.query"
         ("lora", lambda c, t: c.update(target_parameters=["x"]), "AC407", "target_parameters"),
         ("lora", lambda c, t: c.update(something_new=1), "AC407", "something_new"),
         ("lora", lambda c, t: c.update(init_lora_weights="pissa"), "AC407", "pissa"),
-        ("lora", lambda c, t: c.update(bias="all"), "AC407", "bias=all"),
+        ("lora", lambda c, t: c.update(bias="some"), "AC407", "bias=some"),
+        ("lora", lambda c, t: c.update(bias="all"), "AC418", "bias at embed.norm"),
+        ("lora_layers", lambda c, t: c.update(bias="all"), "AC407", "some of the layers"),
+        (
+            "lora_all_biases",
+            lambda c, t: [t.pop(f"{QUERY}.lora_{kind}.weight") for kind in "AB"],
+            "AC407",
+            "LORA with bias=all beside lora_A in some of the layers",
+        ),
+        (
+            "lora",
+            lambda c, t: t.update({f"{WORDS}.lora_embedding_A": torch.ones(3, 60)}),
+            "AC407",
+            "LORA with lora_embedding_A at embeddings.word_embeddings",
+        ),
+        (
+            "lora",
+            lambda c, t: c.update(trainable_token_indices=[1]),
+            "AC407",
+            "LORA with trainable_token_indices",
+        ),
+        (
+            "lora",
+            lambda c, t: (
+                c.update(modules_to_save=["word_embeddings"]),
+                t.update({f"{WORDS}.weight": torch.ones(60, 16)}),
+            ),
+            "AC407",
+            "LORA with modules_to_save=word_embeddings",
+        ),
+        ("vera", lambda c, t: c.update(bias="all"), "AC407", "VERA with bias=all"),
         ("lora", lambda c, t: c.update(r="8"), "AC413", "r must be a whole number"),
         ("lora", lambda c, t: c.update(lora_alpha=float("nan")), "AC413", "lora_alpha"),
         ("lora", lambda c, t: c.update(lora_dropout=1.0), "AC413", "lora_dropout"),
@@ -122,6 +153,8 @@ def test_numbers_have_to_be_finite(facts: Facts, tmp_path: Path) -> None:
         ),
         ("lora_layers", "lora(targets=[attn.q], leave_out=[1], rank=2, alpha=3)"),
         ("lora_biases", "lora(rank=2, alpha=3, bias=backbone)"),
+        ("lora_all_biases", "lora(rank=2, alpha=3, bias=all)"),
+        ("lora_all_biases_tagger", "lora(without=[pooler], rank=2, alpha=3, bias=all)"),
         ("vera_seed", "vera(rank=5, seed=11)"),
         ("norms", "layernorm()"),
     ],
@@ -199,7 +232,9 @@ def test_a_file_is_of_the_class_whose_head_is_used(
     for name, head in (("base", None), ("whole", "backbone")):
         base = load_backbone(folder, with_head=head is not None)
         place = "attn.qkv" if family == "gpt2" else "attn.q"
-        compose(f'lora(targets=[{place}], ranks=["{place}=4"])', base, head=head).save(str(tmp_path / name))
+        compose(f'lora(targets=[{place}], ranks=["{place}=4"])', base, head=head).save(
+            str(tmp_path / name)
+        )
         stem = f"base_model.model.{path if head else ''}"
         file = tmp_path / name / "lora" / peft.WEIGHTS[0]
         layers = {key.removeprefix(stem).partition(".")[0] for key in load_file(file)}

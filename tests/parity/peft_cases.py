@@ -81,6 +81,27 @@ ENCODER_CASES = (
         {"r": 2, "lora_alpha": 3, "bias": "lora_only"},
     ),
     Case(
+        "lora_all_biases",
+        "LoraConfig",
+        "all biases are trained, too",
+        {"r": 2, "lora_alpha": 3, "bias": "all"},
+    ),
+    Case(
+        "lora_all_biases_tagger",
+        "LoraConfig",
+        "all biases are trained, too, in a class without a pooler",
+        {"r": 2, "lora_alpha": 3, "bias": "all", "task_type": "TOKEN_CLS"},
+        task="AutoModelForTokenClassification",
+        families=BERT,
+    ),
+    Case(
+        "dora_all_biases",
+        "LoraConfig",
+        "all biases are trained, too, and lengths of the rows",
+        {"r": 2, "lora_alpha": 3, "bias": "all", "use_dora": True},
+        families=BERT,
+    ),
+    Case(
         "lora_classifier",
         "LoraConfig",
         "with the classifier among the saved modules",
@@ -234,6 +255,10 @@ CHANGES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
                 "fan_in_fan_out": True,
             },
         ),
+        "lora_all_biases": (
+            "all biases are trained, too",
+            {"target_modules": ["mlp.c_fc"], "fan_in_fan_out": True},
+        ),
         "dora": (
             "lengths of the rows apart, of the joint map, too",
             {"target_modules": ["c_attn", "mlp.c_proj"], "fan_in_fan_out": True},
@@ -279,6 +304,7 @@ CHANGES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("LoraConfig", {"r": 3, "lora_alpha": 5}),
     "lora_patterns": ("LoraConfig", {"r": 2, "lora_alpha": 3}),
+    "lora_all_biases": ("LoraConfig", {"r": 2, "lora_alpha": 5, "bias": "all"}),
     "dora": ("LoraConfig", {"r": 2, "lora_alpha": 5, "use_dora": True}),
     "vera": ("VeraConfig", {"r": 5, "save_projection": True}),
     "ia3": ("IA3Config", {}),
@@ -364,6 +390,17 @@ DECODER_CASES = (
         {"num_virtual_tokens": 3, "task_type": "SEQ_2_SEQ_LM", "token_dim": 12},
         task="AutoModelForSeq2SeqLM",
         families=("t5",),
+    ),
+    *(
+        Case(
+            "lora_vocabulary",
+            "LoraConfig",
+            "with a vocabulary of its own among the saved modules",
+            {"r": 2, "lora_alpha": 3, "task_type": task, "modules_to_save": ["lm_head"]},
+            task=kind,
+            families=(family,),
+        )
+        for family, (task, kind) in LANGUAGE.items()
     ),
     *(
         Case(

@@ -155,6 +155,7 @@ ROWS = [
     "lora(rank=2)",
     "lora(rank=3, bias=own)",
     "lora(rank=2, gate=true, bias=backbone, targets=[attn.o, ffn.mid])",
+    "lora(rank=2, bias=all)",
     "dora(rank=2)",
     "dora(rank=2, gate=true, norm=adapterhub)",
     "vera(rank=4)",

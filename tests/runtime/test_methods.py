@@ -66,6 +66,8 @@ VARIANTS = [
     "lora(rank=2, alpha=3, targets=[attn.o, ffn.in, ffn.mid], gate=true, init=bert)",
     'lora(rank=2, rslora=true, bias=own, leave_out=[1], ranks=["attn.v=3"], alphas=["2.attn.q=5"])',
     "lora(rank=2, targets=[attn.q, attn.k], without=[1.attn.k], bias=backbone)",
+    "lora(rank=2, bias=all, leave_out=[1], without=[pooler, 2.attn.k])",
+    "dora(rank=2, bias=all, without=[pooler])",
     "dora(rank=2, alpha=3, norm=adapterhub, bias=own, targets=[attn.q, ffn.mid])",
     "dora(rank=2, alpha=3, gate=true, bias=backbone)",
     "vera(rank=4, scale=2, targets=[attn.v, ffn.in, ffn.mid], stored=true)",

@@ -16,7 +16,7 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.hub.formats import adapterhub, static_heads
 from adaptcompose.hub.formats.adapterhub import Described
 from adaptcompose.hub.formats.peft_modules import PROJECTION, STEM, Modules, Tensor
-from adaptcompose.hub.formats.peft_settings import READERS, risky
+from adaptcompose.hub.formats.peft_settings import READERS, UnsupportedError, risky
 from adaptcompose.hub.formats.tensors import Shapes, read_tensors
 from adaptcompose.language.codes import AC407, AC408, AC418
 from adaptcompose.language.diagnostics import Diagnostic, Failed
@@ -54,13 +54,18 @@ def read(found: Described, facts: Facts, shapes: Shapes) -> Contents:
     with adapterhub.understood(found, adapterhub.ADAPTER):
         for key in risky(found.outer, kind):
             raise Failed(refused(found, f"PEFT's {kind} with {key}"))
-        modules = Modules.sort(facts, shapes)
+        modules = Modules.sort(facts, shapes, biases=found.outer.get("bias") == "all")
         if modules.unplaced is not None:
             raise Failed(refused(found, f"a change of {modules.unplaced}"))
-        method = READERS[kind](found.outer, modules)
+        try:
+            method = READERS[kind](found.outer, modules)
+        except UnsupportedError as error:
+            raise Failed(refused(found, f"PEFT's {kind} with {error}")) from None
     head, slots = _head(found.outer, facts, modules.left)
     for key in slots.values():
         modules.left.pop(key)
+    for what in _beyond(found.outer, modules.left):
+        raise Failed(refused(found, f"PEFT's {kind} with {what}"))
     tensors = _tensors(method, modules, facts)
     if wrong := list(_misfits(found, method, tensors, modules, facts)):
         raise Failed(wrong)
@@ -113,16 +118,27 @@ def _misfits(
         yield AC408.at(found.span, name=found.title, detail=detail)
 
 
+def _beyond(config: Mapping[str, Any], left: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """What PEFT's files may have of the embeddings and of modules other than heads."""
+    saved = config.get("modules_to_save")
+    names = [name for name in saved if isinstance(name, str)] if isinstance(saved, list) else []
+    for key in sorted(left):
+        module, _, kind = key.removeprefix(STEM).rpartition(".")
+        if kind.startswith("lora_embedding_"):
+            yield f"{kind} at {module}"
+        yield from (f"modules_to_save={n}" for n in names if f".{n}." in f".{module}.")
+
+
 def _head(
     config: Mapping[str, Any], facts: Facts, left: Mapping[str, tuple[int, ...]]
 ) -> tuple[Mapping[str, Any] | None, dict[str, str]]:
     """A classifier of transformers among the saved modules, as a flexible head, and its keys."""
-    task = _TASKS.get(str(config.get("task_type")))
     family = str(facts.layout.adapterhub.get(facts.type, "")).removesuffix("AdapterModel")
-    name = f"{family}{task}"
-    static = static_heads.STATIC.get(name) if task else None
-    if static is None:
+    classes = [f"{family}{task}" for task in _TASKS.get(str(config.get("task_type")), ())]
+    name = next((name for name in classes if name in static_heads.STATIC), None)
+    if name is None:
         return None, {}
+    static = static_heads.STATIC[name]
     slots: dict[str, str] = {}
     for slot, module in static.slots.items():
         for kind in ("weight", "bias"):
@@ -136,7 +152,13 @@ def _head(
     return static_heads.flexible(outer), slots
 
 
-_TASKS = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification"}
+_TASKS = {
+    "SEQ_CLS": ("ForSequenceClassification",),
+    "TOKEN_CLS": ("ForTokenClassification",),
+    "CAUSAL_LM": ("LMHeadModel", "ForCausalLM"),
+    "SEQ_2_SEQ_LM": ("ForConditionalGeneration",),
+}
+"""The classes of transformers by what PEFT calls their tasks, behind the name of the family."""
 
 
 def read_weights(found: Described, contents: Contents, facts: Facts) -> dict[Place, torch.Tensor]:

@@ -63,11 +63,14 @@ class Modules:
     unplaced: str | None = None
 
     @classmethod
-    def sort(cls, facts: Facts, shapes: Shapes) -> Modules:
+    def sort(cls, facts: Facts, shapes: Shapes, *, biases: bool = False) -> Modules:
+        """With `biases`, those of maps and norms that have nothing else are among them."""
         sorted_ = cls({}, shapes, {}, facts, {})
         places = _places(facts)
         prefix = f"{facts.layout.prefix(facts.type)}."
         for key, shape in shapes.items():
+            if biases and key.endswith(_COPIES):
+                continue
             name = key.removeprefix(STEM)
             match = _KIND.fullmatch(name)
             if match is None:
@@ -75,6 +78,9 @@ class Modules:
                 continue
             module, kind = match["module"], match["kind"]
             sites = places.get(module) or places.get(module.removeprefix(prefix))
+            if kind == "bias" and not (biases and sites):
+                sorted_.left[key] = shape
+                continue
             if not sites:
                 sorted_.unplaced = sorted_.unplaced or module
                 continue
@@ -115,6 +121,7 @@ _OURS = {
     "lora_magnitude_vector": "m",
     "lora_magnitude_vector.weight": "m",
     "base_layer.bias": "bias",
+    "bias": "bias",
     "vera_lambda_d": "d",
     "vera_lambda_b": "b",
     "ia3_l": "l",
@@ -123,6 +130,9 @@ _OURS = {
 }
 """Kinds of PEFT's tensors, and our names."""
 
-_BY_ROWS = ("lora_B.weight", "lora_B.bias", "base_layer.bias", "vera_lambda_b")
+_BY_ROWS = ("lora_B.weight", "lora_B.bias", "base_layer.bias", "bias", "vera_lambda_b")
 _KIND = re.compile(rf"(?P<module>.+?)\.(?P<kind>{'|'.join(map(re.escape, _OURS))})")
+_COPIES = (".modules_to_save.bias", ".original_module.bias")
+"""A head's bias once more, as `bias=all` has PEFT store whatever is called so."""
+
 PROJECTION = {"A": "base_model.vera_A", "B": "base_model.vera_B"}

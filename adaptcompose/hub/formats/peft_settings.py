@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -16,6 +17,10 @@ from adaptcompose.methods.ia3 import IA3
 from adaptcompose.methods.layernorm import LayerNorm
 from adaptcompose.methods.lora import Lora
 from adaptcompose.methods.vera import Vera
+
+
+class UnsupportedError(Exception):
+    """What a configuration says and adaptcompose does not compute."""
 
 
 def _number(config: Mapping[str, Any], key: str, default: float) -> float:
@@ -42,14 +47,15 @@ def _share(config: Mapping[str, Any], key: str) -> float:
 def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
     rank, alpha = _count(config, "r", 8), _number(config, "lora_alpha", 8.0)
     cls = Dora if config.get("use_dora") else Lora
-    bias = "backbone" if config.get("bias") == "lora_only" else "none"
+    bias = _BIASES.get(str(config.get("bias")), "none")
     bias = "own" if config.get("lora_bias") else bias
-    lacking = [site for site in modules.tensors if modules.shape(site, "A") is None]
+    places = [s for s, own in modules.tensors.items() if bias != "all" or own.keys() != {"bias"}]
+    lacking = [site for site in places if modules.shape(site, "A") is None]
     if lacking:
         raise ValueError(f"there is no lora_A at {lacking[0]}")
-    ranks = {site: (modules.shape(site, "A") or (rank,))[0] for site in modules.tensors}
+    ranks = {site: (modules.shape(site, "A") or (rank,))[0] for site in places}
     patterns = config.get("alpha_pattern") or {}
-    alphas = {site: _pattern(patterns, modules.names[site], alpha) for site in modules.tensors}
+    alphas = {site: _pattern(patterns, modules.names[site], alpha) for site in places}
     method = cls(
         rank=rank,
         alpha=alpha,
@@ -59,7 +65,18 @@ def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
         rslora=bool(config.get("use_rslora")),
         bias=bias,  # type: ignore[arg-type]
     )
-    return modules.settle(method)  # type: ignore[no-any-return]
+    if bias != "all":
+        return modules.settle(method)  # type: ignore[no-any-return]
+    found = replace(method, targets=tuple(dict.fromkeys(site.name for site in places)))
+    if set(found.places(modules.facts)) != set(places):
+        raise UnsupportedError("bias=all beside lora_A in some of the layers")
+    expected = found.sites(modules.facts)
+    kept = [site for site in expected if site in modules.tensors or site.name != "pooler"]
+    return found.only(kept, modules.facts)  # a class may leave out the pooler
+
+
+_BIASES = {"lora_only": "backbone", "all": "all"}
+"""PEFT's words for other biases of the backbone, and ours."""
 
 
 def _pattern(patterns: Any, module: str, default: float) -> float:
@@ -195,7 +212,7 @@ def risky(config: Mapping[str, Any], kind: str) -> Iterator[str]:
             yield key
     if config.get("init_lora_weights") not in _STARTS:
         yield f"init_lora_weights={config['init_lora_weights']}"
-    if config.get("bias", "none") not in ("none", *(["lora_only"] if kind == "LORA" else [])):
+    if config.get("bias", "none") not in ("none", *(_BIASES if kind == "LORA" else [])):
         yield f"bias={config['bias']}"
     if config.get("loftq_config"):
         yield "loftq_config"

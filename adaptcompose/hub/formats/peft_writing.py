@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,12 @@ def writes(method: Method, facts: Facts) -> bool:
     if not isinstance(method, Changing):
         return peft_virtual.writes(method, facts)
     if any(facts.layout.sites[site.name].piece != (0, 1) for site in method.places(facts)):
+        return False
+    if (
+        isinstance(method, Lora)
+        and method.bias == "all"
+        and method.sites(facts) != replace(method, leave_out=frozenset(), without=()).sites(facts)
+    ):
         return False
     if isinstance(method, Dora):
         return method.norm == "paper" and not method.gate and method.bias != "own"
@@ -116,7 +123,7 @@ def _lora(method: Lora, facts: Facts) -> dict[str, Any]:
         "lora_alpha": method.alpha,
         "lora_dropout": method.dropout,
         "lora_bias": method.bias == "own",
-        "bias": "lora_only" if method.bias == "backbone" else "none",
+        "bias": {"backbone": "lora_only", "all": "all"}.get(method.bias, "none"),
         "rank_pattern": {path: rank for path, rank in ranks.items() if rank != method.rank},
         "alpha_pattern": {path: alpha for path, alpha in alphas.items() if alpha != method.alpha},
         "use_rslora": method.rslora,
@@ -130,6 +137,7 @@ def _keyed(
     method: Changing, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts, stem: str
 ) -> Iterator[tuple[str, torch.Tensor]]:
     kinds = _NORM if isinstance(method, LayerNorm) else _KINDS
+    places = method.places(facts)
     for (site, name), tensor in weights.items():
         if site == SHARED:
             yield f"base_model.vera_{name}", tensor
@@ -137,4 +145,5 @@ def _keyed(
         stored = tensor
         if isinstance(method, IA3):
             stored = tensor.unsqueeze(0 if site.name in method.inputs else 1)
-        yield f"{stem}{facts.layout.path(site)}.{kinds[name]}", stored
+        kind = kinds[name] if name != "bias" or site in places else "bias"
+        yield f"{stem}{facts.layout.path(site)}.{kind}", stored
