@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import tempfile
 import warnings
 import zlib
 from pathlib import Path
@@ -68,6 +69,19 @@ def batch_of(family: str) -> dict[str, torch.Tensor]:
     return {name: tensors[name] for name in ("input_ids", "attention_mask")}
 
 
+def save(model: Any, family: str, case: Case, folder: Path) -> None:
+    """The adapter with random weights, as PEFT writes it."""
+    with tempfile.TemporaryDirectory() as start:
+        options = {}
+        if case.converted:
+            model.peft_config["default"].init_lora_weights = True
+            model.save_pretrained(start)
+            options = {"path_initial_model_for_weight_conversion": start}
+        randomise(model, family, case.name)
+        model.save_pretrained(folder, **options)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
 def make_case(family: str, case: Case, root: Path) -> None:
     """One folder: what PEFT wrote, what it computed."""
     folder = root / case.name
@@ -75,9 +89,7 @@ def make_case(family: str, case: Case, root: Path) -> None:
     batch = batch_of(family)
     before = run(plain, batch, case.task)
     model = peft.get_peft_model(plain, getattr(peft, case.config)(**case.options)).eval()
-    randomise(model, family, case.name)
-    model.save_pretrained(folder / "a")
-    (folder / "a" / "README.md").unlink(missing_ok=True)
+    save(model, family, case, folder / "a")
     result = run(model, batch, case.task)
     if (result - before).abs().max() < 0.1:
         raise RuntimeError(f"{case.name}: the adapter had no effect")

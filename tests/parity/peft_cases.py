@@ -25,6 +25,7 @@ class Case:
     task: str | None = None
     families: tuple[str, ...] = ENCODERS
     attended: bool = False  # compare attended tokens only
+    converted: bool = False  # saved as a LoRA on the weights that the backbone had before
 
 
 BERT = ("bert",)
@@ -100,6 +101,22 @@ ENCODER_CASES = (
         "all biases are trained, too, and lengths of the rows",
         {"r": 2, "lora_alpha": 3, "bias": "all", "use_dora": True},
         families=BERT,
+    ),
+    Case(
+        "lora_pissa",
+        "LoraConfig",
+        "begun from the backbone's singular vectors, saved as what is beside its own weights",
+        {"r": 2, "lora_alpha": 3, "init_lora_weights": "pissa"},
+        families=BERT,
+        converted=True,
+    ),
+    Case(
+        "lora_olora",
+        "LoraConfig",
+        "begun from an orthogonal basis of the backbone's weights, saved likewise",
+        {"r": 2, "lora_alpha": 3, "init_lora_weights": "olora", "use_rslora": True},
+        families=BERT,
+        converted=True,
     ),
     Case(
         "lora_classifier",

@@ -204,6 +204,9 @@ _UNDERSTOOD = [
 _STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 """Values of init_lora_weights that leave the backbone's weights as they are."""
 
+_CONVERSION = "not saved with path_initial_model_for_weight_conversion"
+"""How PEFT saves such adapters as LoRAs on the weights that the backbone had before."""
+
 
 def risky(config: Mapping[str, Any], kind: str) -> Iterator[str]:
     """Settings that would change what is computed in a way that we do not know."""
@@ -211,7 +214,8 @@ def risky(config: Mapping[str, Any], kind: str) -> Iterator[str]:
         if key not in _UNDERSTOOD and config[key]:
             yield key
     if config.get("init_lora_weights") not in _STARTS:
-        yield f"init_lora_weights={config['init_lora_weights']}"
+        how = f"init_lora_weights={config['init_lora_weights']}"
+        yield f"{how}, which changes the backbone, {_CONVERSION}"
     if config.get("bias", "none") not in ("none", *(_BIASES if kind == "LORA" else [])):
         yield f"bias={config['bias']}"
     if config.get("loftq_config"):
