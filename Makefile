@@ -39,9 +39,7 @@ demo: .venv/ready
 	$(BIN)/python examples/demo/build.py
 
 soak: .venv/ready
-	{ echo "$$(date -u +%F), seed $(SEED)"; \
-	  $(BIN)/python -m tests.differential --count 5000 --seed $(SEED) && \
-	  ADAPTCOMPOSE_SOAK=1 $(PYTEST) -m "not slow" --hypothesis-show-statistics; } | tee docs/soak.txt
+	$(BIN)/python -m tests.soak --seed $(SEED) --workers $(WORKERS) | tee docs/soak.txt
 
 # One thread adds in one order, and PEFT orders sets by their hashes: the same bytes on every run.
 parity: export OMP_NUM_THREADS = 1

@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/check.py [--runs 9]
 
-Every figure is the wall time of whole processes, one after another, on a machine that does nothing
-else; files are in the disk cache. A peer whose environment is not there is left out: `.venv-peft`
-and `.venv-peer` beside the checkout (see the Makefile).
+Every figure is the time of whole processes, one after another, on a machine that does nothing else;
+files are in the disk cache, and all modules have their bytecode, as pip leaves them. A peer whose
+environment is not there is left out: `.venv-peft` and `.venv-peer` beside the checkout (see the
+Makefile).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def commands() -> dict[str, list[str]]:
 def seconds(command: list[str]) -> tuple[float, float]:
     """The wall time and the processor time of one process, which has to succeed."""
     environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     started, before = time.perf_counter(), os.times()
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
     wall, after = time.perf_counter() - started, os.times()

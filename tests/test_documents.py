@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example
 from hypothesis import strategies as st
 
 from adaptcompose import documents
 from adaptcompose.documents import Value, dump, load, open_source, read, write_atomically
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source
+from tests.sampling import sampled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,8 +135,7 @@ def assert_places(value: Value) -> None:
 LINES = st.text(alphabet="ab :#'\"\\\t-\n", max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
-@given(LINES, st.sampled_from(["|", ">", '"', "'", None]), st.integers(8, 80))
+@sampled(300, LINES, st.sampled_from(["|", ">", '"', "'", None]), st.integers(8, 80))
 @example("\n a\n", "|", 80)
 @example(" a\n\n b\nc\n\n", ">", 80)
 def test_places_in_whatever_another_writer_writes(text: str, style: str | None, width: int) -> None:
@@ -253,8 +253,7 @@ DATA = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(DATA)
+@sampled(300, DATA)
 @example({"a": "x\n\n  y\n", "b": "\n", "c": " lead\n", "d": "\u2028\n", "e": "line\n \n"})
 def test_reading_is_the_inverse_of_writing(data: Any) -> None:
     assert load(dump(data)) == data

@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptcompose.hub.lock import Lock, Locked, compare, content_hash, hash_of
 from adaptcompose.hub.store import FileRecord
 from adaptcompose.language.diagnostics import Failed
+from tests.sampling import sampled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ locks = st.builds(
 )
 
 
-@given(locks)
+@sampled(100, locks)
 def test_printing_is_the_inverse_of_reading(lock: Lock) -> None:
     assert Lock.read(str(lock)) == lock
     assert str(Lock.read(str(lock))) == str(lock)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptcompose.hub.refs import Ref, canonical_id, is_repo_name, local_ref, matches, parse_ref
 from adaptcompose.language.diagnostics import Failed
+from tests.sampling import sampled
 
 SPACES = ("lang", "glue", "task")
 
@@ -36,17 +36,17 @@ texts = st.one_of(
 )
 
 
-@given(texts)
+@sampled(100, texts)
 def test_printing_is_the_inverse_of_reading(text: str) -> None:
     assert str(parse_ref(text, SPACES)) == text
 
 
-@given(st.text(min_size=1, max_size=20))
+@sampled(100, st.text(min_size=1, max_size=20))
 def test_any_path_survives_quoting(path: str) -> None:
     assert parse_ref(str(local_ref(path)), SPACES) == local_ref(path)
 
 
-@given(st.text("abhf:/@.*?{},~%\"'-_AZ09 \\é", max_size=24))
+@sampled(100, st.text("abhf:/@.*?{},~%\"'-_AZ09 \\é", max_size=24))
 def test_any_text_is_read_or_refused_and_never_escapes_its_folder(text: str) -> None:
     try:
         ref = parse_ref(text, SPACES)

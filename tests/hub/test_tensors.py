@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptcompose.hub.formats.tensors import read_shapes, read_tensors, write_bin, write_tensors
 from adaptcompose.language.diagnostics import Failed
+from tests.sampling import sampled
 
 KINDS = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
@@ -247,8 +247,7 @@ def test_every_truncation_is_noticed(tmp_path: Path, kind: str) -> None:
         assert code(path)[0] == "AC413"
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.data())
+@sampled(150, st.data())
 def test_flipped_bytes_never_crash(tmp_path_factory: Any, data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from([True, False]))
     buffer = io.BytesIO()
@@ -274,8 +273,7 @@ INSTRUCTIONS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(st.sampled_from(INSTRUCTIONS), max_size=40))
+@sampled(400, st.lists(st.sampled_from(INSTRUCTIONS), max_size=40))
 def test_no_program_gets_further_than_tensors(tmp_path_factory: Any, program: list[bytes]) -> None:
     path = tmp_path_factory.getbasetemp() / "program.bin"
     archive(path, b"\x80\x02" + b"".join(program) + b".", {"0": b"\0" * 4})

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Facts, read_facts
@@ -22,6 +21,7 @@ from adaptcompose.language.graph import Adapter, Block, Empty, Slot, transform, 
 from adaptcompose.language.mermaid import label, mermaid
 from adaptcompose.language.operators import Drop, Fuse, Keep, Stack
 from adaptcompose.methods.bottleneck import Bottleneck
+from tests.sampling import sampled
 
 DRAWINGS = sorted((Path(__file__).parent / "fixtures" / "drawings").glob("*.txt"))
 BACKBONE = "google-bert/bert-base-uncased"
@@ -126,7 +126,7 @@ def _around(inner: st.SearchStrategy[Block]) -> st.SearchStrategy[Block]:
 BLOCKS = st.recursive(_leaves(), _around, max_leaves=30)
 
 
-@given(BLOCKS, st.sampled_from([None, FACTS]))
+@sampled(100, BLOCKS, st.sampled_from([None, FACTS]))
 def test_every_drawing_fits(graph: Block, facts: Facts | None) -> None:
     drawing = draw(graph, facts)
     lines = drawing.splitlines()
@@ -135,7 +135,7 @@ def test_every_drawing_fits(graph: Block, facts: Facts | None) -> None:
     assert any("h ─" in line for line in lines)
 
 
-@given(BLOCKS, st.sampled_from([None, FACTS]))
+@sampled(100, BLOCKS, st.sampled_from([None, FACTS]))
 def test_every_chart_is_whole(graph: Block, facts: Facts | None) -> None:
     chart = mermaid(graph, facts).splitlines()
     defined = [m[1] for line in chart if (m := re.match(r'\s+(\w+)\(?\[+"', line))]

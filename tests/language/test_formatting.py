@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptcompose.documents import load
@@ -14,6 +13,7 @@ from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.formatting import as_scalar, formatted
 from adaptcompose.language.syntax import parse_tree
 from adaptcompose.work.tidy import tidy
+from tests.sampling import sampled
 
 TEXTS = [
     "stack(lang=sw, task=ner) | fuse(glue/*, !glue/wnli) | drop(bottom=5)",
@@ -25,7 +25,7 @@ TEXTS = [
 _PLACE = re.compile(r"(?<=[,|(;=])(?![^'\"]*['\"][^'\"]*$)")
 
 
-@given(st.sampled_from(TEXTS), st.data())
+@sampled(100, st.sampled_from(TEXTS), st.data())
 def test_tree_and_comments_stay(text: str, data: st.DataObject) -> None:
     places = [0, *(m.start() for m in _PLACE.finditer(text) if text.count("'", 0, m.start()) != 1)]
     chosen = data.draw(st.lists(st.sampled_from([*places, len(text)]), unique=True, max_size=5))

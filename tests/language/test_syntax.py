@@ -1,19 +1,16 @@
 """The text of the language: what is accepted, how it prints, what is said about everything else.
 
-Cases are written in the language, in fixtures/accept.compose and fixtures/reject.txt. With
-ADAPTCOMPOSE_SOAK=1 the random tests run a hundred times as many cases.
+Cases are written in the language, in fixtures/accept.compose and fixtures/reject.txt.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lark import Lark
 
@@ -39,12 +36,9 @@ from adaptcompose.language.nodes import (
 from adaptcompose.language.syntax import format_tree, parse_tree, yaml_safe
 from adaptcompose.language.syntax_errors import explain
 from adaptcompose.resources import resource
+from tests.sampling import sampled
 
 FIXTURES = Path(__file__).parent / "fixtures"
-SOAK = 100 if os.environ.get("ADAPTCOMPOSE_SOAK") == "1" else 1
-LAWS = settings(
-    max_examples=300 * SOAK, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 RULE = "=" * 40 + "\n"
 
 
@@ -222,8 +216,7 @@ BINDINGS = st.lists(st.builds(Binding, NAMES, STAGES), max_size=2).map(tuple)
 TREES = st.builds(Tree, BINDINGS, STAGES)
 
 
-@LAWS
-@given(TREES)
+@sampled(300, TREES)
 def test_parsing_is_the_inverse_of_printing(tree: Tree) -> None:
     text = str(tree)
     assert text.isprintable()
@@ -231,8 +224,7 @@ def test_parsing_is_the_inverse_of_printing(tree: Tree) -> None:
     assert parse_tree(format_tree(tree, width=10)) == tree
 
 
-@LAWS
-@given(TREES)
+@sampled(300, TREES)
 def test_safe_text_needs_no_quotes_in_yaml(tree: Tree) -> None:
     text = str(tree)
     if yaml_safe(text):
@@ -272,15 +264,13 @@ def test_text_that_yaml_takes_as_it_is(text: str) -> None:
     assert yaml_safe(text)
 
 
-@LAWS
-@given(st.text(st.characters()) | st.text("\\\"'nux0\n"))
+@sampled(300, st.text(st.characters()) | st.text("\\\"'nux0\n"))
 def test_quoting_keeps_every_text(value: str) -> None:
     assert unquote(quote(value)) == value
     assert quote(value).isprintable()
 
 
-@LAWS
-@given(st.text(st.characters(), max_size=40))
+@sampled(300, st.text(st.characters(), max_size=40))
 def test_any_characters_are_a_tree_or_explained(text: str) -> None:
     assert bool(explain(Source(text))) == isinstance(outcome(text), Failed)
 

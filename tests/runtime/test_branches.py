@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptcompose.compiler.passes import stages
@@ -17,6 +16,7 @@ from adaptcompose.language.operators import Drop
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import build, compose
 from adaptcompose.runtime.public import load
+from tests.sampling import sampled
 from tests.tiny import LAYERS, backbone, batch, distance, make_backbone, randomise
 
 MEMBERS = {
@@ -93,9 +93,10 @@ def test_a_branch_of_parallel_is_the_branch_alone(names: str, more: str, optimis
             assert distance(outs[name].last_hidden_state, expected) < 1e-9
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(st.sampled_from("abcdefghijklmnopq"), min_size=1, max_size=5, unique=True), st.data()
+@sampled(
+    25,
+    st.lists(st.sampled_from("abcdefghijklmnopq"), min_size=1, max_size=5, unique=True),
+    st.data(),
 )
 def test_any_rows(names: list[str], data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.sampled_from([*names, None]), min_size=1, max_size=6))

@@ -51,6 +51,7 @@ def test_a_compiled_composition_is_one_graph(text: str) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+@pytest.mark.soak
 @pytest.mark.skipif(not SOAK, reason="make soak: a minute of C++ compiling")
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_composition_gives_the_same() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,6 +25,7 @@ from adaptcompose.runtime.maps import Affine, Stock
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Parts, new_part
 from adaptcompose.runtime.primitives import running
+from tests.sampling import sampled
 from tests.tiny import backbone, batch, composed, config, distance, fill, hidden, make_backbone
 
 Weights = dict[str, Tensor]
@@ -174,8 +174,7 @@ ROWS = [
 ]
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.lists(st.sampled_from(ROWS), min_size=2, max_size=6), st.booleans(), st.data())
+@sampled(12, st.lists(st.sampled_from(ROWS), min_size=2, max_size=6), st.booleans(), st.data())
 def test_a_row_is_what_it_is_alone(texts: list[str], optimise: bool, data: st.DataObject) -> None:
     """Two users of every method, and rows of the backbone, in any order."""
     members = [f"u{i}={text}" for i, text in enumerate(texts * 2)]

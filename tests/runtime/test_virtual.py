@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
@@ -25,6 +24,7 @@ from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
+from tests.sampling import sampled
 from tests.tiny import LAYERS, backbone, batch, composed, config, distance, hidden, make_backbone
 from tests.virtual import Row, encode
 
@@ -270,8 +270,8 @@ def names_of(block: Any) -> list[str]:
     ]  # fmt: skip
 
 
-@settings(max_examples=8, deadline=None)
-@given(
+@sampled(
+    8,
     rows=st.lists(st.sampled_from([*NAMES, None]), min_size=1, max_size=9),
     family=st.sampled_from(FAMILIES),
     optimise=st.booleans(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptcompose.language.diagnostics import Failed
@@ -13,6 +12,7 @@ from adaptcompose.work.data import Examples
 from adaptcompose.work.metrics import KINDS, METRICS, accuracy, macro_f1, perplexity, span_f1
 from adaptcompose.work.sections import TaskSection
 from adaptcompose.work.tasks import decode, open_task
+from tests.sampling import sampled
 
 BIO = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
@@ -101,8 +101,7 @@ def test_every_kind_names_scores_that_exist() -> None:
     assert all(name in METRICS for kind in KINDS.values() for name in kind.metrics)
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(*[st.sampled_from("abc")] * 2), min_size=1))
+@sampled(50, st.lists(st.tuples(*[st.sampled_from("abc")] * 2), min_size=1))
 def test_macro_f1_is_that_of_scikit_learn(pairs: list[tuple[str, str]]) -> None:
     from sklearn.metrics import f1_score
 
