@@ -96,11 +96,18 @@ def inference(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def training(
-    model: nn.Module, forward: Callable[[], Tensor], trained: Iterable[nn.Parameter]
+    model: nn.Module,
+    forward: Callable[[], Tensor],
+    trained: Iterable[nn.Parameter],
+    rate: float = 1e-5,
 ) -> Callable[[], Tensor]:
-    """Forward, backward and AdamW against a fixed random target; dropout is off in the config."""
+    """Forward, backward and AdamW against a fixed random target; dropout is off in the config.
+
+    At larger rates every form multiplies its own rounding in float32 by two in each step, so that
+    losses could not be compared (`losses.py` shows by how much).
+    """
     parameters = list(trained)
-    optimiser = torch.optim.AdamW(parameters, lr=1e-4)
+    optimiser = torch.optim.AdamW(parameters, lr=rate)
     model.train()
     target: list[Tensor] = []
 

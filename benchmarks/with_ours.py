@@ -44,7 +44,7 @@ class Environment:
             return Work(inference(lambda: self.backbone(**batch).last_hidden_state))
         if case.step == "attach":
             return Work(inference(partial(self._attach, contestant, case, batch)))
-        model = self._compose(contestant, case)
+        model = self.composed(contestant, case)
         self._refuse_twins(contestant, case, model)
         forward = forward_of(model, case, batch)
         if case.step == "training":
@@ -52,7 +52,7 @@ class Environment:
         scores = watch_scores(model) if contestant == "literal" else None
         return Work(inference(forward), weights=size(model.parts.parameters()), scores=scores)
 
-    def _compose(self, contestant: str, case: Case) -> Any:
+    def composed(self, contestant: str, case: Case) -> Any:
         optimise = contestant == "ours"
         try:
             return ac.compose(
@@ -63,7 +63,7 @@ class Environment:
 
     def _attach(self, contestant: str, case: Case, batch: dict[str, Any]) -> Tensor:
         """From files to a first answer."""
-        return forward_of(self._compose(contestant, case), case, batch)()
+        return forward_of(self.composed(contestant, case), case, batch)()
 
     def _refuse_twins(self, contestant: str, case: Case, model: Any) -> None:
         """The literal program need not run where no pass has changed it."""
@@ -88,7 +88,7 @@ def forward_of(model: Any, case: Case, batch: dict[str, Any]) -> Callable[[], Te
     return lambda: model(**batch).last_hidden_state
 
 
-def train(model: Any, case: Case, forward: Callable[[], Tensor]) -> Work:
+def train(model: Any, case: Case, forward: Callable[[], Tensor], rate: float = 1e-5) -> Work:
     if case.cached:
         model.cache_trunk(case.bottom)
     part = "fuse" if case.kind == "fuse" else str(case.trained)
@@ -96,7 +96,7 @@ def train(model: Any, case: Case, forward: Callable[[], Tensor]) -> Work:
     model.update(frozenset(name for name, short in names.items() if short in (part, case.trained)))
     trained = [value for _, value in model.trained()]
     return Work(
-        training(model, forward, trained),
+        training(model, forward, trained, rate),
         weights=size(model.parts.parameters()),
         trained=sum(value.numel() for value in trained),
     )

@@ -1,4 +1,4 @@
-"""The folded fusion at work: two products at inference, re-associated ones in training.
+"""The folded fusion at work: two products at inference, the cheaper order of them in training.
 
 Folded matrices are a cache over the parts' weights: an in-place change of any of them rebuilds it.
 """
@@ -6,6 +6,7 @@ Folded matrices are a cache over the parts' weights: an in-place change of any o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -40,6 +41,14 @@ class Folded(NamedTuple):
     value: Tensor  # [d, R + N]: W_v U, W_v C
     score: Tensor | None = None  # [R + N, d]: Uᵀ W_kᵀ W_q, then Cᵀ W_kᵀ W_q; None: below down
     score_bias: Tensor | None = None  # [R + N]
+
+
+class Products(NamedTuple):
+    """Of the columns [U C] of one site, R + N in number, in the type of the weights."""
+
+    score: Tensor  # [R + N, d]: [U C]ᵀ W_kᵀ W_q; b_kᵀ W_q below it where there are keys
+    bias: Tensor  # as many: the same with b_q for W_q
+    value: Tensor  # [d, R + N]: W_v [U C]
 
 
 class RunningMember(nn.Module):
@@ -111,7 +120,7 @@ class RunningFolded(Running):
         query = state.h.to(x.dtype) if self.node.weights.query_before_norm else x
         gates = None if weights is not None else self._gates(x, state)
         if weights is None and (self.training or self._live()):
-            mixed = self._reassociated(x, query, gates)
+            mixed = self._trained(x, query, gates)
         else:
             mixed = self._folded(x, query, gates, weights or self._constants())
         if self.node.weights.residual_before and self.node.weights.value:
@@ -199,30 +208,52 @@ class RunningFolded(Running):
         value = self.weights["value.weight"]
         return functional.linear(residual.to(value.dtype), value) - residual
 
-    def _reassociated(self, x: Tensor, query: Tensor, gates: Tensor | None) -> Tensor:
-        """The literal scores and values, with the products in a cheaper order."""
+    def _trained(self, x: Tensor, query: Tensor, gates: Tensor | None) -> Tensor:
+        """Scores and values with every weight live, the products in the cheaper order."""
         read = self._read()
-        ups = [m.up(weights) for m, weights in zip(self.members, read, strict=True)]
-        up = torch.cat([weight for weight, _ in ups], dim=1)  # [d, R]
-        shifts = torch.stack([bias for _, bias in ups])  # [N, d]
         z = self._hidden(self._projected(x, read))
-        asked = self._linear("query", query)
-        p = asked
-        maps = self.node.weights
-        if maps.key:
-            p = functional.linear(asked, self.weights["key.weight"].t())
-        scores = self._sums(functional.linear(p, up.t()) * z) + functional.linear(p, shifts)
+        columns, rank = self._columns(read), z.shape[-1]
+        if self._folds(columns, x.shape[:-1].numel()):
+            folded = self._products(columns, torch.promote_types(columns.dtype, torch.float32))
+            scoring = functional.linear(query, folded.score, folded.bias)
+            value = partial(functional.linear, weight=folded.value)
+        else:
+            scoring = self._scoring(query, columns)
+            value = partial(self._valued, columns=columns)
+        scores = self._sums(scoring[..., :rank] * z) + scoring[..., rank : columns.shape[1]]
         scores = scores if gates is None else scores * gates
-        if maps.key:  # the same for all members, but dropout acts on true scores
-            scores = scores + functional.linear(asked, self.weights["key.bias"][None])
+        if self.node.weights.key:  # the same for all members, but dropout acts on true scores
+            scores = scores + scoring[..., -1:]
         if self.training:
             scores = scores / self.literal.temperature
         alpha = self.dropout(scores).softmax(dim=-1)
         weighted = alpha if gates is None else alpha * gates
-        mixed = functional.linear(self._spread(weighted) * z, up) + weighted @ shifts
-        if maps.value:
-            mixed = functional.linear(mixed, self.weights["value.weight"])
-        return mixed
+        return value(torch.cat([self._spread(weighted) * z, weighted], dim=-1))
+
+    def _folds(self, columns: Tensor, tokens: int) -> bool:
+        """Whether a step multiplies less with matrices made anew than with maps of every token.
+
+        A map costs 3d² per token, forward and for two gradients, or 7/3 (R + N)d² per step on
+        the average of the three; with made matrices a token pays 2d(R + N) for their gradients.
+        """
+        width, count = columns.shape
+        maps = sum((self.node.weights.query, self.node.weights.key, self.node.weights.value))
+        return 3 * tokens * (3 * maps * width - 2 * count) > 7 * maps * count * width
+
+    def _scoring(self, query: Tensor, columns: Tensor) -> Tensor:
+        """p·[U C] with p = W_kᵀ(W_q q + b_q), and (W_q q + b_q)·b_k behind it: [..., R + N + 1]."""
+        p = asked = self._linear("query", query)
+        if not self.node.weights.key:
+            return functional.linear(p, columns.t())
+        p = functional.linear(asked, self.weights["key.weight"].t())
+        constant = functional.linear(asked, self.weights["key.bias"][None])
+        return torch.cat([functional.linear(p, columns.t()), constant], dim=-1)
+
+    def _valued(self, weighted: Tensor, columns: Tensor) -> Tensor:
+        mixed = functional.linear(weighted, columns)
+        if not self.node.weights.value:
+            return mixed
+        return functional.linear(mixed, self.weights["value.weight"])
 
     def _linear(self, name: str, state: Tensor) -> Tensor:
         if not getattr(self.node.weights, name):
@@ -238,24 +269,38 @@ class RunningFolded(Running):
         """Computed in float64, kept in the type of the weights."""
         kind, read = self._kind, self._read()
         downs = [m.down(weights) for m, weights in zip(self.members, read, strict=True)]
-        ups = [m.up(weights) for m, weights in zip(self.members, read, strict=True)]
-        columns = torch.cat([*(w for w, _ in ups), *(b[:, None] for _, b in ups)], dim=1).double()
-        maps = self.node.weights
-        keys = columns.t()  # [R + N, d]
-        if maps.key:
-            keys = keys @ self.weights["key.weight"].double().t()
-        score, score_bias = keys, keys.new_zeros(keys.shape[0])
-        if maps.query:
-            score_bias = keys @ self.weights["query.bias"].double()
-            score = keys @ self.weights["query.weight"].double()
-        value = self.weights["value.weight"].double() @ columns if maps.value else columns
         down, down_bias = (torch.cat(tensors) for tensors in zip(*downs, strict=True))
+        columns = self._columns(read)
+        score, bias, value = self._products(columns, torch.float64)
+        count = columns.shape[1]
+        score, bias = score[:count], bias[:count]  # b_k leaves the softmax
         if self.joined:
-            down, down_bias = torch.cat([down, score]), torch.cat([down_bias, score_bias])
+            down, down_bias = torch.cat([down, score]), torch.cat([down_bias, bias])
             found: tuple[Tensor, ...] = (down, down_bias, value)
         else:
-            found = (down, down_bias, value, score, score_bias)
+            found = (down, down_bias, value, score, bias)
         return Folded(*(tensor.to(kind).contiguous() for tensor in found))
+
+    def _columns(self, read: _Read) -> Tensor:
+        """[U C], [d, R + N]."""
+        ups = [m.up(weights) for m, weights in zip(self.members, read, strict=True)]
+        return torch.cat([*(w for w, _ in ups), *(b[:, None] for _, b in ups)], dim=1)
+
+    def _products(self, columns: Tensor, kind: torch.dtype) -> Products:
+        """What makes scores and values of [U C], computed in `kind` whatever runs around it."""
+        maps, keys = self.node.weights, columns.t().to(kind)
+        value = columns
+        with torch.autocast(columns.device.type, enabled=False):
+            if maps.key:
+                weight, bias = (self.weights[f"key.{name}"].to(kind) for name in ("weight", "bias"))
+                keys = torch.cat([keys @ weight.t(), bias[None]])
+            score, score_bias = keys, keys.new_zeros(keys.shape[0])
+            if maps.query:
+                score_bias = keys @ self.weights["query.bias"].to(kind)
+                score = keys @ self.weights["query.weight"].to(kind)
+            if maps.value:
+                value = self.weights["value.weight"].to(kind) @ columns.to(kind)
+        return Products(*(tensor.to(columns.dtype) for tensor in (score, score_bias, value)))
 
 
 def _standard(x: Tensor) -> Tensor:

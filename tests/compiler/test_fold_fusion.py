@@ -72,12 +72,20 @@ def train(model: ComposedModel, steps: int = 20) -> list[float]:
     return losses
 
 
+@pytest.fixture(params=[True, False], ids=["of matrices", "of tokens"])
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both orders of the products in training, whatever the number of tokens."""
+    monkeypatch.setattr(RunningFolded, "_folds", lambda *_: request.param)
+
+
+@pytest.mark.usefixtures("order")
 def test_training_gives_the_same_losses() -> None:
     text = f"fuse({A}, {B}, bottleneck(gate=true, scale=2.0))"
     folded, literal = composed(text).double(), composed(text, optimise=False).double()
     assert train(folded) == pytest.approx(train(literal), rel=1e-9)
 
 
+@pytest.mark.usefixtures("order")
 @pytest.mark.parametrize("text", FOLDED)
 def test_every_weight_of_the_fusion_has_the_literal_gradient(text: str) -> None:
     gradients = []
@@ -92,6 +100,32 @@ def test_every_weight_of_the_fusion_has_the_literal_gradient(text: str) -> None:
         assert (found is None) == (wanted is None), name
         if wanted is not None:
             assert torch.allclose(found, wanted, rtol=1e-7, atol=1e-10), name
+
+
+@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("kind", ["weights", "autocast"])
+def test_training_in_bfloat16_is_as_exact_as_the_literal_form(kind: str) -> None:
+    text = f"fuse({A}, {B}, bottleneck(scale=2.0))"
+    exact = hidden(composed(text, optimise=False).double())
+    errors = []
+    for optimise in (True, False):
+        model = composed(text, optimise=optimise).train()
+        model.update(frozenset({"fuse"}))
+        model = model.bfloat16() if kind == "weights" else model.float()
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+            errors.append(distance(model(**batch()).last_hidden_state.double(), exact))
+    assert errors[0] <= 1.5 * errors[1]
+
+
+def test_a_step_takes_the_order_with_fewer_multiplications() -> None:
+    model = composed(f"fuse({A}, {B})")
+    site = next(module for module in model.modules() if isinstance(module, RunningFolded))
+    eight, many = torch.empty(768, 8 * 49), torch.empty(768, 32 * 49)
+    assert site._folds(eight, tokens=8 * 128)
+    assert not site._folds(eight, tokens=128)
+    assert not site._folds(many, tokens=8 * 128)
+    assert site._folds(many, tokens=64 * 128)
+    assert not site._folds(torch.empty(768, 128 * 49), tokens=64 * 128)
 
 
 def test_a_change_in_place_rebuilds_the_constants() -> None:
