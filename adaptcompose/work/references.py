@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 _DATA = re.compile(r"([\w.-]+)(?:\[([^\[\]/\s]+)\])?(?:/([\w.-]+))?")
-_RANGE = re.compile(r"(\d{1,4})\.\.(\d{1,4})")
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,14 @@ class LayerRange:
     """`first..last`, both included."""
 
     expected: ClassVar[str] = "a range such as 0..5"
+    form: ClassVar[str] = r"([0-9]{1,4})\.\.([0-9]{1,4})"
 
     first: int
     last: int
 
     @classmethod
     def parse(cls, text: str) -> LayerRange:
-        found = _RANGE.fullmatch(text)
+        found = re.fullmatch(cls.form, text)
         if not found or int(found[1]) > int(found[2]):
             raise ValueError(text)
         return cls(int(found[1]), int(found[2]))
@@ -75,11 +75,12 @@ class Duration(float):
     """
 
     expected: ClassVar[str] = "a time such as 90s, 30m or 1h30m"
+    form: ClassVar[str] = r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhd]))*[0-9]+(?:\.[0-9]+)?(?:ms|[smhd])?"
     _UNITS: ClassVar[dict[str, float]] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
     @classmethod
     def parse(cls, text: str) -> Duration:
-        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhd]|$)", text)
-        if not parts or "".join(map("".join, parts)) != text:
+        if not re.fullmatch(cls.form, text):
             raise ValueError(text)
+        parts = re.findall(r"([0-9.]+)([a-z]*)", text)
         return cls(sum(float(number) * cls._UNITS[unit or "s"] for number, unit in parts))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal, get_args, get_origin
 
 from adaptcompose.language.diagnostics import Source
 from adaptcompose.language.reference import Page, pages
 from adaptcompose.language.signature import Parameter
 from adaptcompose.work.fields import Section, Traits, entries, kinds, present, traits_of
-from adaptcompose.work.references import Word
 from adaptcompose.work.sections import Spec
 
 FILE = "spec.schema.json"
@@ -104,11 +104,20 @@ def _scalar(kind: Any, traits: Traits) -> dict[str, Any]:
         return _or_template(typed | {n: value for n, value in bounds.items() if value is not None})
     if kind is bool:
         return _or_template({"type": "boolean"})
-    if kind is Word or hasattr(kind, "parse"):
-        return {"type": ["string", "number", "boolean"]}
-    if traits.form:
-        return _or_template({"type": "string", "pattern": f"^(?:{traits.form})$"})
+    if form := traits.form or getattr(kind, "form", None):
+        types = "string" if kind is str else ["string", *_others(kind)]
+        return _or_template({"type": types, "pattern": f"^(?:{form})$"})
+    if hasattr(kind, "parse"):
+        return {"type": ["string", *_others(kind)]}
     return {"type": "string", "minLength": 1} if kind is str else {}
+
+
+def _others(kind: Any) -> Iterator[str]:
+    """The types of YAML, beside a text, whose texts a small word reads."""
+    for name, example in (("number", "1"), ("boolean", "true")):
+        with suppress(ValueError):
+            kind.parse(example)
+            yield name
 
 
 def _or_template(found: dict[str, Any]) -> dict[str, Any]:

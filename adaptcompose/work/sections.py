@@ -220,8 +220,9 @@ class ReportSection(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(Section):
-    """A whole spec.yaml; `root` is its folder, where relative paths start.
+    """What is composed, on which backbone, for which task and data, and what to do with it.
 
+    `root` is the folder of the file, where relative paths start.
     `overrides` are the values that a command line set instead of the file's.
     """
 

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
-from adaptcompose.documents import load
+from adaptcompose.documents import dump, load
+from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.work.schema import schema
-from adaptcompose.work.spec import keys
+from adaptcompose.work.spec import keys, parse_spec
 
 ROOT = Path(__file__).parents[2]
 WHOLE = schema()
@@ -61,6 +63,10 @@ def test_types_bounds_and_choices_are_those_of_the_fields() -> None:
     assert {"anyOf": [{"required": ["epochs"]}, {"required": ["steps"]}]} in train["allOf"]
 
 
+def test_descriptions_speak_of_keys_only() -> None:
+    assert "`" not in WHOLE["description"]
+
+
 def test_words_of_the_language_are_in_it() -> None:
     words = WHOLE["$defs"]["expression"]["x-words"]
     assert words["drop"]["arguments"]["bottom"]["minimum"] == 0
@@ -68,13 +74,50 @@ def test_words_of_the_language_are_in_it() -> None:
     assert words["pfeiffer"]["means"] == "bottleneck()"
 
 
-def test_a_validator_takes_the_examples_and_refuses_mistakes() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
+@pytest.fixture(scope="module")
+def validator() -> Any:
     jsonschema.Draft7Validator.check_schema(WHOLE)
-    validator = jsonschema.Draft7Validator(json.loads(json.dumps(WHOLE)))
-    specs = [load(path.read_text("utf-8")) for path in (ROOT / "examples").rglob("*.yaml")]
+    return jsonschema.Draft7Validator(json.loads(json.dumps(WHOLE)))
+
+
+def test_a_validator_takes_the_examples(validator: Any) -> None:
+    files = [load(path.read_text("utf-8")) for path in (ROOT / "examples").rglob("*.yaml")]
+    specs = [one for one in files if "spec" in one]
+    assert len(specs) > 5
     for spec in specs:
         assert list(validator.iter_errors(spec)) == []
-    start = {"spec": 1, "name": "x", "backbone": "a/b", "compose": "none"}
-    for wrong in ({"nam": "x"}, {"name": "X Y"}, {"train": {"data": "d", "steps": "many"}}):
-        assert list(validator.iter_errors(start | wrong)) != []
+
+
+START = {"spec": 1, "name": "x", "backbone": "a/b", "compose": "none"}
+TRAINED = {"data": "d", "epochs": 1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"nam": "x"},
+        {"name": "X Y"},
+        {"train": {"data": "d", "steps": "many"}},
+        *({"train": {**TRAINED, "budget": one}} for one in ("3 x", "", "1h 30m", "m30", True)),
+        *({"train": {**TRAINED, "robust_drop": one}} for one in ("0-5", "0..", 5, True)),
+    ],
+    ids=str,
+)
+def test_a_validator_refuses_what_the_reader_refuses(validator: Any, wrong: dict[str, Any]) -> None:
+    assert list(validator.iter_errors(START | wrong)) != []
+    with pytest.raises(Failed):
+        parse_spec(Source(dump(START | wrong), "spec.yaml"), Path())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"budget": one} for one in ("30m", "1h30m", "1.5h", "90", 90, 0.5, "${time}")),
+        *({"robust_drop": one} for one in ("0..5", "${range}")),
+    ],
+    ids=str,
+)
+def test_a_validator_takes_times_ranges_and_variables(
+    validator: Any, given: dict[str, Any]
+) -> None:
+    assert list(validator.iter_errors(START | {"train": TRAINED | given})) == []
