@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes import PASSES, Pass, optimise
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.program import Program
@@ -34,8 +35,12 @@ from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Block
+from adaptcompose.language.graph import Block, transform
+from adaptcompose.language.heads import HeadChoice
+from adaptcompose.language.operators.fuse import fusions
+from adaptcompose.language.operators.prune import Prune
 from adaptcompose.resources import resource
+from adaptcompose.runtime.branched import Outputs
 from adaptcompose.runtime.compose import build, loaded_facts
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.primitives import RunningMixture
@@ -62,9 +67,17 @@ METHODS = [
     "prefix(length=3, flat=true)",
     "deep_prompt(length=2)",
     "prompt(length=2)",
+    "ptuning(length=2)",
     "mam(length=2, reduction=4)",
     "unipelt(length=2, reduction=4, rank=2)",
 ]
+HEADS = {
+    "bert": "AutoModelForMaskedLM",
+    "gpt2": "AutoModelForCausalLM",
+    "llama": "AutoModelForCausalLM",
+    "roberta": "AutoModelForMaskedLM",
+}
+"""Classes whose vocabulary matrix has the inverse of an invertible adapter in front of it."""
 INVERTIBLE = ["language(reduction=4)", "bottleneck(reduction=4, invertible=glow)"]
 
 
@@ -101,7 +114,7 @@ class Draw:
             if kind == "fuse":
                 self.words["fuse"] += 1
                 body = f"stack({body}, {self._fuse(depth - 1, None)})"
-            return self.cut(body, 0.35)
+            return self.marked(self.cut(body, 0.35))
         self.words[kind] += 1
         count = self.rng.randint(2, 4)
         names = [f"b{number}" for number in range(count)]
@@ -112,7 +125,18 @@ class Draw:
             members.append(f"{name}={member}")
         if self.rng.random() < 0.3:
             members.append(f"b{count}=none")
-        return self.cut(f"{kind}({', '.join(members)})", 0.5)
+        return self.marked(self.cut(f"{kind}({', '.join(members)})", 0.5))
+
+    def marked(self, body: str) -> str:
+        """What changes which parts learn, or which members of a fusion are left."""
+        if "prune" not in self.words and self.words["fuse"] and self.rng.random() < 0.25:
+            self.words["prune"] += 1
+            body = f"{body} | prune(keep={self.rng.randint(1, 3)}, by=a/run)"
+        if self.lets and self.rng.random() < 0.15:
+            self.words["train"] += 1
+            part = self.rng.choice(self.lets).partition(" ")[0]
+            body = f"{body} | freeze() | train({part})"
+        return body
 
     def cut(self, body: str, chance: float) -> str:
         if self.rng.random() >= chance:
@@ -133,15 +157,15 @@ class Draw:
             options += [f"activation={rng.choice(['relu', 'gelu', 'tanh', 'swish'])}"]
             sites = rng.choice(["", "attention=true", "attention=true, output=false"])
             options += [sites] if sites else []
-            options += [f"scale={rng.choice(['0.5', '-2', '0', 'learned', 'channel'])}"] * (
+            options += [f"scale={rng.choice(['0.5', '-2', '0', '0', 'learned', 'channel'])}"] * (
                 rng.random() < 0.4
             )
-            for flag, chance in (("gate", 0.15), ("ln_before", 0.2), ("ln_after", 0.2)):
+            for flag, chance in (("gate", 0.15), ("ln_before", 0.2), ("ln_after", 0.3)):
                 options += [f"{flag}=true"] * (rng.random() < chance)
         return self.named(f"bottleneck({', '.join(options)})")
 
     def leaf(self) -> str:
-        kind = self.rng.choices(["bottleneck", "other", "invertible"], [5, 5, 1])[0]
+        kind = self.rng.choices(["bottleneck", "other", "invertible"], [10, 10, 3])[0]
         if kind == "bottleneck":
             return self.bottleneck(self.rng.choice(PLACES))
         call = self.rng.choice(METHODS if kind == "other" else INVERTIBLE)
@@ -153,12 +177,13 @@ class Draw:
         rng = self.rng
         if depth <= 1:
             return self.leaf() if place is None else self.bottleneck(place)
-        kinds = ["stack", "pipe", "average", "merge", "split", "scale", "cut", "leaf"]
-        chances = [4, 1, 3, 1, 1, 1, 2, 2]
+        kinds = ["stack", "pipe", "average", "merge", "split", "scale", "cut", "leaf", "swap"]
+        chances = [4, 1, 3, 1, 1, 1, 2, 2, 1]
         if place is None:
             kinds, chances = [*kinds, "fuse", "freeze"], [*chances, 6, 1]
         kind = rng.choices(kinds, chances)[0]
-        self.words[kind] += kind not in ("cut", "leaf")
+        if kind not in ("cut", "leaf"):  # both say for themselves what they are
+            self.words[kind] += 1
         made: str = getattr(self, f"_{kind}")(depth - 1, place)
         return made
 
@@ -203,6 +228,12 @@ class Draw:
     def _cut(self, depth: int, place: str | None) -> str:
         return self.cut(self.block(depth, place), 1.0)
 
+    def _swap(self, depth: int, place: str | None) -> str:
+        """One slot has another block, or none."""
+        one, two, three = self._several(depth, place, 3, 3)
+        new = self.rng.choice([three, three, "none"])
+        return f"(stack(lower={one}, upper={two}) | swap(lower={new}))"
+
     def _freeze(self, depth: int, place: str | None) -> str:
         return f"({self.block(depth, place)} | freeze())"
 
@@ -227,13 +258,15 @@ class Found:
     families: Counter[str] = field(default_factory=Counter)
     fired: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    heads: int = 0
     failures: list[str] = field(default_factory=list)
     worst: dict[str, float] = field(default_factory=dict)
 
     def add(self, other: Found) -> None:
-        for name in ("compositions", "refused", "deep"):
+        for name in ("compositions", "refused", "deep", "heads"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("words", "families", "fired", "left"):
+        for name in ("words", "families", "fired", "left", "reasons"):
             getattr(self, name).update(getattr(other, name))
         self.failures += other.failures
         for name, value in other.worst.items():
@@ -251,14 +284,15 @@ class Found:
         lines = [
             f"{self.compositions} compositions, {self.deep} of them at least 3 deep; "
             f"{self.refused} others were refused by the checker",
-            f"backbones: {told(self.families)}",
+            f"backbones: {told(self.families)}; {self.heads} with the head of a language model",
             f"operators and methods: {told(self.words)}",
-            "pass             fired   left the program alone   largest difference in float64",
+            "pass             fired   idle   of some sites with a reason   largest difference",
         ]
         for one in PASSES:
             name = one.__name__
             worst = self.worst.get(name, 0.0)
-            lines.append(f"{name:<14}{self.fired[name]:>8}{self.left[name]:>25}{worst:>34.1e}")
+            counts = f"{self.fired[name]:>8}{self.left[name]:>7}{self.reasons[name]:>30}"
+            lines.append(f"{name:<14}{counts}{worst:>21.1e}")
         lines.append(f"all of them, float64: {self.worst.get('all', 0.0):.1e}")
         lines.append(f"all of them, float32: {self.worst.get('float32', 0.0):.1e}")
         return "\n".join(lines)
@@ -285,13 +319,29 @@ def alone(one: Pass, log: Log) -> Any:
     return lambda program: one(program, log)
 
 
+def measured(block: Block, facts: Facts, rng: random.Random) -> Block:
+    """The graph whose prunes know how much attention every member got."""
+    sites = [str(site) for site in lower(block, facts).sites]
+
+    def measure(one: Block) -> Block:
+        if not isinstance(one, Prune):
+            return one
+        means = {
+            name: {site: tuple(rng.random() for _ in fusion.members) for site in sites}
+            for name, fusion in fusions(one.body).items()
+        }
+        return one.fitted(means, "the measurement")
+
+    return transform(block, measure)
+
+
 def outputs(model: ComposedModel, rows: Sequence[str | None] | None) -> list[Tensor]:
+    """The hidden states, or the logits of a head, of every branch."""
     given: dict[str, Any] = {} if rows is None else {"rows": rows}
     with torch.no_grad():
         out = model(**batch(rows=ROWS), **given)
-    if "last_hidden_state" in out:
-        return [out["last_hidden_state"]]
-    return [one.last_hidden_state for one in out.values()]
+    branches = out.values() if isinstance(out, Outputs) else [out]
+    return [one["logits" if "logits" in one else "last_hidden_state"] for one in branches]
 
 
 @contextlib.contextmanager
@@ -314,13 +364,20 @@ def furthest(one: list[Tensor], other: list[Tensor]) -> float:
 
 def compare(text: str, family: str, rng: random.Random, found: Found) -> bool:
     """One composition in all its forms; False where the checker refuses it."""
-    body = backbone(family)
+    headed = family in HEADS and rng.random() < 0.3
+    head: HeadChoice = "backbone" if headed else None
+    kind = HEADS[family] if headed else "AutoModel"
+    body = backbone(family, kind)
     facts = loaded_facts(body)
     graph = graph_of(text, facts)
     if graph is None:
         return False
+    graph = measured(graph, facts, rng)
     sources = Sources("hf", resource("hub_cards"))
-    literal = build(graph, facts, body, sources, head=None, optimise=False)
+    try:
+        literal = build(graph, facts, body, sources, head=head, optimise=False)
+    except Failed:  # branches with inverses of their own have no one head
+        return False
     randomise(literal)
     literal.requires_grad_(requires_grad=False)
     names = literal.program.names
@@ -331,9 +388,10 @@ def compare(text: str, family: str, rng: random.Random, found: Found) -> bool:
         expected = outputs(literal, rows)
     parts = dict(literal.parts.items())
     found.deep += depth_of(graph) >= 3
+    found.heads += headed
 
     def differ(name: str, how: Any) -> float:
-        model = build(graph, facts, body, sources, head=None, given=parts, optimise=how)
+        model = build(graph, facts, body, sources, head=head, given=parts, optimise=how)
         value = furthest(outputs(model, rows), expected)
         found.worst[name] = max(value, found.worst.get(name, 0.0))
         if not value <= EXACT:
@@ -349,7 +407,8 @@ def compare(text: str, family: str, rng: random.Random, found: Found) -> bool:
         log = Log()
         program = one(program, log)
         (found.fired if log.done else found.left)[one.__name__] += 1
-    single = [build(graph, facts, make_backbone(family), sources, head=None, optimise=how)
+        found.reasons[one.__name__] += bool(log.left)
+    single = [build(graph, facts, make_backbone(family, kind), sources, head=head, optimise=how)
               for how in (True, False)]  # fmt: skip
     errors = [furthest(outputs(randomise(model), rows), expected) for model in single]
     found.worst["float32"] = max(errors[0], found.worst.get("float32", 0.0))
