@@ -54,14 +54,22 @@ def title(block: Adapter | Fuse, slot: str | None = None) -> str:
 def note(block: Modifier, facts: Facts | None) -> str:
     """The layers that a chain of modifiers leaves, or its own words where they are not known."""
     words: list[str] = []
-    kept = None if facts is None else frozenset(range(facts.layers))
+    stages: list[Modifier] = []
     inner: Block = block
     while isinstance(inner, Modifier):
         words.insert(0, inner.stages[-1])
-        if facts is not None and kept is not None:
-            kept = kept & inner.kept(facts) if isinstance(inner, Restriction) else None
+        stages.append(inner)
         inner = inner.body
-    return " | ".join(words) if kept is None else f"layers {spans(sorted(kept)) or 'none'}"
+    layers = [stage for stage in stages if isinstance(stage, Restriction)]
+    if facts is None or len(layers) < len(stages):
+        return " | ".join(words)
+    found = {}
+    for part, depth in facts.stacks.items():
+        kept = frozenset(range(depth)).intersection(*(s.left(facts, part) for s in layers))
+        found[part] = spans(sorted(kept)) or "none"
+    if len(set(found.values())) == 1:
+        return f"layers {found.popitem()[1]}"
+    return ", ".join(f"{part} layers {numbers}" for part, numbers in found.items())
 
 
 def inside(block: Block) -> Block:
@@ -79,16 +87,25 @@ def embedded(graph: Block, facts: Facts | None) -> list[Adapter]:
     return [leaf for leaf in known if leaf.at(EMBEDDINGS, facts) is not None]
 
 
-def reached(graph: Block, facts: Facts) -> frozenset[int]:
-    """The layers in which something of the graph stands."""
+def reached(graph: Block, facts: Facts, part: str) -> frozenset[int]:
+    """The layers of a part of the backbone in which something of the graph stands."""
     if isinstance(graph, Adapter):
         if graph.method is None:
-            return frozenset(range(facts.layers))
-        sites = graph.method.sites(facts)
+            return frozenset(range(facts.stacks[part]))
+        sites = [site for site in graph.method.sites(facts) if site.part == part]
         return frozenset(site.layer for site in sites if site.layer is not None)
     if isinstance(graph, Restriction):
-        return reached(graph.body, facts) & graph.kept(facts)
-    return frozenset().union(*(reached(inner, facts) for inner in graph.inner()))
+        return reached(graph.body, facts, part) & graph.left(facts, part)
+    return frozenset().union(*(reached(inner, facts, part) for inner in graph.inner()))
+
+
+def scope(graph: Block, facts: Facts) -> Iterator[tuple[str, bool]]:
+    """`layers 5..11`, or `encoder layers 5..11`, and whether something of the graph is there."""
+    for part, depth in facts.stacks.items():
+        here = reached(graph, facts, part)
+        for layers, used in ((here, True), (frozenset(range(depth)) - here, False)):
+            if layers:
+                yield f"{part} layers {spans(sorted(layers))}".strip(), used
 
 
 def in_layer(graph: Block, facts: Facts, layer: int) -> Block:
@@ -102,7 +119,8 @@ def in_layer(graph: Block, facts: Facts, layer: int) -> Block:
     if isinstance(graph, Modifier):
         body = in_layer(graph.body, facts, layer)
         return body if isinstance(body, Empty) else replace(graph, body=body)
-    return graph if layer in reached(graph, facts) else Empty()
+    here = any(layer in reached(graph, facts, part) for part in facts.stacks)
+    return graph if here else Empty()
 
 
 def _embeddings(graph: Block, facts: Facts | None) -> list[str]:
@@ -121,12 +139,8 @@ def _legend(graph: Block, facts: Facts | None) -> Iterator[str]:
         if isinstance(graph, Modifier):
             yield shorten(f"with {note(graph, None)}", WIDTH)
     else:
-        here = reached(graph, facts)
-        free = frozenset(range(facts.layers)) - here
-        if here:
-            yield f"layers {spans(sorted(here))}: as drawn"
-        if free:
-            yield f"layers {spans(sorted(free))}: backbone only"
+        for layers, used in scope(graph, facts):
+            yield f"{layers}: {'as drawn' if used else 'backbone only'}"
     if any(isinstance(block, Adapter | Fuse) for block in walk(graph)):
         yield "= loaded   + new"
     for name, count in shared(graph).items():

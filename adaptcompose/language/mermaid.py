@@ -20,11 +20,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.language.draw import embedded, inside, note, reached, title
+from adaptcompose.language.draw import embedded, inside, note, scope, title
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.operator import Members, Modifier
 from adaptcompose.language.operators import Fuse, Stack
-from adaptcompose.language.signature import spans
 
 _STYLES = (
     "classDef loaded fill:#e8eef7,stroke:#4a6fa5,color:#1b2a41",
@@ -74,11 +73,8 @@ def _scope(graph: Block, facts: Facts | None) -> str:
     if facts is None:
         assert isinstance(graph, Modifier)
         return note(graph, None)
-    here = reached(graph, facts)
-    free = sorted(set(range(facts.layers)) - here)
-    rest = f"layers {spans(free)}: backbone only" if free else ""
-    used = f"layers {spans(sorted(here))}" if here else ""
-    return "; ".join(filter(None, [used, rest]))
+    found = scope(graph, facts)
+    return "; ".join(layers if used else f"{layers}: backbone only" for layers, used in found)
 
 
 @dataclass

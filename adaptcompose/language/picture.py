@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.language.draw import inside, note, reached, title
+from adaptcompose.language.draw import inside, note, scope, title
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.operator import Members, Modifier
 from adaptcompose.language.operators import Fuse, Stack
-from adaptcompose.language.signature import spans
 
 Style = Literal["loaded", "new", "plain"]
 
@@ -61,12 +60,10 @@ def picture(graph: Block, facts: Facts | None = None) -> Picture:
     """The boxes of a graph. Without `facts` nothing is said about layers."""
     if facts is None:
         return _of(graph, None, None)
-    here = reached(graph, facts)
-    free = frozenset(range(facts.layers)) - here
-    words = [f"layers {spans(sorted(here))}"] if here else []
-    words += [f"layers {spans(sorted(free))}: backbone only"] if free else []
+    found = list(scope(graph, facts))
+    words = [layers if used else f"{layers}: backbone only" for layers, used in found]
     inner = _of(inside(graph), None, facts)
-    return Frame("; ".join(words), inner) if here else inner
+    return Frame("; ".join(words), inner) if any(used for _, used in found) else inner
 
 
 def _of(block: Block, slot: str | None, facts: Facts | None) -> Picture:

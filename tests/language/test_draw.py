@@ -20,6 +20,7 @@ from adaptcompose.language.draw import WIDTH, draw
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot, transform, walk
 from adaptcompose.language.mermaid import label, mermaid
 from adaptcompose.language.operators import Drop, Fuse, Keep, Stack
+from adaptcompose.language.picture import picture
 from adaptcompose.methods.bottleneck import Bottleneck
 from tests.sampling import sampled
 
@@ -87,6 +88,20 @@ def test_drawing(path: Path, catalogue: Catalogue) -> None:
     graph, facts = read(expression, catalogue, known.removeprefix("known: "))
     assert draw(graph, facts) == drawing
     assert mermaid(graph, facts) + "\n" == chart
+
+
+def test_the_layers_of_encoder_and_decoder_are_told_apart(catalogue: Catalogue) -> None:
+    config = {"model_type": "t5", "d_model": 16, "d_kv": 4, "num_heads": 4, "d_ff": 32}
+    facts = read_facts(config | {"num_layers": 4, "num_decoder_layers": 2, "vocab_size": 9})
+    text = "stack(lora(), lora(rank=2) | drop(bottom=1, part=encoder)) | drop(top=1)"
+    graph = check(text, Context(catalogue, facts)).raise_errors()
+    drawn, chart = draw(graph, facts), mermaid(graph, facts)
+    assert "encoder layers 0..2: as drawn\nencoder layers 3: backbone only\n" in drawn
+    assert "decoder layers 0: as drawn\ndecoder layers 1: backbone only\n" in drawn
+    assert "╰ encoder layers 1..3, decoder layers 0..1 " in drawn
+    scope = "encoder layers 0..2; encoder layers 3: backbone only; decoder layers 0; "
+    assert f"{scope}decoder layers 1: backbone only" in chart
+    assert scope in repr(picture(graph, facts))
 
 
 def test_there_are_fixtures() -> None:
