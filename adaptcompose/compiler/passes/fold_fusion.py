@@ -5,7 +5,7 @@ scores are tₙ = (Uₙᵀp)·zₙ + p·cₙ with p = W_kᵀ(W_q q + b_q); b_k a
 leaves the softmax. Uₙᵀ W_kᵀ W_q is one matrix, so scores and down-projections are one product from
 d to 2Nr + N. Σ αₙ W_v uₙ = [W_v U₁ … W_v U_N, W_v C]·[α₁z₁; …; α_N z_N; α] is one from Nr + N to d.
 Together 3Ndr instead of (2N+1)d² + 2Ndr. While something is trained, each step makes these matrices
-anew from the live weights, or, on few tokens, applies W_q, W_kᵀ and W_v once to every token, by what
+anew from the live weights or, on few tokens, applies W_q, W_kᵀ and W_v once to every token: what
 multiplies less. b_k stays, so that every parameter has its gradient.
 
 Condition, per site: every branch is one bottleneck without an own LayerNorm behind it. They read
