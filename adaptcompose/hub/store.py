@@ -136,12 +136,9 @@ def open_store(hub: str | Path, root: Path) -> Store:
 
 def record(path: Path) -> FileRecord:
     """The size and SHA-256 of a file."""
-    digest, size = hashlib.sha256(), 0
     with Path(path).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-            size += len(chunk)
-    return FileRecord(size, digest.hexdigest())
+        digest = hashlib.file_digest(file, "sha256")
+        return FileRecord(file.tell(), digest.hexdigest())
 
 
 def records(folder: Path, paths: Iterable[str] | None = None) -> dict[str, FileRecord]:
