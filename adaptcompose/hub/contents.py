@@ -166,7 +166,9 @@ def _missing(described: Described) -> Iterator[str]:
 
 def _assumed(outer: Mapping[str, Any], shapes: Shapes) -> Facts | None:
     """A backbone that fits what the file says: as many layers as it has weights for."""
-    width, count = outer.get("hidden_size"), max(1, layers_in(shapes))
+    above = {key: shape for key, shape in shapes.items() if ".decoder." in f".{key}"}
+    below = {key: shape for key, shape in shapes.items() if key not in above}
+    width, count = outer.get("hidden_size"), max(1, layers_in(below) or layers_in(above))
     if not isinstance(width, int):
         return None
     halves = [
@@ -176,6 +178,7 @@ def _assumed(outer: Mapping[str, Any], shapes: Shapes) -> Facts | None:
     config = _Guess({"model_type": outer.get("model_type"), "embedding_size": sum(halves) or width})
     config |= dict.fromkeys(("num_attention_heads", "num_heads", "n_heads", "n_head"), 1)
     config |= dict.fromkeys(("num_hidden_layers", "num_layers", "n_layers", "n_layer"), count)
+    config["num_decoder_layers"] = layers_in(above) or count
     config.size = width
     try:
         return read_facts(config, str(outer.get("model_name") or "") or None)

@@ -57,6 +57,14 @@ def read(folder: Path, facts: Facts) -> tuple[Method, list[torch.Tensor]]:
     return method, list(adapterhub.read_weights(described, method, facts).values())
 
 
+def test_a_decoder_may_have_fewer_layers() -> None:
+    """Nobody says how many; the tensors do."""
+    for path in sorted((GOLDENS / "t5").glob("*/*/adapter_config.json")):
+        assert [one.why for one in look(path.parent) if one.why] == []
+    (adapter, *_) = look(GOLDENS / "t5" / "double_seq_bn" / "a")
+    assert adapter.calls == "houlsby(reduction=8)"
+
+
 def test_a_folder_of_several_objects() -> None:
     kinds = [(one.kind, one.place, one.name) for one in look(BERT / "stack_fuse")]
     assert kinds == [
