@@ -134,12 +134,9 @@ def fuse_cases(shape: Shape) -> Iterator[Case]:
 
 def drop_cases(shape: Shape) -> Iterator[Case]:
     """AdapterDrop: nothing below layer n."""
-    steps: tuple[tuple[Step, str | None, int], ...] = (
-        ("inference", None, 3),
-        ("training", "task", 1),
-    )
-    for step, trained, stride in steps:
-        for bottom in shape.bottoms[::stride]:
+    steps: tuple[tuple[Step, str | None], ...] = (("inference", None), ("training", "task"))
+    for step, trained in steps:
+        for bottom in shape.bottoms:
             yield Case(
                 f"drop {bottom}", "drop", "one", step, "sweep", ("task",),
                 bottom=bottom, trained=trained,

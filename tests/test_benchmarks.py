@@ -46,10 +46,10 @@ def test_every_case_is_measured_or_says_why_not(tiny: Path) -> None:
     for one in document["results"]:
         measured = one["unable"] is None
         assert bool(one["seconds"]) == measured, one
-        assert measured or (one["contestant"], one["unable"]) == (
-            "literal",
-            "the same program as ours",
-        ), one
+        if not measured:
+            assert one["contestant"] != "ours", one
+            reasons = ("the same program as ours", "left out to keep the run short")
+            assert one["unable"] in reasons, one
 
 
 def test_the_literal_form_agrees(tiny: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_literal_form_agrees(tiny: Path) -> None:
     differences = {
         one["step"]: one["difference"]
         for one in document["results"]
-        if one["contestant"] == "literal" and one["family"] == "fuse"
+        if (one["contestant"], one["family"]) == ("literal", "fuse") and one["unable"] is None
     }
     assert set(differences) == {"inference", "training"}
     assert all(value <= 1e-5 for value in differences.values())
