@@ -26,7 +26,7 @@ from adaptcompose.language.operators import Fuse, Stack, fusions, learning
 from adaptcompose.language.writing import canonical
 from adaptcompose.methods.method import SHARED
 
-CONVENTION = "backbone as AutoModel builds it, with pooler; parts where they are used; head"
+CONVENTION = "backbone as AutoModel builds it, with pooler; parts where used, with biases; head"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Item:
     `sites` are those that the composition uses, `owned` how many of a name the part has in all;
     `parameters` are counted at `sites`. `call` is how a new part is written, `pin` where a loaded
     one lies, and `size` the bytes of its files that are not on this machine yet. `fixed` of the
-    parameters stay as they are, in training too.
+    parameters stay as they are, in training too. `lowered` are left where the networks that make
+    prefixes and prompts have run.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Item:
     owned: Mapping[str, int] | None = None
     size: int = 0
     fixed: int = 0
+    lowered: int = 0
 
     @property
     def mark(self) -> str:
@@ -62,6 +64,11 @@ class Item:
     def layers(self) -> tuple[int, ...]:
         """The layers in which it stands."""
         return tuple(sorted({site.layer for site in self.sites if site.layer is not None}))
+
+    def layers_of(self, part: str) -> frozenset[int]:
+        """The layers of a part of the backbone in which it stands."""
+        here = [site for site in self.sites if site.part == part]
+        return frozenset(site.layer for site in here if site.layer is not None)
 
     @property
     def embedded(self) -> bool:
@@ -78,6 +85,8 @@ class Item:
         record: dict[str, Any] = {"name": self.name, "kind": self.kind, "mark": self.mark}
         record |= {"slots": list(self.slots), "trained": self.trained}
         record |= {"parameters": self.parameters, "sites": self.counts, "layers": list(self.layers)}
+        if self.kind == "adapter" and self.lowered != self.parameters:
+            record["lowered"] = self.lowered
         if self.new:
             return record | {"method": self.call}
         record |= {"method": self.call, "reference": self.reference, "unused": self.unused()}
@@ -260,6 +269,7 @@ def _item(
         sites,
         None if block.new else Counter(site.name for site in places(method.sites(facts))),
         fixed=method.fixed_at(sites, facts),
+        lowered=method.lowered_at(sites, facts),
     )
 
 

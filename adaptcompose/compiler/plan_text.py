@@ -10,6 +10,7 @@ from adaptcompose.compiler.plan import CONVENTION, Item, Plan
 WIDTH = 100
 _LABEL = 28
 _MANY = 4
+_NARROW = 6
 
 
 def text(plan: Plan) -> str:
@@ -66,9 +67,24 @@ def shorten(words: str, width: int) -> str:
     return words[: width - 1 - behind] + "…" + words[len(words) - behind :]
 
 
+def abridge(listed: str, width: int) -> str:
+    """The end of a long list gives way to how many there are.
+
+    >>> abridge("attn.q ×12, attn.v ×12, ffn.in ×12", 20)
+    'attn.q ×12 … (+2)'
+    """
+    words = listed.split(", ")
+    for left in range(1, len(words)):
+        kept = f"{', '.join(words[:-left])} … (+{left})"
+        if len(listed) > width >= len(kept):
+            return kept
+    return listed if len(listed) <= width else shorten(f"{len(words)} sites", width)
+
+
 def _header(plan: Plan) -> list[str]:
     facts = plan.facts
-    base = f"on {_backbone(plan)} ({facts.layers} layers, {amount(plan.backbone)}, frozen)"
+    depth = " + ".join(map(str, facts.stacks.values()))
+    base = f"on {_backbone(plan)} ({depth} layers, {amount(plan.backbone)}, frozen)"
     title = [plan.title] if plan.title else []
     expression = " ".join(plan.expression.split())
     line = "   ".join([*title, expression, base])
@@ -99,12 +115,22 @@ def _parts(plan: Plan) -> list[str]:
     rows = _rows(plan, pinned=True)
     if _excess(rows) > 0:
         rows = _rows(plan, pinned=False)
-    while _excess(rows) > 0:  # the widest of the first columns gives way
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        column = widths.index(max(widths))
-        width = max(widths) - 1
-        rows = [[*r[:column], shorten(r[column], width), *r[column + 1 :]] for r in rows]
-    return _table(rows)
+    return _table(_fitted(rows))
+
+
+def _fitted(rows: list[list[str]]) -> list[list[str]]:
+    """The widest column gives way until the table fits, or until all are narrow."""
+    cuts = (shorten, shorten, shorten, abridge)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(cuts))]
+    fitted = rows
+    while _excess(fitted) > 0 and max(widths) > _NARROW:
+        widths[widths.index(max(widths))] -= 1
+        fitted = [
+            [cut(cell, width) for cut, cell, width in zip(cuts, row, widths, strict=False)]
+            + row[len(cuts) :]
+            for row in rows
+        ]
+    return fitted
 
 
 def _excess(rows: list[list[str]]) -> int:
@@ -191,17 +217,22 @@ def _layers(plan: Plan) -> list[str]:
     rows = list(_strips(plan))
     if not rows:
         return []
-    label = max(len("layer"), *(len(name) for name, _ in rows))
+    names = {part: part or "layer" for part in plan.facts.stacks}
+    label = max(*map(len, names.values()), *(len(name) for name, _ in rows))
     embedded = any(item.embedded for _, item in rows)
     lines: list[str] = []
-    for numbers in _pieces(plan.facts.layers, WIDTH - label - 18):
+    room = WIDTH - label - 18
+    depths = plan.facts.stacks.items()
+    pieces = [(part, numbers) for part, depth in depths for numbers in _pieces(depth, room)]
+    for part, numbers in pieces:
         head = ["emb"] if embedded and not lines else []
         lines += [""] if lines else []
-        lines.append(_strip_line("layer", label, [*head, *map(str, numbers)]))
+        lines.append(_strip_line(names[part], label, [*head, *map(str, numbers)]))
         for name, item in rows:
             mark = "○" if item.new or item.trained else "●"
             first = [(mark if item.embedded else "·").center(3)] if head else []
-            cells = [(mark if n in item.layers else "·").rjust(len(str(n))) for n in numbers]
+            here = item.layers_of(part)
+            cells = [(mark if n in here else "·").rjust(len(str(n))) for n in numbers]
             state = "trained" if item.trained else "frozen"
             lines.append(_strip_line(name, label, [*first, *cells]) + f"   {state}")
     return lines
@@ -234,7 +265,8 @@ def _strips(plan: Plan) -> Iterator[tuple[str, Item]]:
 
 
 def _look(item: Item) -> tuple[object, ...]:
-    return item.new, item.trained, item.embedded, item.layers, item.kind, bool(item.slots)
+    layers = frozenset((site.part, site.layer) for site in item.sites)
+    return item.new, item.trained, item.embedded, layers, item.kind, bool(item.slots)
 
 
 def _run(run: list[Item]) -> Iterator[tuple[str, Item]]:
@@ -249,7 +281,16 @@ def _notes(plan: Plan) -> list[str]:
     """What is computed once, and what was compared only in part."""
     trunk = [] if plan.trunk is None else [f"  trunk     cached: {plan.trunk}"]
     left = [f"{name} leaves {reason}" for name, why in plan.declined().items() for reason in why]
-    return [*trunk, *(row for one in left for row in _wrapped("passes", one)), *_bases(plan)]
+    told = [("passes", one) for one in left] + [("lowered", one) for one in _lowered(plan)]
+    return [*trunk, *(row for one in told for row in _wrapped(*one)), *_bases(plan)]
+
+
+def _lowered(plan: Plan) -> Iterator[str]:
+    """Counts of papers are often those of what a network makes, without the network."""
+    for item in plan.items:
+        if item.kind == "adapter" and item.lowered != item.parameters:
+            told = f"{item.lowered:,} numbers once its network has run, {item.parameters:,} with it"
+            yield f"{shorten(item.name, _LABEL)}: {told}"
 
 
 def _bases(plan: Plan) -> list[str]:
@@ -281,7 +322,6 @@ def _fetch(plan: Plan) -> list[str]:
 
 
 def _sum(plan: Plan) -> str:
-    trained, total = amount(plan.trained), amount(plan.total)
     share = percent(plan.trained, plan.total)
     done = f"{plan.create} to create, {plan.load} to load."
-    return f"Plan: {done} {trained} of {total} parameters trained ({share})."
+    return f"Plan: {done} {plan.trained:,} of {plan.total:,} parameters trained ({share})."

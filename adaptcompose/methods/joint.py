@@ -6,7 +6,7 @@ sites of a member share are those of the one member that has some.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -57,6 +57,10 @@ class Joint(Method):
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         return self._at(site, facts).tensors(site, facts) if site in self.sites(facts) else {}
+
+    def lowered_at(self, sites: Iterable[Site], facts: Facts) -> int:
+        own = ((m, frozenset(m.sites(facts)).intersection(sites)) for m in self.members())
+        return sum(member.lowered_at(here, facts) for member, here in own)
 
     def start(self, name: str, tensor: torch.Tensor) -> None:
         self.owner(name).start(name, tensor)

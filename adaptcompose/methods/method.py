@@ -118,6 +118,10 @@ class Method:
             math.prod(shape) for site in sites for shape in self.tensors(site, facts).values()
         )
 
+    def lowered_at(self, sites: Iterable[Site], facts: Facts) -> int:
+        """How many are left at some of its sites once the networks that make them have run."""
+        return self.parameters_at(sites, facts)
+
     def fixed_at(self, sites: Iterable[Site], facts: Facts) -> int:
         """How many of them training leaves alone."""
         return sum(

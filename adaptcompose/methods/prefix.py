@@ -9,7 +9,7 @@ P-tuning v2 does, which is `deep_prompt`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -169,6 +169,10 @@ class Prefix(Method):
         for name in KINDS:
             own[name] = linear(inner, weights[f"{name}.weight"], weights[f"{name}.bias"])
         return own
+
+    def lowered_at(self, sites: Iterable[Site], facts: Facts) -> int:
+        own = [site for site in sites if site.name != SHARED.name]
+        return replace(self, flat=True).parameters_at(own, facts)
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
         if self.positions == "shifted":

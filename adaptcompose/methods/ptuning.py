@@ -9,7 +9,7 @@ paper's templates with anchors among the virtual tokens are for the text to have
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -108,6 +108,9 @@ class PTuning(Prompt):
             state = relu(state) if number else state
             state = linear(state, weights[f"mlp.{number}.weight"], weights[f"mlp.{number}.bias"])
         return {"embedding": state}
+
+    def lowered_at(self, sites: Iterable[Site], facts: Facts) -> int:
+        return Prompt(length=self.length).parameters_at(sites, facts)
 
     def _lstm(self, state: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         import torch

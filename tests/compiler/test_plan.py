@@ -56,7 +56,12 @@ LARGE = {
     "num_attention_heads": 16,
 }
 
+T5 = {"model_type": "t5", "d_model": 768, "d_kv": 64, "num_heads": 12, "d_ff": 3072}
+GPT2 = {"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16}
+
 BACKBONES = {
+    "google-t5/t5-base": {**T5, "num_layers": 12, "num_decoder_layers": 10, "vocab_size": 32128},
+    "openai-community/gpt2-medium": {**GPT2, "vocab_size": 50257, "n_positions": 1024},
     "xlm-roberta-base": XLMR,
     "bert-base-uncased": BERT,
     "bert-large-uncased": {**BERT, **LARGE},
@@ -80,9 +85,9 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
     for name, method in METHODS.items():
         space, entry = name.split("/")
         variants = {}
-        for backbone in BACKBONES:
+        for backbone, config in BACKBONES.items():
             repo = f"AdapterHub/{backbone.rsplit('/')[-1]}-{entry}-{space}"
-            named = read_facts(BERT, backbone).name
+            named = read_facts(config, backbone).name
             variants[str(named)] = {"default": {"repo": repo, "method": method}}
         (root / space).mkdir(exist_ok=True)
         header = dump({"title": entry, "variants": variants})
