@@ -11,14 +11,16 @@ from xml.etree import ElementTree
 
 import pytest
 
+import adaptcompose as ac
 from adaptcompose import cli
 from adaptcompose.documents import load
 from adaptcompose.hub.lock import Lock
 from adaptcompose.terminal import coloured, paint
+from adaptcompose.work.prepare import prepare
 from adaptcompose.work.schema import MODELINE
 from adaptcompose.work.spec import read_spec
 from tests.test_errors import SPEC
-from tests.workshop import Workshop, inside
+from tests.workshop import Workshop, command, inside
 
 ROOT = Path(__file__).parents[1]
 LINE = "stack(lang=sw, task=ner) | fuse(glue/*) | drop(bottom=5)"
@@ -108,7 +110,7 @@ def test_fmt_touches_only_the_expressions_of_a_spec(tmp_path: Path, capsys: Capt
         "spec: 1   # one\nname: x\nadapters: {new: pfeiffer(reduction=4)}\n"
         "compose: |\n  stack(a, b)  # low\n    | drop(bottom=1)\n"
         "evaluate:\n- {each: {n: [1]}, pipe: 'drop( bottom=${n} )', name: '  as  is'}\n"
-        "publish: {pipe: swap(lang=none)}\n"
+        'publish: {pipe: "swap(lang=none)"}\n'
     )
 
 
@@ -193,6 +195,39 @@ def test_new_writes_a_spec_that_is_read(workshop: Workshop, capsys: Captured) ->
     assert call(root, capsys, "new", "x", "--task", "guessing")[0] == 2
     for name in ("first-try.yaml", "spec.schema.json"):
         (root / name).unlink()
+
+
+def test_new_goes_on_with_what_was_published(shop: Workshop, capsys: Captured) -> None:
+    root = shop.root
+    with inside(root):
+        model = ac.compose(
+            "stack(lang=demo/sw, task=demo/ner)",
+            "./base",
+            hub="./hub",
+        )
+        ac.push(model, "me/ner", hub=str(root / "hub"))
+    arguments = ("new", "next", "--from", "me/ner", "--hub", "./hub", "--backbone", "./base")
+    data = ("--test", "data/test.conll", "--task", "token-classification")
+    assert call(root, capsys, *arguments, *data)[0] == 0
+    spec = read_spec(root / "next.yaml")
+    assert spec.compose.text == "me/ner"
+    assert re.search(
+        r"^# published as stack\(lang=demo/sw@", (root / "next.yaml").read_text(), re.M
+    )
+    assert spec.backbone.known_as == "demo/base"
+    assert call(root, capsys, "check", "next.yaml")[0] == 0
+    (row,) = prepare(spec, root / "next.yaml").items
+    assert row.section.name == "as trained"
+    code, _, err = call(root, capsys, "new", "x", "--from", "demo/ner", "--hub", "./hub")
+    assert (code, "AC426" in err) == (1, True)
+
+
+@pytest.mark.parametrize("words", [("--offline", "plan"), ("plan", "--offline")])
+def test_offline_asks_for_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    done = command(*words, "me/x", "--backbone", "me/base", cwd=tmp_path, environment=nowhere)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "AC405" in done.stderr
 
 
 def test_new_alone_is_a_start(tmp_path: Path, capsys: Captured) -> None:

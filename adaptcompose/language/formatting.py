@@ -53,11 +53,13 @@ def as_scalar(text: str) -> str:
     """
     if yaml_safe(text):
         return text
-    return quote(text) if '"' not in text and "\\" not in text else f"'{_doubled(text)}'"
+    escaped = '"' in text or "\\" in text
+    return single_quoted(text) if escaped and text.isprintable() else quote(text)
 
 
-def _doubled(text: str) -> str:
-    return text.replace("'", "''")
+def single_quoted(text: str) -> str:
+    """One line between single quotes, as YAML doubles them inside."""
+    return "'{}'".format(text.replace("'", "''"))
 
 
 def _stages(part: Node) -> Iterator[_Stage]:
@@ -68,9 +70,10 @@ def _stages(part: Node) -> Iterator[_Stage]:
     for number, stage in enumerate(stages):
         grouped = isinstance(stage, Pipe) and len(stages) > 1
         text = f"({stage})" if grouped else str(stage)
-        last = number == len(stages) - 1
-        span = part.span if isinstance(part, Binding) and not number else stage.span
-        yield _Stage(text, span, head if not number else "  | ", end if last else "")
+        first, last = number == 0, number == len(stages) - 1
+        around = part.span.to(stage.span) if first else stage.span
+        span = around.to(part.span) if last else around
+        yield _Stage(text, span, head if first else "  | ", end if last else "")
 
 
 def _placed(found: re.Match[str], text: str, stages: list[_Stage]) -> str | None:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 from adaptcompose.documents import Value, read
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source
-from adaptcompose.language.formatting import WIDTH, as_scalar, formatted
+from adaptcompose.language.formatting import WIDTH, as_scalar, formatted, single_quoted
+from adaptcompose.language.literals import quote
 from adaptcompose.language.syntax import parse_tree
 
 _ITEMS = ("evaluate", "predict")
 _EXPRESSIONS = ("compose", "pipe")
+_LINE_END = re.compile("(\r\n|[\n\r\x85\u2028\u2029])")
+_LINE_START = re.compile("([\n\u2028\u2029])")
+_INDENT = re.compile(r"^ *(?=[^ \r\n])", re.M)
 
 
 def tidy(source: Source) -> str:
     """The text of a spec with its expressions formatted.
 
-    One in a block keeps its lines and comments, one that waits for a variable stays as it is.
+    One in a block keeps its lines, one in quotes its quotes, and one that waits for a variable
+    stays as it is. Nobody gets a text that does not say the same.
     """
+    document = read(source)
     text, problems = source.text, list[Diagnostic]()
     places: list[tuple[int, int, str]] = []
-    for value in expressions(read(source)):
+    for value in expressions(document):
         try:
             places.append((value.span.start, value.span.end, _tidied(value)))
         except Failed as failed:
@@ -30,6 +38,8 @@ def tidy(source: Source) -> str:
         raise Failed(problems)
     for start, end, new in sorted(places, reverse=True):
         text = text[:start] + new + text[end:]
+    if _said(read(Source(text, source.name))) != _said(document):
+        raise RuntimeError(f"{source.name} would say something else if it were formatted")
     return text
 
 
@@ -56,15 +66,37 @@ def _inside(value: Value | None, name: str) -> Value | None:
     return value.data.get(name) if value is not None and isinstance(value.data, dict) else None
 
 
+def _said(document: Value) -> str:
+    """What a document says: data, and expressions however they are written."""
+    waiting = {id(one) for one in expressions(document) if "${" not in one.data}
+
+    def said(value: Value) -> Any:
+        if isinstance(value.data, dict):
+            return {name: said(one) for name, one in value.data.items()}
+        if isinstance(value.data, tuple):
+            return [said(one) for one in value.data]
+        return parse_tree(value.data) if id(value) in waiting else value.data
+
+    return repr(said(document))
+
+
 def _tidied(value: Value) -> str:
-    written = value.span.text
-    if "${" in value.data or value.style == ">":
-        return written
-    if value.style != "|":
-        return as_scalar(str(parse_tree(value.source())))
-    header, _, body = written.partition("\n")
-    first = next((line for line in body.split("\n") if line.strip()), "")
-    indent = re.match(r" *", first)
+    if "${" in value.data:
+        return value.span.text
+    if value.style in ("|", ">"):
+        return _block(value)
+    text = formatted(value.source(), sys.maxsize)
+    if value.style == "'" and text.isprintable():
+        return single_quoted(text)
+    return quote(text) if value.style else as_scalar(text)
+
+
+def _block(value: Value) -> str:
+    """A block with the line ends and the indent that it has; one that was folded is no more."""
+    header, line_end, body = _LINE_END.split(value.span.text, maxsplit=1)
+    indent = _INDENT.search(body)
     assert indent is not None
-    lines = formatted(value.source(), WIDTH - len(indent[0])).split("\n")
-    return "\n".join([header, *(f"{indent[0]}{line}" for line in lines)])
+    lines = formatted(value.source(), WIDTH - len(indent[0]))
+    return f"|{header[1:]}" + _LINE_START.sub(rf"\1{indent[0]}", f"\n{lines}").replace(
+        "\n", line_end
+    )

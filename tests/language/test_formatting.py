@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from adaptcompose.documents import load
+from adaptcompose.documents import Value, load, read
 from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.formatting import as_scalar, formatted
+from adaptcompose.language.literals import quote
+from adaptcompose.language.scanner import scan
 from adaptcompose.language.syntax import parse_tree
-from adaptcompose.work.tidy import tidy
+from adaptcompose.work.tidy import expressions, tidy
 from tests.sampling import sampled
 
 TEXTS = [
@@ -44,6 +46,26 @@ def test_tree_and_comments_stay(text: str, data: st.DataObject) -> None:
         assert " ".join(new.split()) == str(parse_tree(text))
 
 
+BLANKS = st.sampled_from([" ", " ", " ", "\n", " # e\n", "\n# f\n", " # g 'h\n# \"i\n\n"])
+
+
+@sampled(300, st.sampled_from([*TEXTS, "let q = (a | b); x", "let q = a; (b | c) | d"]), st.data())
+def test_comments_may_stand_between_any_two_tokens(text: str, data: st.DataObject) -> None:
+    tokens = [token.text for token in scan(Source(text))]
+    written = "".join(data.draw(BLANKS) + token for token in tokens) + data.draw(BLANKS)
+    new = formatted(written)
+    assert parse_tree(new) == parse_tree(text)
+    assert sorted(comments(new)) == sorted(comments(written))
+    assert formatted(new) == new
+
+
+def comments(text: str) -> list[str]:
+    without = text
+    for one in ("'./a #b'", '"./a #b"'):
+        without = without.replace(one, "")
+    return re.findall(r"#[^\n]*", without)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -54,6 +76,8 @@ def test_tree_and_comments_stay(text: str, data: st.DataObject) -> None:
         ("a/b\n# above\n|c/d", "a/b\n  # above\n  | c/d"),
         ("stack(a, # x\n b) # y", "# x\n# y\nstack(a, b)"),
         ("let a=x/y; # why\na", "let a = x/y;  # why\na"),
+        ("let q = (a | b) # e\n; # f\nx", "let q = a\n  # e\n  # f\n  | b;\nx"),
+        ("let q = a\n# e\n| b; x", "let q = a\n  # e\n  | b;\nx"),
     ],
 )
 def test_where_a_comment_goes(text: str, expected: str) -> None:
@@ -88,3 +112,82 @@ def test_all_mistakes_of_a_spec_are_told_and_nothing_is_changed() -> None:
 def test_a_formatted_spec_stays_byte_for_byte(path: Path) -> None:
     text = path.read_text("utf-8")
     assert tidy(Source(text, path.name)) == text
+
+
+QUOTED = ["swap(lang=sw,task=none)", "drop( layers=[0,1] )", "fuse(glue/{mnli,rte} , !glue/x)",
+          'fuse(./a, "./b c")', "average(a: 0.3,b:0.7)", "'./it a'", "no", "true/x"]  # fmt: skip
+LINES = ["stack(a , b)", "|drop( bottom=1 )", "| fuse(glue/{mnli,rte}, './a #b')", "|x/y"]
+
+
+class Written:
+    """A random spec; every expression in some style, of scalars and of what holds them."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.draw = lambda *options: data.draw(st.sampled_from(options))
+
+    def scalar(self, indent: str, *styles: str) -> str:
+        style = self.draw("plain", "'", '"', *styles)
+        if style == "plain":
+            return self.draw("sw", "pfeiffer( reduction=4 )", "(a|b)", "lora()|scale( by=2 )")
+        if style in "|>":
+            return self.block(style, indent)
+        text = self.draw(*QUOTED)
+        if style == "'":
+            return "'{}'".format(text.replace("'", "''"))
+        return quote(self.draw(text, "a # b\n|x/y", "a # b"))
+
+    def block(self, style: str, indent: str) -> str:
+        lines = list(LINES[: self.draw(1, 2, 3, 4)])
+        noted = range(len(lines)) if style == "|" else [len(lines) - 1]
+        lines = [f"{one}{self.draw('', ' # c') if i in noted else ''}"
+                 for i, one in enumerate(lines)]  # fmt: skip
+        deeper = self.draw("", "  ") if style == "|" else ""
+        header = style + self.draw("", "-", "+", " # header")
+        body = [f"{indent}  {deeper if i else ''}{one}" for i, one in enumerate(lines)]
+        return "\n".join([header, *body]) + self.draw("", "\n")
+
+    def spec(self) -> str:
+        flow = self.draw(True, False)
+        lines = ["spec: 1 # one", f"compose: {self.scalar('', '|', '>')}"]
+        if flow:
+            adapters = [f"n{i}: {self.scalar('')}" for i in range(self.draw(1, 2))]
+            lines += [f"adapters: {{{', '.join(adapters)}}}"]
+            items = [f"{{name: {n}, pipe: {self.scalar('')}}}" for n in "ab"]
+            lines += [f"evaluate: [{', '.join(items)}]"]
+        else:
+            lines += ["adapters:", f"  n: {self.scalar('  ', '|', '>')}", "evaluate:"]
+            lines += [f"  - name: {n}\n    pipe: {self.scalar('    ', '|', '>')}" for n in "ab"]
+        lines += ["train: {lr: 1e-4, update: [ a,b ]} # end", "x: .nan"]
+        return "\n".join(lines) + "\n"
+
+
+@sampled(300, st.data())
+def test_a_formatted_spec_says_the_same(data: st.DataObject) -> None:
+    end = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    text = Written(data).spec().replace("\n", end)
+    new = tidy(Source(text, "x.yaml"))
+    old_values, new_values = (list(expressions(read(Source(one)))) for one in (text, new))
+    pairs = list(zip(old_values, new_values, strict=True))
+    for old, one in pairs:
+        assert parse_tree(old.data) == parse_tree(one.data)
+        assert len(comments(old.data)) == len(comments(one.data))
+        assert one.data.strip() == formatted(old.data)
+    outside = [rest(one, values) for one, values in ((text, old_values), (new, new_values))]
+    assert outside[0] == outside[1]
+    assert set(re.findall(r"\r\n|\r|\n", new)) == {end}
+    assert tidy(Source(new, "x.yaml")) == new
+
+
+def rest(text: str, values: list[Value]) -> list[str]:
+    """What stands around the expressions of a spec."""
+    ends = sorted(place for one in values for place in (one.span.start, one.span.end))
+    places = [0, *ends, len(text)]
+    return [text[slice(*pair)] for pair in zip(places[::2], places[1::2], strict=True)]
+
+
+def test_a_text_that_would_say_something_else_is_never_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adaptcompose.work.tidy.as_scalar", lambda text: text.upper())
+    with pytest.raises((RuntimeError, Failed)):
+        tidy(Source("compose: sw\n", "x.yaml"))
