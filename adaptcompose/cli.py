@@ -7,11 +7,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from adaptcompose.language.codes import AC413, AC999
+from adaptcompose.language.codes import AC999
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.plugins import broken
-from adaptcompose.targets import INTERNAL, INTERRUPTED, PROBLEMS, diagnostics, exit_code, tell
+from adaptcompose.targets import (
+    INTERNAL,
+    INTERRUPTED,
+    PROBLEMS,
+    diagnostics,
+    exit_code,
+    tell,
+    unreadable,
+)
 from adaptcompose.terminal import paint
+
+OFFLINE = "--offline"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # a text may hold characters that the terminal cannot show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = _global_first(list(sys.argv[1:] if arguments is None else arguments))
     try:
         match given:
             case ["check", target] if not target.startswith("--"):
@@ -47,14 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell_broken()
 
 
+def _global_first(given: list[str]) -> list[str]:
+    """The words of a command, `--offline` in front wherever it stands; `doctor` has its own."""
+    if OFFLINE not in given or "doctor" in given:
+        return given
+    return [OFFLINE, *(word for word in given if word != OFFLINE)]
+
+
 def _failed(error: Exception) -> int:
     """One message for what nothing closer to it has met: a file of the user's, or our mistake."""
     if isinstance(error, OSError):
-        why, help = (
-            error.strerror or str(error),
-            "check that it is there, and may be read and written",
-        )
-        print(AC413.at(file=error.filename or "a file", why=why, help=help), file=sys.stderr)
+        print(unreadable(error), file=sys.stderr)
         return PROBLEMS
     why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     print(AC999.at(why=why), file=sys.stderr)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptcompose.language.codes import AC607
+from adaptcompose.language.codes import AC413, AC607
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors, render
 from adaptcompose.terminal import dim, paint
 
@@ -101,6 +101,13 @@ def hint(*words: str, quiet: bool = False) -> None:
     """The command that comes next, where a person is looking."""
     if not quiet and sys.stderr is not None and sys.stderr.isatty():
         print(dim(f"next: adaptcompose {shlex.join(words)}", sys.stderr), file=sys.stderr)
+
+
+def unreadable(error: OSError) -> Diagnostic:
+    """What an operating system says of a file of the user's."""
+    why = error.strerror or str(error)
+    help = "check that it is there, and may be read and written"
+    return AC413.at(file=error.filename or "a file", why=why, help=help)
 
 
 def exit_code(found: Iterable[Diagnostic]) -> int:

@@ -97,6 +97,25 @@ def test_fmt_prints_expressions_and_rewrites_files(tmp_path: Path, capsys: Captu
     assert (code, "AC004" in err) == (1, True)
 
 
+def test_fmt_goes_on_behind_a_bad_file(tmp_path: Path, capsys: Captured) -> None:
+    for name, text in (("a", "stack(a"), ("b", "x/y|z/w"), ("d", "stack(,)")):
+        (tmp_path / f"{name}.compose").write_text(text)
+    names = [f"{name}.compose" for name in "abcd"]
+    code, out, err = call(tmp_path, capsys, "fmt", "--check", *names)
+    assert (code, out) == (1, "b.compose would change\n")
+    code, out, err = call(tmp_path, capsys, "fmt", *names)
+    assert (code, out) == (1, "")
+    assert (tmp_path / "b.compose").read_text() == "x/y | z/w\n"
+    assert re.findall(r"error\[\w+\]", err) == ["error[AC004]", "error[AC013]", "error[AC607]"]
+
+
+def test_fmt_keeps_the_line_ends_of_a_file(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "x.compose"
+    path.write_bytes(b"stack( a )# one\r\n| drop( top=1 )\r\n")
+    assert call(tmp_path, capsys, "fmt", "x.compose")[0] == 0
+    assert path.read_bytes() == b"stack(a)  # one\r\n  | drop(top=1)\r\n"
+
+
 def test_fmt_touches_only_the_expressions_of_a_spec(tmp_path: Path, capsys: Captured) -> None:
     text = (
         "spec: 1   # one\nname: x\nadapters: {new: pfeiffer( reduction=4 )}\n"
@@ -214,7 +233,7 @@ def test_new_goes_on_with_what_was_published(shop: Workshop, capsys: Captured) -
     assert re.search(
         r"^# published as stack\(lang=demo/sw@", (root / "next.yaml").read_text(), re.M
     )
-    assert spec.backbone.known_as == "demo/base"
+    assert spec.backbone.model == "./base"
     assert call(root, capsys, "check", "next.yaml")[0] == 0
     (row,) = prepare(spec, root / "next.yaml").items
     assert row.section.name == "as trained"

@@ -12,7 +12,8 @@ from adaptcompose.commands.app import PROBLEMS, Quiet, app, expression
 from adaptcompose.commands.completion import complete_target
 from adaptcompose.documents import open_source, write_atomically
 from adaptcompose.language.codes import AC607
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.language.diagnostics import Diagnostic, Failed
+from adaptcompose.targets import unreadable
 
 if TYPE_CHECKING:
     from adaptcompose.language.diagnostics import Source
@@ -37,10 +38,14 @@ def fmt(
     quiet: Quiet = False,
 ) -> None:
     """Write expressions in their canonical form; files are rewritten, the rest is printed."""
-    stale = False
+    stale, problems = False, list[Diagnostic]()
     for target in targets:
-        source, path = _opened(target)
-        text = _formatted(source, path, as_yaml=as_yaml)
+        try:
+            source, path = _opened(target)
+            text = _formatted(source, path, as_yaml=as_yaml)
+        except Failed as failed:
+            problems += failed.diagnostics
+            continue
         changed = text.strip() != source.text.strip() if path is None else text != source.text
         stale |= changed
         if check and changed and not quiet:
@@ -51,6 +56,8 @@ def fmt(
             write_atomically(path, text)
             if not quiet:
                 print(f"{path} rewritten", file=sys.stderr)
+    if problems:
+        raise Failed(problems)
     if check and stale:
         raise typer.Exit(PROBLEMS)
 
@@ -61,7 +68,10 @@ def _opened(target: str) -> tuple[Source, Path | None]:
     path = Path(target)
     if not path.is_file():
         raise Failed(AC607.at(path=target, root=Path.cwd()))
-    return open_source(path), path
+    try:
+        return open_source(path), path
+    except OSError as error:
+        raise Failed(unreadable(error)) from None
 
 
 def _formatted(source: Source, path: Path | None, *, as_yaml: bool) -> str:
@@ -72,4 +82,5 @@ def _formatted(source: Source, path: Path | None, *, as_yaml: bool) -> str:
     if path is not None and path.suffix != ".compose":
         return tidy(source)
     text = as_scalar(str(parse_tree(source))) if as_yaml else formatted(source)
-    return f"{text}\n" if path is not None else text
+    line_end = "\r\n" if "\r\n" in source.text else "\n"
+    return f"{text}\n".replace("\n", line_end) if path is not None else text
