@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 import typer
@@ -128,8 +129,13 @@ def version(
     color: Annotated[
         Literal["auto", "always", "never"], typer.Option(help="colours, where NO_COLOR is not set")
     ] = "auto",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="nothing but the cache of the Hub, in any command")
+    ] = False,
 ) -> None:
     choose_colour(color)
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the client is imported
     if version:
         print(__version__)
         raise typer.Exit

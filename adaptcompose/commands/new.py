@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from adaptcompose.commands.completion import complete_backbone, complete_target
 from adaptcompose.documents import write_atomically
 from adaptcompose.language.codes import AC422
 from adaptcompose.language.diagnostics import Failed
+
+if TYPE_CHECKING:
+    from adaptcompose.work.starter import Start
 
 COMPOSE = "stack(lang=en, task=pfeiffer(reduction=16))"
 
@@ -33,31 +37,42 @@ def new(
     validation: Annotated[str | None, typer.Option(help="a file of validation data")] = None,
     test: Annotated[str | None, typer.Option(help="a file of test data")] = None,
     hub: Annotated[str | None, typer.Option(help="hf, the default, or the folder of a hub")] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="a published composition to go on with")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Write a spec to start from, <name>.yaml, and its JSON Schema for editors beside it.
 
     On a terminal what is not given is asked for.
     """
+    from adaptcompose.work.origin import start_from
     from adaptcompose.work.starter import Start, starter
 
     path = Path(f"{name}.yaml")
     _check_name(name)
     if path.exists():
         raise Failed(AC422.at(path=path))
-    backbone = backbone or _ask("backbone", "FacebookAI/xlm-roberta-base")
-    compose = compose or _ask("composition", COMPOSE)
-    if task is None and (train or validation or test):
-        task = _ask("kind of task", "text-classification")
-    _check_kind(task)
     given = {"train": train, "validation": validation, "test": test}
     files = {split: file for split, file in given.items() if file}
-    text = starter(Start(name, backbone, compose, task, hub, files))
-    write_atomically(path, text)
+    start = Start(name, backbone or "", compose or "", task, hub, files)
+    start = _answered(start_from(source, start) if source else start)
+    _check_kind(start.kind)
+    write_atomically(path, starter(start))
     _write_schema()
     if not quiet:
         print(f"{path} written")
     hint("check", str(path), quiet=quiet)
+
+
+def _answered(start: Start) -> Start:
+    """With answers to what is not known yet."""
+    kind = start.kind
+    if kind is None and start.files:
+        kind = _ask("kind of task", "text-classification")
+    backbone = start.backbone or _ask("backbone", "FacebookAI/xlm-roberta-base")
+    compose = start.compose or _ask("composition", COMPOSE)
+    return replace(start, backbone=backbone, compose=compose, kind=kind)
 
 
 def _write_schema() -> None:

@@ -60,8 +60,9 @@ def _answer(model: ComposedModel, texts: Sequence[str]) -> list[dict[str, Any]]:
     tokenizer = open_tokenizer(place, task.kind)
     examples = texts_for(task, texts)
     encoded = encode(task, examples, tokenizer, longest_input(tokenizer, model.config))
+    mask = tokenizer.mask_token if task.kind == "masked-lm" else None
     return [
-        record | {"text": text, "shown": _shown(text, record["prediction"])}
+        record | {"text": text, "shown": _shown(text, record["prediction"], mask)}
         for text, record in zip(texts, records(model, encoded, tokenizer), strict=True)
     ]
 
@@ -102,20 +103,31 @@ def _is_published(target: str, hub: str | None) -> bool:
 
 def _task(model: ComposedModel) -> Task:
     """The task that the composition's head does."""
+    labels: tuple[str, ...] = ()
     head = model.composition.head
     kind = {kind: task for task, kind in KINDS.items()}.get(getattr(head, "kind", ""))
-    if not isinstance(head, Head) or kind is None or kind == "masked-lm":
-        help = "give a composition whose head is for classification or tagging"
+    if isinstance(head, Head):
+        labels = head.labels
+    elif head == "backbone" and type(model.composition.backbone).__name__.endswith("ForMaskedLM"):
+        kind = "masked-lm"
+    if kind is None:
+        help = "give a composition whose head is for classification, tagging or masked words"
         raise Failed(AC508.at(what="predict", help=help))
-    return Task(kind, head.labels, METRICS[TASKS[kind].metrics[0]])
+    return Task(kind, labels, METRICS[TASKS[kind].metrics[0]])
 
 
-def _shown(text: str, prediction: Any) -> str:
-    """A label behind its text, or behind each word that has one.
+def _shown(text: str, prediction: Any, mask: str | None = None) -> str:
+    """A label behind its text, or behind each word that has one; or the text with its masks filled.
 
     >>> _shown("Amina anaishi Mombasa", ["B-PER", "O", "B-LOC"])
     'Amina/B-PER anaishi Mombasa/B-LOC'
+    >>> _shown("Amina <mask> <mask>", ["anaishi", "Mombasa"], "<mask>")
+    'Amina anaishi Mombasa'
     """
+    if mask is not None:
+        for word in prediction:
+            text = text.replace(mask, word, 1)
+        return text
     if not isinstance(prediction, list):
         return f"{prediction}\t{text}"
     words = zip(text.split(), prediction, strict=True)

@@ -35,7 +35,3 @@ def not_yet(spec: Spec) -> Iterator[Diagnostic]:
     if spec.backbone.tokenizer is not None:
         place, known = spec.backbone.place("tokenizer"), "the tokenizer of the backbone"
         yield codes.AC604.at(place, name="backbone.tokenizer", known=known)
-    if spec.task is not None and spec.task.kind == "masked-lm":
-        for item in spec.predict:
-            name, known = "predict for masked-lm", "evaluate"
-            yield codes.AC604.at(item.place("name"), name=name, known=known)

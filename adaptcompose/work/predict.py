@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -48,9 +48,27 @@ def texts_for(task: Task, texts: Sequence[str]) -> Examples:
     return Examples(("tokens",), rows, tuple((0, number) for number in range(1, len(rows) + 1)))
 
 
+def fillings(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> Iterator[list[str]]:
+    """For each text the most likely word at every mask token in it."""
+    extra = {"special_tokens_mask", "labels"}
+    plain = [{n: row[n] for n in row.keys() - extra} for row in encoded.features]
+    collate = collator(encoded.task, tokenizer, masked=True)
+    model.eval()
+    with torch.inference_mode():
+        for batch in DataLoader(cast(Any, plain), batch_size=BATCH, collate_fn=collate):
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            best = model(**inputs).logits.argmax(-1)
+            hidden = inputs["input_ids"] == tokenizer.mask_token_id
+            for tokens, places in zip(best, hidden, strict=True):
+                yield [tokenizer.decode([token]).strip() for token in tokens[places].tolist()]
+
+
 def records(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> list[dict[str, Any]]:
     """One record per example: its text or tokens, and what the model says."""
-    predictions = encoded.decode(run(model, encoded, tokenizer))
+    if encoded.task.kind == "masked-lm":
+        predictions: list[Any] = list(fillings(model, encoded, tokenizer))
+    else:
+        predictions = encoded.decode(run(model, encoded, tokenizer))
     names = [name for name in ("text", "tokens") if name in encoded.examples.columns]
     columns = {name: encoded.examples.column(name) for name in names}
     return [

@@ -325,12 +325,16 @@ class Run:
             write_atomically(path, "".join(f"{line}\n" for line in lines))
 
     def _inputs(self, section: PredictSection) -> Encoded:
-        if section.data is not None:
-            return self._examples(section.data, labelled=False)
         task = self.prepared.task
-        assert section.text is not None and task is not None
-        examples = predict.texts_for(task, section.text)
-        return encode(task, examples, self.tokenizer, self.max_length, 0)
+        assert task is not None
+        if section.data is None:
+            assert section.text is not None
+            examples = predict.texts_for(task, section.text)
+        elif task.kind != "masked-lm":
+            return self._examples(section.data, labelled=False)
+        else:
+            examples = self.prepared.examples(section.data, labelled=False)
+        return encode(task, examples, self.tokenizer, self.max_length)
 
     def _report(self, seeds: list[Trained], scores: list[Score], best: Trained) -> dict[str, Any]:
         prepared = self.prepared

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from adaptcompose.documents import dump
 from adaptcompose.language.formatting import as_scalar
@@ -17,7 +18,10 @@ from adaptcompose.work.schema import MODELINE
 
 @dataclass(frozen=True)
 class Start:
-    """The answers; `files` are the data by split."""
+    """The answers; `files` are the data by split.
+
+    Of a published composition `stands_for` is the expression, and `head` where its head is.
+    """
 
     name: str
     backbone: str
@@ -25,6 +29,10 @@ class Start:
     kind: str | None = None
     hub: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    known_as: str | None = None
+    head: str | None = None
+    description: str = ""
+    stands_for: str = ""
 
 
 def starter(start: Start) -> str:
@@ -36,12 +44,15 @@ def _lines(start: Start) -> Iterator[str]:
     yield MODELINE
     yield "spec: 1"
     yield f"name: {start.name}"
-    yield "description: What this is for, in a sentence."
+    yield _entry("description", start.description or "What this is for, in a sentence.")
     yield ""
     if start.hub:
         yield _entry("hub", start.hub)
-    yield _entry("backbone", start.backbone)
+    known = {"model": start.backbone, "as": start.known_as}
+    yield _entry("backbone", known if start.known_as else start.backbone)
     yield ""
+    if start.stands_for:
+        yield f"# published as {' '.join(start.stands_for.split())}"
     yield f"compose: {as_scalar(str(parse_tree(start.compose)))}"
     yield ""
     yield from _task(start)
@@ -56,7 +67,8 @@ def _task(start: Start) -> Iterator[str]:
     if start.kind is None:
         yield "# task: {kind: token-classification}"
     else:
-        yield f"task: {{kind: {start.kind}}}"
+        head = f", head: {start.head}" if start.head else ""
+        yield f"task: {{kind: {start.kind}{head}}}"
     yield ""
     if start.files:
         yield "data:"
@@ -72,7 +84,7 @@ def _task(start: Start) -> Iterator[str]:
 
 def _rows(start: Start) -> Iterator[str]:
     """Training and evaluation, in comments where there is nothing to read yet."""
-    trains = "" if start.kind and "train" in start.files else "# "
+    trains = "" if start.kind and "train" in start.files and not start.stands_for else "# "
     scores = "" if start.kind and {"test", "validation"} & start.files.keys() else "# "
     yield f"{trains}train:"
     for line in ("data: examples", "epochs: 3", "batch: 16", "lr: 1e-4", "seeds: [0, 1, 2]"):
@@ -82,5 +94,5 @@ def _rows(start: Start) -> Iterator[str]:
     yield f"{scores}  - {{name: as trained, data: examples}}"
 
 
-def _entry(key: str, text: str) -> str:
-    return dump({key: text}).rstrip("\n")
+def _entry(key: str, value: str | Mapping[str, Any]) -> str:
+    return dump({key: value}).rstrip("\n")

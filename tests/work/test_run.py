@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from adaptcompose.documents import load
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.public import load as load_model
+from adaptcompose.work.answer import answer
 from adaptcompose.work.data import examples_of
 from adaptcompose.work.encode import encode, open_tokenizer
 from adaptcompose.work.predict import run as run_model
@@ -157,6 +159,34 @@ def test_masked_lm_is_scored_as_its_numbers_say(shop: Workshop) -> None:
     by_row = {(name, seed): value for name, seed, _, value in scores(report)}
     assert by_row["all", 0] == pytest.approx(sum(right) / len(right))
     assert ("bare", None) in by_row, "nothing trained takes part: it is scored once"
+
+
+def test_masked_lm_predicts_the_words_at_its_masks(shop: Workshop) -> None:
+    texts = ["amina lives <mask> mombasa", "juma <mask> <mask>", "juma sees"]
+    path = flagship(
+        shop,
+        adapters={"sw": "language()"},
+        compose="stack(lang=sw)",
+        task={"kind": "masked-lm"},
+        data=shop.data("txt"),
+        predict=[{"name": "t", "text": texts}, {"name": "p", "data": "d"}],
+    )
+    shop.run(path)
+    rows = [
+        json.loads(line)
+        for line in (shop.root / "runs/demo/predictions/t.jsonl").read_text().splitlines()
+    ]
+    assert [row["text"] for row in rows] == texts
+    assert [len(row["prediction"]) for row in rows] == [1, 2, 0]
+    model = load_model(shop.root / "runs/demo")
+    tokenizer = open_tokenizer(shop.root / "base", "masked-lm")
+    batch = tokenizer(texts[1], return_tensors="pt")
+    with torch.no_grad():
+        words = model(**batch).logits[0].argmax(-1)[batch["input_ids"][0] == 4]
+    assert rows[1]["prediction"] == tokenizer.convert_ids_to_tokens(words)
+    said = answer(str(shop.root / "runs/demo"), texts[1:2])
+    assert said[0]["prediction"] == rows[1]["prediction"]
+    assert said[0]["shown"] == " ".join(["juma", *rows[1]["prediction"]])
 
 
 def test_what_trains_nothing_is_scored_once(shop: Workshop) -> None:

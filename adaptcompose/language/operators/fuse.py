@@ -14,6 +14,7 @@ from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import Adapter, Block, Slot, complete, walk
 from adaptcompose.language.operator import Call, Members, Takes, operator
+from adaptcompose.language.operators.weights import instead
 from adaptcompose.language.signature import option, parameters
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
@@ -115,8 +116,9 @@ class Fuse(Members):
                 yield codes.AC305.at(block.span, operator=self.word, inner=block.word)
             method = block.method if isinstance(block, Adapter) else None
             if method is not None and not method.fusible:
+                name, help = method.word, instead(method)
                 yield codes.AC306.at(
-                    block.span, operator=self.word, what="outputs", method=method.word
+                    block.span, operator=self.word, what="outputs", method=name, help=help
                 )
 
     def _embeddings(self, facts: Facts) -> Iterator[Diagnostic]:

@@ -14,7 +14,7 @@ from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import Adapter, Block, complete
 from adaptcompose.language.operator import Members, Takes, operator
 from adaptcompose.language.operators.training import Training
-from adaptcompose.language.operators.weights import incomplete, shares
+from adaptcompose.language.operators.weights import incomplete, instead, shares
 from adaptcompose.language.signature import option, spell
 
 
@@ -83,8 +83,9 @@ class Merge(Members):
             block = block.body
         if isinstance(block, Adapter):
             if block.method is not None and not block.method.mergeable:
+                name, help = block.method.word, instead(block.method)
                 yield codes.AC306.at(
-                    block.span, operator=self.word, what="weights", method=block.method.word
+                    block.span, operator=self.word, what="weights", method=name, help=help
                 )
         elif not isinstance(block, Merge):
             help = "average(…) combines what blocks compute"

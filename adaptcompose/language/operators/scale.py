@@ -11,7 +11,7 @@ from adaptcompose.compiler.combination import Scaled
 from adaptcompose.compiler.program import Primitive, Rows
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.graph import complete
+from adaptcompose.language.graph import Adapter, Block, complete, walk
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.language.signature import option, spell
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
@@ -45,11 +45,18 @@ class Scale(Modifier):
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         if facts is None or self.by in (0.0, 1.0) or not complete(self):
             return
-        virtual = facts.of_kind("attention", "tokens", "positions")
-        sites = (EMBEDDINGS, *facts.sublayers(), *virtual)
-        found = ((site, self.body.at(site, facts)) for site in sites)
-        for site, inner in found:
-            members = inner.inner() if isinstance(inner, Rows) else (inner,) if inner else ()
-            if any(site == EMBEDDINGS or not node.placement.finish for node in members):
-                yield codes.AC319.at(self.span, name=self.body, by=spell(self.by))
-                return
+        leaves = (leaf for leaf in walk(self.body) if isinstance(leaf, Adapter))
+        if _rigid(self.body, facts):
+            name = next((leaf for leaf in leaves if _rigid(leaf, facts)), self.body)
+            yield codes.AC319.at(self.span, name=name, by=spell(self.by))
+
+
+def _rigid(block: Block, facts: Facts) -> bool:
+    """Whether it does something by which no state is added to: there is no half of that."""
+    virtual = facts.of_kind("attention", "tokens", "positions")
+    for site in (EMBEDDINGS, *facts.sublayers(), *virtual):
+        inner = block.at(site, facts)
+        members = inner.inner() if isinstance(inner, Rows) else (inner,) if inner else ()
+        if any(site == EMBEDDINGS or not node.placement.finish for node in members):
+            return True
+    return False

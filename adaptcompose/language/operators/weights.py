@@ -49,6 +49,13 @@ def unadditive(
         if leaf.method is None or isinstance(leaf.method, besides):
             continue
         if not leaf.method.additive:
-            name, help = leaf.method.word, "merge(…) combines weights; stack(…) has them beside"
+            name, help = leaf.method.word, instead(leaf.method)
             yield codes.AC306.at(leaf.span, operator=word, what="outputs", method=name, help=help)
             return
+
+
+def instead(method: Method) -> str:
+    """What else combines adapters of a method, where an operator does not."""
+    known = {"average(…) combines outputs": method.additive}
+    known |= {"merge(…) combines weights": method.mergeable, "stack(…) has them beside": True}
+    return "; ".join(words for words, possible in known.items() if possible)
