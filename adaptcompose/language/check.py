@@ -104,17 +104,18 @@ class Checker:
         self.globs: dict[str, tuple[str, ...]] = {}
         self._bound: dict[str, Block | None] = dict(context.parts)
         self._used: set[str] = set()
+        self._aliased: dict[str, Block | None] = {}
         self._resolving: list[str] = []
         self._extent = Extent()
 
-    def tree(self, tree: syntax.Tree) -> Block | None:
+    def tree(self, tree: syntax.Tree, hint: str = "") -> Block | None:
         for binding in tree.bindings:
             bound = self._bound.keys() - self.context.parts.keys()
             if binding.name in bound or binding.name == "none":
                 self.problems.append(codes.AC102.at(binding.name_span, name=binding.name))
                 continue
             self._bound[binding.name] = self.block(binding.value, hint=binding.name)
-        body = self.block(tree.body)
+        body = self.block(tree.body, hint)
         for binding in tree.bindings:
             if binding.name not in self._used:
                 self.problems.append(codes.AC104.at(binding.name_span, name=binding.name))
@@ -176,7 +177,8 @@ class Checker:
 
     def _training(self, modifier: type[Training], call: syntax.Call, body: Block) -> Block:
         self._used.update(map(str, call.arguments))
-        found = modifier.bound(call, body, self._bound, late=unread(body, self.context.composed))
+        known = self._aliased | self._bound
+        found = modifier.bound(call, body, known, late=unread(body, self.context.composed))
         self.problems += found.problems(None)
         return found
 
@@ -361,27 +363,25 @@ class Checker:
             cycle = " → ".join([*self._resolving, name])
             self.problems.append(codes.AC108.at(node.span, name=name, cycle=cycle))
             return None
-        if name not in self._bound:
+        if name not in self._aliased:
             self._resolving.append(name)
-            try:
-                tree = syntax.parse_tree(self.context.aliases[name])
-                inner = Checker(self.context)
-                inner._bound, inner._resolving = self._alias_scope(), self._resolving
-                block = inner.block(tree.body, hint=name)
-                self.problems += inner.problems
-                self.globs |= inner.globs
-                self._bound[name] = block
-            except Failed as failed:
-                self.problems += failed.diagnostics
-                self._bound[name] = None
-            finally:
-                self._resolving.pop()
-            self._used.add(name)
-        return self._bound[name]
+            self._aliased[name] = self._resolved(name)
+            self._resolving.pop()
+        return self._aliased[name]
 
-    def _alias_scope(self) -> dict[str, Block | None]:
-        """An alias sees other aliases, never the lets of the expression that uses it."""
-        return {key: value for key, value in self._bound.items() if key in self.context.aliases}
+    def _resolved(self, name: str) -> Block | None:
+        """What an alias means. It sees other aliases, never the lets of who uses it."""
+        inner = Checker(self.context)
+        inner._bound = {k: v for k, v in self.context.parts.items() if k in self.context.aliases}
+        inner._aliased, inner._resolving = self._aliased, self._resolving
+        try:
+            return inner.tree(syntax.parse_tree(self.context.aliases[name]), hint=name)
+        except Failed as failed:
+            self.problems += failed.diagnostics
+            return None
+        finally:
+            self.problems += inner.problems
+            self.globs |= inner.globs
 
     def _glob(self, node: syntax.Reference) -> list[Adapter]:
         try:
