@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class Kept(nn.Module, Generic[T]):
     """A value and the tensors that it was computed from.
 
-    A change in place, by an optimiser or by hand, makes it anew; one through `.data` is not seen.
-    While a graph is compiled or exported the value of the moment is taken as it is: a compiled
-    model does not look for changes.
+    A change in place, by an optimiser or by hand, makes it anew; one through `.data` is not seen
+    before the next `train()` or `eval()`. While a graph is compiled or exported the value of the
+    moment is taken as it is, or computed in the graph: a compiled model does not look for changes.
     """
 
     def __init__(self) -> None:
+        super().__init__()
+        self._drop()
+
+    def _drop(self) -> None:
         # detached twins, whose memory cannot be given to other tensors meanwhile
         self._twins: tuple[Tensor, ...] = ()
         self._key: tuple[int, ...] = ()
         self._value: T | None = None
+
+    def train(self, mode: bool = True) -> Self:
+        """Forget the value: between the modes anything may have changed."""
+        self._drop()
+        return super().train(mode)
 
     def get(self, tensors: Iterable[Tensor], make: Callable[[], T]) -> T:
         """The kept value, or a new one, computed without gradients."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +124,7 @@ def _module(site: Site) -> str:
     return str(site).replace(".", "_")
 
 
-class LoweredWeights:
+class LoweredWeights(nn.Module):
     """What the method makes of a part's stored tensors for one primitive.
 
     Computed in every forward, so that gradients reach the stored tensors; or, if `kept` and nothing
@@ -131,9 +132,15 @@ class LoweredWeights:
     """
 
     def __init__(self, part: Part, leaf: Leaf) -> None:
-        self.part, self.site, self.sources = part, leaf.site, leaf.sources
+        super().__init__()
+        self._part = [part]  # it is registered where it stands
+        self.site, self.sources = leaf.site, leaf.sources
         self.kept = leaf.form == "materialised"
         self._cache: Kept[Mapping[str, Tensor]] = Kept()
+
+    @property
+    def part(self) -> Part:
+        return self._part[0]
 
     def stored(self) -> Iterator[Tensor]:
         for site in (self.site, *self.sources):
@@ -159,7 +166,7 @@ class MergedWeights(LoweredWeights):
             first = first.recipe.leaves[0]
         super().__init__(parts[first.part], leaf)
         self.recipe = leaf.recipe
-        self.members = [parts.weights(member) for member in leaf.recipe.leaves]
+        self.members: Any = nn.ModuleList(parts.weights(one) for one in leaf.recipe.leaves)
 
     def stored(self) -> Iterator[Tensor]:
         for member in self.members:
