@@ -214,7 +214,7 @@ class ServedSection(Section):
 class ReportSection(Section):
     """What the report shows besides the scores."""
 
-    plots: Literal["auto", "none"] = key("curves and maps where there is something to draw", "auto")
+    plots: Literal["auto", "none"] = key("curves and maps of what was found", "auto", later=True)
     baseline: str | None = key("a row of evaluate that the others are compared with", None)
 
 
