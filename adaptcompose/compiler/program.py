@@ -329,13 +329,15 @@ class Program:
 
     `names` are those of the compositions that `Rows` choose between, if there are several. They
     are chosen row by row by the caller, or, if `fan` is set, each works on a batch of its own: in
-    front of layer `fan` the batch is repeated once per name (−1: in front of the embeddings).
+    front of layer `fan` the batch is repeated once per name (−1: in front of the embeddings), or
+    `inside` of it, at the first site where the compositions differ.
     """
 
     facts: Facts
     sites: Mapping[Site, Primitive] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     fan: int | None = None
+    inside: bool = False
 
     def __str__(self) -> str:
         """Equal layers are printed once.
@@ -356,6 +358,9 @@ class Program:
         assert self.fan is not None
         if self.fan >= self.facts.layers:
             return "the heads"
+        if self.inside:
+            first = next(s for s in self.sites if s.layer == self.fan and self.differ(s))
+            return f"{first.name} of layer {self.fan}"
         return "the embeddings" if self.fan < 0 else f"layer {self.fan}"
 
     def differ(self, site: Site) -> bool:

@@ -39,6 +39,7 @@ class RunningRows(Running):
         self.groups: tuple[tuple[int, ...], ...] = tuple((int(i),) for i in self.members)
 
     def forward(self, state: State) -> Tensor:
+        state = self._fanned(state)
         pieces: list[Tensor] = []
         choices = state.frame.choices(self.groups, len(state.h))
         for choice in choices:
@@ -47,6 +48,13 @@ class RunningRows(Running):
         if len(pieces) == 1:
             return pieces[0]
         return in_order(pieces, (row for choice in choices for row in choice.rows))
+
+    def _fanned(self, state: State) -> State:
+        """Once per composition, if the batch is repeated here."""
+        rows, members = len(state.h), len(state.frame.members)
+        if rows >= members:
+            return state
+        return state.take(torch.arange(rows, device=state.h.device).repeat(members // rows))
 
     def _run(self, choice: Choice, state: State) -> Tensor:
         if choice.group < 0:
@@ -132,10 +140,10 @@ def repeat(value: Any, rows: int, times: int) -> Any:
 
 
 def fan_out(base: nn.Module, program: Program) -> None:
-    """From layer `fan` on, every layer sees the batch once per branch."""
+    """Behind the fan, every layer sees the batch once per branch."""
     if program.fan is None or program.fan < 0:
         return
     layers: Any = base.get_submodule(program.facts.layout.layers)
-    for number in range(program.fan, len(layers)):
+    for number in range(program.fan + program.inside, len(layers)):
         first = number == program.fan
         layers[number] = Repeat(layers[number], program.repeats, first=first)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import strategies as st
+from torch import nn
 
 from adaptcompose.compiler.passes import stages
 from adaptcompose.language.diagnostics import Failed
@@ -117,13 +119,37 @@ def passes(text: str) -> dict[str, Any]:
 
 def test_the_trunk_is_shared_up_to_the_first_difference() -> None:
     shared, log = passes("parallel(a=pfeiffer(), b=pfeiffer()) | drop(bottom=2)")["share_trunk"]
-    assert (shared.fan, log.left) == (2, [])
+    assert (shared.fan, shared.inside, log.left) == (2, True, [])
+    assert str(shared).startswith("2x the batch from ffn.out of layer 2 on")
+    shared, _ = passes("parallel(a=pfeiffer(), b=lora()) | drop(bottom=2)")["share_trunk"]
+    assert (shared.fan, shared.inside) == (2, False)  # its queries differ in front of the site
     shared, _ = passes("parallel(a=none, b=none)")["share_trunk"]
     assert shared.fan == LAYERS
     text = "let l = language(); parallel(a=stack(l, pfeiffer()), b=l) | keep(top=1)"
     shared, _ = passes(text)["share_trunk"]
     assert shared.fan == LAYERS - 1
     assert not any(site.layer is None and shared.differ(site) for site in shared.sites)
+
+
+@pytest.mark.parametrize("method", ["pfeiffer()", "houlsby()", "lora(targets=[ffn.in])", "none"])
+def test_the_batch_is_repeated_as_late_as_the_plan_says(method: str) -> None:
+    model = branched(f"parallel(a=pfeiffer(), b={method}) | drop(bottom=1)")
+    rows: dict[str, int] = {}
+
+    def note(module: nn.Module, given: Any, out: Any, *, path: str) -> None:
+        rows[path] = len(out[0] if isinstance(out, tuple) else out)
+
+    for name, module in model.named_modules():
+        path = ".".join(name.replace("stock.", "").split(".")[-3:])
+        if path.endswith(("attention.self", "intermediate", "output")):
+            module.register_forward_hook(partial(note, path=path))
+    with torch.no_grad():
+        model(**batch(rows=3))
+    late = {"pfeiffer()": 3, "none": 3, "houlsby()": 6, "lora(targets=[ffn.in])": 6}[method]
+    assert rows["layer.0.output"] == 3
+    assert rows["1.attention.self"] == (6 if "lora" in method else 3)
+    assert rows["layer.1.intermediate"] == late
+    assert rows["layer.1.output"] == rows["2.attention.self"] == 6
 
 
 def test_different_parts_at_the_embeddings_share_no_trunk() -> None:

@@ -1,8 +1,9 @@
-"""Compositions side by side run as one up to the first layer in which they differ.
+"""Compositions side by side run as one up to the first place in which they differ.
 
 Literally, `parallel` repeats the batch in front of the embeddings, once per branch. As long as all
 branches have the same primitives with the same weights, their states are the same: the batch needs
-to be repeated only in front of the first layer in which they differ.
+to be repeated only in front of the first layer in which they differ; inside of it, at the first
+site, if they differ behind sub-layers whose residual goes through the site (BERT and its kin).
 
 Condition: the branches agree at the embeddings (and in what stands beside the tokens). Law: exact.
 """
@@ -33,9 +34,11 @@ def share_trunk(program: Program, log: Log) -> Program:
     log.fired()
     sites: dict[Site, Primitive] = {}
     for site, node in program.sites.items():
-        shared = isinstance(node, Rows) and _level(site) < fan and site != HEAD
-        sites[site] = node.inner()[0] if shared else node
-    return replace(program, sites=sites, fan=fan)
+        same = isinstance(node, Rows) and not program.differ(site) and site != HEAD
+        sites[site] = node.inner()[0] if same else node
+    places = [program.facts.layout.sites[site.name] for site in differing if _level(site) == fan]
+    inside = bool(places) and all(place.kind == "sublayer" and not place.norm for place in places)
+    return replace(program, sites=sites, fan=fan, inside=inside)
 
 
 def _level(site: Site) -> int:
