@@ -96,7 +96,7 @@ def make_case(family: str, case: Case, root: Path) -> None:
     tensors = {**batch, "output": result.contiguous()}
     save_file(tensors, folder / "expected.safetensors")
     described = {"family": family, "task": case.task, "note": case.note}
-    described |= {"attended": case.attended}
+    described |= {"attended": case.attended} | ({"whole": True} if case.whole else {})
     (folder / "case.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     print(f"{family:12} {case.name:20} |max| {result.abs().max():.2f}", flush=True)
 

@@ -25,6 +25,7 @@ class Case:
     task: str | None = None
     families: tuple[str, ...] = ENCODERS
     attended: bool = False  # compare attended tokens only
+    whole: bool = False  # compare rows without padding only
     converted: bool = False  # saved as a LoRA on the weights that the backbone had before
 
 
@@ -443,6 +444,15 @@ DECODER_CASES = (
         {"r": 2, "lora_alpha": 3, "task_type": "TOKEN_CLS"},
         task="AutoModelForTokenClassification",
         families=LEFT_TO_RIGHT,
+    ),
+    Case(
+        "prompt_classifier",
+        "PromptTuningConfig",
+        "behind a prompt, the classifier in PEFT reads the last place, padding or not",
+        {"num_virtual_tokens": 3, "task_type": "SEQ_CLS"},
+        task="AutoModelForSequenceClassification",
+        families=LEFT_TO_RIGHT,
+        whole=True,
     ),
 )
 

@@ -63,6 +63,9 @@ def test_outputs_are_those_of_peft(folder: Path, optimise: bool) -> None:
     got = out.logits if case["task"] else out.last_hidden_state
     assert got.shape == tensors["output"].shape
     kept = tensors["attention_mask"].bool() if case["attended"] else ...
+    if case.get("whole"):
+        kept = tensors["attention_mask"].bool().all(dim=1)
+        assert kept.any() and not kept.all()
     assert (got - tensors["output"])[kept].abs().max() <= TOLERANCE
 
 
@@ -95,6 +98,25 @@ def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
     again = adapterhub.describe_adapter(tmp_path, "ours")
     read = peft.read(again, facts, read_shapes(tmp_path / peft.WEIGHTS[0]))
     assert read.method == contents.method
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_classifier_behind_a_prompt_reads_the_last_token(family: str) -> None:
+    """PEFT gives it embeddings without ids, and so it reads the state of the padding.
+
+    Ours is what it is without the padding.
+    """
+    folder = GOLDENS / family / "prompt_classifier"
+    tensors = load_file(folder / "expected.safetensors")
+    ids, mask = tensors["input_ids"], tensors["attention_mask"]
+    model = compose("./a", backbone(family), root=folder)
+    with torch.no_grad():
+        padded = model(ids, attention_mask=mask).logits
+        for row, length in enumerate(mask.sum(dim=1).tolist()):
+            alone = model(ids[row : row + 1, :length]).logits
+            assert (padded[row] - alone[0]).abs().max() <= TOLERANCE
+            defect = (padded[row] - tensors["output"][row]).abs().max()
+            assert (defect > 0.05) == (length < ids.shape[1])
 
 
 def test_a_prefix_of_an_encoder_decoder_is_what_peft_runs() -> None:
