@@ -132,10 +132,13 @@ def _adapter(
         unusual.append("weights as a pickle only; it is read without being run")
     content = replace(content, method=adapterhub.family_of(described.config))
     assumed = facts or _assumed(described.outer, shapes or {})
-    if assumed is None:
+    if assumed is None and content.type and content.type not in layouts():
         why = f"no layout for backbone type `{content.type}`"
-        why = "it says no width" if content.type in layouts() else why
         return replace(content, why=why, unusual=tuple(unusual))
+    if assumed is None:
+        lacking = "width" if content.type else "type"
+        unusual.append(f"it does not say the {lacking} of its backbone; --backbone tells more")
+        return replace(content, unusual=tuple(unusual))
     return replace(_read(content, described, shapes, assumed, facts), unusual=tuple(unusual))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import Variant
-from adaptcompose.hub.formats import adapterhub, adapters, peft
+from adaptcompose.hub.formats import adapterhub, adapters
 from adaptcompose.hub.formats.setups import SETUP
 from adaptcompose.hub.formats.tensors import Shapes, read_header, read_shapes
 from adaptcompose.hub.lock import Locked
@@ -247,7 +247,7 @@ def _adapter(
     if safe not in pin.files and pickle in pin.files:
         notes.append(codes.AC409.at(leaf.span, name=str(leaf.ref)))
     shapes = _shapes(leaf.ref, pin, (safe, pickle), sources, leaf.span)
-    if shapes is None and peft.is_peft(described):
+    if shapes is None and adapters.told_by_tensors(described):
         sources.fetch(leaf.ref, pin)
     read = adapters.read(described, facts, shapes)
     kept = None if read.head is None else Head(leaf.name, read.head)

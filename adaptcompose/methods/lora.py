@@ -245,7 +245,7 @@ def lora_settings(cls: type[Any], config: dict[str, Any], facts: Facts) -> dict[
     layers = config.get("leave_out") or []
     if not all(type(layer) is int and layer >= 0 for layer in layers):
         raise ValueError(f"leave_out must be layers, not {layers!r}")
-    if config.get("dtype") not in (None, "float32"):
+    if config.get("dtype") not in (None, "float64", "float32", "float16", "bfloat16"):
         raise ValueError(f"dtype {config['dtype']!r} is not read")
     init = {"init": "bert"} if config.get("init_weights") == "bert" else {}
     targets = targets_of(config, facts)

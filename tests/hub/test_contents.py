@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +298,36 @@ def test_links_out_of_a_folder_are_left_alone(tmp_path: Path) -> None:
         from adaptcompose.hub.shelves import open_shelf
 
         open_shelf(local_ref("./nowhere"), Sources("hf", tmp_path))
+
+
+def changed(folder: Path, to: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of an adapter's folder with another configuration."""
+    shutil.copytree(folder, to)
+    outer = json.loads((to / ADAPTER).read_text())
+    change(outer)
+    (to / ADAPTER).write_text(json.dumps(outer))
+    return to
+
+
+@pytest.mark.parametrize(("key", "word"), [("model_type", "type"), ("hidden_size", "width")])
+def test_what_a_file_does_not_say_is_no_fault(key: str, word: str, tmp_path: Path) -> None:
+    source, silent = BERT / "seq_bn" / "a", tmp_path / "a"
+    (found,) = look(changed(source, silent, lambda outer: outer.update({key: None})))
+    assert found.why == "" and found.method == "bottleneck"
+    assert f"it does not say the {word} of its backbone; --backbone tells more" in found.unusual
+    (found,) = look(silent, facts=read_facts(read_config(BASE)))
+    assert found.calls.startswith("bottleneck(") and found.why == ""
+
+
+def test_a_folder_without_settings_is_told_one_thing(tmp_path: Path) -> None:
+    bare = changed(BERT / "seq_bn" / "a", tmp_path / "a", lambda outer: outer.pop("config"))
+    (found,) = look(bare)
+    assert "an unknown method" in found.why
+    assert not any("default" in one for one in found.unusual)
+
+
+def test_methods_of_our_own_have_their_names(tmp_path: Path) -> None:
+    model = compose("bitfit()", BASE, head=None)
+    model.save(str(tmp_path / "saved"))
+    found = [one for one in look(tmp_path / "saved") if one.kind == "adapter"]
+    assert [one.method for one in found] == ["bitfit"]

@@ -115,6 +115,13 @@ def test_a_language_adapter_of_2020_has_one(case: Path) -> None:
     assert torch.equal(output(case), output(GOLDENS / "madx"))
 
 
+@pytest.mark.parametrize("case", ["seq_bn_inv"], indirect=True)
+def test_a_task_adapter_of_2020_that_has_one(case: Path) -> None:
+    rewrite(case / "a", ADAPTER, of_2020("text_task", NICE), keys_of_2020("text_task"))
+    assert any("invertible" in key for key in read_tensors(case / "a" / "pytorch_adapter.bin"))
+    assert torch.equal(output(case), output(GOLDENS / "seq_bn_inv"))
+
+
 @pytest.mark.parametrize("case", ["double_seq_bn"], indirect=True)
 def test_keys_of_both_sites(case: Path) -> None:
     rewrite(case / "a", ADAPTER, of_2020("text_task", None), keys_of_2020("text_task"))
@@ -221,10 +228,26 @@ def test_alpha_of_the_years_in_which_it_was_not_heeded() -> None:
         ("adapters.1.0.1", 8),
         ("adapters.1.1.0.dev0", 8),
         ("adapters.1.1.0", 16),
-        ("0.2.1", 16),
+        ("0.2.1", 8),
         ("3.2.1", 16),
     ):
         assert modern_config({"config": lora, "version": version})["alpha"] == alpha
+        union = {"architecture": "union", "configs": [lora, {"reduction_factor": 2}]}
+        (inner, other) = modern_config({"config": union, "version": version})["configs"]
+        assert inner["alpha"] == alpha and other == {"reduction_factor": 2}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_numbers_of_low_precision_are_read_as_they_are(dtype: str, tmp_path: Path) -> None:
+    case = Path(shutil.copytree(GOLDENS / "lora", tmp_path / "lora"))
+    rewrite(case / "a", ADAPTER, lambda outer: outer["config"].update(dtype=dtype))
+    path = case / "a" / "pytorch_adapter.bin"
+    kind = getattr(torch, dtype)
+    torch.save({key: t.to(kind) for key, t in read_tensors(path).items()}, path)
+    low = output(case)
+    torch.save({key: t.to(kind).float() for key, t in read_tensors(path).items()}, path)
+    assert torch.equal(low, output(case))
+    torch.testing.assert_close(low, expected(case), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("case", ["fuse_dynamic", "fuse_static"], indirect=True)
@@ -298,7 +321,7 @@ def test_what_is_unusual_is_told() -> None:
     assert found == [
         "no version: written before 2022",
         "activation gelu, which meant gelu_new then",
-        "declares an invertible part that task adapters of 2020 do not have",
+        "declares an invertible part, which task adapters of 2020 seldom have",
     ]
     assert list(oddities({"config": "pfeiffer"})) == ["configuration by name: pfeiffer"]
     modern = json.loads((GOLDENS / "seq_bn" / "a" / ADAPTER).read_text())

@@ -21,13 +21,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.documents import write_atomically
-from adaptcompose.hub.formats.generations import modern_config, modern_fusion, modern_key
+from adaptcompose.hub.formats.generations import (
+    doubtful,
+    modern_config,
+    modern_fusion,
+    modern_key,
+)
 from adaptcompose.hub.formats.static_heads import flexible, renumbered, slotted
 from adaptcompose.hub.formats.tensors import read_shapes, read_tensors, write_bin, write_tensors
 from adaptcompose.hub.refs import canonical_id
 from adaptcompose.language.codes import AC403, AC406, AC407, AC408, AC409, AC413, AC418
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Span
 from adaptcompose.methods import Method, calls
+from adaptcompose.methods.changes import ARCHITECTURE
 from adaptcompose.methods.fusion import Fusion
 
 if TYPE_CHECKING:
@@ -44,6 +50,7 @@ VERSION = "adapters.1.3.0"  # the generation of the format that is written
 _JSON_LIMIT = 1_000_000
 _ALIAS = ".prefix_tuning.pool."  # under which the peer stores a prefix once more in every layer
 _LAYER = ".adapter_fusion_layer."
+_INVERTIBLE = ".invertible_adapters."
 
 T = TypeVar("T")
 
@@ -122,14 +129,22 @@ def _unknown(found: Described, method: str) -> Diagnostic:
     return AC407.at(found.span, name=found.title, method=method, known=known)
 
 
-def read_method(found: Described, facts: Facts) -> Method:
-    """The method that a configuration means on this backbone; AC403, AC407, AC408 if none."""
+def read_method(found: Described, facts: Facts, keys: Collection[str] | None = None) -> Method:
+    """The method that a configuration means on this backbone; AC403, AC407, AC408 if none.
+
+    `keys` are the names of the tensors in its file, where that file is not on this machine.
+    """
     check_base(found, facts)
+    config = dict(found.config)
+    if doubtful(found.outer) and not any(
+        _INVERTIBLE in f".{key}" for key in _names(found, ADAPTER, keys)
+    ):
+        config |= {"inv_adapter": None, "inv_adapter_reduction_factor": None}
     families = dict.fromkeys(type(method) for method in calls().values())
     with understood(found, ADAPTER):
         for family in families:
             reader = getattr(family, "from_adapterhub", None)
-            method = reader(dict(found.config), facts) if reader else None
+            method = reader(config, facts) if reader else None
             if method is not None:
                 assert isinstance(method, Method)
                 return method
@@ -143,6 +158,8 @@ def family_of(config: Mapping[str, Any]) -> str:
     'a union of lora and an unknown method'
     """
     kind = config.get("architecture")
+    if kind == ARCHITECTURE:
+        return str(config.get("method") or "an unknown method")
     if kind == "union" and isinstance(config.get("configs"), list):
         inner = (family_of(one if isinstance(one, dict) else {}) for one in config["configs"])
         return f"a union of {' and '.join(inner)}"
@@ -187,11 +204,8 @@ def read_fusion(found: Described, facts: Facts, keys: Collection[str] | None = N
     `keys` are the names of the tensors in its file, where that file is not on this machine.
     """
     check_base(found, facts)
-    if keys is None:
-        path = weights_file(found, FUSION)
-        keys = read_shapes(path, f"{found.title}: {path.name}")
     stem = f"{_LAYER}{found.name}."
-    places = {key.split(stem)[0] for key in keys if stem in key}
+    places = {key.split(stem)[0] for key in _names(found, FUSION, keys) if stem in key}
     prefix = facts.layout.prefix(facts.type)
     at = tuple(
         site
@@ -200,6 +214,14 @@ def read_fusion(found: Described, facts: Facts, keys: Collection[str] | None = N
     )
     with understood(found, FUSION):
         return Fusion.from_adapterhub(dict(found.config), at)
+
+
+def _names(found: Described, kind: str, keys: Collection[str] | None) -> Collection[str]:
+    """The modern names of the tensors in a file: those given, or those of the file here."""
+    if keys is None:
+        path = weights_file(found, kind)
+        keys = read_shapes(path, f"{found.title}: {path.name}")
+    return {modern_key(key) for key in keys}
 
 
 def weights_file(found: Described, kind: str) -> Path:

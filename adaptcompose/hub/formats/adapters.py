@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.hub.formats import adapterhub, peft
 from adaptcompose.hub.formats.adapterhub import ADAPTER, HEAD, Described
+from adaptcompose.hub.formats.generations import doubtful
 from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.formats.setups import SETUP
 from adaptcompose.hub.formats.tensors import Shapes, read_shapes
 from adaptcompose.language.codes import AC418
 from adaptcompose.language.diagnostics import Failed, Span
 from adaptcompose.methods import Method
+from adaptcompose.methods.changes import ARCHITECTURE
 
 if TYPE_CHECKING:
     import torch
@@ -41,15 +43,20 @@ def weights_names(found: Described) -> tuple[str, str]:
     return peft.WEIGHTS if peft.is_peft(found) else adapterhub.WEIGHTS[ADAPTER]
 
 
+def told_by_tensors(found: Described) -> bool:
+    """Whether what a folder means is told by the tensors in it, beside its configuration."""
+    return peft.is_peft(found) or doubtful(found.outer)
+
+
 def read(found: Described, facts: Facts, shapes: Shapes | None) -> Read:
     """Method and head of a folder, held against the shapes of its weights, if they are known.
 
-    What PEFT's files mean is told by their tensors: without `shapes` the file must be there.
+    Where tensors tell what a folder means, the file must be there if `shapes` are not given.
     """
     if peft.is_peft(found):
         contents = peft.read(found, facts, shapes or _shapes(found))
         return Read(contents.method, _beside(found) or contents.head)
-    method = adapterhub.read_method(found, facts)
+    method = adapterhub.read_method(found, facts, shapes)
     if wrong := list(adapterhub.misfits(found, method, facts, shapes)) if shapes else []:
         raise Failed(wrong)
     return Read(method, _beside(found))
@@ -103,7 +110,6 @@ def write(
     """
     from adaptcompose.hub.formats.peft_writing import write as write_peft
     from adaptcompose.hub.formats.peft_writing import writes
-    from adaptcompose.methods.changes import ARCHITECTURE
 
     native = method.adapterhub_config(writer.facts).get("architecture") == ARCHITECTURE
     if native and writes(method, writer.facts):

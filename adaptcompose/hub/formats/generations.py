@@ -6,7 +6,7 @@
 | 2020, 2021 | absent | `gelu` means the tanh approximation |
 | to 2023 | absent, `3.x.y` | fusions without `dropout_prob` and `adapter_names` |
 | to 2023 | absent, `3.x.y` | slots of heads not counted where dropout was 0 |
-| 2024 | `adapters.1.0.x` | LoRA scaled by 1 whatever `alpha` said |
+| 2023, 2024 | `0.x.y`, `adapters.1.0.x` | LoRA scaled by 1 whatever `alpha` said |
 """
 
 from __future__ import annotations
@@ -113,19 +113,34 @@ def modern_config(outer: Mapping[str, Any]) -> dict[str, Any]:
         _rename_activation(config)
     if "invertible_adapter" in config:
         _flatten_invertible(config, renamed="version" not in outer)
-        if outer.get("type") == "text_task":
-            # declared by their configuration, but only language adapters of 2020 have one
-            config |= {"inv_adapter": None, "inv_adapter_reduction_factor": None}
-    if config.get("architecture") == "lora" and _unscaled(str(outer.get("version"))):
-        config["alpha"] = config.get("r")
-    return config
+    return _one_for_alpha(config) if _unscaled(str(outer.get("version"))) else config
+
+
+def _one_for_alpha(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which every LoRA has the factor alpha / r = 1."""
+    inner = config.get("configs")
+    if isinstance(inner, list):
+        return {**config, "configs": [_one_for_alpha(dict(one)) for one in inner]}
+    lora = config.get("architecture") == "lora"
+    return {**config, "alpha": config.get("r")} if lora else dict(config)
+
+
+def doubtful(outer: Mapping[str, Any]) -> bool:
+    """Whether an invertible part is declared that may not be there: the tensors tell.
+
+    Task adapters of 2020 declare the one of the language adapter below them.
+    """
+    config = outer.get("config")
+    declared = config.get("invertible_adapter") if isinstance(config, Mapping) else None
+    return outer.get("type") == "text_task" and isinstance(declared, Mapping)
 
 
 def oddities(outer: Mapping[str, Any]) -> Iterator[str]:
     """What is unusual about an adapter_config.json, in the user's words."""
     config, version = outer.get("config"), outer.get("version")
     if config is None:
-        yield "no configuration: AdapterHub's default, seq_bn"
+        if "config" in outer:
+            yield "no configuration: AdapterHub's default, seq_bn"
         return
     if isinstance(config, str):
         yield f"configuration by name: {config}"
@@ -135,8 +150,8 @@ def oddities(outer: Mapping[str, Any]) -> Iterator[str]:
         if config.get("non_linearity") in _ACTIVATIONS:
             name = config["non_linearity"]
             yield f"activation {name}, which meant {_ACTIVATIONS[name]} then"
-    if isinstance(config.get("invertible_adapter"), Mapping) and outer.get("type") == "text_task":
-        yield "declares an invertible part that task adapters of 2020 do not have"
+    if doubtful(outer):
+        yield "declares an invertible part, which task adapters of 2020 seldom have"
     if config.get("architecture") == "lora" and _unscaled(str(version)):
         yield f"alpha {config.get('alpha')}, which its version did not heed"
 
@@ -218,12 +233,14 @@ def _flatten_invertible(config: dict[str, Any], *, renamed: bool) -> None:
 
 
 def _unscaled(version: str) -> bool:
-    """Whether a version of `adapters` computed LoRA with a factor of 1.
+    """Whether a version of `adapters` computed LoRA with a factor of 1, whatever alpha.
 
-    >>> _unscaled("adapters.1.0.1"), _unscaled("adapters.1.1.0.dev0"), _unscaled("adapters.1.1.0")
-    (True, True, False)
+    >>> [_unscaled(one) for one in ("0.2.1", "adapters.1.0.1", "adapters.1.1.0.dev0")]
+    [True, True, True]
+    >>> [_unscaled(one) for one in ("3.2.1", "adapters.1.1.0")]
+    [False, False]
     """
-    match = re.fullmatch(r"adapters\.(\d+)\.(\d+)(.*)", version)
+    match = re.fullmatch(r"(?:adapters\.)?(\d+)\.(\d+)(.*)", version)
     if match is None:
         return False
     numbers = int(match[1]), int(match[2])
