@@ -274,6 +274,11 @@ AC517 = Code(
     "tokens and virtual tokens need {needed} positions, and the backbone has {most}",
     "shorten the input or what stands in front of it, or: positions=kept",
 )
+AC518 = Code(
+    "AC518",
+    "the lowest {layers} layers cannot be cached; what can: {trunk}",
+    "cache layers below the first in which something is trained",
+)
 # spec.yaml and data
 AC601 = Code("AC601", "`{section}` has no key `{name}`", "keys: {known}")
 AC602 = Code("AC602", "`{name}` appears twice", "remove one of them")

@@ -86,7 +86,7 @@ class ComposedModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """What the backbone computes in."""
-        return self.composition.backbone.dtype
+        return next(t.dtype for t in self.body.parameters() if t.is_floating_point())
 
     @property
     def device(self) -> torch.device:
@@ -176,7 +176,10 @@ class ComposedModel(nn.Module):
         return batch | {"decoder_input_ids": shifted(ids, self.config)}
 
     def cache_trunk(self, layers: int) -> None:
-        """In training, compute the lowest layers once per example and keep their states on disk."""
+        """In training, compute the lowest layers once per example and keep their states on disk.
+
+        AC518 if something in them is trained. They compute without dropout from now on.
+        """
         from adaptcompose.runtime.trunk import CachedTrunk
 
         self.trunk = CachedTrunk(self, layers)
@@ -186,8 +189,7 @@ class ComposedModel(nn.Module):
         reads = self.composition.facts.layout.reads
         if reads != "first":
             more = {"use_cache": False} | more  # a cache that nobody asked for
-        plain = "input_ids" in batch and "position_ids" not in batch
-        if self.trunk is None or not self.training or not plain:
+        if self.trunk is None or not self.training:
             out = own_logits(self.frame, self.body(**(more | batch)))
         else:
             self.trunk.enter(batch)
@@ -265,7 +267,9 @@ class ComposedModel(nn.Module):
         memo[id(self)] = twin
         import copy
 
-        memo[id(self.trunk)] = None  # its file belongs to this model
-        for key, value in self.__dict__.items():
+        for key, value in self.__getstate__().items():
             twin.__dict__[key] = copy.deepcopy(value, memo)
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"trunk": None}  # its file belongs to this model

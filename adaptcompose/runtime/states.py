@@ -1,8 +1,9 @@
 """Hidden states on disk: one file per trunk, an entry per example, a limit for all of them.
 
-An entry is a head (magic, digest of the example, number of tokens, checksum) and the states of its
-tokens. A torn end is cut off when the file is opened; an entry whose checksum is wrong is forgotten
-and computed anew. A second process that uses the same trunk reads, and adds nothing.
+An entry is a head (magic, digest of the example, number of tokens, checksum, type of the numbers)
+and the states of its tokens. A torn end is cut off when the file is opened; an entry whose checksum
+is wrong is forgotten and computed anew. A second process that uses the same trunk reads, and adds
+nothing.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
 
-_HEAD = struct.Struct("<4s16sII")
+_HEAD = struct.Struct("<4s16sIIB")
 _MAGIC = b"ACst"
+_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 LIMIT = 8 * 2**30
 """Bytes that all trunks may take together; ADAPTCOMPOSE_TRUNK_BYTES sets another limit."""
 
@@ -35,17 +37,21 @@ def limit() -> int:
     return int(os.environ.get("ADAPTCOMPOSE_TRUNK_BYTES") or LIMIT)
 
 
+class _Entry(NamedTuple):
+    start: int
+    size: int  # bytes
+    checksum: int
+    dtype: torch.dtype
+
+
 class States:
     """The states of one trunk: digest of an example → [tokens, width]."""
 
-    def __init__(
-        self, key: str, width: int, dtype: torch.dtype, *, folder: Path | None = None
-    ) -> None:
+    def __init__(self, key: str, width: int, *, folder: Path | None = None) -> None:
         self.folder = folder or states_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / f"{key}.states"
-        self.width, self.dtype = width, dtype
-        self._row = width * dtype.itemsize
+        self.key, self.width = key, width
         self._file: BinaryIO = self.path.open("a+b")
         self._close = weakref.finalize(self, self._file.close)
         self._mine = _lock(self._file)
@@ -62,40 +68,44 @@ class States:
         """The states of an example; None if there are none, or damaged ones."""
         if digest not in self._index:
             return None
-        start, tokens, checksum = self._index[digest]
+        start, size, checksum, dtype = self._index[digest]
         self._file.seek(start)
-        data = self._file.read(tokens * self._row)
-        if len(data) != tokens * self._row or zlib.crc32(data) != checksum:
+        data = self._file.read(size)
+        if len(data) != size or zlib.crc32(data) != checksum:
             del self._index[digest]
             return None
-        return torch.frombuffer(bytearray(data), dtype=self.dtype).view(tokens, self.width)
+        return torch.frombuffer(bytearray(data), dtype=dtype).view(-1, self.width)
 
     def put(self, digest: bytes, states: Tensor) -> None:
-        """Keep the states of an example, as long as there is room."""
-        data = states.to("cpu", self.dtype).contiguous().view(torch.uint8).numpy().tobytes()
+        """Keep the states of an example, [tokens, width], as long as there is room."""
+        data = states.cpu().contiguous().view(torch.uint8).numpy().tobytes()
         if not self._mine or digest in self._index or not self._room(len(data)):
             return
         end = self._file.seek(0, os.SEEK_END)
         checksum = zlib.crc32(data)
-        self._file.write(_HEAD.pack(_MAGIC, digest, len(states), checksum) + data)
+        number = _TYPES.index(states.dtype)
+        self._file.write(_HEAD.pack(_MAGIC, digest, len(states), checksum, number) + data)
         self._file.flush()
-        self._index[digest] = (end + _HEAD.size, len(states), checksum)
+        self._index[digest] = _Entry(end + _HEAD.size, len(data), checksum, states.dtype)
 
     def close(self) -> None:
         """Let another process write."""
         self._close()
 
-    def _entries(self) -> Iterator[tuple[bytes, tuple[int, int, int]]]:
+    def _entries(self) -> Iterator[tuple[bytes, _Entry]]:
         size = self._file.seek(0, os.SEEK_END)
         place = 0
         while place + _HEAD.size <= size:
             self._file.seek(place)
-            magic, digest, tokens, checksum = _HEAD.unpack(self._file.read(_HEAD.size))
-            after = place + _HEAD.size + tokens * self._row
-            if magic != _MAGIC or after > size:
+            head = _HEAD.unpack(self._file.read(_HEAD.size))
+            magic, digest, tokens, checksum, number = head
+            if magic != _MAGIC or number >= len(_TYPES):
                 break
-            yield digest, (place + _HEAD.size, tokens, checksum)
-            place = after
+            start, length = place + _HEAD.size, tokens * self.width * _TYPES[number].itemsize
+            if start + length > size:
+                break
+            yield digest, _Entry(start, length, checksum, _TYPES[number])
+            place = start + length
         if place < size and self._mine:
             self._file.truncate(place)
 

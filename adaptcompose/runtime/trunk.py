@@ -2,13 +2,14 @@
 
 The trunk's modules stay in eval mode. The first time an example is seen they compute, without
 gradients, and what leaves the last of them is kept; from then on the layers of the trunk hand out
-the kept states.
+the kept states. Where weights of the trunk change, the states of other weights are used.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,10 +17,15 @@ import transformers
 from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.trunk import trunk_of
+from adaptcompose.language.codes import AC518
+from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.kept import Kept
 from adaptcompose.runtime.sites import Proxy
 from adaptcompose.runtime.states import States
+from adaptcompose.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +33,14 @@ if TYPE_CHECKING:
     from adaptcompose.runtime.model import ComposedModel
 
 GIVEN, LEFT = "states given to the trunk", "states that left the trunk"
+WANTED = "examples whose states are to be kept"
+
+READ = {"input_ids", "attention_mask", "token_type_ids"}
+"""What a batch may hold: one value per token. The states of others are computed anew."""
+NAMES = {"_name_or_path", "transformers_version", "dtype"}
+"""Entries of a configuration on which no state depends, or whose meaning the weights show."""
+BY_LENGTH = {"dynamic", "longrope"}
+"""Kinds of rotary positions that depend on the longest row of a batch."""
 
 
 class Still(Proxy):
@@ -64,10 +78,16 @@ class StillLayer(Still):
 
 
 class CachedTrunk:
-    """The states of a model's lowest layers, by example."""
+    """The states of a model's lowest layers, by example.
+
+    What stands at padding is not kept: a loss must not read it.
+    """
 
     def __init__(self, model: ComposedModel, layers: int, folder: Path | None = None) -> None:
-        self.frame = model.frame
+        self.frame, self.layers = model.frame, layers
+        self.program, self.parts = model.program, model.parts
+        self._trained: frozenset[str] | None = None
+        self._check()
         facts = model.composition.facts
         base: Any = model.body
         base = base.base_model
@@ -75,33 +95,105 @@ class CachedTrunk:
         places = [facts.layout.path(site) for site in _below(facts)]
         # what some families drop out between embeddings and layers
         places += [name for name, one in base.named_children() if isinstance(one, nn.Dropout)]
-        below = [base.get_submodule(place) for place in places]
-        modules = [*below, *stack[:layers]]
-        self.states = States(_key(model, modules), facts.width, model.dtype, folder=folder)
+        below = [_live(base.get_submodule(place)) for place in places]
+        stock = [_live(layer) for layer in stack]
+        self.modules = [*below, *stock[:layers]]
+        self.reads = facts.layout.reads
+        self.by_length = (facts.config.get("rope_parameters") or {}).get("rope_type") in BY_LENGTH
+        self._words = _words(model)
+        self._key: Kept[str] = Kept()
+        self.states = States(
+            self._key.get(self._sources(), self._digest), facts.width, folder=folder
+        )
         for place, module in zip(places, below, strict=True):
             base.set_submodule(place, Still(module))
-        for number in range(layers):
+        for number, layer in enumerate(stock):
             last = number == layers - 1
-            stack[number] = StillLayer(stack[number], self.frame, last=last)
+            stack[number] = StillLayer(layer, self.frame, last=last) if number < layers else layer
 
     def enter(self, batch: Mapping[str, Tensor]) -> None:
         """Before the model runs: hand out the states of the batch, if all are there."""
-        rows = [self.states.get(digest) for digest in _digests(batch)]
-        if any(row is None for row in rows):
+        self._check()
+        if not self._keeps(batch):
             return
-        ids = batch["input_ids"]
-        mask = _mask(batch)
-        given = torch.zeros(*ids.shape, self.states.width, dtype=self.states.dtype)
-        given[mask.cpu()] = torch.cat([row for row in rows if row is not None])
-        self.frame.kept[GIVEN] = given.to(ids.device)
+        digests, real = self._examples(batch), _mask(batch)
+        self._reopen()
+        rows = [row for digest in digests if (row := self.states.get(digest)) is not None]
+        if len(rows) < len(digests):
+            self.frame.kept[WANTED] = digests
+            return
+        given = torch.zeros(*real.shape, self.states.width, dtype=rows[0].dtype)
+        given[real.cpu()] = torch.cat(rows)
+        self.frame.kept[GIVEN] = given.to(real.device)
 
     def leave(self, batch: Mapping[str, Tensor]) -> None:
         """After the model ran: keep what was computed."""
-        left = self.frame.kept.get(LEFT)
-        if left is None:
+        if (wanted := self.frame.kept.get(WANTED)) is None:
             return
-        for digest, states, mask in zip(_digests(batch), left, _mask(batch), strict=True):
-            self.states.put(digest, states[mask])
+        for digest, states, real in zip(wanted, self.frame.kept[LEFT], _mask(batch), strict=True):
+            self.states.put(digest, states[real])
+
+    def _check(self) -> None:
+        """Nothing in the trunk may be trained: no gradient would reach it."""
+        trained = frozenset(name for name, part in self.parts.items() if part.trained)
+        if trained == self._trained:
+            return
+        most = trunk_of(self.program, trained)
+        if not 0 < self.layers <= most.layers:
+            raise Failed(AC518.at(layers=self.layers, trunk=most))
+        self._trained = trained
+
+    def _keeps(self, batch: Mapping[str, Tensor]) -> bool:
+        """Whether the states of a batch are kept: those of every token that something reads."""
+        if not batch.keys() <= READ or len({tensor.shape for tensor in batch.values()}) != 1:
+            return False
+        real = _mask(batch)
+        return bool((real[:, 0] if self.reads == "first" else real.any(dim=1)).all())
+
+    def _examples(self, batch: Mapping[str, Tensor]) -> list[bytes]:
+        """What a row's states depend on: what it holds up to its last real token, and precision."""
+        real = _mask(batch)
+        kind = real.device.type
+        words: list[object] = [torch.get_float32_matmul_precision()]
+        if torch.is_autocast_enabled(kind):
+            words.append(torch.get_autocast_dtype(kind))
+        if self.by_length:
+            words.append(real.shape[1])
+        places = torch.arange(1, real.shape[1] + 1, device=real.device)
+        ends = (places * real).amax(dim=1).tolist()
+        columns = {name: batch[name].tolist() for name in sorted(batch)}
+        texts = (
+            f"{words} {[(name, rows[number][:end]) for name, rows in columns.items()]}"
+            for number, end in enumerate(ends)
+        )
+        return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+
+    def _reopen(self) -> None:
+        """Go to the states of other weights, if weights have changed."""
+        key = self._key.get(self._sources(), self._digest)
+        if key != self.states.key:
+            self.states.close()
+            self.states = States(key, self.states.width, folder=self.states.folder)
+
+    def _sources(self) -> Iterator[Tensor]:
+        """The tensors that states depend on, and those of frozen parts above."""
+        for module in self.modules:
+            yield from module.parameters()
+            yield from module.buffers()
+        yield from (tensor for tensor in self.parts.parameters() if not tensor.requires_grad)
+
+    def _digest(self) -> str:
+        """A name for all that the states of every example depend on: weights, program, versions."""
+        made = hashlib.blake2b(self._words.encode(), digest_size=16)
+        for tensor in self._sources():
+            made.update(f"{tensor.dtype} {tuple(tensor.shape)} {tensor.device.type}".encode())
+            made.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return made.hexdigest()
+
+
+def _live(module: nn.Module) -> nn.Module:
+    """The module itself, where it is one of an earlier trunk."""
+    return module.stock if isinstance(module, Still) else module
 
 
 def _below(facts: Facts) -> tuple[Site, ...]:
@@ -115,29 +207,10 @@ def _mask(batch: Mapping[str, Tensor]) -> Tensor:
     return torch.ones_like(batch["input_ids"]).bool() if mask is None else mask.bool()
 
 
-def _digests(batch: Mapping[str, Tensor]) -> list[bytes]:
-    """What an example's states depend on: its tokens, their types, and where they begin."""
-    ids, mask = batch["input_ids"].cpu(), _mask(batch).cpu()
-    types = batch.get("token_type_ids")
-    kinds = torch.zeros_like(ids) if types is None else types.cpu()
-    found = []
-    for row, kind, real in zip(ids, kinds, mask, strict=True):
-        first = int(real.int().argmax())
-        text = f"{first} {row[real].tolist()} {kind[real].tolist()}"
-        found.append(hashlib.blake2b(text.encode(), digest_size=16).digest())
-    return found
-
-
-def _key(model: ComposedModel, modules: list[nn.Module]) -> str:
-    """A name for everything else that the states depend on: weights, program, versions."""
-    made = hashlib.blake2b(digest_size=16)
-    versions = f"{torch.__version__} {transformers.__version__} {model.device.type}"
+def _words(model: ComposedModel) -> str:
+    """What is computed with the weights, and by what."""
     config = model.config
-    words = (versions, config.model_type, str(config._attn_implementation), str(model.program))
-    made.update("\n".join(words).encode())
-    for module in modules:
-        for name, tensor in module.state_dict().items():
-            data = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-            made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            made.update(data)
-    return made.hexdigest()
+    settings = {name: value for name, value in config.to_dict().items() if name not in NAMES}
+    written = json.dumps(settings, sort_keys=True, default=str)
+    versions = f"{__version__} {torch.__version__} {transformers.__version__}"
+    return f"{versions}\n{config._attn_implementation}\n{written}\n{model.program}"
