@@ -283,6 +283,7 @@ GOOD: dict[str, Prepare] = {
     "AC432": _saved,
     "AC433": _saved,
     "AC506": _fusion("fuse(glue/a, glue/b)"),
+    "AC518": lambda shop, patch: patch.setenv("XDG_CACHE_HOME", str(shop.root / "cache")),
     "AC901": _write("short.compose", "stack(lang/sw)"),
     "AC902": _write("short.compose", "stack(lang/sw)"),
     "AC904": _write("short.compose", "let a = lang/sw; let b = stack(a, a); stack(b, b)"),

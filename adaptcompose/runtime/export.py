@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 class Exportable(nn.Module):
     """Token ids and mask in, logits or the last hidden state out."""
 
-    def __init__(self, model: ComposedModel) -> None:
+    def __init__(self, model: ComposedModel, left: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.model = model
+        self.left = left
+
+    def extra_repr(self) -> str:
+        """What stays behind."""
+        return f"without: {', '.join(self.left)}" if self.left else ""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         out = self.model(input_ids=input_ids, attention_mask=attention_mask)
@@ -32,14 +38,22 @@ def exportable(model: ComposedModel) -> Exportable:
     """A frozen copy whose computed weights are constants of the graph.
 
     Which composition a row has is decided outside of the graph, so `route` and `parallel` are
-    refused: export their branches one by one. A cached trunk is left behind.
+    refused: export their branches one by one. What a model keeps from call to call stays behind, a
+    cached trunk and cached keys and values; the printed module says so.
     """
     if model.program.names:
         raise Failed(AC511.at(operator="parallel" if model.program.fan is not None else "route"))
     twin = model.copy().eval()
-    twin.trunk = None
     twin.requires_grad_(requires_grad=False)
     ids = torch.zeros(1, 2, dtype=torch.long, device=twin.device)
     with torch.no_grad():
         twin(input_ids=ids, attention_mask=torch.ones_like(ids))
-    return Exportable(twin)
+    return Exportable(twin, tuple(_caches(model)))
+
+
+def _caches(model: ComposedModel) -> Iterator[str]:
+    """What a model keeps from call to call, of which nothing is in the graph."""
+    if model.trunk is not None:
+        yield f"the cached trunk of {model.trunk.layers} layers"
+    if model.composition.facts.layout.reads != "first":
+        yield "cached keys and values"

@@ -13,6 +13,7 @@ from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.export import exportable
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.trunk import CachedTrunk
 from tests.sampling import SOAK
 from tests.tiny import backbone, batch, composed, distance, make_backbone, randomise
 
@@ -119,6 +120,20 @@ def test_an_exported_copy_leaves_the_model_trainable() -> None:
     exportable(model)
     assert all(value.requires_grad for _, value in model.trained())
     assert list(model.trained())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_live_caches_stay_behind_and_the_export_says_so(tmp_path: Path) -> None:
+    model = frozen("pfeiffer() | drop(bottom=2)")
+    assert "without" not in repr(exportable(model))
+    model.trunk = CachedTrunk(model, 2, tmp_path)
+    module = exportable(model.train())
+    assert "without: the cached trunk of 2 layers" in repr(module)
+    found = torch.export.export(module, inputs(model)).module()(*inputs(model))
+    with torch.no_grad():
+        assert distance(found, model.eval()(**batch()).logits) < 1e-6
+    assert not len(model.trunk.states)
+    assert "without: cached keys and values" in repr(exportable(composed("none", backbone("gpt2"))))
 
 
 BFLOAT = torch.finfo(torch.bfloat16).eps
