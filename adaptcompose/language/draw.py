@@ -72,6 +72,15 @@ def note(block: Modifier, facts: Facts | None) -> str:
     return ", ".join(f"{part} layers {numbers}" for part, numbers in found.items())
 
 
+def besides(graph: Block) -> list[str]:
+    """What a chain of modifiers says of other things than layers, from left to right."""
+    words: list[str] = []
+    while isinstance(graph, Modifier):
+        words += [] if isinstance(graph, Restriction) else [graph.stages[-1]]
+        graph = graph.body
+    return words[::-1]
+
+
 def inside(block: Block) -> Block:
     """What a chain of modifiers stands around."""
     while isinstance(block, Modifier):
@@ -139,6 +148,8 @@ def _legend(graph: Block, facts: Facts | None) -> Iterator[str]:
         if isinstance(graph, Modifier):
             yield shorten(f"with {note(graph, None)}", WIDTH)
     else:
+        if words := besides(graph):
+            yield shorten(f"with {' | '.join(words)}", WIDTH)
         for layers, used in scope(graph, facts):
             yield f"{layers}: {'as drawn' if used else 'backbone only'}"
     if any(isinstance(block, Adapter | Fuse) for block in walk(graph)):

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.language.draw import embedded, inside, note, scope, title
+from adaptcompose.language.draw import besides, embedded, inside, note, scope, title
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.operator import Members, Modifier
 from adaptcompose.language.operators import Fuse, Stack
@@ -74,7 +74,8 @@ def _scope(graph: Block, facts: Facts | None) -> str:
         assert isinstance(graph, Modifier)
         return note(graph, None)
     found = scope(graph, facts)
-    return "; ".join(layers if used else f"{layers}: backbone only" for layers, used in found)
+    words = [layers if used else f"{layers}: backbone only" for layers, used in found]
+    return "; ".join([*words, *besides(graph)])
 
 
 @dataclass

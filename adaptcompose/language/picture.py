@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.language.draw import inside, note, scope, title
+from adaptcompose.language.draw import besides, inside, note, scope, title
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.operator import Members, Modifier
 from adaptcompose.language.operators import Fuse, Stack
@@ -63,7 +63,9 @@ def picture(graph: Block, facts: Facts | None = None) -> Picture:
     found = list(scope(graph, facts))
     words = [layers if used else f"{layers}: backbone only" for layers, used in found]
     inner = _of(inside(graph), None, facts)
-    return Frame("; ".join(words), inner) if any(used for _, used in found) else inner
+    more = besides(graph)
+    label = "; ".join([*words, *more])
+    return Frame(label, inner) if more or any(used for _, used in found) else inner
 
 
 def _of(block: Block, slot: str | None, facts: Facts | None) -> Picture:
