@@ -280,13 +280,9 @@ class Mixture(Primitive):
 
     def __str__(self) -> str:
         maps = self.weights
-        absent = [name for name in ("query", "key", "value") if not getattr(maps, name)]
-        flags = [f"no {name}" for name in absent]
-        flags += [
-            name
-            for name in ("query_before_norm", "residual_before", "temperature")
-            if getattr(maps, name)
-        ]
+        flags = [f"no {name}" for name in ("query", "key", "value") if not getattr(maps, name)]
+        more = ("query_before_norm", "residual_before", "temperature")
+        flags += [name for name in more if getattr(maps, name)]
         extra = "".join(f" {flag}" for flag in flags)
         return f"attention {maps.part} {maps.width} over {len(self.branches)}{extra}"
 
