@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,19 @@ class Frame:
         self.members = tuple(members)
         self.kept.clear()
         self._rows.clear()
+
+    def again(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """For a layer's first run, and for one in the backward pass: that sees this call, too."""
+        return nullcontext(), self._seen(self.members, dict(self.kept), dict(self._rows))
+
+    @contextmanager
+    def _seen(self, *call: Any) -> Iterator[None]:
+        now = self.members, self.kept, self._rows
+        self.members, self.kept, self._rows = call
+        try:
+            yield
+        finally:
+            self.members, self.kept, self._rows = now
 
     def take(self, rows: Sequence[int]) -> Frame:
         """The frame of some rows of the batch."""

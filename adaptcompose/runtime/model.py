@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,8 @@ class ComposedModel(nn.Module):
         self.frame = frame
         self.trunk: CachedTrunk | None = None
         self._detached = False
+        self.register_state_dict_post_hook(_without_backbone)
+        self.register_load_state_dict_post_hook(_without_missing)
 
     @property
     def program(self) -> Program:
@@ -231,6 +234,25 @@ class ComposedModel(nn.Module):
         if self.head is not None:
             self.head.slots.requires_grad_("head" in names)
 
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        """Compute layers again in the backward pass instead of keeping what is in them.
+
+        Arguments are those that transformers' models take under this name.
+        """
+        body: Any = self.body
+        given = {"use_reentrant": False} | dict(activation_checkpointing_kwargs or {})
+        enable = getattr(body, "activation_checkpointing_enable", body.gradient_checkpointing_enable)
+        enable(given | {"context_fn": self.frame.again}, **options)
+        body.disable_input_require_grads()  # nothing below the lowest trained site needs them
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        """The older name of `activation_checkpointing_enable`."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
+
     def set_temperature(self, value: float) -> None:
         """T of the fusions that have one, in training; at inference it is 1."""
         for module in self.modules():
@@ -273,3 +295,17 @@ class ComposedModel(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"trunk": None}  # its file belongs to this model
+
+
+_NOT_SAVED = re.compile(r"body\.|heads?\.(\d+\.)?inverse\.")
+"""Tensors of the backbone, and those of parts and heads under the sites that read them."""
+
+
+def _without_backbone(model: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+    """What a state holds: every tensor of parts and heads, once."""
+    for key in [key for key in state if _NOT_SAVED.match(key.removeprefix(prefix))]:
+        del state[key]
+
+
+def _without_missing(model: nn.Module, keys: Any) -> None:
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not _NOT_SAVED.match(key)]
