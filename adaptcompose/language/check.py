@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.refs import Ref, is_glob, local_ref, matches
 from adaptcompose.language import codes, syntax
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, suggest
-from adaptcompose.language.extent import PARTS, Extent, told
+from adaptcompose.language.extent import DEPTH, PARTS, Extent, told
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.names import Names, open_ended
 from adaptcompose.language.naming import name_new_parts
@@ -27,7 +27,9 @@ from adaptcompose.language.signature import Binding, parameters
 from adaptcompose.language.verify import verify
 from adaptcompose.methods import calls
 
-__all__ = ["Checked", "Checker", "Context", "check", "check_tree", "piped", "verify"]
+__all__ = ["Checked", "Checker", "Context", "check", "check_aliases", "check_tree", "verify"]
+
+Read = dict[str, Block | None]  # aliases, each of which is read once
 
 
 @dataclass(frozen=True)
@@ -76,35 +78,36 @@ def check(source: Source | str, context: Context) -> Checked:
     return check_tree(tree, context)
 
 
-def piped(tree: syntax.Tree, more: syntax.Tree) -> syntax.Tree:
-    """A composition with the stages of another one behind it: `compose` and `pipe` of a spec."""
-    stages = more.body.stages if isinstance(more.body, syntax.Pipe) else (more.body,)
-    body = syntax.Pipe((tree.body, *stages), span=more.body.span)
-    return syntax.Tree((*tree.bindings, *more.bindings), body, span=tree.span)
-
-
-def check_tree(tree: syntax.Tree, context: Context) -> Checked:
+def check_tree(tree: syntax.Tree, context: Context, aliased: Read | None = None) -> Checked:
     """Everything that a tree, the catalogue and the facts of the backbone can tell."""
-    checker = Checker(context)
+    checker = Checker(context, aliased)
     graph = checker.tree(tree)
     found = checker.problems
     if graph is not None and not errors(found):
         graph = name_new_parts(graph)
-        found += verify(graph, context.backbone)
+        found += (one for one in verify(graph, context.backbone) if one not in found)
     return Checked(tree, None if errors(found) else graph, told(found), checker.globs)
+
+
+def check_aliases(context: Context) -> Iterator[Checked]:
+    """Every alias of a spec as a composition, also those that nothing uses."""
+    read: Read = {}
+    for name, source in context.aliases.items():
+        tree = syntax.Tree((), syntax.Reference(name, span=source.span()))
+        yield check_tree(tree, context, read)
 
 
 class Checker:
     """One walk over a tree; what is wrong is collected, not raised."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, aliased: Read | None = None) -> None:
         self.context = context
         self.names = Names(context.catalogue, context.backbone, context.globs, context.listing)
         self.problems: list[Diagnostic] = []
         self.globs: dict[str, tuple[str, ...]] = {}
-        self._bound: dict[str, Block | None] = dict(context.parts)
+        self._bound: Read = dict(context.parts)
         self._used: set[str] = set()
-        self._aliased: dict[str, Block | None] = {}
+        self._aliased = {} if aliased is None else aliased
         self._resolving: list[str] = []
         self._extent = Extent()
 
@@ -159,7 +162,10 @@ class Checker:
             return None
         excess = list(self._extent.excess(blocks, span))
         self.problems += excess
-        return None if excess else _stacked(blocks, span)
+        if excess:
+            return None
+        present = [Slot(None, block) for block in blocks if block is not None]
+        return Stack(flatten(present), span=span) if len(present) > 1 else blocks[0]
 
     def _modify(
         self, modifier: type[Modifier], call: syntax.Call, body: Block | None, preceded: bool
@@ -371,11 +377,16 @@ class Checker:
 
     def _resolved(self, name: str) -> Block | None:
         """What an alias means. It sees other aliases, never the lets of who uses it."""
-        inner = Checker(self.context)
-        inner._bound = {k: v for k, v in self.context.parts.items() if k in self.context.aliases}
-        inner._aliased, inner._resolving = self._aliased, self._resolving
+        inner = Checker(self.context, self._aliased)
+        aliases = self.context.aliases
+        inner._bound = {k: v for k, v in self.context.parts.items() if k in aliases}
+        inner._resolving = self._resolving
+        depth = sum(1 + syntax.nesting(aliases[one]) for one in self._resolving)
         try:
-            return inner.tree(syntax.parse_tree(self.context.aliases[name]), hint=name)
+            if depth > DEPTH:
+                what = f"is {depth} brackets and aliases deep"
+                raise Failed(codes.AC904.at(aliases[name].span(), what=what, limit=DEPTH))
+            return inner.tree(syntax.parse_tree(aliases[name]), hint=name)
         except Failed as failed:
             self.problems += failed.diagnostics
             return None
@@ -391,10 +402,3 @@ class Checker:
             return []
         self.globs[node.text] = tuple(leaf.name for leaf in found)
         return found
-
-
-def _stacked(blocks: Sequence[Block | None], span: Span) -> Block:
-    present = [Slot(None, block) for block in blocks if block is not None]
-    if len(present) == 1:
-        return present[0].block
-    return Stack(flatten(present), span=span)

@@ -36,7 +36,7 @@ from adaptcompose.language.nodes import (
 from adaptcompose.resources import resource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lark import Lark, Token
     from lark import Tree as Raw
@@ -59,7 +59,9 @@ __all__ = [
     "Text",
     "Tree",
     "format_tree",
+    "nesting",
     "parse_tree",
+    "piped",
     "walk",
     "yaml_safe",
 ]
@@ -122,14 +124,29 @@ def _check_size(source: Source) -> None:
         raise Failed(AC901.at(source.span(0, 1), size=size, limit=SIZE))
     if text.count("(") + text.count("[") <= DEPTH:
         return
+    for depth, span in _brackets(source):
+        if depth > DEPTH:
+            raise Failed(AC902.at(span, depth=depth, limit=DEPTH))
+
+
+def nesting(source: Source) -> int:
+    """How many brackets stand in each other.
+
+    >>> nesting(Source("stack(fuse(a, b), ')(')"))
+    2
+    """
+    return max((depth for depth, _ in _brackets(source)), default=0)
+
+
+def _brackets(source: Source) -> Iterator[tuple[int, Span]]:
+    """Every opening bracket, with how deep it stands."""
     depth = 0
-    for found in _BRACKET.finditer(text):
+    for found in _BRACKET.finditer(source.text):
         if found["open"]:
             depth += 1
+            yield depth, source.span(*found.span())
         elif found[0] in (")", "]"):
             depth = max(0, depth - 1)
-        if depth > DEPTH:
-            raise Failed(AC902.at(source.span(*found.span()), depth=depth, limit=DEPTH))
 
 
 def _explain(source: Source) -> list[Diagnostic]:
@@ -222,6 +239,13 @@ _LEAVES: dict[str, Callable[[str, Span], Node]] = {
     "STRING": lambda text, span: Text(literals.unquote(text), span=span),
     "BOOLEAN": lambda text, span: Flag(text == "true", span=span),
 }
+
+
+def piped(tree: Tree, more: Tree) -> Tree:
+    """A composition with the stages of another one behind it: `compose` and `pipe` of a spec."""
+    stages = more.body.stages if isinstance(more.body, Pipe) else (more.body,)
+    body = Pipe((tree.body, *stages), span=more.body.span)
+    return Tree((*tree.bindings, *more.bindings), body, span=tree.span)
 
 
 def format_tree(tree: Tree, width: int = 88) -> str:

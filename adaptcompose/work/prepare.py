@@ -15,7 +15,7 @@ from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Lock, compare
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import syntax
-from adaptcompose.language.check import Checked, Context, check_tree, piped, verify
+from adaptcompose.language.check import Checked, Context, check_aliases, check_tree, verify
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors
 from adaptcompose.language.graph import Adapter, Block, Published, adapters, walk
 from adaptcompose.language.heads import Chosen
@@ -302,10 +302,8 @@ class Preparation:
         cards = Catalogue.open(resource("hub_cards"), self.spec.root / "hub_cards")
         facts = self.backbone.facts if self.backbone else None
         globs = self.pins.globs if self.pins else {}
-        context = Context(
-            cards, facts, aliases=self.spec.adapters, globs=globs, composed=self.sources.composed
-        )
-        context = replace(context, listing=self.sources.repositories) if ask else context
+        listing, composed = self.sources.repositories if ask else None, self.sources.composed
+        context = Context(cards, facts, self.spec.adapters, {}, globs, listing, composed)
         tree = self._try(syntax.parse_tree, self.spec.compose)
         main = self._check(tree, context) if tree is not None else None
         context = replace(context, parts=new_parts(main.graph) if main and main.graph else {})
@@ -315,7 +313,16 @@ class Preparation:
             # without its composition, an item's parts and slots are not known
             if whole is not None and tree is not None:
                 found.append(self._check(whole, context))
+        self._check_aliases(context)
         return [one for one in found if one is not None]
+
+    def _check_aliases(self, context: Context) -> None:
+        """What is wrong with an alias, also if nothing uses it; what it names is not locked."""
+        for one in check_aliases(replace(context, parts={})):
+            self.problems += errors(one.diagnostics)
+            for leaf in adapters(one.graph).values() if one.graph else ():
+                if leaf.ref is not None and leaf.ref.kind == "local":
+                    self._try(self.sources.local, leaf.ref.path, leaf.span)
 
     def _check(self, tree: syntax.Tree, context: Context) -> Checked:
         checked = check_tree(tree, context)
@@ -381,7 +388,7 @@ def tree_of(section: Section, tree: syntax.Tree) -> syntax.Tree:
     if section.compose is not None:
         return syntax.parse_tree(section.compose)
     if section.pipe is not None:
-        return piped(tree, syntax.parse_tree(section.pipe))
+        return syntax.piped(tree, syntax.parse_tree(section.pipe))
     return tree
 
 

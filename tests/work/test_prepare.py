@@ -9,6 +9,7 @@ import pytest
 
 from adaptcompose.documents import dump
 from adaptcompose.language.diagnostics import Diagnostic, Failed
+from adaptcompose.targets import diagnostics
 from adaptcompose.work.check import check_spec
 from adaptcompose.work.prepare import prepare
 from adaptcompose.work.seeds import digest_of
@@ -155,3 +156,37 @@ def test_what_is_served_is_checked_and_locked(shop: Workshop) -> None:
     assert told(a="stack(lang=en, task=pfeiffer())") == [("AC501", "pfeiffer()")]
     del changes["train"]
     assert ("AC501", "stack(lang=en, task=new)") in told(a="none")
+
+
+@pytest.mark.parametrize(
+    ("alias", "expected"),
+    [
+        ("stack(", ["AC004 17"]),
+        ("drop(bottom=1)", ["AC301 12"]),
+        ("stack(lang=xx, a=foo())", ["AC103 23", "AC101 29"]),
+        ("./nothere", ["AC412 12"]),
+        ("x", ["AC108 12"]),
+        ("fuse(lang/sw)", ["AC303 12"]),
+        ("let a = pfeiffer(); a | drop(bottom=1)", []),
+        ("average(lang/sw:0.3, lang/en:0.3)", ["AC208 12"]),
+    ],
+)
+def test_an_alias_that_nothing_uses_is_checked(alias: str, expected: list[str]) -> None:
+    path = Path(__file__).parents[2] / "examples/quickstart.yaml"
+    found = diagnostics(str(path), overrides=[f"adapters.x={alias}"])
+    assert [f"{one.code} {one.as_dict()['column']}" for one in found] == expected
+
+
+def test_chains_of_aliases_are_read_or_refused(tmp_path: Path) -> None:
+    def told(length: int, expression: str) -> set[str]:
+        aliases = {f"a{i}": expression.format(f"a{i + 1}") for i in range(length)}
+        spec = {"spec": 1, "name": "x", "backbone": "a/b", "compose": "a0"}
+        spec["adapters"] = aliases | {f"a{length}": "pfeiffer()"}
+        (tmp_path / "x.yaml").write_text(dump(spec))
+        return {one.code for one in diagnostics(str(tmp_path / "x.yaml"))}
+
+    assert told(90, "{}") == set()
+    assert told(2000, "{}") == {"AC904"}
+    assert told(30, "stack(" * 20 + "{}" + ")" * 20) == {"AC904"}
+    # each is read once, however many ways lead to it
+    assert told(40, "average({0}, {0})") == {"AC904"}
