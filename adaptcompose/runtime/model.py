@@ -69,8 +69,9 @@ class ComposedModel(nn.Module):
         self.frame = frame
         self.trunk: CachedTrunk | None = None
         self._detached = False
-        self.register_state_dict_post_hook(_without_backbone)
-        self.register_load_state_dict_post_hook(_without_missing)
+        hooked: Any = super()  # these methods have no types
+        hooked.register_state_dict_post_hook(_without_backbone)
+        hooked.register_load_state_dict_post_hook(_without_missing)
 
     @property
     def program(self) -> Program:
@@ -243,7 +244,8 @@ class ComposedModel(nn.Module):
         """
         body: Any = self.body
         given = {"use_reentrant": False} | dict(activation_checkpointing_kwargs or {})
-        enable = getattr(body, "activation_checkpointing_enable", body.gradient_checkpointing_enable)
+        older = body.gradient_checkpointing_enable
+        enable = getattr(body, "activation_checkpointing_enable", older)
         enable(given | {"context_fn": self.frame.again}, **options)
         body.disable_input_require_grads()  # nothing below the lowest trained site needs them
 
