@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.primitives import RunningMixture
+from adaptcompose.runtime.primitives import Running, RunningMixture
 from tests.tiny import (
     LAYERS,
     LENGTH,
@@ -86,6 +86,27 @@ def test_below_the_lowest_trained_site_no_graph_is_kept(bottom: int) -> None:
     model = composed(text).train()
     kept = [state.grad_fn is not None for state in states_by_layer(model)]
     assert kept == [False] * (bottom + 1) + [True] * (LAYERS - bottom)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("bottom", range(LAYERS))
+@pytest.mark.parametrize(
+    "text", ["pfeiffer(reduction=4)", "fuse(pfeiffer(), pfeiffer(reduction=4))"]
+)
+def test_nothing_is_saved_for_a_gradient_below_the_lowest_trained_site(
+    text: str, bottom: int, family: str
+) -> None:
+    model = composed(f"{text} | drop(bottom={bottom})", backbone(family)).train()
+    saved: list[Tensor] = []
+    before: list[int] = []
+    sites = [module for module in model.body.modules() if isinstance(module, Running)]
+    for module in sites:
+        if any(parameter.requires_grad for parameter in module.parameters()):
+            module.register_forward_pre_hook(lambda *_: before.append(len(saved)))
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        model(**batch())
+    assert before[0] == 0
+    assert saved
 
 
 def test_a_frozen_part_below_keeps_no_graph_and_a_trained_one_at_the_embeddings_keeps_all() -> None:

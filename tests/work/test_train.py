@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,33 @@ def test_a_cached_trunk_trains_the_same(shop: Workshop, monkeypatch: pytest.Monk
     assert found["cached"] == pytest.approx(found["live"], rel=1e-4)
     (path,) = (shop.root / "cache/adaptcompose/trunk").glob("*.states")
     assert path.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("trunk", ["live", "cached"])
+def test_buckets_put_examples_of_similar_length_into_a_batch(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, trunk: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shop.root / "cache"))
+    words = [2 + number * 7 % 16 for number in range(64)]
+    blocks = ["\n".join(["juma B-PER", "nairobi B-LOC"] + ["sees O"] * (n - 2)) for n in words]
+    (shop.root / "data/train.conll").write_text("\n\n".join(blocks) + "\n")
+    lengths: list[list[int]] = []
+    plain = training_module.CompositionTrainer.training_step
+
+    def step(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:
+        lengths.append(inputs["attention_mask"].sum(dim=1).tolist())
+        return plain(self, model, inputs, *rest)
+
+    monkeypatch.setattr(training_module.CompositionTrainer, "training_step", step)
+    new = {"adapters": {"new": "pfeiffer(reduction=4)"}, "compose": "new | keep(top=1)"}
+    spread = {}
+    for bucket in (False, True):
+        lengths.clear()
+        settings = {"epochs": 2, "batch": 4, "bucket": bucket, "trunk": trunk}
+        shop.run(write(shop, TAGGING | new, f"bucket-{bucket}".lower(), **settings))
+        assert sorted(chain.from_iterable(lengths)) == sorted(2 * [n + 2 for n in words])
+        spread[bucket] = sum(max(batch) - min(batch) for batch in lengths) / len(lengths)
+    assert spread[True] < spread[False] / 2
 
 
 def test_accumulated_batches_are_one(shop: Workshop) -> None:
