@@ -41,6 +41,8 @@ Size = str | Callable[[Mapping[str, Any]], int]
 BELOW = ("tokens", "positions", "embed.norm", "embed.out", "embed.project")
 ABOVE = ("final.norm", "pooler", "head.in")
 """The places that are in no layer, in the order in which a state passes them."""
+OF_ENCODER = ("cross.k", "cross.v")
+"""The maps of a decoder that read what the encoder gives it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -83,7 +85,7 @@ class Place:
     width: Size = "hidden_size"
     width_in: Size = "hidden_size"
     piece: tuple[int, int] = (0, 1)
-    bias: bool = True
+    bias: bool | Callable[[Mapping[str, Any]], bool] = True
     there: Callable[[Mapping[str, Any]], bool] | None = None
     joint: bool = False
     parts: tuple[str, ...] = ()
@@ -98,7 +100,8 @@ class Layout:
     `vocabulary` are the paths at which language models keep their last linear map; `adapterhub`
     are the classes that AdapterHub's files name for the types, `hub_stem` is where they have
     invertible adapters, `hub_maps` what they call the maps of the feed-forward. `width` and `depth`
-    are keys of config.json; an encoder-decoder has a depth for each of its parts. `names` are what
+    are keys of config.json; an encoder-decoder has a depth for each of its parts. `attributes` are
+    others that hold the base model, in some task models. `names` are what
     stands for words in braces in the paths of a part, which has the name `part`.
 
     `reads` says which token's state a head classifies: the first, the last, or the last end mark.
@@ -121,6 +124,7 @@ class Layout:
     )
     width: str = "hidden_size"
     depth: Mapping[str, str] = field(default_factory=lambda: {"": "num_hidden_layers"})
+    attributes: tuple[str, ...] = ()
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     reads: Literal["first", "last", "end"] = "first"
     distances: bool = False
@@ -148,6 +152,10 @@ class Layout:
     def prefix(self, model_type: str) -> str:
         """The attribute under which task models hold the base model: `bert` in BertForMaskedLM."""
         return self.types[model_type]
+
+    def stems(self, model_type: str) -> tuple[str, ...]:
+        """What names of tensors begin with in files: of task models, or of the base model."""
+        return (*(f"{name}." for name in (self.prefix(model_type), *self.attributes)), "")
 
 
 @dataclass(frozen=True)
@@ -204,6 +212,11 @@ class Facts:
         if place is None or (place.there is not None and not place.there(self.config)):
             return False
         return not (part and place.parts) or part in place.parts
+
+    def biased(self, name: str) -> bool:
+        """Whether the map or norm at a place has a bias in a backbone with this config."""
+        bias = self.layout.sites[name].bias
+        return bias if isinstance(bias, bool) else bias(self.config)
 
     def number(self, site: Site) -> int | None:
         """The number of a site's layer, a decoder's counted on from the encoder's."""

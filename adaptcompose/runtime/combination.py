@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -103,31 +102,31 @@ class RunningSplit(RunningBranches):
         self.node = node
 
     def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
-        if state.own is None:
+        gaps = state.places.gap
+        if gaps is None:
             return self._split(state, weights)
         # shorter prompts are padded in front, and tokens are counted behind the padding
-        gaps = (~state.own).sum(dim=1)
         found = state.residual(self.node.placement)
         contribution = torch.zeros_like(found)
         for gap in gaps.unique().tolist():
             rows = (gaps == gap).nonzero().flatten()
-            here = state.take(rows).tokens(gap, state.h.shape[1])
+            here = state.take(rows).behind(gap)
             own = None if weights is None else of_rows(weights, rows, len(gaps))
             _, added_here = self._split(here, own)
             contribution = contribution.to(added_here.dtype)
-            contribution[rows, gap:] = added_here
+            contribution[rows, -added_here.shape[1] :] = added_here
         return found, contribution
 
     def _split(self, state: State, weights: Constants | None) -> tuple[Tensor, Tensor]:
-        place, count = self.node.placement, state.h.shape[1]
+        place = self.node.placement
         modules = iter(zip(self.branches, self.each(weights), strict=True))
-        edges = [0, *(min(edge, count) for edge in self.node.at), count]
+        ends = (*self.node.at, None)
         pieces = []
-        for branch, (start, end) in zip(self.node.branches, pairwise(edges), strict=True):
+        for branch, start, end in zip(self.node.branches, (0, *self.node.at), ends, strict=True):
             module, own = (None, None) if branch is None else next(modules)
-            if start == end:
-                continue
             here = state.tokens(start, end)
+            if here.residual(place).shape[1] == 0:
+                continue
             if branch is None or module is None:
                 pieces.append(here.h - here.residual(place))
             else:

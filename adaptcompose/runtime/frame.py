@@ -5,16 +5,48 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, Self
 
 import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+PLACES, ENCODED = "places of a call's tokens", "places of the tokens that its encoder has read"
+"""What is kept, as `Places`, where tokens are not simply counted from the first of the call."""
 
 
-OWN = "places that are a row's own"
-"""What is kept, [rows, tokens], where rows have different numbers of virtual tokens."""
+class Places(NamedTuple):
+    """Where the tokens of a call stand in their rows.
+
+    `first` is the number of the first of them, behind those in a cache. Where rows have different
+    numbers of virtual tokens, `gap` says how many of the first are padding in front of a shorter
+    prompt, [rows]. A branch for a range of the tokens counts them from `start`.
+    """
+
+    first: int = 0
+    gap: Tensor | None = None
+    start: int = 0
+
+    def own(self, tokens: int) -> Tensor | None:
+        """Which of so many tokens are a row's own, [rows, tokens]; None if all are."""
+        if self.gap is None:
+            return None
+        numbers = torch.arange(self.first, self.first + tokens, device=self.gap.device)
+        return numbers >= self.gap[:, None]
+
+    def take(self, rows: Tensor) -> Self:
+        """Those of some rows."""
+        return self if self.gap is None else self._replace(gap=self.gap[rows])
+
+    def behind(self, gap: int) -> Self:
+        """Those of rows with so much padding in front, as they are counted behind it."""
+        return self._replace(first=max(self.first - gap, 0), gap=None)
+
+    def range(self, start: int, end: int | None) -> tuple[slice, Self]:
+        """The tokens with numbers from `start` to `end` among those of the call, and theirs."""
+        start += self.start
+        end = None if end is None else max(end + self.start - self.first, 0)
+        here = slice(max(start - self.first, 0), end)
+        return here, self._replace(first=max(self.first, start), start=start)
 
 
 class Frame:
@@ -52,7 +84,7 @@ class Frame:
     def take(self, rows: Sequence[int]) -> Frame:
         """The frame of some rows of the batch."""
         frame = Frame()
-        frame.begin([self.members[row] for row in rows])
+        frame.begin([self.members[row] for row in rows] if self.members else ())
         return frame
 
     def choices(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.language.codes import AC517
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods.invertible import EMBEDDINGS
-from adaptcompose.runtime.frame import OWN, Frame
+from adaptcompose.runtime.combination import RunningSplit
+from adaptcompose.runtime.frame import ENCODED, PLACES, Frame, Places
 from adaptcompose.runtime.heads import IGNORED
 from adaptcompose.runtime.sites import Proxy
 from adaptcompose.runtime.tokens import (
@@ -33,7 +35,31 @@ from adaptcompose.runtime.tokens import (
 FIRST = "first_state"
 
 
-class Lengthened(Proxy):
+def cached(given: Mapping[str, Any]) -> int:
+    """How many tokens a call with these arguments finds in a cache."""
+    cache = given.get("past_key_values")
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+class Counted(Proxy):
+    """What reads tokens, which are counted from the first in its cache."""
+
+    def __init__(self, stock: nn.Module, frame: Frame) -> None:
+        super().__init__(stock)
+        self.frame = frame
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.counted(Places(cached(kwargs)), *args, **kwargs)
+
+    def counted(self, places: Places, *args: Any, **kwargs: Any) -> Any:
+        """What it makes of tokens at `places`."""
+        self.frame.kept[PLACES] = places
+        out = self.stock(*args, **kwargs)
+        self.frame.kept.pop(PLACES)
+        return out
+
+
+class Lengthened(Counted):
     """A base model that is given more tokens than its caller has.
 
     It gives back the states of the caller's own, and of the first of each row. One that is `inside`
@@ -44,9 +70,8 @@ class Lengthened(Proxy):
     def __init__(
         self, stock: nn.Module, words: Words, frame: Frame, first: int, most: int, *, inside: bool
     ) -> None:
-        super().__init__(stock)
+        super().__init__(stock, frame)
         self.words = [words]  # it is registered where it stands
-        self.frame = frame
         self.first = first  # position id of the first token
         self.most = most
         self.inside = inside  # a model with a head of its own
@@ -55,19 +80,17 @@ class Lengthened(Proxy):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         given = dict(zip(self.names, args, strict=False)) | kwargs
+        first = cached(given)
         asked = given.get("input_ids")
         asked = given["inputs_embeds"] if asked is None else asked
         virtual = self.virtual(asked)
         self.frame.kept[VIRTUAL] = virtual
         if virtual is None:
-            return self.stock(**given)
-        past = given.get("past_key_values")
-        virtual.joined = past is None or past.get_seq_length() == 0
-        if virtual.ragged and virtual.joined:
-            places = torch.arange(virtual.count + asked.shape[1], device=asked.device)
-            self.frame.kept[OWN] = places >= virtual.gap[:, None]
-        out = self.stock(**(given | self._around(given, virtual) | self._inputs(given, virtual)))
-        self.frame.kept.pop(OWN, None)
+            return self.counted(Places(first), **given)
+        virtual.joined = first == 0
+        places = virtual.standing(first)
+        more = self._around(given, virtual, first) | self._inputs(given, virtual)
+        out = self.counted(places, **(given | more))
         return self._given_back(out, virtual) if virtual.joined else out
 
     def _given_back(self, out: Any, virtual: Virtual) -> Any:
@@ -84,7 +107,7 @@ class Lengthened(Proxy):
         """The virtual tokens of a call with these ids or embeddings."""
         return self.words[0].virtual(asked.shape[0], asked.shape[1], asked.device)
 
-    def _around(self, given: dict[str, Any], virtual: Virtual) -> dict[str, Any]:
+    def _around(self, given: dict[str, Any], virtual: Virtual, first: int) -> dict[str, Any]:
         """Mask and positions; those of tokens in a cache are the caller's business."""
         number = torch.arange(virtual.count, device=virtual.gap.device)
         real = number >= virtual.gap[:, None]
@@ -93,7 +116,8 @@ class Lengthened(Proxy):
         if mask is not None:
             more["attention_mask"] = extended(mask, virtual)
         elif virtual.ragged:
-            more["attention_mask"] = virtual.beside(real, torch.ones_like(virtual.places))
+            own = virtual.places.shape[1] + max(first - virtual.count, 0)  # those in a cache, too
+            more["attention_mask"] = virtual.beside(real, virtual.places.new_ones(len(real), own))
         if places is not None and not virtual.behind:
             virtual.counted = True
             places = places.expand(len(real), -1) + virtual.count
@@ -137,8 +161,6 @@ class Lengthened(Proxy):
 def extended(mask: Tensor, virtual: Virtual) -> Tensor:
     """A mask of the caller's tokens, with places for the virtual ones."""
     real = torch.arange(virtual.count, device=mask.device) >= virtual.gap[:, None]
-    if not virtual.joined:
-        return torch.cat([real.to(mask.dtype), mask], dim=1)
     return virtual.beside(real, mask)
 
 
@@ -149,11 +171,11 @@ class LengthenedEncoder(Lengthened):
         return out
 
 
-class Attending(Proxy):
+class Attending(Counted):
     """A decoder over such an encoder: what it attends to is longer than the caller's mask."""
 
-    def __init__(self, stock: nn.Module, words: Words) -> None:
-        super().__init__(stock)
+    def __init__(self, stock: nn.Module, words: Words, frame: Frame) -> None:
+        super().__init__(stock, frame)
         self.words = [words]  # it is registered where it stands
         self.names = tuple(inspect.signature(stock.forward).parameters)
 
@@ -168,19 +190,20 @@ class Attending(Proxy):
             elif virtual is not None and virtual.ragged:
                 places = torch.arange(tokens, device=states.device)
                 given["encoder_attention_mask"] = (places >= virtual.gap[:, None]).long()
-        return self.stock(**given)
+            self.frame.kept[ENCODED] = Places() if virtual is None else virtual.standing()
+        return super().forward(**given)
 
 
 def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> nn.Module:
-    """A base model in which token embeddings were taken, ready for a longer input."""
+    """A base model whose sites are taken, ready for a longer input and for tokens in a cache."""
     words = next((module for module in base.modules() if isinstance(module, Words)), None)
     if words is None:
-        return base
+        return counting(base, frame)
     encoder = getattr(base, "encoder", None)
     if encoder is not None and hasattr(base, "decoder"):
         longer = LengthenedEncoder(encoder, words, frame, 0, sys.maxsize, inside=inside)
         base.set_submodule("encoder", longer)
-        base.set_submodule("decoder", Attending(base.get_submodule("decoder"), words))
+        base.set_submodule("decoder", Attending(base.get_submodule("decoder"), words, frame))
         return base
     first, most = 0, sys.maxsize
     if facts.has("positions"):
@@ -195,6 +218,16 @@ def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> 
     if pooler and getattr(base, pooler, None) is not None:
         base.set_submodule(pooler, Started(base.get_submodule(pooler), frame))
     return Lengthened(base, words, frame, first, most, inside=inside)
+
+
+def counting(base: nn.Module, frame: Frame) -> nn.Module:
+    """A base model that knows how many tokens are in its cache, where a site has to."""
+    if not any(isinstance(module, RunningSplit) for module in base.modules()):
+        return base
+    if not hasattr(base, "decoder"):
+        return Counted(base, frame)
+    base.set_submodule("decoder", Counted(base.get_submodule("decoder"), frame))
+    return base
 
 
 def own_logits(frame: Frame, out: Any) -> Any:

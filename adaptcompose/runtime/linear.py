@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.backbones.layout import OF_ENCODER, Facts, Site
 from adaptcompose.compiler import linear
 from adaptcompose.compiler.passes.merge_deltas import Merged
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.methods.method import SHARED
 from adaptcompose.methods.vera import projection
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.frame import ENCODED, PLACES, Frame, Places
 from adaptcompose.runtime.kept import Kept, learning
 from adaptcompose.runtime.maps import (
     Affine,
@@ -124,7 +124,7 @@ class RunningDecomposed(RunningLowRank):
     def added(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
         below = state.below.affine()
         assert below is not None, "stack refuses what has no weight below"
-        bias = 0.0 if below.bias is None or self.node.peer else _beside(below.bias, state.h)
+        bias = 0.0 if below.bias is None or self.node.peer else per_block(below.bias, state.h)
         raw = state.h - bias + self.low_rank(state, weights)
         factor = per_block(self._factor(below.weight, weights), raw)
         return self.shifted(factor * raw + bias - state.h, state, weights)
@@ -154,11 +154,6 @@ class RunningDecomposed(RunningLowRank):
         if self.node.bias == "own":
             read = {**read, "B.bias": factor * read["B.bias"]}
         return Affine(weight, self.rebiased(below, stock, read))
-
-
-def _beside(bias: Tensor, h: Tensor) -> Tensor:
-    """A bias to be used beside h; stacked ones have a row for each block of rows of h."""
-    return per_block(bias, h)
 
 
 @runs(linear.SharedLowRank)
@@ -308,9 +303,10 @@ WHOLE = (0, 1)
 class MapSite(Proxy):
     """A map of the backbone, or several in one module, with the compositions that change them."""
 
-    def __init__(self, stock: nn.Module, frame: Frame) -> None:
+    def __init__(self, stock: nn.Module, frame: Frame, reads: str = PLACES) -> None:
         super().__init__(stock)
         self.frame = frame
+        self.reads = reads  # whose places its input has
         self.pieces: list[tuple[int, int]] = []
         self.adapters = nn.ModuleList()
 
@@ -320,15 +316,15 @@ class MapSite(Proxy):
         self.adapters.append(adapter)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.at(x, self.frame)
+        return self.at(x, self.frame, self.frame.kept.get(self.reads, Places()))
 
-    def at(self, x: Tensor, frame: Frame) -> Tensor:
-        """The changed maps of x in the call that `frame` is of."""
+    def at(self, x: Tensor, frame: Frame, places: Places) -> Tensor:
+        """The changed maps of x, of tokens at `places`, in the call that `frame` is of."""
         changes = dict(zip(self.pieces, self.adapters, strict=True))
         below: Map = Stock(self.stock)
         if WHOLE in changes:
             joint: Any = changes.pop(WHOLE)
-            state = Mapping(x, below, frame)
+            state = Mapping(x, below, frame).keep(places)
             whole, below = joint(state), Changed(state, joint, None)
         else:
             whole = self.stock(x)
@@ -336,27 +332,29 @@ class MapSite(Proxy):
             return whole
         out = list(whole.tensor_split(next(iter(changes))[1], dim=-1))
         for piece, adapter in changes.items():
-            out[piece[0]] = adapter(Mapping(x, below.part(piece), frame, out[piece[0]]))
+            state = Mapping(x, below.part(piece), frame, out[piece[0]]).keep(places)
+            out[piece[0]] = adapter(state)
         return torch.cat(out, dim=-1)
 
-    def of_rows(self, rows: Tensor) -> MapOfRows:
-        """The maps as they are for some rows of the batch."""
-        return MapOfRows(self, self.frame, rows)
+    def within(self, places: Places, rows: Tensor | None = None) -> MapWithin:
+        """The maps as they are for tokens at `places`, in some rows of the batch or all."""
+        return MapWithin(self, self.frame, places, rows)
 
 
-class MapOfRows:
-    """A map as it is for some rows of the batch."""
+class MapWithin:
+    """A map as it is for some rows of the batch, or some of their tokens."""
 
-    def __init__(self, site: MapSite, frame: Frame, rows: Tensor) -> None:
+    def __init__(self, site: MapSite, frame: Frame, places: Places, rows: Tensor | None) -> None:
         self.site = site
-        self.frame = frame.take(rows.tolist()) if frame.members else frame
+        self.frame = frame if rows is None else frame.take(rows.tolist())
+        self.places = places._replace(start=0)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.site.at(x, self.frame)
+        return self.site.at(x, self.frame, self.places)
 
-    def of_rows(self, rows: Tensor) -> MapOfRows:
-        """The same for some of these rows."""
-        return MapOfRows(self.site, self.frame, rows)
+    def within(self, places: Places, rows: Tensor | None = None) -> MapWithin:
+        """The same for some of these rows, or of their tokens."""
+        return MapWithin(self.site, self.frame, places, rows)
 
 
 @takes("linear")
@@ -370,7 +368,7 @@ def take_map(
         return
     stock = base.get_submodule(path)
     if not isinstance(stock, MapSite):
-        stock = MapSite(stock, frame)
+        stock = MapSite(stock, frame, ENCODED if site.name in OF_ENCODER else PLACES)
         base.set_submodule(path, stock)
     stock.change(facts.layout.sites[site.name].piece, adapter)
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from adaptcompose.runtime.combination import RunningMean, RunningScaled
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.combination import RunningMean, RunningScaled, of_rows
+from adaptcompose.runtime.frame import Frame, Places
 from adaptcompose.runtime.primitives import Constants, Running, RunningChain, State
 
 
@@ -27,7 +27,8 @@ class Map:
 
     stock: Stock
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, places: Places) -> Tensor:
+        """The outputs for the tokens that stand at `places`."""
         raise NotImplementedError
 
     def affine(self) -> Affine | None:
@@ -38,6 +39,10 @@ class Map:
         """The map that gives the outputs of one piece."""
         return Slice(self, piece)
 
+    def take(self, rows: Tensor, count: int) -> Map:
+        """The map for some rows of a batch of so many."""
+        return self
+
 
 class Slice(Map):
     """The map that gives the outputs of one piece of another one."""
@@ -46,9 +51,12 @@ class Slice(Map):
         self.whole, self.piece = whole, piece
         self.stock = Stock(whole.stock.module, piece)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, places: Places) -> Tensor:
         number, count = self.piece
-        return self.whole(x).tensor_split(count, dim=-1)[number]
+        return self.whole(x, places).tensor_split(count, dim=-1)[number]
+
+    def take(self, rows: Tensor, count: int) -> Map:
+        return Slice(self.whole.take(rows, count), self.piece)
 
     def affine(self) -> Affine | None:
         found = self.whole.affine()
@@ -62,7 +70,7 @@ class Stock(Map):
     """A module of the backbone, or the part of a merged one that gives the outputs of one piece.
 
     >>> stock = Stock(nn.Linear(2, 6), (1, 3))
-    >>> stock(torch.ones(1, 2)).shape, stock.affine().weight.shape
+    >>> stock(torch.ones(1, 2), Places()).shape, stock.affine().weight.shape
     (torch.Size([1, 2]), torch.Size([2, 2]))
     """
 
@@ -80,9 +88,9 @@ class Stock(Map):
         size = tensor.shape[-1 if isinstance(self.module, Conv1D) else 0] // count
         return slice(number * size, (number + 1) * size)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, places: Places) -> Tensor:
         if self.piece == (0, 1):
-            return self.module(x)
+            return self.module(x.contiguous())  # Conv1D takes no range of the tokens as it is
         weight, bias = self.affine()
         return functional.linear(x, weight, bias)
 
@@ -122,7 +130,7 @@ class Mapping(State):
     @property
     def h(self) -> Tensor:
         if self._known is None:
-            self._known = self.below(self.x)
+            self._known = self.below(self.x, self.places)
         return self._known
 
     @property
@@ -130,24 +138,26 @@ class Mapping(State):
         return self.h.dtype
 
     def after(self, h: Tensor) -> Mapping:
-        return Mapping(self.x, self.below, self._frame, h).keep(self.own)
+        return Mapping(self.x, self.below, self._frame, h).keep(self.places)
 
     def then(self, out: Tensor, member: Running, weights: Constants | None = None) -> Mapping:
-        return Mapping(self.x, Changed(self, member, weights), self._frame, out).keep(self.own)
+        below = Changed(self, member, weights)
+        return Mapping(self.x, below, self._frame, out).keep(self.places)
 
     def at(self, x: Tensor) -> Mapping:
         """The state with another input of the map."""
-        return Mapping(x, self.below, self._frame).keep(self.own)
+        return Mapping(x, self.below, self._frame).keep(self.places)
 
-    def take(self, rows: Tensor) -> Mapping:
-        h = None if self._known is None else self._known[rows]
-        own = None if self.own is None else self.own[rows]
-        return Mapping(self.x[rows], self.below, self._frame, h).keep(own)
-
-    def tokens(self, start: int, end: int) -> Mapping:
-        x, h = self.x[:, start:end], self.h[:, start:end]
-        own = None if self.own is None else self.own[:, start:end]
-        return Mapping(x, self.below, self._frame, h).keep(own)
+    def part(
+        self, index: tuple[Tensor | slice, ...], places: Places, rows: Tensor | None = None
+    ) -> Mapping:
+        h, below = self._known, self.below
+        if rows is None:
+            h = self.h  # ranges of the tokens are computed at once
+        else:
+            below = below.take(rows, len(self.x))
+        h = None if h is None else h[index]
+        return Mapping(self.x[index], below, self._frame, h).keep(places)
 
     def finish(self, out: Tensor) -> Tensor:
         return out
@@ -160,8 +170,13 @@ class Changed(Map):
         self.state, self.member, self.weights = state, member, weights
         self.stock = state.below.stock
 
-    def __call__(self, x: Tensor) -> Tensor:
-        state = self.state.at(x)
+    def take(self, rows: Tensor, count: int) -> Map:
+        state = self.state.take(rows)
+        assert isinstance(state, Mapping)
+        return Changed(state, self.member, of_rows(self.weights, rows, count))
+
+    def __call__(self, x: Tensor, places: Places) -> Tensor:
+        state = self.state.at(x).keep(places._replace(start=self.state.places.start))
         if self.weights is None:
             return self.member(state)
         residual, contribution = self.member.split(state, self.weights)

@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.prefix import KVPrefix
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.runtime.frame import OWN, Frame
+from adaptcompose.runtime.frame import PLACES, Frame, Places
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.pieces import Chosen, Pieces, padded
 from adaptcompose.runtime.primitives import Running, mean, runs
@@ -50,12 +50,12 @@ class RunningPrefix(Running):
     def gate(self, x: Tensor, own: Tensor | None) -> Tensor:
         """What keys and values of each row are multiplied by, [rows, length, 2]."""
         if not self.node.gates:
-            return x.new_ones(len(x), self.node.length, 2)
+            return x.new_ones(x.shape[0], self.node.length, 2)
         weights = self.weights.read()
         weight, bias = weights["gate.weight"], weights["gate.bias"]
         scores = nn.functional.linear(x.to(weight.dtype), weight, bias)
         gates = mean(torch.sigmoid(scores), own).repeat_interleave(2 // self.node.gates, dim=2)
-        return gates.expand(len(x), self.node.length, 2)
+        return gates.expand(-1, self.node.length, -1)
 
 
 class Prefix(NamedTuple):
@@ -93,8 +93,8 @@ class PrefixedAttention(Wrapper):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         x: Tensor = args[0] if args else kwargs["hidden_states"]
-        chosen = self.pieces.choose(self.frame, len(x), x.device)
-        own = self.frame.kept.get(OWN)
+        chosen = self.pieces.choose(self.frame, x.shape[0], x.device)
+        own = self.frame.kept.get(PLACES, Places()).own(x.shape[1])
         prefix = prefix_of(chosen, x, own, self.name) if chosen else Prefix(self.name)
         if chosen and self.table is not None:
             prefix = prefix._replace(bias=partial(relative, self.table, chosen, own))
@@ -175,15 +175,13 @@ def prefix_of(chosen: Chosen[RunningPrefix], x: Tensor, own: Tensor | None, stoc
 
 def _gates(chosen: Chosen[RunningPrefix], x: Tensor, own: Tensor | None, longest: int) -> Tensor:
     """The gates of all rows, [rows, longest, 2]; 1 where a row has nothing."""
-    blocks, order = [], []
-    for number, pieces in enumerate(chosen.compositions):
-        rows = (chosen.index == number).nonzero().flatten()
-        places = None if own is None else own[rows]
-        gates = [piece.gate(x[rows], places) for piece in pieces]
+    blocks = []
+    for pieces, rows in chosen.shares():
+        here, places = x[rows], None if own is None else own[rows]
+        gates = [piece.gate(here, places) for piece in pieces]
         gap = longest - sum(gate.shape[1] for gate in gates)
-        blocks.append(torch.cat([x.new_ones(len(rows), gap, 2), *gates], dim=1))
-        order.append(rows)
-    return torch.cat(blocks)[torch.cat(order).argsort()]
+        blocks.append(torch.cat([here.new_ones(here.shape[0], gap, 2), *gates], dim=1))
+    return chosen.in_order(blocks)
 
 
 def attend(

@@ -18,7 +18,7 @@ from adaptcompose.compiler import program
 from adaptcompose.compiler.program import Placement, Primitive
 from adaptcompose.language.codes import AC212
 from adaptcompose.language.diagnostics import Failed, suggest
-from adaptcompose.runtime.frame import OWN, Frame
+from adaptcompose.runtime.frame import PLACES, Frame, Places
 from adaptcompose.runtime.parts import Parts
 
 NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files assume
@@ -27,7 +27,7 @@ NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files 
 class State:
     """What can be read at a site: h, the input x of the sub-layer, and the backbone's LN."""
 
-    _own: Tensor | None = None
+    _places: Places | None = None
 
     def __init__(
         self,
@@ -56,24 +56,25 @@ class State:
         return self.h.dtype if self.x is None else torch.promote_types(self.h.dtype, self.x.dtype)
 
     @property
-    def own(self) -> Tensor | None:
-        """Which places are a row's own, where rows have different numbers of virtual tokens."""
-        if self._own is None and self._frame is not None:
-            self._own = self._frame.kept.get(OWN)
-        return self._own
+    def places(self) -> Places:
+        """Where its tokens stand in their rows."""
+        if self._places is None:
+            kept = {} if self._frame is None else self._frame.kept
+            self._places = kept.get(PLACES, Places())
+        return self._places
 
-    def keep(self, own: Tensor | None) -> Self:
-        """The same state, of rows and tokens of which these are the own ones."""
-        self._own = own
+    def keep(self, places: Places) -> Self:
+        """The same state, of tokens that stand there."""
+        self._places = places
         return self
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the tokens of each row, padding included as in the published files."""
-        return mean(values, self.own)
+        return mean(values, self.places.own(values.shape[1]))
 
     def after(self, h: Tensor) -> State:
         """The state with another output of the sub-layer."""
-        return State(h, self.x, self.norm, self._frame).keep(self.own)
+        return State(h, self.x, self.norm, self._frame).keep(self.places)
 
     def then(self, out: Tensor, member: Running, weights: Constants | None = None) -> State:
         """The state that the next of a chain sees behind a member with this output."""
@@ -81,18 +82,27 @@ class State:
 
     def take(self, rows: Tensor) -> State:
         """The state of some rows of the batch."""
-        x = None if self.x is None else self.x[rows]
-        # a norm that rows choose between has to know which ones these are
-        of_rows = getattr(self.norm, "of_rows", None)
-        norm = self.norm if of_rows is None else of_rows(rows)
-        own = None if self.own is None else self.own[rows]
-        return State(self.h[rows], x, norm, self._frame).keep(own)
+        return self.part((rows,), self.places.take(rows), rows)
 
-    def tokens(self, start: int, end: int) -> State:
-        """The state of some tokens of every row."""
-        x = None if self.x is None else self.x[:, start:end]
-        own = None if self.own is None else self.own[:, start:end]
-        return State(self.h[:, start:end], x, self.norm, self._frame).keep(own)
+    def behind(self, gap: int) -> State:
+        """The state of the tokens behind so much padding, in rows that all have it."""
+        here, _ = self.places.range(gap, None)
+        return self.part((slice(None), here), self.places.behind(gap))
+
+    def tokens(self, start: int, end: int | None) -> State:
+        """The state of the tokens with these numbers, as they are counted here."""
+        here, places = self.places.range(start, end)
+        return self.part((slice(None), here), places)
+
+    def part(
+        self, index: tuple[Tensor | slice, ...], places: Places, rows: Tensor | None = None
+    ) -> State:
+        """The state of some rows or tokens, which stand at `places`."""
+        x = None if self.x is None else self.x[index]
+        # a norm that is changed has to know which ones these are
+        within = getattr(self.norm, "within", None)
+        norm = self.norm if within is None else within(places, rows)
+        return State(self.h[index], x, norm, self._frame).keep(places)
 
     def finish(self, out: Tensor) -> Tensor:
         """What the backbone makes of the composition's output: LN(out + x), as far as it does."""

@@ -18,7 +18,7 @@ from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.tokens import Tokens
 from adaptcompose.language.codes import AC517
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.frame import Frame, Places
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.pieces import Chosen, Pieces, padded
 from adaptcompose.runtime.primitives import Running, runs
@@ -47,9 +47,13 @@ class RunningShift(Running):
 
 
 def order_of(pieces: tuple[RunningTokens, ...]) -> list[int]:
-    """A row's virtual tokens by number, and −1 where its first own token stands."""
+    """A row's virtual tokens by number, and −1 where its first own token stands.
+
+    Each piece joins what the one before it in the chain has left, in front of it or behind its
+    first token, which is a virtual one where there are such in front.
+    """
     order, number = [-1], sum(piece.node.length for piece in pieces)
-    for piece in reversed(pieces):  # the first of a chain stands next to the tokens
+    for piece in reversed(pieces):  # the first of a chain is the last of the pieces
         number -= piece.node.length
         new = list(range(number, number + piece.node.length))
         order = [order[0], *new, *order[1:]] if piece.node.after_first else new + order
@@ -60,17 +64,17 @@ def order_of(pieces: tuple[RunningTokens, ...]) -> list[int]:
 class Virtual:
     """The virtual tokens of one call: `count` of them in each row, `gap` of these are padding.
 
-    `source` says which entry of [virtual, own] stands at each place, if not each at its own, and
-    `places` where a row's own tokens stand. `kept` rows have theirs behind the embeddings, and if
-    it is `behind`, all have. `ragged`: not all rows have equally many. `counted`: position ids do
-    not tell padding from tokens. `joined`: they are in this call, not in a cache. `turned`: rows
-    begin with their first token in what the base model gave back.
+    `front` says which entry of [virtual, own] stands at each place up to that of the first own one,
+    if not each at its own, and `places` where a row's own tokens stand. `kept` rows have theirs
+    behind the embeddings, and if it is `behind`, all have. `ragged`: not all rows have equally
+    many. `counted`: position ids do not tell padding from tokens. `joined`: they are in this call,
+    not in a cache. `turned`: rows begin with their first token in what the base model gave back.
     """
 
     embeddings: Tensor
     gap: Tensor
     kept: Tensor
-    source: Tensor | None
+    front: Tensor | None
     places: Tensor
     ragged: bool
     behind: bool
@@ -85,11 +89,17 @@ class Virtual:
     def beside(self, virtual: Tensor, own: Tensor) -> Tensor:
         """[virtual, own] in the order in which they stand; [rows, tokens] or with a width."""
         both = torch.cat([virtual.to(own.dtype), own], dim=1)
-        return both if self.source is None else taken(both, self.source)
+        if self.front is None:
+            return both
+        return torch.cat([taken(both, self.front), both[:, self.count + 1 :]], dim=1)
+
+    def standing(self, first: int = 0) -> Places:
+        """Where the tokens of a call stand that begins with the one of this number."""
+        return Places(first, self.gap if self.ragged else None)
 
     def own(self, states: Tensor) -> Tensor:
         """What is the caller's of a result for every token."""
-        return taken(states, self.places.expand(len(states), -1))
+        return taken(states, self.places.expand(states.shape[0], -1))
 
     def started(self, states: Tensor) -> Tensor:
         """Every row from its first token on: the padding of shorter prompts goes to the end."""
@@ -97,7 +107,7 @@ class Virtual:
             return states
         length = states.shape[1]
         turned = torch.arange(length, device=states.device) + self.gap[:, None]
-        return taken(states, (turned % length).expand(len(states), -1))
+        return taken(states, (turned % length).expand(states.shape[0], -1))
 
     @property
     def moves(self) -> Tensor:
@@ -132,17 +142,15 @@ class Words(Wrapper):
             return None
         orders = [order_of(pieces) for pieces in chosen.compositions]
         count = max(map(len, orders)) - 1
-        plain = torch.arange(count + tokens, device=device)
-        sources, places = [], []
+        plain = list(range(count + 1))
+        fronts, places = [], []
         for order in orders:
             gap = count + 1 - len(order)
             first = [gap + number if number >= 0 else count for number in order]
-            sources.append([*range(gap), *first])
+            fronts.append([*range(gap), *first])
             places.append(order.index(-1) + gap)
-        source = torch.cat(
-            [torch.tensor(sources, device=device), plain[count + 1 :].expand(len(orders), -1)], 1
-        )[chosen.index]
-        own = plain[count:].expand(rows, -1).clone()
+        front = torch.tensor(fronts, device=device)[chosen.index]
+        own = torch.arange(count, count + tokens, device=device).repeat(rows, 1)
         own[:, 0] = chosen.per_row(places)
         kept = [all(p.node.positions == "kept" for p in ps) for ps in chosen.compositions]
         lengths = {len(order) for order in orders}
@@ -150,7 +158,7 @@ class Words(Wrapper):
             embeddings=self._embeddings(chosen),
             gap=chosen.per_row([count + 1 - len(order) for order in orders]),
             kept=chosen.per_row(kept),
-            source=None if all(place == count for place in places) else source,
+            front=None if all(order == plain for order in fronts) else front,
             places=own,
             ragged=len(lengths) > 1,
             behind=all(kept),
