@@ -83,7 +83,7 @@ def check_tree(tree: syntax.Tree, context: Context, aliased: Read | None = None)
     checker = Checker(context, aliased)
     graph = checker.tree(tree)
     found = checker.problems
-    if graph is not None and not errors(found):
+    if graph is not None:
         graph = name_new_parts(graph)
         found += (one for one in verify(graph, context.backbone) if one not in found)
     return Checked(tree, None if errors(found) else graph, told(found), checker.globs)
@@ -178,7 +178,7 @@ class Checker:
             return None if body is None else self._training(modifier, call, body)
         values = self._options(modifier, call.arguments)
         if values is None or body is None:
-            return None
+            return body
         return modifier(body=body, span=call.span, **values)
 
     def _training(self, modifier: type[Training], call: syntax.Call, body: Block) -> Block:
@@ -192,7 +192,7 @@ class Checker:
         names, late = named(call), body is not None and unread(body, self.context.composed)
         if body is not None and not late and (wrong := [*strangers(names, slots(body))]):
             self.problems += wrong
-            return None
+            return body
         members = self._members(Swap, call, list(call.arguments))
         if members is None or body is None or not self._enough(Swap, call, members):
             return None
@@ -256,9 +256,7 @@ class Checker:
         arguments: list[syntax.Argument | syntax.Exclude],
     ) -> list[Slot] | None:
         """The blocks among the arguments, globs spelt out, exclusions taken away."""
-        before = len(self.problems)
         members: list[Slot] = []
-        given: set[str | None] = set()
         names: set[str] = set()
         globbed, whole = False, True
         for argument in arguments:
@@ -266,27 +264,22 @@ class Checker:
                 self._exclude(operator, argument, members, globbed)
                 continue
             if self._refused(operator, argument, names):
+                whole = False
                 continue
             names |= {argument.name} if argument.name else set()
-            if argument.name is not None and argument.name in given:
-                self.problems.append(codes.AC202.at(argument.name_span, name=argument.name))
-                continue
-            given.add(argument.name)
             node = argument.value
-            weight = None if argument.weight is None else float(argument.weight)
             if isinstance(node, syntax.Reference) and is_glob(node.text):
-                globbed = True
-                members += [Slot(None, leaf, weight) for leaf in self._glob(node)]
-                if len(members) > PARTS:
-                    break
-                continue
-            block = self.block(node, hint=argument.name or "", slot=argument.name)
-            if block is None:
-                whole = False
+                globbed, blocks = True, self._glob(node, argument.name)
             else:
-                members.append(Slot(argument.name, block, weight))
-        self.problems += self._extent.excess([slot.block for slot in members], call.span)
-        return members if whole and len(self.problems) == before else None
+                blocks = [self.block(node, hint=argument.name or "", slot=argument.name)]
+            weight = None if argument.weight is None else float(argument.weight)
+            members += [Slot(argument.name, one, weight) for one in blocks if one is not None]
+            whole &= None not in blocks
+            if len(members) > PARTS:
+                break
+        excess = list(self._extent.excess([slot.block for slot in members], call.span))
+        self.problems += excess
+        return members if whole and not excess else None
 
     def _refused(
         self, operator: type[Operator], argument: syntax.Argument, names: Collection[str]
@@ -329,11 +322,9 @@ class Checker:
         patterns = [g for g in globs if isinstance(g, syntax.Reference) and is_glob(g.text)]
         word, least = operator.word, operator.least
         values: dict[str, Any] = {"operator": word, "least": least, "count": count}
-        if patterns:
-            found = codes.AC304.at(patterns[0].span, pattern=patterns[0], **values)
-        else:
-            found = codes.AC303.at(call.span, **values)
-        self.problems.append(found)
+        code = codes.AC304 if patterns else codes.AC303
+        place = patterns[0] if patterns else call
+        self.problems.append(code.at(place.span, pattern=place, **values))
         return False
 
     def _reference(self, node: syntax.Reference, slot: str | None) -> Block | None:
@@ -349,7 +340,7 @@ class Checker:
             return self._named(node, slot)
         except Failed as failed:
             self.problems += failed.diagnostics
-            return None
+            return self.names.unread(node.text, node.span, slot)
 
     def _named(self, node: syntax.Reference, slot: str | None) -> Block:
         if is_glob(node.text):
@@ -394,11 +385,16 @@ class Checker:
             self.problems += inner.problems
             self.globs |= inner.globs
 
-    def _glob(self, node: syntax.Reference) -> list[Adapter]:
+    def _glob(self, node: syntax.Reference, slot: str | None) -> list[Block | None]:
+        """What a glob stands for; a place with a name has room for one."""
         try:
             found = self.names.glob(self.names.parse(node.text, node.span), node.span)
         except Failed as failed:
             self.problems += failed.diagnostics
-            return []
+            return [self.names.unread(node.text, node.span, slot)]
         self.globs[node.text] = tuple(leaf.name for leaf in found)
-        return found
+        if slot is not None and len(found) > 1:
+            got, help = f"{len(found)} of them: `{node}`", f"combine them: {slot}=fuse({node})"
+            self.problems.append(codes.AC205.at(node.span, got=got, help=help))
+            return [None]
+        return list(found)

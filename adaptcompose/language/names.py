@@ -36,9 +36,22 @@ class Names:
         assert ref.space is not None and ref.name is not None
         self._known(ref, span)
         if self.backbone is None:
+            self._keyed(ref, span)
             return None
         name = self.backbone.name
         return self.catalogue.variant(ref.space, ref.name, name, ref.variant or DEFAULT, span=span)
+
+    def _keyed(self, ref: Ref, span: Span) -> None:
+        """AC103 for the key of a variant that there is on no backbone."""
+        if ref.variant is None or ref.glob:
+            return
+        card = self.catalogue.card(str(ref.space), str(ref.name), span)
+        keys = sorted({found.key for found in card.variants})
+        if ref.variant not in keys:
+            label = f"{ref.space}/{ref.name}"
+            listed = f"variants: {', '.join(f'{label}@{key}' for key in keys)}"
+            near = suggest(ref.variant, keys) or listed
+            raise Failed(codes.AC103.at(span, name=ref, help=near))
 
     def _known(self, ref: Ref, span: Span) -> None:
         """Spaces and names are file names: no card is read for this."""
@@ -62,6 +75,15 @@ class Names:
         same = [entry for entry in known if entry.split("/")[1] == text]
         near = f"did you mean `{same[0]}`?" if same else suggest(text, [*known, *others])
         return Failed(codes.AC103.at(span, name=text, help=near))
+
+    def unread(self, text: str, span: Span, slot: str | None) -> Adapter:
+        """What stands for a reference that means nothing here, so that the rest is looked at."""
+        try:
+            ref = self.parse(text, span)
+        except Failed:
+            ref = Ref("hub", repo=text)
+        ref = ref.inside(slot or "") if ref.kind == "bare" else ref
+        return Adapter(str(ref), ref=ref, span=span)
 
     def exclusion(self, text: str, span: Span) -> str:
         """The entries that a `!` takes away from globs, as a pattern; there need not be any."""
@@ -115,10 +137,14 @@ class Names:
             if not matches(ref.name, name):
                 continue
             entry = Ref("catalogue", space=ref.space, name=name, variant=ref.variant)
-            if self.backbone is None:
+            if self.backbone is None and ref.variant is None:
                 yield Adapter(str(entry), ref=entry, span=span)
                 continue
             card = self.catalogue.card(ref.space, name, span)
+            if self.backbone is None:
+                if ref.variant in {found.key for found in card.variants}:
+                    yield Adapter(str(entry), ref=entry, span=span)
+                continue
             if self.backbone.name is None:
                 self.catalogue.variant(ref.space, name, None, span=span)  # raises AC107
             variant = card.variant(self.backbone.name or "", ref.variant or DEFAULT)

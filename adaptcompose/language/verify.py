@@ -7,16 +7,25 @@ from collections.abc import Iterator, Sequence
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import Block, walk
-from adaptcompose.language.operators import Fuse, Restriction, misplaced
+from adaptcompose.language.operator import Members
+from adaptcompose.language.operators import Branches, Fuse, Restriction, misplaced
 
 
 def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:
     """The problems of every block, and of their places in each other."""
-    found = [problem for block in walk(graph) for problem in block.problems(facts)]
-    found += misplaced(graph)
+    wrong = list(misplaced(graph))
+    found = [*wrong]
+    for block in walk(graph):
+        # with outputs where only one can be, nothing is true of its sites
+        unclear = wrong and isinstance(block, Members) and _branched(block)
+        found += block.problems(None if unclear else facts)
     if facts is not None:
         found += _uncovered(graph, facts, facts.sublayers())
     return list(dict.fromkeys(found))
+
+
+def _branched(block: Block) -> bool:
+    return any(isinstance(one, Branches) for inner in block.inner() for one in walk(inner))
 
 
 def _uncovered(block: Block, facts: Facts, sites: Sequence[Site]) -> Iterator[Diagnostic]:

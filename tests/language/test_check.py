@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 import adaptcompose as ac
+from adaptcompose.backbones.layout import read_facts
+from adaptcompose.hub.cards import Catalogue
+from adaptcompose.language.check import Context, check
 from adaptcompose.language.diagnostics import Diagnostic, Source, render
 from adaptcompose.language.extent import DEPTH, PARTS
+from adaptcompose.resources import resource
 
 FIXTURE = Path(__file__).parent / "fixtures" / "checked.compose"
 
@@ -47,6 +51,27 @@ def test_canonical_text_is_told_the_same(tmp_path: Path) -> None:
         canonical = str(ac.parse(text))
         again = [one.code for one in ac.check(canonical, root=tmp_path)]
         assert sorted(again) == sorted(one.code for one in ac.check(text, root=tmp_path)), text
+
+
+BERT = {"model_type": "bert", "hidden_size": 64, "num_hidden_layers": 12, "vocab_size": 9}
+BERT |= {"num_attention_heads": 4, "intermediate_size": 96, "max_position_embeddings": 32}
+BERT["type_vocab_size"] = 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("stack(lang=sw) | drop(bottom=12)", "AC107:12 AC311:18"),
+        ("stack(parallel(a=houlsby(), b=lora()), houlsby())", "AC308:7"),
+        ("stack(parallel(a=mam()), houlsby()) | drop(layers=12)", "AC308:7 AC312:39"),
+        ("fuse(route(a=houlsby(), b=pfeiffer()), houlsby())", "AC308:6"),
+        ("stack(parallel(a=pfeiffer()), fuse(houlsby(), pfeiffer()))", "AC308:7 AC314:31"),
+    ],
+)
+def test_what_is_unknown_or_misplaced_hides_nothing_else(text: str, told: str) -> None:
+    """A backbone without a name has no variants, and misplaced branches have no sites."""
+    found = check(text, Context(Catalogue.open(resource("hub_cards")), read_facts(BERT)))
+    assert summary(list(found.diagnostics), text) == told
 
 
 def test_the_cases_are_many_and_distinct() -> None:
