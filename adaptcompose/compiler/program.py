@@ -345,19 +345,17 @@ class Program:
         for site, primitive in self.sites.items():
             name = (site.part, site.name, *primitive.lines())
             blocks.setdefault(name, []).append(site)
-        texts = [f"{self.repeats}x the batch from {self._fan()} on"] if self.fan is not None else []
+        fan = None if self.fan is None else self._fan(self.fan)
+        texts = [f"{self.repeats}x the batch from {fan} on"] if fan else []
         texts += ["\n  ".join([_where(sites), *lines[2:]]) for lines, sites in blocks.items()]
         text = "\n".join(texts) or "backbone only"
         return text + (f"\n{_SYMBOLS}" if "u(" in text else "")
 
-    def _fan(self) -> str:
-        assert self.fan is not None
-        if self.fan >= self.facts.layers:
-            return "the heads"
-        if self.inside:
-            first = next(s for s in self.sites if s.layer == self.fan and self.differ(s))
-            return f"{first.name} of layer {self.fan}"
-        return "the embeddings" if self.fan < 0 else f"layer {self.fan}"
+    def _fan(self, layer: int) -> str:
+        if layer < 0 or layer >= self.facts.layers:
+            return "the embeddings" if layer < 0 else "the heads"
+        firsts = (s.name for s in self.sites if s.layer == layer and self.differ(s))
+        return f"{next(firsts)} of layer {layer}" if self.inside else f"layer {layer}"
 
     def differ(self, site: Site) -> bool:
         """Whether not all of the compositions are the same at a site."""
