@@ -23,14 +23,15 @@ class Row:
 
     `prefixes` are keys and values [length, width] per layer, given what attention reads. `words`
     are embeddings in front of those of the words, `behind` of those that leave the embeddings,
-    after the first token if `after_first`. Tokens begin at position `start`. `change` makes of the
-    output of the feed-forward, and what it reads, another one; `maps` adds to queries and values.
+    `before` of them in front of the first word, if not all. Tokens begin at position `start`.
+    `change` makes of the output of the feed-forward, and what it reads, another one; `maps` adds to
+    queries and values.
     """
 
     prefixes: dict[int, Callable[[Tensor], list[Pair]]] = field(default_factory=dict)
     words: Tensor | None = None
     behind: Tensor | None = None
-    after_first: bool = False
+    before: int | None = None
     start: int = 0
     change: dict[int, Change] = field(default_factory=dict)
     maps: dict[tuple[int, str], Callable[[Tensor], Tensor]] = field(default_factory=dict)
@@ -40,7 +41,7 @@ def encode(base: Any, ids: Tensor, row: Row) -> Tensor:
     """The last states of all tokens, virtual ones among them; the model's eps, BERT's shape."""
     weights = dict(base.state_dict())
     config = base.config
-    state = _joined(_embedded(weights, config, ids, row), row.behind, row.after_first)
+    state = _joined(_embedded(weights, config, ids, row), row.behind, row.before)
     if "embeddings_project.weight" in weights:
         state = _linear(weights, "embeddings_project", state)
     for layer in range(config.num_hidden_layers):
@@ -51,7 +52,7 @@ def encode(base: Any, ids: Tensor, row: Row) -> Tensor:
 def _embedded(weights: dict[str, Tensor], config: Any, ids: Tensor, row: Row) -> Tensor:
     state = weights["embeddings.word_embeddings.weight"][ids]
     if row.words is not None:
-        state = _joined(state, row.words, row.after_first)
+        state = _joined(state, row.words, row.before)
     first = config.pad_token_id + 1 if "roberta" in config.model_type else 0
     places = first + row.start + torch.arange(len(state))
     state = state + weights["embeddings.position_embeddings.weight"][places]
@@ -59,11 +60,11 @@ def _embedded(weights: dict[str, Tensor], config: Any, ids: Tensor, row: Row) ->
     return _norm(weights, config, "embeddings.LayerNorm", state)
 
 
-def _joined(state: Tensor, virtual: Tensor | None, after_first: bool) -> Tensor:
+def _joined(state: Tensor, virtual: Tensor | None, before: int | None) -> Tensor:
     if virtual is None:
         return state
-    cut = int(after_first)
-    return torch.cat([state[:cut], virtual, state[cut:]])
+    before = len(virtual) if before is None else before
+    return torch.cat([virtual[:before], state[:1], virtual[before:], state[1:]])
 
 
 def _layer(weights: dict[str, Tensor], config: Any, x: Tensor, layer: int, row: Row) -> Tensor:

@@ -16,6 +16,9 @@ from adaptcompose.compiler.program import Leaf, Placement
 class Tokens(Leaf):
     """`length` virtual tokens in front of the input, or after its first token.
 
+    In a chain the input of the next is what the ones before have made of it: its first token may be
+    a virtual one.
+
     `shifted`: they are embedded like words, at the first positions. `kept`: they join the others
     behind the embeddings, without a position, and the positions of the others stay.
     """

@@ -35,7 +35,9 @@ class Prompt(Method):
     """Virtual tokens with learned embeddings in front of the input.
 
     They are embedded like words at the first positions (`shifted`, as PEFT has it), or join behind
-    the embeddings and have no position (`kept`, as AdapterHub's files mean it).
+    the embeddings and have no position (`kept`, as AdapterHub's files mean it). In a stack a prompt
+    joins what stands there: in front of the prompts before it, or with `after_first` behind the
+    first token of all, which is the first virtual one if a prompt before it stands in front.
 
     Example:
         prompt(length=20, positions=kept)

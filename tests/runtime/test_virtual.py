@@ -72,8 +72,8 @@ def expected(base: PreTrainedModel, row: Row, given: dict[str, Tensor]) -> list[
     found = []
     for ids, mask in zip(given["input_ids"], given["attention_mask"], strict=True):
         states = encode(base, ids[mask.bool()], row)
-        first = states[:1] if row.after_first else states[count : count + 1]
-        found.append(torch.cat([first, states[count + 1 :]]))
+        place = count if row.before is None else row.before
+        found.append(torch.cat([states[place : place + 1], states[count + 1 :]]))
     return found
 
 
@@ -128,7 +128,7 @@ def test_kept_prompts_join_behind_the_embeddings(family: str, after: str) -> Non
     model = composed(f"prompt(length=4, positions=kept, after_first={after})", base)
     (part,) = parts_of(model)
     own = weights_of(part, Site("tokens"))["embedding"]
-    agree(model, base, Row(behind=own, after_first=after == "true"))
+    agree(model, base, Row(behind=own, before=0 if after == "true" else None))
 
 
 @every_family
@@ -138,7 +138,7 @@ def test_shifted_prompts_are_embedded_like_words(family: str, after: str) -> Non
     model = composed(f"prompt(length=4, positions=shifted, after_first={after})", base)
     (part,) = parts_of(model)
     own = weights_of(part, Site("tokens"))["embedding"]
-    agree(model, base, Row(words=own, after_first=after == "true"))
+    agree(model, base, Row(words=own, before=0 if after == "true" else None))
 
 
 @pytest.mark.parametrize("encoder", ["lstm", "mlp"])
@@ -164,6 +164,29 @@ def test_prompts_in_a_stack_stand_in_front_of_each_other() -> None:
     model = composed(text, base)
     first, second = (weights_of(part, Site("tokens"))["embedding"] for part in parts_of(model))
     agree(model, base, Row(words=torch.cat([second, first])))
+
+
+@every_family
+@pytest.mark.parametrize("positions", ["kept", "shifted"])
+@pytest.mark.parametrize("optimise", [True, False], ids=["optimised", "literal"])
+def test_in_a_stack_the_first_token_is_that_of_what_stands_there(
+    family: str, positions: str, optimise: bool
+) -> None:
+    """A prompt behind the first token stands behind the first virtual one of the prompt before."""
+    base, where = backbone(family), f"positions={positions}"
+    after = f"prompt(length=2, after_first=true, {where})"
+    before = f"prompt(length=3, {where})"
+    for members in ([before, after], [after, before], [before, after, before]):
+        model = composed(f"stack({', '.join(members)})", base, optimise=optimise)
+        parts = [weights_of(part, Site("tokens"))["embedding"] for part in parts_of(model)]
+        order: list[Tensor | None] = [None]  # the first word
+        for text, embedding in zip(members, parts, strict=True):
+            order = [*order[:1], *embedding, *order[1:]] if text == after else [*embedding, *order]
+        virtual = torch.stack([one for one in order if one is not None])
+        place = next(number for number, one in enumerate(order) if one is None)
+        kept = positions == "kept"
+        row = Row(**{"behind" if kept else "words": virtual}, before=place)  # type: ignore[arg-type]
+        agree(model, base, row)
 
 
 def test_a_prompt_and_a_prefix_both_take_positions() -> None:
