@@ -75,7 +75,15 @@ def _failed(error: Exception) -> int:
 
 
 def _typed(given: Sequence[str]) -> int:
-    """The commands with all their options."""
+    """The commands with all their options; bash has its own way to ask for words."""
+    from adaptcompose.commands.completion import ASKED, answer_bash
+
+    if os.environ.get(ASKED) == "complete_bash":
+        return answer_bash(lambda: _run(given))
+    return _run(given)
+
+
+def _run(given: Sequence[str]) -> int:
     import typer
 
     from adaptcompose.commands.app import app

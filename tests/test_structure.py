@@ -38,7 +38,7 @@ LAYERS = """
     language.public
     runtime
     work
-    terminal targets commands cli
+    terminal targets commands cli __main__
 """
 ORDER = LAYERS.split()
 """Every module or package, each importing only from those before it (packages also from inside).

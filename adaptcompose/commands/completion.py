@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import os
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from adaptcompose.work.fields import Key
+
+ASKED = "_ADAPTCOMPOSE_COMPLETE"
+"""The variable by which a shell asks."""
 ENDINGS = (".yaml", ".yml", ".compose")
 
 
@@ -34,16 +44,36 @@ def complete_spec(incomplete: str) -> list[str]:
 
 
 def complete_key(incomplete: str) -> list[str]:
-    """Keys of spec.yaml, with their choices behind `=`."""
+    """Keys of spec.yaml, with their choices or their default behind `=`."""
     from adaptcompose.work.spec import keys
 
-    known = {key.path: key for key in keys() if "*" not in key.path}
+    known = {key.path.replace("[]", "[0]"): key for key in keys() if "*" not in key.path}
     path, mark, _ = incomplete.partition("=")
-    if mark and path in known:
-        options = known[path].kind.removeprefix("one of ").split(", ")
-        offered = options if known[path].kind.startswith("one of ") else []
-        return [f"{path}={one}" for one in offered if f"{path}={one}".startswith(incomplete)]
-    return [f"{one.replace('[]', '[0]')}=" for one in known if one.startswith(incomplete)]
+    if mark:
+        values = _values(known[path]) if path in known else []
+        return [one for value in values if (one := f"{path}={value}").startswith(incomplete)]
+    found = [one for one in known if one.startswith(incomplete)]
+    if len(found) != 1:
+        return [f"{one}=" for one in found]
+    # a shell that has only one answer goes on with the next argument
+    return [f"{found[0]}={value}" for value in ("", *(_values(known[found[0]]) or ["…"]))]
+
+
+def _values(key: Key) -> list[str]:
+    from adaptcompose.language.signature import spell
+
+    if key.kind.startswith("one of "):
+        return key.kind.removeprefix("one of ").split(", ")
+    if key.kind == "true or false":
+        return ["true", "false"]
+    return [] if key.default in (None, "", (), {}) else [spell(key.default)]
+
+
+def complete_kind(incomplete: str) -> list[str]:
+    """Kinds of task."""
+    from adaptcompose.work.metrics import supported_kinds
+
+    return [kind for kind in supported_kinds() if kind.startswith(incomplete)]
 
 
 def complete_word(incomplete: str) -> list[str]:
@@ -80,3 +110,32 @@ def _folders(incomplete: str) -> list[str]:
         return []
     names = (f"{prefix}{path.name}" for path in sorted(start.iterdir()) if path.is_dir())
     return [name for name in names if name.startswith(incomplete)]
+
+
+def answer_bash(answer: Callable[[], int]) -> int:
+    """Answers for bash, which cuts words at `=` and `:` and wants to know what comes behind."""
+    words, current = os.environ["COMP_WORDS"].split("\n"), int(os.environ["COMP_CWORD"])
+    whole, done = joined(words[: current + 1])
+    if len(words) > current:
+        os.environ |= {"COMP_WORDS": "\n".join(whole), "COMP_CWORD": str(len(whole) - 1)}
+    try:
+        with redirect_stdout(io.StringIO()) as out:
+            return answer()
+    finally:
+        print(*(line.removeprefix(done) for line in out.getvalue().splitlines()), sep="\n")
+
+
+def joined(words: list[str]) -> tuple[list[str], str]:
+    """The words as they were typed, and how much of the last one bash keeps as it is.
+
+    >>> joined(["run", "--set", "train.schedule", "=", "li"])
+    (['run', '--set', 'train.schedule=li'], 'train.schedule=')
+    """
+    whole: list[str] = []
+    done, cut = "", False
+    for word in words:
+        mark = word != "" and set(word) <= {"=", ":"}
+        done = whole.pop() if whole and (mark or cut) else ""
+        whole.append(done + word)
+        done, cut = whole[-1] if mark else done, mark
+    return whole, done

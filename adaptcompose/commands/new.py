@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adaptcompose.commands.app import Quiet, app, hint
-from adaptcompose.commands.completion import complete_backbone, complete_target
+from adaptcompose.commands.completion import complete_backbone, complete_kind, complete_target
 from adaptcompose.documents import write_atomically
 from adaptcompose.language.codes import AC422
 from adaptcompose.language.diagnostics import Failed
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from adaptcompose.work.starter import Start
 
 COMPOSE = "stack(lang=en, task=pfeiffer(reduction=16))"
+
+Kind = Annotated[
+    str | None,
+    typer.Option(help="a kind of task: text-classification", autocompletion=complete_kind),
+]
 
 
 @app.command()
@@ -32,7 +37,7 @@ def new(
     compose: Annotated[
         str | None, typer.Option(help="the composition", autocompletion=complete_target)
     ] = None,
-    task: Annotated[str | None, typer.Option(help="a kind of task: text-classification")] = None,
+    task: Kind = None,
     train: Annotated[str | None, typer.Option(help="a file of training data")] = None,
     validation: Annotated[str | None, typer.Option(help="a file of validation data")] = None,
     test: Annotated[str | None, typer.Option(help="a file of test data")] = None,

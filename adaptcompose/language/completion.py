@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.operator import operators
 from adaptcompose.language.reference import Page, page
-from adaptcompose.language.signature import Parameter
+from adaptcompose.language.signature import Parameter, spell
 from adaptcompose.methods import calls
 
 _TOKEN = re.compile(
@@ -62,7 +62,7 @@ def continued(text: str, catalogue: Catalogue) -> list[str]:
     if only.endswith("| "):
         return [only]
     if only.endswith(("(", "=", "/")):
-        further = [one for one in complete(only, catalogue) if one != only]
+        further = complete(only, catalogue) or [only + (")" if only.endswith("(") else "…")]
         return further if len(further) > 1 else [only, *further]
     inside = _place(f"{only} ")[1] is not None
     return [f"{only},", f"{only})"] if inside else [only, f"{only} |"]
@@ -153,6 +153,8 @@ def _values(known: Page, name: str, catalogue: Catalogue, names: list[str]) -> I
         one = arguments[name]
         yield from one.choices
         yield from ("true", "false") if "true or false" in one.expected else ()
+        if not one.choices and (one.default or type(one.default) in (int, float)):
+            yield spell(one.default)
         return
     yield from catalogue.names(name)
     yield "none"
