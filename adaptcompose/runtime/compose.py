@@ -28,8 +28,8 @@ from adaptcompose.language.check import Context, check, verify
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors
 from adaptcompose.language.graph import Adapter, Block, adapters, carriers, transform
 from adaptcompose.language.heads import Chosen, HeadChoice, heads_of, needs_inverse
-from adaptcompose.language.operators import Fuse, Prune, fusions, irreversible, marks
-from adaptcompose.language.operators.prune import unmeasured
+from adaptcompose.language.operators import Fuse, fusions, irreversible, marks
+from adaptcompose.language.operators.prune import beyond_text
 from adaptcompose.resources import resource
 from adaptcompose.runtime.attach import attach
 from adaptcompose.runtime.branched import BranchedModel
@@ -93,7 +93,7 @@ def compose(
     listing, composed = sources.repositories, sources.composed
     checked = check(source, Context(cards, facts, listing=listing, composed=composed))
     graph = resolve(checked.raise_errors(), facts, sources).graph
-    if problems := [*errors(verify(graph, facts)), *map(_of_a_spec, unmeasured(graph))]:
+    if problems := [*errors(verify(graph, facts)), *beyond_text(graph)]:
         raise Failed(problems)
     if model is None:
         assert base is not None
@@ -103,13 +103,7 @@ def compose(
     return made
 
 
-def _of_a_spec(block: Prune) -> Diagnostic:
-    expected = "left to a spec, which has data: here by= names a run"
-    return codes.AC204.at(
-        block.span, name="data", operator=block.word, expected=expected, got=str(block.data)
-    )
-
-
+@torch.inference_mode(mode=False)  # what is made here can be changed and trained later
 def build(  # noqa: PLR0913
     graph: Block,
     facts: Facts,

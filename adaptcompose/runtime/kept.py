@@ -14,8 +14,9 @@ T = TypeVar("T")
 class Kept(nn.Module, Generic[T]):
     """A value and the tensors that it was computed from.
 
-    A change in place, by an optimiser or by hand, makes it anew; one through `.data` is not seen
-    before the next `train()` or `eval()`. While a graph is compiled or exported the value of the
+    A change in place, by an optimiser or by hand, makes it anew; one that torch does not count,
+    through `.data` or of tensors made in inference mode, is not seen before the next `train()` or
+    `eval()`. While a graph is compiled or exported the value of the
     moment is taken as it is, or computed in the graph: a compiled model does not look for changes.
     """
 
@@ -39,13 +40,18 @@ class Kept(nn.Module, Generic[T]):
         if torch.compiler.is_compiling():
             return make() if self._value is None else self._value
         sources = tuple(tensors)
-        key = tuple(number for t in sources for number in (t._version, t.data_ptr()))
+        key = tuple(number for t in sources for number in (version(t), t.data_ptr()))
         if self._value is None or self._key != key:
             # a tensor made in inference mode could not be used in training afterwards
             with torch.inference_mode(False), torch.no_grad():
                 self._value = make()
             self._twins, self._key = tuple(t.detach() for t in sources), key
         return self._value
+
+
+def version(tensor: Tensor) -> int:
+    """How often it was changed in place, as far as torch counts that."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def learning(tensors: Iterable[Tensor]) -> bool:

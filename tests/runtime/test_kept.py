@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adaptcompose.runtime.model import ComposedModel
-from tests.tiny import batch, composed, distance, hidden
+from tests.tiny import batch, composed, distance, hidden, make_backbone
 
 KEPT = [
     "fuse(bottleneck(reduction=4), bottleneck(reduction=3, activation=gelu))",
@@ -53,3 +53,25 @@ def test_a_model_compiled_after_training_has_the_new_weights(text: str) -> None:
     found = hidden(torch.compile(model, backend="eager"))  # without a call before
     assert distance(found, before) > 1e-3
     assert distance(found, hidden(model)) < 1e-12
+
+
+@pytest.mark.parametrize("text", KEPT)
+@pytest.mark.parametrize("loaded", [True, False], ids=["backbone", "composition"])
+def test_what_is_made_in_inference_mode_runs_and_learns_outside_of_it(
+    text: str, loaded: bool
+) -> None:
+    with torch.inference_mode(mode=loaded):
+        base = make_backbone().double()
+    with torch.inference_mode(mode=not loaded):
+        model = composed(text, base)
+    assert torch.equal(hidden(model), hidden(composed(text)))
+    with torch.inference_mode():
+        assert torch.equal(model(**batch()).last_hidden_state, hidden(composed(text)))
+    before = hidden(model)
+    with torch.no_grad():
+        for _, parameter in model.trained():
+            parameter.mul_(1.5)
+    assert distance(hidden(model), before) > 1e-3
+    if not loaded:  # gradients cannot pass through the weights of such a backbone
+        model(**batch()).last_hidden_state.square().mean().backward()
+        assert any(parameter.grad is not None for _, parameter in model.trained())
