@@ -21,14 +21,22 @@ def _keys(config: Mapping[str, Any]) -> int:
     return int(heads) * _head(config)
 
 
+def _attention_bias(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("attention_bias"))
+
+
+def _mlp_bias(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("mlp_bias"))
+
+
 def _parameters(config: Mapping[str, Any]) -> int:
     width, inner = config["hidden_size"], config["intermediate_size"]
     queries, keys = _queries(config), _keys(config)
     attention = 2 * width * queries + 2 * width * keys + width
-    if config.get("attention_bias"):
+    if _attention_bias(config):
         attention += queries + 2 * keys + width
     feed_forward = 3 * width * inner + width
-    if config.get("mlp_bias"):
+    if _mlp_bias(config):
         feed_forward += 2 * inner + width
     layers = config["num_hidden_layers"] * (attention + feed_forward)
     return int(config["vocab_size"] * width + layers + width)
@@ -37,24 +45,27 @@ def _parameters(config: Mapping[str, Any]) -> int:
 LLAMA = add_layout(
     Layout(
         types={"llama": "model"},
+        attributes=("transformer",),  # of LlamaForQuestionAnswering
         layers="layers",
         sites={
             "tokens": Place("embed_tokens", "tokens"),
             "positions": Place("rotary_emb", "positions"),
             "embed.out": Place("layers.0", "input"),
             "attn.norm": Place("input_layernorm", "norm", bias=False),
-            "attn.q": Place("self_attn.q_proj", "linear", _queries, bias=False),
-            "attn.k": Place("self_attn.k_proj", "linear", _keys, bias=False),
-            "attn.v": Place("self_attn.v_proj", "linear", _keys, bias=False),
-            "attn.o": Place("self_attn.o_proj", "linear", width_in=_queries, bias=False),
+            "attn.q": Place("self_attn.q_proj", "linear", _queries, bias=_attention_bias),
+            "attn.k": Place("self_attn.k_proj", "linear", _keys, bias=_attention_bias),
+            "attn.v": Place("self_attn.v_proj", "linear", _keys, bias=_attention_bias),
+            "attn.o": Place("self_attn.o_proj", "linear", width_in=_queries, bias=_attention_bias),
             "attn.kv": Place("self_attn", "attention"),
             "attn.out": Place(
                 "self_attn", "sublayer", norm="input_layernorm", hub="attention_adapters"
             ),
             "ffn.norm": Place("post_attention_layernorm", "norm", bias=False),
-            "ffn.gate": Place("mlp.gate_proj", "linear", "intermediate_size", bias=False),
-            "ffn.in": Place("mlp.up_proj", "linear", "intermediate_size", bias=False),
-            "ffn.mid": Place("mlp.down_proj", "linear", width_in="intermediate_size", bias=False),
+            "ffn.gate": Place("mlp.gate_proj", "linear", "intermediate_size", bias=_mlp_bias),
+            "ffn.in": Place("mlp.up_proj", "linear", "intermediate_size", bias=_mlp_bias),
+            "ffn.mid": Place(
+                "mlp.down_proj", "linear", width_in="intermediate_size", bias=_mlp_bias
+            ),
             "ffn.out": Place(
                 "mlp", "sublayer", norm="post_attention_layernorm", hub="output_adapters"
             ),

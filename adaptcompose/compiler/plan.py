@@ -327,6 +327,10 @@ def _perceptron(config: Mapping[str, Any], facts: Facts) -> tuple[list[tuple[int
     return [(facts.width, facts.width)] * inner + [(facts.width, int(config["num_labels"]))], 0
 
 
+def _choice(config: Mapping[str, Any], facts: Facts) -> tuple[list[tuple[int, int]], int]:
+    return _perceptron({**config, "num_labels": 1}, facts)
+
+
 def _language_model(config: Mapping[str, Any], facts: Facts) -> tuple[list[tuple[int, int]], int]:
     widths = [facts.width, *[facts.embedding] * (int(config.get("layers", 1)) - 1)]
     widths.append(int(config.get("vocab_size") or facts.config["vocab_size"]))
@@ -337,6 +341,8 @@ def _language_model(config: Mapping[str, Any], facts: Facts) -> tuple[list[tuple
 _HEADS = {
     "classification": _perceptron,
     "tagging": _perceptron,
+    "question_answering": _perceptron,
+    "multiple_choice": _choice,
     **dict.fromkeys(VOCABULARIES, _language_model),
 }
 _TASKS = {kind: task for task, kind in KINDS.items()}

@@ -39,7 +39,7 @@ class BitFit(Changing):
     def names(self, facts: Facts) -> Collection[str]:
         places = facts.layout.sites
         own = [name for name in self.known(facts) if not places[name].joint]
-        return self.targets or [name for name in own if places[name].bias]
+        return self.targets or [name for name in own if facts.biased(name)]
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         return {"bias": (facts.size(site),)}

@@ -38,7 +38,7 @@ class LayerNorm(Changing):
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         width: Shape = (facts.size(site),)
-        bias = facts.layout.sites[site.name].bias
+        bias = facts.biased(site.name)
         return {"weight": width} | ({"bias": width} if bias else {})
 
     def start(self, name: str, tensor: torch.Tensor) -> None:
@@ -52,5 +52,5 @@ class LayerNorm(Changing):
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         if site not in self.places(facts):
             return None
-        bias = facts.layout.sites[site.name].bias
+        bias = facts.biased(site.name)
         return Renorm(part, site, width=facts.size(site), bias=bias)

@@ -104,7 +104,7 @@ class Lora(Changing):
         taken = {place.path for place in own} - split
         for name, place in places.items():
             pieces = (place.piece != (0, 1)) == (place.path in split)
-            if place.bias and pieces and name not in self.targets and place.path not in taken:
+            if facts.biased(name) and pieces and name not in self.targets and place.path not in taken:
                 yield name
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:

@@ -19,6 +19,7 @@ from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import VOCABULARIES
 from adaptcompose.runtime.primitives import Running, State, activation
 
+_OF_ROWS = ("classification", "multiple_choice")  # what reads one state a row, not one a token
 _MOST_LAYERS = 100  # a file that says more is broken
 IGNORED = -100  # the label that the loss skips, as everywhere in transformers
 
@@ -40,6 +41,7 @@ class FlexHead(nn.Module):
             why = f"its configuration is not understood: {error}"
             raise Failed(AC413.at(file=f"{head.part}: its head", why=why)) from None
         self.inverse = inverse
+        self.choices = int(self.config.get("num_choices") or 2)
         scaled = head.kind != "classification" and facts.layout.scale is not None
         self.scale = facts.layout.scale(facts.config) if scaled and facts.layout.scale else 1.0
 
@@ -48,10 +50,12 @@ class FlexHead(nn.Module):
     ) -> Tensor:
         """[batch, tokens, width] to logits: [batch, labels], or one row per token.
 
-        `first` is the state of the token that is classified, where it is not the first in `hidden`.
+        Of spans [batch, tokens, 2]: start and end. Of a multiple choice [batch / choices, choices],
+        where the choices of an example are rows that follow each other. `first` is the state of the
+        token that is classified, where it is not the first in `hidden`.
         """
         state = hidden
-        if self.kind == "classification":
+        if self.kind in _OF_ROWS:
             state = hidden[:, 0] if first is None else first
             if self.config.get("use_pooler"):
                 assert pooled is not None
@@ -64,11 +68,13 @@ class FlexHead(nn.Module):
         if self.inverse is not None and self.kind in VOCABULARIES:
             state = self.inverse(State(state))
         logits: Tensor = last(state)
-        return logits
+        return logits.view(-1, self.choices) if self.kind == "multiple_choice" else logits
 
     def loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
         if self.kind == "classification" and logits.shape[-1] == 1:
             return functional.mse_loss(logits.view(-1), labels.view(-1).to(logits.dtype))
+        if self.kind == "question_answering":
+            return _loss_of_spans(logits, labels)
         if self.kind == "tagging" and attention_mask is not None:
             labels = labels.masked_fill(attention_mask == 0, IGNORED)
         if self.config.get("shift_labels"):
@@ -91,6 +97,19 @@ class FlexHead(nn.Module):
                 nn.init.normal_(module.weight, std=std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+
+def _loss_of_spans(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean of those of starts and ends; `labels` [batch, 2], a place behind the row is none."""
+    labels = labels.clamp(min=0)
+    labels = labels.masked_fill(labels >= logits.shape[1], IGNORED)
+    both = zip(logits.unbind(-1), labels.unbind(-1), strict=True)
+    losses = [functional.cross_entropy(*one, ignore_index=IGNORED) for one in both]
+    return torch.stack(losses).mean()
+
+
+def _choice(config: Mapping[str, Any], facts: Facts) -> list[nn.Module]:
+    return _perceptron({**config, "num_labels": 1}, facts)
 
 
 def _perceptron(config: Mapping[str, Any], facts: Facts) -> list[nn.Module]:
@@ -139,6 +158,8 @@ def _language_model(config: Mapping[str, Any], facts: Facts) -> list[nn.Module]:
 _SLOTS: dict[str, Callable[[Mapping[str, Any], Facts], list[nn.Module]]] = {
     "classification": _perceptron,
     "tagging": _perceptron,
+    "question_answering": _perceptron,
+    "multiple_choice": _choice,
     "masked_lm": _language_model,
     "causal_lm": _language_model,
     "seq2seq_lm": _language_model,

@@ -225,7 +225,7 @@ def test_a_head_of_an_adapter_is_loaded(catalogue: Catalogue) -> None:
 
 
 def test_a_head_that_cannot_run_is_refused() -> None:
-    head = Head("x", {"head_type": "question_answering"})
+    head = Head("x", {"head_type": "dependency_parsing"})
     with pytest.raises(Failed, match="AC416"):
         head_parameters(head, read_facts(BERT))
 

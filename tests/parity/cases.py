@@ -349,6 +349,34 @@ STATIC_HEADS = (
         "a head saved from AutoModelForMaskedLM",
         static="AutoModelForMaskedLM",
     ),
+    Case(
+        "static_qa",
+        {"a": SEQ},
+        "a",
+        "a head saved from AutoModelForQuestionAnswering; start and end as two columns",
+        static="AutoModelForQuestionAnswering",
+    ),
+    Case(
+        "static_choice",
+        {"a": SEQ},
+        "a",
+        "a head saved from AutoModelForMultipleChoice; the rows are three choices of one example",
+        static="AutoModelForMultipleChoice",
+    ),
+    Case(
+        "qa_two_layers",
+        {"a": SEQ},
+        "a",
+        "two layers for starts and ends",
+        head=("a", "qa", {"layers": 2, "activation_function": "gelu"}),
+    ),
+    Case(
+        "choice_two_layers",
+        {"a": SEQ},
+        "a",
+        "two layers for three choices",
+        head=("a", "multiple_choice", {"num_choices": 3}),
+    ),
 )
 
 GELU = ("seq_bn", {"reduction_factor": 8, "non_linearity": "gelu_new"})

@@ -31,6 +31,8 @@ SOME = {
     "dora": ("llama", "t5"),
     "vera": T5,
     "madx": LEFT_TO_RIGHT,
+    "static_qa": DECODERS,
+    "qa_two_layers": DECODERS,
 }
 """The peer stacks no LoRA, and has no DoRA, where queries, keys and values are one map, and VeRA
 for maps of one shape only; an encoder-decoder has no head for tokens. In T5 it loses the scores by

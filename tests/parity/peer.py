@@ -13,7 +13,7 @@ import transformers
 from adapters import AutoAdapterModel
 from adapters.composition import Fuse, Stack
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForMaskedLM
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Each activation warns, wrongly, that no adapter is active: the check runs before the change.
 logging.getLogger("adapters").setLevel(logging.ERROR)
 
+LABELS = {task: {"num_labels": 3} for task in ("SequenceClassification", "TokenClassification")}
+LABELS["MultipleChoice"] = {"num_labels": 3}  # read as the number of choices
 BLOCKS = {"Stack": Stack, "Fuse": Fuse}
 OWN_HEAD = "default"  # what the peer calls the head that it converts from the backbone's own
 
@@ -44,8 +46,10 @@ def load_backbone(folder: Path) -> Any:
 def load_static(folder: Path, kind: str) -> Any:
     """A class of transformers with the peer's adapters in it."""
     model = getattr(transformers, kind).from_pretrained(
-        folder, attn_implementation="eager", **({} if "LM" in kind else {"num_labels": 3})
+        folder, attn_implementation="eager", **LABELS.get(kind.partition("For")[2], {})
     )
+    # LlamaForQuestionAnswering has its base model under another name, and finds no weights
+    model.base_model.load_state_dict(AutoModel.from_pretrained(folder).state_dict(), strict=False)
     adapters.init(model)
     for config in (model.config, model.base_model.config):
         config._name_or_path = f"tiny/{folder.parent.name}"
@@ -104,7 +108,12 @@ def run(model: Any, batch: dict[str, torch.Tensor], output: str) -> torch.Tensor
     """`last_hidden_state` of the backbone, or the `logits` of the active head."""
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     if output == "logits":
-        return model(**inputs).logits
+        if type(model).__name__.endswith("ForMultipleChoice"):
+            inputs = {name: tensor[None] for name, tensor in inputs.items()}
+        out = model(**inputs)
+        return (
+            out.logits if "logits" in out else torch.stack([out.start_logits, out.end_logits], -1)
+        )
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = model._shift_right(inputs["input_ids"])
     return model.base_model(**inputs).last_hidden_state

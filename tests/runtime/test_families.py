@@ -329,6 +329,19 @@ def test_parameters_are_those_of_the_model(family: str, changes: dict[str, objec
         assert shape == (expected[::-1] if family == "gpt2" else expected)
 
 
+def test_the_biases_of_a_llama_are_those_of_its_configuration() -> None:
+    for changes, kinds in (
+        ({"attention_bias": True}, ("q_proj", "k_proj", "v_proj", "o_proj")),
+        ({"mlp_bias": True}, ("gate_proj", "up_proj", "down_proj")),
+    ):
+        body = make_backbone("llama", **changes).double()
+        own = {key: t for key, t in body.named_parameters() if key.endswith(".bias")}
+        assert {key.split(".")[-2] for key in own} == set(kinds)
+        model = composed("bitfit()", body, head=None)
+        (part,) = (part for _, part in model.parts.items())
+        assert sum(p.numel() for p in part.parameters()) == sum(t.numel() for t in own.values())
+
+
 def counted(text: str, made: transformers.PretrainedConfig) -> int:
     facts = read_facts(made.to_dict())
     return method_of(text, facts).parameters(facts)

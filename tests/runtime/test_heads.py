@@ -52,6 +52,31 @@ def test_one_label_is_a_regression() -> None:
     assert out.loss.item() == pytest.approx(by_hand.item(), rel=1e-12)
 
 
+def test_spans_have_a_start_and_an_end() -> None:
+    config = {"head_type": "question_answering", "layers": 1, "num_labels": 2}
+    model = composed(TEXT, head=Head("head", config))
+    w, states = weights(model), hidden(composed(TEXT))
+    expected = states @ w["1.weight"].T + w["1.bias"]
+    out = run(model, torch.tensor([[1, 3], [0, 5], [2, LENGTH]]))  # the last end is cut off
+    assert torch.allclose(out.logits, expected, rtol=1e-12)
+    assert out.logits.shape == (3, LENGTH, 2)
+    scores = expected.log_softmax(1)
+    starts = scores[torch.arange(3), torch.tensor([1, 0, 2]), 0].mean()
+    ends = scores[torch.arange(2), torch.tensor([3, 5]), 1].mean()
+    assert out.loss.item() == pytest.approx(-(starts + ends).item() / 2, rel=1e-12)
+
+
+def test_the_choices_of_an_example_are_rows() -> None:
+    config = {"head_type": "multiple_choice", "layers": 1, "num_choices": 3}
+    model = composed(TEXT, head=Head("head", config))
+    w, first = weights(model), hidden(composed(TEXT))[:, 0]
+    expected = (first @ w["1.weight"].T + w["1.bias"]).view(1, 3)
+    out = run(model, torch.tensor([2]))
+    assert w["1.weight"].shape == (1, WIDTH)
+    assert torch.allclose(out.logits, expected, rtol=1e-12)
+    assert out.loss.item() == pytest.approx(-expected.log_softmax(-1)[0, 2].item(), rel=1e-12)
+
+
 def test_token_classification_skips_ignored_labels_and_padding() -> None:
     model = composed(TEXT, head={"task": "token-classification", "labels": ["O", "B-PER"]})
     w, states = weights(model), hidden(composed(TEXT))
@@ -180,7 +205,7 @@ def test_a_head_that_means_nothing_is_refused(config: dict[str, Any]) -> None:
 
 def test_an_unknown_kind_of_head_is_refused() -> None:
     with pytest.raises(Failed, match="AC416"):
-        composed(TEXT, head=Head("qa", {"head_type": "question_answering", "num_labels": 2}))
+        composed(TEXT, head=Head("x", {"head_type": "dependency_parsing", "num_labels": 2}))
 
 
 def test_without_a_head_there_are_states() -> None:

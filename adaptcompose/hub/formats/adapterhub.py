@@ -206,11 +206,11 @@ def read_fusion(found: Described, facts: Facts, keys: Collection[str] | None = N
     check_base(found, facts)
     stem = f"{_LAYER}{found.name}."
     places = {key.split(stem)[0] for key in _names(found, FUSION, keys) if stem in key}
-    prefix = facts.layout.prefix(facts.type)
+    stems = facts.layout.stems(facts.type)
     at = tuple(
         site
         for site in facts.sublayers()
-        if {facts.layout.hub_path(site), f"{prefix}.{facts.layout.hub_path(site)}"} & places
+        if places & {f"{stem}{facts.layout.hub_path(site)}" for stem in stems}
     )
     with understood(found, FUSION):
         return Fusion.from_adapterhub(dict(found.config), at)
@@ -295,10 +295,10 @@ def _own(found: Described, stored: Mapping[str, T]) -> dict[str, T]:
 
 def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, list[str]]]:
     """Every tensor with the keys it may have: with or without the base model's attribute."""
-    prefix = facts.layout.prefix(facts.type)
+    stems = facts.layout.stems(facts.type)
     for site in method.sites(facts):
         for tensor, keys in method.adapterhub_keys(name, site, facts).items():
-            yield site, tensor, [full for key in keys for full in (f"{prefix}.{key}", key)]
+            yield site, tensor, [f"{stem}{key}" for key in keys for stem in stems]
 
 
 def check_numbers(found: Described, weights: Mapping[tuple[Site, str], torch.Tensor]) -> None:

@@ -13,6 +13,7 @@ from adaptcompose.hub.formats.adapterhub import ADAPTER, HEAD, Described
 from adaptcompose.hub.formats.generations import doubtful
 from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.formats.setups import SETUP
+from adaptcompose.hub.formats.static_heads import unscaled
 from adaptcompose.hub.formats.tensors import Shapes, read_shapes
 from adaptcompose.language.codes import AC418
 from adaptcompose.language.diagnostics import Failed, Span
@@ -91,7 +92,9 @@ def read_head(
     """The tensors of the head in a folder by slot."""
     head = adapterhub.describe(folder, HEAD, title, span)
     if head is not None:
-        return adapterhub.read_head(head)
+        tensors = adapterhub.read_head(head)
+        scale = facts.layout.scale(facts.config) if facts.layout.scale else 1.0
+        return unscaled(head.outer, tensors, scale)
     found = adapterhub.describe_adapter(folder, title, span)
     return peft.read_head(found, peft.read(found, facts, _shapes(found)))
 

@@ -67,7 +67,7 @@ class Modules:
         """With `biases`, those of maps and norms that have nothing else are among them."""
         sorted_ = cls({}, shapes, {}, facts, {})
         places = _places(facts)
-        prefix = f"{facts.layout.prefix(facts.type)}."
+        stems = facts.layout.stems(facts.type)
         for key, shape in shapes.items():
             if biases and key.endswith(_COPIES):
                 continue
@@ -77,7 +77,8 @@ class Modules:
                 sorted_.left[key] = shape
                 continue
             module, kind = match["module"], match["kind"]
-            sites = places.get(module) or places.get(module.removeprefix(prefix))
+            paths = (module.removeprefix(stem) for stem in stems)
+            sites = next((places[path] for path in paths if path in places), None)
             if kind == "bias" and not (biases and sites):
                 sorted_.left[key] = shape
                 continue

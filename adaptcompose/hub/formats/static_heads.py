@@ -202,6 +202,15 @@ def slotted(
             yield f"{slot}.{kind}", tensor
 
 
+def unscaled(
+    outer: Mapping[str, Any], tensors: dict[str, torch.Tensor], scale: float
+) -> dict[str, torch.Tensor]:
+    """A static head for spans reads states that a flexible one has multiplied by `scale`."""
+    if flexible(outer) is None or not str(outer["model_class"]).endswith("ForQuestionAnswering"):
+        return tensors
+    return {key: t / scale if key.endswith(".weight") else t for key, t in tensors.items()}
+
+
 def renumbered(
     config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
