@@ -20,7 +20,8 @@ def shifted(ids: Tensor, config: Any) -> Tensor:
     """Ids moved to the right by one, behind the token that decoding starts with."""
     padding = config.pad_token_id
     first = padding if config.decoder_start_token_id is None else config.decoder_start_token_id
-    moved = torch.cat([ids.new_full((len(ids), 1), first), ids[:, :-1]], dim=1)
+    moved = ids.roll(1, dims=1)
+    moved[:, 0] = first
     return moved.masked_fill(moved == IGNORED, padding)
 
 
@@ -34,5 +35,5 @@ def classified(states: Tensor, batch: Mapping[str, Tensor], config: Any, reads: 
     real = states.new_ones(states.shape[:2]).bool() if mask is None else mask.bool()
     places = torch.arange(real.shape[1], device=states.device)
     last = torch.where(real, places, 0).amax(dim=1).clamp(max=states.shape[1] - 1)
-    last = last.repeat(len(states) // len(last))  # a fan has repeated the rows
-    return states[torch.arange(len(states), device=states.device), last]
+    last = last.repeat(states.shape[0] // last.shape[0])  # a fan has repeated the rows
+    return states[torch.arange(states.shape[0], device=states.device), last]

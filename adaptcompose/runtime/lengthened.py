@@ -120,8 +120,8 @@ class Lengthened(Counted):
             more["attention_mask"] = virtual.beside(real, virtual.places.new_ones(len(real), own))
         if places is not None and not virtual.behind:
             virtual.counted = True
-            places = places.expand(len(real), -1) + virtual.count
-            front = (number + self.first).expand(len(real), -1)
+            places = places.expand(real.shape[0], -1) + virtual.count
+            front = (number + self.first).expand(real.shape[0], -1)
             # of places, whatever stands there
             joined = torch.cat([front.to(places.dtype), places], dim=1)
             more["position_ids"] = joined if virtual.joined else places
@@ -132,7 +132,7 @@ class Lengthened(Counted):
         if virtual.behind or not virtual.joined:
             return {}
         more: dict[str, Any] = {}
-        shape = (len(virtual.gap), virtual.count)
+        shape = (virtual.gap.shape[0], virtual.count)
         types, embeds = given.get("token_type_ids"), given.get("inputs_embeds")
         if types is not None:
             more["token_type_ids"] = virtual.beside(types.new_zeros(shape), types)
@@ -184,7 +184,7 @@ class Attending(Counted):
         states, mask = given.get("encoder_hidden_states"), given.get("encoder_attention_mask")
         if states is not None:
             tokens = states.shape[1] if mask is None else mask.shape[1]
-            virtual = self.words[0].virtual(len(states), tokens, states.device)
+            virtual = self.words[0].virtual(states.shape[0], tokens, states.device)
             if virtual is not None and mask is not None:
                 given["encoder_attention_mask"] = extended(mask, virtual)
             elif virtual is not None and virtual.ragged:
@@ -236,7 +236,7 @@ def own_logits(frame: Frame, out: Any) -> Any:
     logits = out.get("logits")
     if virtual is not None and virtual.turned and logits is not None and logits.dim() > 2:
         places = virtual.places - virtual.gap[:, None]
-        out["logits"] = taken(logits, places.expand(len(logits), -1))
+        out["logits"] = taken(logits, places.expand(logits.shape[0], -1))
     return out
 
 

@@ -6,7 +6,7 @@ padded tensor: nothing is computed row by row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.compiler.program import Primitive, Rows
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.frame import Frame, in_order
 from adaptcompose.runtime.primitives import Running, RunningChain
 
 R = TypeVar("R", bound=Running)
@@ -42,25 +42,33 @@ class Pieces(Generic[R]):
     def choose(self, frame: Frame, rows: int, device: torch.device) -> Chosen[R]:
         """Which compositions the rows of a batch have."""
         if not self.routed:
-            return Chosen(self.compositions, torch.zeros(rows, dtype=torch.long, device=device))
+            index = torch.zeros(rows, dtype=torch.long, device=device)
+            return Chosen(self.compositions, index)
         members = frame.members
         times = rows // len(members)  # a search keeps several hypotheses for a row, side by side
         if ("chosen", rows, device) not in frame.kept:
             used = tuple(dict.fromkeys(members))
             places = [used.index(member) for member in members for _ in range(times)]
             index = torch.tensor(places, device=device)
-            frame.kept["chosen", rows, device] = used, index
-        used, index = frame.kept["chosen", rows, device]
+            shares = [[row for row, p in enumerate(places) if p == one] for one in range(len(used))]
+            frame.kept["chosen", rows, device] = used, index, shares
+        used, index, shares = frame.kept["chosen", rows, device]
         found = tuple(self.compositions[member] if member >= 0 else () for member in used)
-        return Chosen(found, index)
+        return Chosen(found, index, shares)
 
 
 class Chosen(Generic[R]):
     """The compositions that are used in a batch, and `index`, which of them each row has."""
 
-    def __init__(self, compositions: Sequence[tuple[R, ...]], index: Tensor) -> None:
+    def __init__(
+        self,
+        compositions: Sequence[tuple[R, ...]],
+        index: Tensor,
+        rows: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.compositions = compositions
         self.index = index
+        self._rows = rows
 
     def __bool__(self) -> bool:
         return any(self.compositions)
@@ -68,6 +76,20 @@ class Chosen(Generic[R]):
     def per_row(self, values: Sequence[int]) -> Tensor:
         """One number for each composition, as one for each row."""
         return torch.tensor(values, device=self.index.device)[self.index]
+
+    def shares(self) -> Iterator[tuple[tuple[R, ...], Tensor | slice]]:
+        """Every composition and its rows."""
+        if self._rows is None:
+            yield self.compositions[0], slice(None)
+            return
+        for pieces, rows in zip(self.compositions, self._rows, strict=True):
+            yield pieces, torch.tensor(rows, device=self.index.device)
+
+    def in_order(self, blocks: Sequence[Tensor]) -> Tensor:
+        """What was computed for every share, as one tensor."""
+        if self._rows is None:
+            return blocks[0]
+        return in_order(blocks, (row for rows in self._rows for row in rows))
 
 
 def _chained(adapter: nn.Module, kind: type[R]) -> tuple[R, ...]:
