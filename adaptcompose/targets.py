@@ -41,12 +41,11 @@ def checked_expression(
     target: str, backbone: str | None, hub: str | None
 ) -> tuple[Checked, Context, Path]:
     """An expression as far as text, catalogue and config.json tell."""
-    from adaptcompose.language.check import check as check_source
-    from adaptcompose.language.public import context
+    from adaptcompose.language.public import check_alone, context
 
     source, root = expression(target)
     base = context(backbone, root, hub or "hf")
-    return check_source(source, base), base, root
+    return check_alone(source, base), base, root
 
 
 def prepared_specs(target: str, overrides: Sequence[str] | None = None) -> tuple[Prepared, ...]:
@@ -67,7 +66,9 @@ def diagnostics(
     """Everything there is to say about an expression or a spec; nothing is downloaded."""
     try:
         if not target.endswith(SPECS):
-            return list(checked_expression(target, backbone, hub)[0].diagnostics)
+            from adaptcompose.language.public import check_files
+
+            return check_files(*checked_expression(target, backbone, hub), hub or "hf")
         from adaptcompose.work.check import check_specs, read_whole
 
         path = Path(target)

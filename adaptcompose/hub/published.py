@@ -53,7 +53,8 @@ def expand(
     place = _Place(leaf.ref, pin, title, folder)
     graph = transform(graph, place.inside)
     pins = {str(place.forced(text)): found for text, found in lock.adapters.items()}
-    own = Sources(sources.hub, sources.root, {**sources.pins, **pins}, sources.depth + 1)
+    known = {**sources.pins, **pins}
+    own = Sources(sources.hub, sources.root, known, sources.depth + 1, sources.ask)
     resolved = resolve(graph, facts, own)
     head = _head(manifest, place, own)
     graph, named = resolved.graph, tuple(slots(resolved.graph))

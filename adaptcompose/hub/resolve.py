@@ -32,13 +32,15 @@ class Sources:
     """Where references lead: the hub, the folder that `./` starts from, and earlier pins.
 
     A pinned reference never moves: its revision comes from the pin, and its files must have the
-    hashes that the pin records. `depth` counts the published compositions around.
+    hashes that the pin records. `depth` counts the published compositions around. Where it does
+    not `ask`, nothing but folders of this machine is read, whatever a cache holds.
     """
 
     hub: str = "hf"
     root: Path = Path()
     pins: Mapping[str, Locked] = field(default_factory=dict)
     depth: int = 0
+    ask: bool = True
     _pinned: dict[tuple[Ref, Variant | None], Locked] = field(default_factory=dict, repr=False)
     _leaves: dict[tuple[Any, ...], Block] = field(default_factory=dict, repr=False)
     """What references were found to mean: the compositions of a run share most of them."""
@@ -50,6 +52,10 @@ class Sources:
     def remote(self) -> bool:
         """Whether the hub is another machine."""
         return self.hub == "hf" or self.hub.startswith(("https://", "http://"))
+
+    def reads(self, ref: Ref) -> bool:
+        """Whether what a reference leads to may be looked at."""
+        return self.ask or ref.kind == "local" or not (self.remote or ref.forced)
 
     def store(self, ref: Ref | None = None) -> Store:
         """`hf://` always means the Hugging Face Hub, everything else the spec's hub."""
@@ -185,13 +191,29 @@ class Resolved:
 
 def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
     """Locked every reference and read its configuration; all problems of all adapters at once."""
+    read = look_up(graph, facts, sources)
+    if errors(read.notes):
+        raise Failed(read.notes)
+    return read
+
+
+def look_up(graph: Block, facts: Facts | None, sources: Sources) -> Resolved:
+    """The graph with every reference that can be read; what cannot is among the notes.
+
+    Without a backbone references stay as they are, and what is wrong with them is told.
+    """
     found: list[Diagnostic] = []
 
     def pin(block: Block) -> Block:
         try:
-            if isinstance(block, Adapter) and block.ref is not None and block.pin is None:
+            ref = block.ref if isinstance(block, Adapter | Fuse) and not block.pin else None
+            if ref is not None and not (sources.reads(ref) and _chosen(block, ref)):
+                return block
+            if ref is not None and facts is None:
+                _glance(block, ref, sources)
+            elif isinstance(block, Adapter) and ref is not None and facts is not None:
                 return _known(block, facts, sources, found)
-            if isinstance(block, Fuse) and block.ref is not None and block.pin is None:
+            elif isinstance(block, Fuse) and ref is not None and facts is not None:
                 return _fusion(block, facts, sources, found)
             if isinstance(block, Prune) and block.by is not None and block.measured is None:
                 place = sources.root / Path(block.by).expanduser()
@@ -202,10 +224,26 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
             found.extend(replace(f, span=f.span or block.span) for f in failed.diagnostics)
         return block
 
-    graph = transform(graph, pin)
-    if errors(found):
-        raise Failed(dict.fromkeys(found))
-    return Resolved(graph, list(dict.fromkeys(found)))
+    return Resolved(transform(graph, pin), list(dict.fromkeys(found)))
+
+
+def _chosen(block: Block, ref: Ref) -> bool:
+    """Whether it is known what a name of the catalogue is; without a backbone it is not."""
+    if ref.kind in ("hub", "local"):
+        return True
+    if isinstance(block, Fuse):
+        help = "load= names a folder or a repository"
+        raise Failed(codes.AC406.at(block.span, name=str(ref), what="no fusion", help=help))
+    return isinstance(block, Adapter) and block.variant is not None
+
+
+def _glance(block: Block, ref: Ref, sources: Sources) -> None:
+    """Failed if a reference leads to nothing, or an adapter's to something else."""
+    if isinstance(block, Adapter) and block.variant is not None:
+        return
+    pin = sources.pin(ref, None, block.span)
+    if isinstance(block, Adapter) and not {COMPOSITION[0], SETUP} & pin.files.keys():
+        _described(block, pin, sources)
 
 
 def _known(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Block:
@@ -238,11 +276,7 @@ def _adapter(
     leaf: Adapter, pin: Locked, facts: Facts, sources: Sources, notes: list[Diagnostic]
 ) -> Adapter:
     assert leaf.ref is not None
-    configurations = [adapterhub.ADAPTER, adapterhub.HEAD, adapterhub.FUSION]
-    folder = sources.fetch(leaf.ref, pin, configurations)
-    described = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
-    if described.outer.get("adapter_names") is not None:
-        raise Failed(codes.AC406.at(leaf.span, name=str(leaf.ref), what="a fusion"))
+    described = _described(leaf, pin, sources)
     safe, pickle = adapters.weights_names(described)
     if safe not in pin.files and pickle in pin.files:
         notes.append(codes.AC409.at(leaf.span, name=str(leaf.ref)))
@@ -254,6 +288,17 @@ def _adapter(
     method = read.method
     pin = replace(pin, method=str(method))
     return replace(leaf, pin=pin, base=described.base, method=method, head=kept)
+
+
+def _described(leaf: Adapter, pin: Locked, sources: Sources) -> adapterhub.Described:
+    """What the configuration of an adapter says."""
+    assert leaf.ref is not None
+    configurations = [adapterhub.ADAPTER, adapterhub.HEAD, adapterhub.FUSION]
+    folder = sources.fetch(leaf.ref, pin, configurations)
+    described = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
+    if described.outer.get("adapter_names") is not None:
+        raise Failed(codes.AC406.at(leaf.span, name=str(leaf.ref), what="a fusion"))
+    return described
 
 
 def _shapes(

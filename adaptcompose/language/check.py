@@ -53,12 +53,13 @@ class Context:
 
 @dataclass(frozen=True)
 class Checked:
-    """The graph, or None where errors left none, and everything there is to say."""
+    """What there is to say, and the graph: None after errors, `read` as far as it went."""
 
     tree: syntax.Tree | None
     graph: Block | None
     diagnostics: tuple[Diagnostic, ...]
     globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    read: Block | None = None
 
     def raise_errors(self) -> Block:
         """The graph, or Failed with all errors."""
@@ -86,7 +87,7 @@ def check_tree(tree: syntax.Tree, context: Context, aliased: Read | None = None)
     if graph is not None:
         graph = name_new_parts(graph)
         found += (one for one in verify(graph, context.backbone) if one not in found)
-    return Checked(tree, None if errors(found) else graph, told(found), checker.globs)
+    return Checked(tree, None if errors(found) else graph, told(found), checker.globs, graph)
 
 
 def check_aliases(context: Context) -> Iterator[Checked]:
@@ -322,8 +323,7 @@ class Checker:
         patterns = [g for g in globs if isinstance(g, syntax.Reference) and is_glob(g.text)]
         word, least = operator.word, operator.least
         values: dict[str, Any] = {"operator": word, "least": least, "count": count}
-        code = codes.AC304 if patterns else codes.AC303
-        place = patterns[0] if patterns else call
+        code, place = (codes.AC304, patterns[0]) if patterns else (codes.AC303, call)
         self.problems.append(code.at(place.span, pattern=place, **values))
         return False
 

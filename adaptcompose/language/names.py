@@ -81,7 +81,7 @@ class Names:
         try:
             ref = self.parse(text, span)
         except Failed:
-            ref = Ref("hub", repo=text)
+            ref = Ref("hub", repo=text, forced=True)
         ref = ref.inside(slot or "") if ref.kind == "bare" else ref
         return Adapter(str(ref), ref=ref, span=span)
 

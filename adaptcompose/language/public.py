@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptcompose.hub.backbone import find_backbone, named
 from adaptcompose.hub.cards import Catalogue
-from adaptcompose.hub.resolve import Sources
+from adaptcompose.hub.resolve import Sources, look_up
 from adaptcompose.language import syntax
-from adaptcompose.language.check import Context
+from adaptcompose.language.check import Checked, Context, verify
 from adaptcompose.language.check import check as check_source
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source
+from adaptcompose.language.extent import told
+from adaptcompose.language.operators.prune import beyond_text
 from adaptcompose.resources import resource
 
 
@@ -35,14 +37,39 @@ def parse(text: str) -> Composition:
 
 
 def check(
-    text: str, backbone: str | None = None, root: str | Path = ".", hub: str = "hf"
+    text: str,
+    backbone: str | None = None,
+    root: str | Path | None = None,
+    hub: str | None = None,
 ) -> list[Diagnostic]:
     """Everything that is wrong with an expression, sorted by place; empty if nothing is.
 
     With a `backbone` (a folder, or a repository whose config.json is to be had) variants and
-    layers are checked too.
+    layers are checked too. With a `root`, where `./` starts, or a `hub` the folders behind
+    references are looked at, those of a hub that is a folder among them; no other hub is asked.
     """
-    return list(check_source(Source(text), context(backbone, Path(root), hub)).diagnostics)
+    base = context(backbone, Path(root or "."), hub or "hf")
+    checked = check_alone(Source(text), base)
+    if root is None and hub is None:
+        return list(checked.diagnostics)
+    return check_files(checked, base, Path(root or "."), hub or "hf")
+
+
+def check_alone(source: Source, context: Context) -> Checked:
+    """An expression that is in no spec, and has no data therefore."""
+    checked = check_source(source, context)
+    if checked.read is None or not (found := list(beyond_text(checked.read))):
+        return checked
+    return replace(checked, graph=None, diagnostics=told([*checked.diagnostics, *found]))
+
+
+def check_files(checked: Checked, context: Context, root: Path, hub: str) -> list[Diagnostic]:
+    """What there is to say of an expression once folders are looked at, and a hub that is one."""
+    found = list(checked.diagnostics)
+    if checked.read is not None:
+        read = look_up(checked.read, context.backbone, Sources(hub, root, ask=False))
+        found += [*read.notes, *verify(read.graph, context.backbone)]
+    return list(told(dict.fromkeys(found)))
 
 
 def context(backbone: str | None, root: Path, hub: str = "hf") -> Context:

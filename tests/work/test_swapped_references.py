@@ -129,8 +129,8 @@ def test_a_slot_that_it_has_not_is_told(
 
 def test_a_local_folder_that_is_no_composition_is_told_before(published: Workshop) -> None:
     (published.root / "folder").mkdir(exist_ok=True)
-    (found,) = ac.check("stack(lang=./folder) | swap(lng=none)", root=published.root)
-    assert found.code == "AC310"
+    found = ac.check("stack(lang=./folder) | swap(lng=none)", root=published.root)
+    assert [one.code for one in found] == ["AC406", "AC310"]
     assert ac.check("stack(lang=./plain) | swap(task=none)", root=published.root) == []
 
 

@@ -84,6 +84,15 @@ class Prune(Modifier):
         return replace(self, measured=measured)
 
 
+def beyond_text(graph: Block) -> Iterator[Diagnostic]:
+    """AC204 for `data=` outside of a spec: an expression alone has none."""
+    for block in unmeasured(graph):
+        if block.data is not None:
+            expected = "left to a spec, which has data: here by= names a run"
+            values = {"name": "data", "operator": block.word, "expected": expected}
+            yield codes.AC204.at(block.span, **values, got=block.data)
+
+
 def read_activations(path: Path, title: str, span: Span | None = None) -> Activations:
     """What a run, or a file, says of its fusions."""
     place = path / FILE if path.is_dir() else path
