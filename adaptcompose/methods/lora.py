@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
@@ -62,7 +63,7 @@ class Lora(Changing):
         yield from super().problems(facts)
         for name in ("ranks", "alphas"):
             for text in getattr(self, name):
-                if not _EXCEPTION.fullmatch(text):
+                if not (_EXCEPTION.fullmatch(text) and isfinite(float(text.rpartition("=")[2]))):
                     yield self._misfit(name, "a place and a number, such as attn.q=4", text)
         for site in self.places(facts):
             most = min(facts.size(site), facts.size_in(site))
@@ -104,7 +105,8 @@ class Lora(Changing):
         taken = {place.path for place in own} - split
         for name, place in places.items():
             pieces = (place.piece != (0, 1)) == (place.path in split)
-            if facts.biased(name) and pieces and name not in self.targets and place.path not in taken:
+            beside = name not in self.targets and place.path not in taken
+            if facts.biased(name) and pieces and beside:
                 yield name
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
@@ -252,7 +254,9 @@ def lora_settings(cls: type[Any], config: dict[str, Any], facts: Facts) -> dict[
     return settings | init | {"targets": targets, "leave_out": frozenset(layers)}
 
 
-_EXCEPTION = re.compile(r"(?:[a-z]+\.)*(?:\d+\.)?[a-z]+(?:\.[a-z]+)?=\d+(?:\.\d+)?")
+_EXCEPTION = re.compile(
+    r"(?:[a-z]+\.)*(?:\d+\.)?[a-z]+(?:\.[a-z]+)?=-?\d+(?:\.\d+)?(?:e[+-]?\d{1,3})?"
+)
 
 
 def _exception(exceptions: tuple[str, ...], site: Site, default: float) -> float:

@@ -97,8 +97,10 @@ QUERY = "base_model.model.encoder.layer.0.attention.self.query"
         ("lora", lambda c, t: c.update(lora_alpha=float("nan")), "AC413", "lora_alpha"),
         ("lora", lambda c, t: c.update(lora_dropout=1.0), "AC413", "lora_dropout"),
         ("lora", lambda c, t: c.update(alpha_pattern=[1]), "AC413", "alpha_pattern"),
-        ("lora", lambda c, t: c.update(alpha_pattern={"(a+)+b": 2}), "AC413", "plain paths"),
-        ("lora", lambda c, t: c.update(alpha_pattern={"a" * 300: 2}), "AC413", "plain paths"),
+        ("lora", lambda c, t: c.update(alpha_pattern={"(a+)+b": 2}), "AC407", "for ever"),
+        ("lora", lambda c, t: c.update(alpha_pattern={"a" * 300: 2}), "AC407", "for ever"),
+        ("lora", lambda c, t: c.update(alpha_pattern={"(e|e)" * 40: 2}), "AC407", "for ever"),
+        ("lora", lambda c, t: c.update(alpha_pattern={"[z-a]": 2}), "AC413", "means nothing"),
         ("lora", lambda c, t: c.update(use_dora=True), "AC418", "m at 0.attn.q"),
         ("dora", lambda c, t: c.update(use_dora=False), "AC408", "lora_magnitude_vector"),
         ("lora", lambda c, t: t.pop(f"{QUERY}.lora_B.weight"), "AC418", "B at 0.attn.q"),
@@ -131,6 +133,31 @@ def test_what_is_not_understood_is_refused(
     folder = spoilt(case, change, tmp_path)
     with pytest.raises(Failed, match=rf"{code}(.|\n)*{says}"):
         read(folder, facts)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "layers"),
+    [
+        (r"layer\.\d+\.attention\.self\.query", {0, 1, 2}),
+        (r".*layer\.1.*", {1}),
+        (r"layer\.[02]\..*\.(?:query|key)", {0, 2}),
+        (r"^encoder.layer.(0|1).attention.self.query", {0, 1}),
+        (r"(layer\.(0|2)\.)?attention\.self\.query", {0, 1, 2}),
+        (r"layer\.1\.query", set()),
+    ],
+)
+@pytest.mark.parametrize("alpha", [1.7e-5, -2, 1e-5, 1234567, 0.1234567, 7])
+def test_patterns_are_those_of_peft(
+    pattern: str, layers: set[int], alpha: float, facts: Facts, tmp_path: Path
+) -> None:
+    """As `get_pattern_key` has it: at the end of a module's path."""
+    folder = spoilt("lora", lambda c, t: c.update(alpha_pattern={pattern: alpha}), tmp_path)
+    method = read(folder, facts).method
+    assert list(method.problems(facts)) == []
+    alphas = {site: method.alpha_at(site) for site in method.places(facts)}
+    for site, found in alphas.items():
+        at = site.layer in layers and (site.name == "attn.q" or pattern == r".*layer\.1.*")
+        assert found == (alpha if at else 5)
 
 
 def test_numbers_have_to_be_finite(facts: Facts, tmp_path: Path) -> None:

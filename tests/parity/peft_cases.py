@@ -46,6 +46,18 @@ ENCODER_CASES = (
         },
     ),
     Case(
+        "lora_expressions",
+        "LoraConfig",
+        "patterns that are regular expressions, the first that fits counts; odd numbers",
+        {
+            "r": 2,
+            "lora_alpha": 3,
+            "target_modules": ["query", "value"],
+            "rank_pattern": {r"layer\.\d+\.attention\.self\.query": 3},
+            "alpha_pattern": {r".*layer\.1.*": -2, r"layer\.\d\..*\.value": 5.1234567},
+        },
+    ),
+    Case(
         "lora_all_linear",
         "LoraConfig",
         "every linear map, a bias beside B, alpha by the root of the rank",

@@ -1,8 +1,9 @@
 """PEFT's folders: adapter_config.json with a `peft_type`, adapter_model.safetensors or .bin.
 
 Which modules an adapter has weights for is read from the names of its tensors, not from the
-patterns of its configuration: what is not in the file does nothing, and a regular expression of a
-stranger is never run. Tensors are named `base_model.model.<path in the class>.<kind>`.
+patterns of its configuration: what is not in the file does nothing. Only `alpha_pattern` is run,
+on those names, and only regular expressions that cannot take long. Tensors are named
+`base_model.model.<path in the class>.<kind>`.
 """
 
 from __future__ import annotations

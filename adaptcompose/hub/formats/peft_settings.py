@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from math import isfinite
+from functools import cache
+from math import inf, isfinite
 from typing import Any
 
 from adaptcompose.backbones.layout import Site
@@ -84,16 +85,42 @@ def _pattern(patterns: Any, module: str, default: float) -> float:
     if not isinstance(patterns, Mapping):
         raise ValueError("alpha_pattern must be a mapping")
     for pattern in patterns:
-        if len(pattern) > _LONGEST or not _HARMLESS.fullmatch(pattern):
-            raise ValueError(f"the pattern {pattern[:_LONGEST]!r} is not one of plain paths")
-        if re.fullmatch(rf"(.*\.)?({pattern})", module):
+        if _compiled(pattern).fullmatch(module):
             return _number(patterns, pattern, default)
     return default
 
 
-_LONGEST = 200
-_HARMLESS = re.compile(r"\^?(?:[\w.|-]|\\\.|\\d|\[[\d-]+\]|\((?:\?:)?(?:[\w|]|\\\.)+\)){1,200}\$?")
-"""Patterns without repetition: the time that they take is that of their length."""
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        if _ways(pattern) <= _MOST_WAYS:
+            return re.compile(rf"(.*\.)?({pattern})")
+    except re.error as error:
+        raise ValueError(f"the pattern {pattern!r} means nothing: {error}") from None
+    raise UnsupportedError(f"the pattern {pattern[:_LONGEST]!r}, which may take for ever")
+
+
+def _ways(pattern: str) -> float:
+    r"""In how many ways a pattern can be tried at most: the time that a stranger's may take.
+
+    >>> _ways(r"layer\.\d+\.(query|key)"), _ways(r"(a+)+b"), _ways("(a|a)" * 40) > _MOST_WAYS
+    (128.0, inf, True)
+    """
+    text, ways = _CHARACTER.sub("x", pattern[: _LONGEST + 1]), 1.0
+    marks = text.replace("(?:", "(")
+    while group := _GROUP.search(text):
+        ways *= group[1].count("|") + 1
+        text = f"{text[: group.start()]}x{text[group.end() :]}"
+    if len(pattern) > _LONGEST or set(text) & set("()[]\\"):
+        return inf
+    ways *= (text.count("|") + 1) * 2.0 ** marks.count("?")
+    return ways * float(_LENGTH) ** sum(map(marks.count, "*+{"))
+
+
+_LONGEST, _LENGTH, _MOST_WAYS = 200, 64, 64**3
+_CHARACTER = re.compile(r"\\[.dDwW_-]|\[\^?(?:[\w.-]|\\[.dw-])+\]")
+_GROUP = re.compile(r"\((?:\?:)?(?!\?)([^()]*)\)(?![*+{])")
+"""What stands for one character, and a group that is not repeated and has no other in it."""
 
 
 def _exceptions(numbers: Mapping[Site, float], default: float) -> Iterator[str]:
@@ -103,10 +130,15 @@ def _exceptions(numbers: Mapping[Site, float], default: float) -> Iterator[str]:
         by_name.setdefault(site.name, set()).add(number)
     for name, found in by_name.items():
         if len(found) == 1 and found != {default}:
-            yield f"{name}={found.pop():g}"
+            yield f"{name}={_spelt(found.pop())}"
         elif len(found) > 1:
             own = {s: n for s, n in numbers.items() if s.name == name and n != default}
-            yield from (f"{site}={number:g}" for site, number in own.items())
+            yield from (f"{site}={_spelt(number)}" for site, number in own.items())
+
+
+def _spelt(number: float) -> str:
+    """The shortest text that is read as just this number."""
+    return str(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
 
 
 def _vera(config: Mapping[str, Any], modules: Modules) -> Method:
