@@ -19,7 +19,7 @@ from adaptcompose.methods import calls
 from adaptcompose.methods.lora import Lora
 from adaptcompose.methods.vera import Vera
 from adaptcompose.runtime.compose import compose
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.frame import Frame, Places
 from adaptcompose.runtime.linear import MapSite
 from adaptcompose.runtime.maps import Affine, Stock
 from adaptcompose.runtime.model import ComposedModel
@@ -263,7 +263,7 @@ def test_a_piece_knows_its_weight() -> None:
     assert bias is not None and torch.equal(bias, module.bias[2:4])
     assert torch.equal(weight, module.weight.T[2:4])
     x = torch.randn(1, 3, 2)
-    assert torch.allclose(stock(x), module(x)[..., 2:4])
+    assert torch.allclose(stock(x, Places()), module(x)[..., 2:4])
     assert isinstance(Stock(nn.Linear(2, 2)).affine(), Affine)
 
 
