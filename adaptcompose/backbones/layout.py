@@ -181,6 +181,12 @@ class Facts:
         return self.layout.parameters(self.config)
 
     @property
+    def dtype(self) -> str:
+        """What its weights are stored in."""
+        words = (self.config.get(name) for name in ("dtype", "torch_dtype"))  # new and older
+        return str(next((word for word in words if word), "float32")).removeprefix("torch.")
+
+    @property
     def title(self) -> str:
         return self.name or f"a {self.type} of {self.layers} layers, width {self.width}"
 

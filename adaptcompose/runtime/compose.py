@@ -259,7 +259,8 @@ def loaded_facts(model: PreTrainedModel | None) -> Facts:
     assert model is not None
     name = str(model.config._name_or_path or "")
     named = is_repo_name(name) and not Path(name).is_dir()
-    return read_facts(model.config.to_dict(), name if named else None)
+    stored = {"dtype": str(model.dtype).removeprefix("torch.")}
+    return read_facts(model.config.to_dict() | stored, name if named else None)
 
 
 def load_backbone(

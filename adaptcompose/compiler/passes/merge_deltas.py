@@ -4,8 +4,8 @@ f'(x) = W'x + b' for everything that changes a map without looking at the token:
 l ⊙ W, m ⊙ V/‖V‖, means and chains of these. W' is computed once and kept beside W until a tensor
 that it comes from is changed; so it takes as much memory as W, which stays as it is.
 
-Condition: every row has the same changes, and none of them has a gate or differs by token. In
-training, with a gradient to any of the sources, and where W is in half precision or quantised, the
+Condition: every row has the same changes, and none of them has a gate or differs by token; W is
+neither in half precision nor quantised. In training, and with a gradient to any of the sources, the
 literal form is computed. Law: ≤ 1e-5 of the largest value, by the order of summation.
 """
 
@@ -55,6 +55,10 @@ class Merged(Primitive):
         return f"merged {self.width_in}→{self.width}, {self.numbers:,} numbers kept"
 
 
+_EXACT = ("float32", "float64")
+"""Types of weights that another may be added to."""
+
+
 def _leaves(node: Primitive) -> Iterator[Change]:
     if isinstance(node, Change):
         yield node
@@ -68,7 +72,7 @@ def merge_deltas(program: Program, log: Log) -> Program:
     for site, node in program.sites.items():
         if program.facts.layout.sites[site.name].kind != "linear":
             continue
-        why = _obstacle(node)
+        why = _obstacle(node, program.facts)
         if why:
             log.declined(site, why)
         else:
@@ -77,8 +81,12 @@ def merge_deltas(program: Program, log: Log) -> Program:
     return replace(program, sites=sites)
 
 
-def _obstacle(node: Primitive) -> str | None:
+def _obstacle(node: Primitive, facts: Facts) -> str | None:
     """Why a site stays as it is."""
+    if facts.config.get("quantization_config"):
+        return "the backbone is quantised"
+    if facts.dtype not in _EXACT:
+        return f"the sum with a weight in {facts.dtype} would lose what is added"
     if isinstance(node, Rows):
         return "rows choose between changes"
     if not affine(node):
