@@ -77,6 +77,26 @@ def test_it_declines(text: str, why: str, facts: Facts) -> None:
     assert all(why in reason for reason in log.reasons()) and list(log.reasons())
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"dtype": "bfloat16"}, "a weight in bfloat16"),
+        ({"torch_dtype": "float16"}, "a weight in float16"),
+        ({"quantization_config": {"load_in_8bit": True}}, "is quantised"),
+    ],
+)
+def test_it_declines_where_the_run_would(changes: dict[str, object], why: str) -> None:
+    log = logged(LORA, read_facts(config().to_dict() | {"dtype": None} | changes))
+    assert not log.done
+    assert all(why in reason for reason in log.reasons()) and list(log.reasons())
+
+
+def test_the_program_says_what_runs_in_half_precision() -> None:
+    model = composed(LORA, make_backbone().to(torch.bfloat16))
+    assert not merged(model)
+    assert model.program.multiplications() == 6 * 2 * 2 * 12
+
+
 def test_norms_are_none_of_its_business(facts: Facts) -> None:
     log = logged("layernorm()", facts)
     assert not log.done and not log.left
@@ -120,6 +140,6 @@ def test_training_runs_the_literal_form() -> None:
 
 
 def test_half_precision_is_left_alone() -> None:
-    model = composed(LORA, make_backbone().to(torch.bfloat16))
+    model = composed(LORA, make_backbone()).to(torch.bfloat16)  # after it was compiled
     hidden(model)
     assert merged(model) and all(module._kept._value is None for module in merged(model))
