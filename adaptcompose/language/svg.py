@@ -20,19 +20,25 @@ _LETTER, _HEIGHT, _SLOT, _PAD = 7.3, 34.0, 16.0, 14.0
 _GAP, _BETWEEN, _FRAME, _MARGIN = 34.0, 12.0, 14.0, 16.0
 _LONGEST = 48
 
+# in a page, the style of one picture would hold for all the others
 _STYLE = """\
-text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#1b2a41}
-.small{font-size:10.5px;fill:#5b6675}
-rect{rx:7px;fill:#fff;stroke:#8a94a3;stroke-width:1.2}
-.loaded rect{fill:#e8eef7;stroke:#4a6fa5}
-.new rect{fill:#fdf1dc;stroke:#c98a1b}
-.frame{fill:none;stroke:#a8b0bb;stroke-dasharray:5 4}
-path{fill:none;stroke:#5b6675;stroke-width:1.4}
-marker path{fill:#5b6675;stroke:none}
+.composition text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#1b2a41}
+.composition .small{font-size:10.5px;fill:#5b6675}
+.composition rect{rx:7px;fill:#fff;stroke:#8a94a3;stroke-width:1.2}
+.composition .loaded rect{fill:#e8eef7;stroke:#4a6fa5}
+.composition .new rect{fill:#fdf1dc;stroke:#c98a1b}
+.composition .frame{fill:none;stroke:#a8b0bb;stroke-dasharray:5 4}
+.composition path{fill:none;stroke:#5b6675;stroke-width:1.4}
+.composition marker path{fill:#5b6675;stroke:none}
 @media (prefers-color-scheme:dark){
-text{fill:#e6e9ee}.small{fill:#a8b0bb}rect{fill:#222831;stroke:#7b8594}
-.loaded rect{fill:#1f2d43;stroke:#6f97d1}.new rect{fill:#3a2c12;stroke:#e0a63a}
-.frame{fill:none;stroke:#5b6675}path{stroke:#a8b0bb}marker path{fill:#a8b0bb}
+.composition text{fill:#e6e9ee}
+.composition .small{fill:#a8b0bb}
+.composition rect{fill:#222831;stroke:#7b8594}
+.composition .loaded rect{fill:#1f2d43;stroke:#6f97d1}
+.composition .new rect{fill:#3a2c12;stroke:#e0a63a}
+.composition .frame{fill:none;stroke:#5b6675}
+.composition path{stroke:#a8b0bb}
+.composition marker path{fill:#a8b0bb}
 }"""
 
 
@@ -61,7 +67,8 @@ def svg(graph: Block, facts: Facts | None = None) -> str:
     name = quoteattr(_printable(shorten(canonical(graph), 300)))
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label={name}>',
+            '<svg xmlns="http://www.w3.org/2000/svg" class="composition" '
+            f'{size} role="img" aria-label={name}>',
             f"<style>{_STYLE}</style>",
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
             'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>',

@@ -20,11 +20,15 @@ Score = Callable[[Sequence[Any], Sequence[Any]], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """A score with its name. `higher` says whether more is better."""
+    """A score with its name.
+
+    `higher` says whether more is better, `share` whether it lies between 0 and 1.
+    """
 
     name: str
     compute: Score
     higher: bool = True
+    share: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ METRICS = {
         Metric("accuracy", accuracy),
         Metric("macro-f1", macro_f1),
         Metric("span-f1", span_f1),
-        Metric("perplexity", perplexity, higher=False),
+        Metric("perplexity", perplexity, higher=False, share=False),
         Metric("masked-accuracy", masked_accuracy),
     )
 }

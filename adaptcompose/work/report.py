@@ -12,6 +12,7 @@ from typing import Any
 
 from adaptcompose.documents import write_atomically
 from adaptcompose.version import __version__
+from adaptcompose.work.metrics import METRICS
 
 FILE = "report.json"
 
@@ -40,13 +41,21 @@ class Cell:
     sd: float
     n: int
 
-    def __str__(self) -> str:
-        """In hundredths, as scores are printed in the field.
+    def written(self, metric: str) -> str:
+        """Shares in hundredths, as they are printed in the field; everything else as it is.
 
-        >>> str(Cell(0.6712, 0.0149, 3)), str(Cell(0.5, 0.0, 1))
-        ('67.1 ± 1.5', '50.0')
+        >>> Cell(0.6712, 0.0149, 3).written("span-f1"), Cell(5.25, 0.0, 1).written("perplexity")
+        ('67.1 ± 1.5', '5.2')
         """
-        return f"{100 * self.mean:.1f}" + (f" ± {100 * self.sd:.1f}" if self.n > 1 else "")
+        times = factor(metric)
+        sd = f" ± {times * self.sd:.1f}" if self.n > 1 else ""
+        return f"{times * self.mean:.1f}{sd}"
+
+
+def factor(metric: str) -> int:
+    """What a score is multiplied by where people read it."""
+    known = METRICS.get(metric)
+    return 100 if known is None or known.share else 1
 
 
 def pool(scores: Iterable[Score]) -> dict[tuple[str, str, str], Cell]:
@@ -98,8 +107,10 @@ def table(
         here, base = found.get((row, *column)), found.get((baseline or "", *column))
         if here is None:
             return ""
-        far = "" if base is None or row == baseline else f" ({100 * (here.mean - base.mean):+.1f})"
-        return f"{here}{far}"
+        written = here.written(column[1])
+        if base is None or row == baseline:
+            return written
+        return f"{written} ({factor(column[1]) * (here.mean - base.mean):+.1f})"
 
     return header, [[row, *(cell(row, column) for column in columns)] for row in rows]
 
