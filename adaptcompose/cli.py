@@ -23,6 +23,8 @@ from adaptcompose.terminal import paint
 
 OFFLINE = "--offline"
 
+BROKEN_PIPE = 141  # as of any program that SIGPIPE ends: a shell says nothing of it
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; users' mistakes become messages, errors of ours one sentence."""
@@ -46,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _interrupted()
     except BrokenPipeError:  # who read the output has gone, as in `adaptcompose check … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PROBLEMS
+        return BROKEN_PIPE
     except SystemExit as left:  # typer has met the same
-        return int(left.code or 0)
+        return BROKEN_PIPE if left.code == 1 else int(left.code or 0)
     except Exception as error:
         if os.environ.get("ADAPTCOMPOSE_DEBUG"):
             raise

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from adaptcompose.compiler.passes import PASSES
 from adaptcompose.language.codes import CODES
-from adaptcompose.language.explanations import Explanation, explanations
+from adaptcompose.language.explanations import Explanation, explanations, plain
 from adaptcompose.language.reference import Page, expected, pages
 from adaptcompose.language.signature import Parameter, spell
 from adaptcompose.work.fields import Key
@@ -138,7 +138,7 @@ def code_table() -> Iterator[str]:
         for code in map(CODES.__getitem__, known):
             warning = "" if code.severity == "error" else f" *({code.severity})*"
             linked = f"[{code.id}](#{code.id.lower()}){warning}"
-            yield f"| {linked} | {cell(code.message)} | {cell(code.help or '')} |"
+            yield f"| {linked} | {cell(plain(code.message))} | {cell(plain(code.help or ''))} |"
         yield ""
         for page in (explanations()[code] for code in known if code in explanations()):
             yield from page_of(page)

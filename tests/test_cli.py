@@ -206,3 +206,16 @@ def test_a_terminal_may_close_its_error_stream(monkeypatch: pytest.MonkeyPatch) 
     terminal.stage("train")
     terminal.event({"event": "step", "step": 1, "steps": 2})
     terminal.close()
+
+
+def test_what_is_cut_off_by_a_reader_ends_as_sigpipe_does() -> None:
+    command = f"set -o pipefail; {sys.executable} -m adaptcompose schema | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("{", "", 141)
+
+
+def test_an_option_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    command = [sys.executable, "-m", "adaptcompose", "--color", "always", "check", "stack("]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "\x1b[" in done.stdout + done.stderr

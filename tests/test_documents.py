@@ -299,3 +299,13 @@ def test_messages_name_no_python() -> None:
     for text in broken:
         for found in refusals(text):
             assert not re.search(r"Error|<class|object at", str(found))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_place_is_told_in_lines_however_they_end(end: str) -> None:
+    source = Source(end.join(["a: 1", "b:", "  c: 2", "  c: 3", ""]), "x.yaml")
+    with pytest.raises(Failed) as caught:
+        read(source)
+    (found,) = caught.value.diagnostics
+    assert (found.as_dict()["line"], found.as_dict()["column"]) == (4, 3)
+    assert "\n4 |   c: 3\n" in str(found)

@@ -127,7 +127,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the result onl
 def version(
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
     color: Annotated[
-        Literal["auto", "always", "never"], typer.Option(help="colours, where NO_COLOR is not set")
+        Literal["auto", "always", "never"],
+        typer.Option(help="colours; auto: on a terminal, unless NO_COLOR is set"),
     ] = "auto",
     offline: Annotated[
         bool, typer.Option("--offline", help="nothing but the cache of the Hub, in any command")

@@ -15,12 +15,14 @@ error[AC201]: `drop` has no argument `botom`
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
+_LINE_END = re.compile(r"\r\n?|\n")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Source:
 
     @cached_property
     def _starts(self) -> list[int]:
-        return [0, *(i + 1 for i, char in enumerate(self.text) if char == "\n")]
+        return [0, *(found.end() for found in _LINE_END.finditer(self.text))]
 
     def line_and_column(self, offset: int) -> tuple[int, int]:
         """Both counted from 1."""
@@ -51,7 +53,9 @@ class Source:
         return line, offset - self._starts[line - 1] + 1
 
     def line(self, number: int) -> str:
-        return self.text.split("\n")[number - 1]
+        start = self._starts[number - 1]
+        end = _LINE_END.search(self.text, start)
+        return self.text[start : end.start() if end else len(self.text)]
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Diagnostic:
     span: Span | None = None
     help: str | None = None
     severity: Severity = "error"
+    about: str = field(default="", repr=False, compare=False)
+    """The name in the message: of an argument, a slot, a key."""
 
     def __str__(self) -> str:
         return "\n".join(
@@ -221,7 +227,9 @@ class Code:
         if help is None and self.help is not None:
             remedy = self.help.format(**given)
         message = printable(self.message.format(**given))
-        return Diagnostic(self.id, message, span, remedy and printable(remedy), self.severity)
+        remedy = remedy and printable(remedy)
+        about = str(values.get("name", ""))
+        return Diagnostic(self.id, message, span, remedy, self.severity, about)
 
 
 def _bounded(value: object) -> object:
@@ -238,11 +246,16 @@ def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
-    """`did you mean …?` for the nearest known word, or None if none is near."""
+    """`did you mean …?` for the nearest known word, or None if none is near.
+
+    >>> suggest("lang/SW", ["lang/zh", "lang/sw"])
+    'did you mean `lang/sw`?'
+    """
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else None
+    words = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(word.casefold(), words, n=1, cutoff=0.6)
+    return f"did you mean `{words[near[0]]}`?" if near else None
 
 
 def render(diagnostics: Sequence[Diagnostic], form: str = "text") -> str:

@@ -13,11 +13,12 @@ but so
     stack(lang=sw, task=ner)
 <BLANKLINE>
 remedy
-    put `,` before `{word}`
+    put `,` before `WORD`
 """
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from adaptcompose.language.codes import CODES
 from adaptcompose.language.diagnostics import Code
 
 _WIDTH = 92
+_FIELD = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,12 @@ class Explanation:
 
 
 def plain(template: str) -> str:
-    """A message with what is filled in left in braces."""
-    return template.replace("{{", "{").replace("}}", "}")
+    """A message with what is filled in as a word in capitals.
+
+    >>> plain("`{operator}` takes no weights: {{a}}")
+    '`OPERATOR` takes no weights: {a}'
+    """
+    return _FIELD.sub(lambda found: found[1].upper() if found[1] else found[0][0], template)
 
 
 def _indented(heading: str, lines: Iterator[str] | list[str]) -> str:

@@ -21,6 +21,9 @@ UNCLOSED, ADDRESS, BRACES, UNKNOWN = "UNCLOSED", "ADDRESS", "BRACES", "UNKNOWN"
 END = "END"
 
 
+_INSIDE = r"""[^{}()\[\];="'\n]*"""  # of braces
+
+
 class Token(NamedTuple):
     """The kind is the terminal's name, or the mark itself: `(`, `|`, `=`."""
 
@@ -65,7 +68,7 @@ def _terminals() -> tuple[re.Pattern[str], dict[str, str]]:
     parts += [f"(?P<{known.name}>{known.pattern.to_regexp()})" for known in terminals]
     parts += [
         r"""(?P<UNCLOSED>["'][^\n]*)""",
-        r"""(?P<BRACES>/?\{(?:[^{}()\[\];="'\n]*\}|[\w.,*?-]*))""",
+        rf"(?P<BRACES>/?\{{(?:{_INSIDE}(?:\{{{_INSIDE}\}}{_INSIDE})*\}}|[\w.,*?-]*))",
     ]
     parts += [r"(?P<UNKNOWN>(?P<char>(?s:.))(?P=char)*)"]
     marks = {known.name: known.pattern.value for known in terminals if _is_mark(known.pattern)}
@@ -129,9 +132,10 @@ def _braces(span: Span) -> Diagnostic:
     if not span.text.endswith("}"):
         return AC004.at(mark, bracket="{", closing="}")
     inside = span.source.text[start + 1 : span.end - 1]
-    names = [name.strip() for name in inside.split(",") if name.strip()]
-    blanks = len(names) > 1 and all(re.fullmatch(r"[\w.*?-]+", name) for name in names)
-    help = f"no blanks inside: {{{','.join(names)}}}" if blanks else None
+    names = [name.strip() for name in re.split("[{},]", inside) if name.strip()]
+    simple = len(names) > 1 and all(re.fullmatch(r"[\w.*?-]+", name) for name in names)
+    why = "braces do not nest" if "{" in inside else "no blanks inside"
+    help = f"{why}: {{{','.join(names)}}}" if simple else None
     return AC003.at(mark, char="{", help=help or "patterns look like glue/{mnli,qqp}")
 
 

@@ -58,6 +58,7 @@ __all__ = [
     "Stage",
     "Text",
     "Tree",
+    "argument_span",
     "format_tree",
     "nesting",
     "parse_tree",
@@ -246,6 +247,19 @@ def piped(tree: Tree, more: Tree) -> Tree:
     stages = more.body.stages if isinstance(more.body, Pipe) else (more.body,)
     body = Pipe((tree.body, *stages), span=more.body.span)
     return Tree((*tree.bindings, *more.bindings), body, span=tree.span)
+
+
+def argument_span(call: Span, name: str) -> Span:
+    """Where the text of a call has the value of an argument; the whole call, if it has none."""
+    try:
+        body = parse_tree(Source(call.text)).body
+    except Failed:
+        return call
+    for given in body.arguments if isinstance(body, Call) else ():
+        if isinstance(given, Argument) and given.name == name:
+            inner = given.value.span
+            return Span(call.source, call.start + inner.start, call.start + inner.end)
+    return call
 
 
 def format_tree(tree: Tree, width: int = 88) -> str:

@@ -302,8 +302,9 @@ class _Reader:
 
     def _wrong_call(self, token: Token) -> None:
         assert self.before is not None
+        place = self.before.span.to(token.span)
         remedy = f"{say.lower(self.before.text)}(…)"
-        self._tell(codes.AC012.at(self.before.span.to(token.span), remedy=remedy))
+        self._tell(say.look_alike(self.before) or codes.AC012.at(place, remedy=remedy))
         self.brackets.append(Bracket("call", token, CLOSING[token.kind]))
         self.phase = Phase.START
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from adaptcompose.language import codes, literals
+from adaptcompose.language.diagnostics import Span
 from adaptcompose.language.scanner import END, UNCLOSED, Token, shortened
 
 if TYPE_CHECKING:
@@ -76,6 +78,21 @@ def bad_weight(token: Token) -> Diagnostic | None:
         return None
     remedy = literals.with_digits(token.text)
     return codes.AC007.at(token.span, help=f"write {remedy}" if remedy else None)
+
+
+_LATIN = dict(zip("асеорхуіѕјԁһкмтнвѵοαυνιρκ", "aceopxyisjdhkmthbvoauvipk", strict=True))
+
+
+def look_alike(token: Token) -> Diagnostic | None:
+    """A letter of another script in a word that is called, and the Latin one that is meant."""
+    for place, char in enumerate(token.text):
+        latin = _LATIN.get(char.lower()) or unicodedata.normalize("NFKC", char)
+        if not char.isascii() and latin.isascii():
+            start = token.span.start + place
+            span = Span(token.span.source, start, start + 1)
+            name = unicodedata.name(char, f"U+{ord(char):04X}")
+            return codes.AC003.at(span, char=char, help=f"it is {name}; write the Latin `{latin}`")
+    return None
 
 
 def bad_name(token: Token) -> Diagnostic:

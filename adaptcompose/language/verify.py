@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import Block, walk
 from adaptcompose.language.operator import Members
 from adaptcompose.language.operators import Branches, Fuse, Restriction, misplaced
+from adaptcompose.language.syntax import argument_span
 
 
 def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:
@@ -18,10 +20,18 @@ def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:
     for block in walk(graph):
         # with outputs where only one can be, nothing is true of its sites
         unclear = wrong and isinstance(block, Members) and _branched(block)
-        found += block.problems(None if unclear else facts)
+        problems = block.problems(None if unclear else facts)
+        found += [_placed(one, block) for one in problems]
     if facts is not None:
         found += _uncovered(graph, facts, facts.sublayers())
     return list(dict.fromkeys(found))
+
+
+def _placed(found: Diagnostic, block: Block) -> Diagnostic:
+    """What is wrong with an argument of a call stands at the argument."""
+    if not found.about or found.span != block.span:
+        return found
+    return replace(found, span=argument_span(block.span, found.about))
 
 
 def _branched(block: Block) -> bool:

@@ -214,7 +214,7 @@ class Reading:
         for name, span in value.keys.items():
             if name not in known:
                 near = suggest(name, current)
-                values = {"section": where or _document(span), "name": name}
+                values = {"section": where or _document(value.span), "name": name}
                 self.problems.append(AC601.at(span, **values, known=", ".join(current), help=near))
             elif traits_of(known[name]).later:
                 path = f"{where}.{name}" if where else name

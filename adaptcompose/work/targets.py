@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, suggest
 from adaptcompose.language.graph import Adapter, Block, Head, adapters, walk
 from adaptcompose.language.heads import (
     KINDS,
@@ -179,7 +179,7 @@ def choose_trained(spec: Spec, graph: Block, head: Chosen) -> frozenset[str]:
     chosen = _updated(spec, graph, head) if train.update is not None else _default(graph, head)
     if not chosen:
         known = ", ".join(_updatable(graph, head))
-        raise Failed(codes.AC502.at(train.place("update") or spec.place("train"), known=known))
+        raise Failed(codes.AC502.at(train.place("update") or spec.place("compose"), known=known))
     if left := new - chosen:
         help = "add it to train.update"
         raise Failed(untrained(train.place("update"), left, help))
@@ -218,7 +218,8 @@ def _updated(spec: Spec, graph: Block, head: Chosen) -> set[str]:
         if name in known:
             chosen |= known[name]
             continue
-        problems.append(codes.AC605.at(place, name="train.update", expected=expected, got=name))
+        values = {"name": "train.update", "expected": expected, "got": name}
+        problems.append(codes.AC605.at(place, **values, help=suggest(name, known)))
     if problems:
         raise Failed(problems)
     return chosen

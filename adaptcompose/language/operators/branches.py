@@ -34,8 +34,11 @@ class Branches(Members):
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         names: set[str] = set()
         for slot in self.members:
-            if slot.name is None or slot.name == "loss":
+            if slot.name is None:
                 yield codes.AC309.at(slot.block.span, operator=self.word)
+            elif slot.name == "loss":
+                help = "`loss` is the sum of the losses: give this output another name"
+                yield codes.AC202.at(slot.block.span, name=slot.name, help=help)
             elif slot.name in names:
                 yield codes.AC202.at(slot.block.span, name=slot.name)
             names |= {slot.name} if slot.name else set()

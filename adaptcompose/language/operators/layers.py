@@ -64,7 +64,8 @@ class Restriction(Modifier):
             return
         beyond = [layer for layer in self.layers if layer >= facts.layers]
         if beyond:
-            yield codes.AC312.at(self.span, wanted=spans(beyond), last=facts.layers - 1)
+            last = facts.layers - 1
+            yield codes.AC312.at(self.span, name="layers", wanted=spans(beyond), last=last)
             return
         left = {part: self.left(facts, part) for part in facts.stacks}
         body = self.body
@@ -72,7 +73,9 @@ class Restriction(Modifier):
             left = {part: layers & body.left(facts, part) for part, layers in left.items()}
             body = body.body
         if not any(left.values()):
-            yield codes.AC311.at(self.span, operator=self.word, layers=facts.layers)
+            given = [name for name in ("bottom", "top", "layers") if getattr(self, name)]
+            name = given[0] if len(given) == 1 else ""
+            yield codes.AC311.at(self.span, name=name, operator=self.word, layers=facts.layers)
 
 
 @operator
