@@ -16,6 +16,16 @@ def inputs(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def by_row(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int | None]:
+    """[examples, choices, tokens] as rows of tokens, and how many choices there are."""
+    shape = next(
+        (batch[name].shape for name in ("input_ids", "attention_mask") if name in batch), ()
+    )
+    if len(shape) != 3:
+        return dict(batch), None
+    return {name: tensor.flatten(0, 1) for name, tensor in batch.items()}, shape[1]
+
+
 def shifted(ids: Tensor, config: Any) -> Tensor:
     """Ids moved to the right by one, behind the token that decoding starts with."""
     padding = config.pad_token_id

@@ -46,12 +46,17 @@ class FlexHead(nn.Module):
         self.scale = facts.layout.scale(facts.config) if scaled and facts.layout.scale else 1.0
 
     def forward(
-        self, hidden: Tensor, pooled: Tensor | None = None, first: Tensor | None = None
+        self,
+        hidden: Tensor,
+        pooled: Tensor | None = None,
+        first: Tensor | None = None,
+        choices: int | None = None,
     ) -> Tensor:
         """[batch, tokens, width] to logits: [batch, labels], or one row per token.
 
         Of spans [batch, tokens, 2]: start and end. Of a multiple choice [batch / choices, choices],
-        where the choices of an example are rows that follow each other. `first` is the state of the
+        where the choices of an example are rows that follow each other: as many as the input tells,
+        else as the file says. `first` is the state of the
         token that is classified, where it is not the first in `hidden`.
         """
         state = hidden
@@ -68,7 +73,12 @@ class FlexHead(nn.Module):
         if self.inverse is not None and self.kind in VOCABULARIES:
             state = self.inverse(State(state))
         logits: Tensor = last(state)
-        return logits.view(-1, self.choices) if self.kind == "multiple_choice" else logits
+        if self.kind != "multiple_choice":
+            return logits
+        count = choices or self.choices
+        if len(logits) % count:
+            raise ValueError(f"{len(logits)} rows are no multiple of {count} choices")
+        return logits.view(-1, count)
 
     def loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
         if self.kind == "classification" and logits.shape[-1] == 1:

@@ -18,7 +18,7 @@ from adaptcompose.language.codes import AC508, AC509
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.attach import copy_structure
-from adaptcompose.runtime.decoding import classified, inputs, shifted
+from adaptcompose.runtime.decoding import by_row, classified, inputs, shifted
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead, pull
 from adaptcompose.runtime.lengthened import FIRST, labelled, own_logits
@@ -112,6 +112,8 @@ class ComposedModel(nn.Module):
     ) -> Output:
         """Token ids [batch, tokens] to an `Output`; labels as the head's kind has them.
 
+        For a multiple choice also [examples, choices, tokens], as transformers has them.
+
         An encoder-decoder that is given nothing to decode reads the labels of a language model, or
         its input, moved to the right by one.
         """
@@ -134,6 +136,9 @@ class ComposedModel(nn.Module):
         self, batch: dict[str, Tensor], labels: Tensor | None, attention_mask: Tensor | None
     ) -> Output:
         """Through the body and the head."""
+        choices = None
+        if self.head is not None and self.head.kind == "multiple_choice":
+            batch, choices = by_row(batch)
         if self.composition.head == "backbone":
             longer = {} if labels is None else {"labels": labelled(self.body, labels)}
             out = self._run(batch, **longer)
@@ -145,7 +150,7 @@ class ComposedModel(nn.Module):
             if labels is not None:
                 raise Failed(AC508.at(what="a loss"))
             return Output(last_hidden_state=out.last_hidden_state, past_key_values=cache)
-        logits = self.head(out.last_hidden_state, out.get("pooler_output"), out.get(FIRST))
+        logits = self.head(out.last_hidden_state, out.get("pooler_output"), out.get(FIRST), choices)
         loss = None if labels is None else self.head.loss(logits, labels, attention_mask)
         return Output(self._with_pull(loss), logits, past_key_values=cache)
 

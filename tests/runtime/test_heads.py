@@ -77,6 +77,19 @@ def test_the_choices_of_an_example_are_rows() -> None:
     assert out.loss.item() == pytest.approx(-expected.log_softmax(-1)[0, 2].item(), rel=1e-12)
 
 
+def test_choices_may_have_an_axis_of_their_own() -> None:
+    """Then their number is that of the input: classes of transformers do not store it."""
+    config = {"head_type": "multiple_choice", "layers": 1, "num_choices": 2}
+    model = composed(TEXT, head=Head("head", config))
+    w, first = weights(model), hidden(composed(TEXT))[:, 0]
+    with torch.no_grad():
+        out = model(**{name: tensor[None] for name, tensor in batch().items()})
+        expected = (first @ w["1.weight"].T + w["1.bias"]).view(1, 3)
+    assert torch.allclose(out.logits, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="3 rows are no multiple of 2 choices"):
+        run(model)
+
+
 def test_token_classification_skips_ignored_labels_and_padding() -> None:
     model = composed(TEXT, head={"task": "token-classification", "labels": ["O", "B-PER"]})
     w, states = weights(model), hidden(composed(TEXT))
