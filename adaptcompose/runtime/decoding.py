@@ -18,12 +18,10 @@ def inputs(**given: Any) -> dict[str, Any]:
 
 def by_row(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int | None]:
     """[examples, choices, tokens] as rows of tokens, and how many choices there are."""
-    shape = next(
-        (batch[name].shape for name in ("input_ids", "attention_mask") if name in batch), ()
-    )
-    if len(shape) != 3:
+    ids = batch.get("input_ids")
+    if ids is None or ids.dim() != 3:
         return dict(batch), None
-    return {name: tensor.flatten(0, 1) for name, tensor in batch.items()}, shape[1]
+    return {name: tensor.flatten(0, 1) for name, tensor in batch.items()}, ids.shape[1]
 
 
 def shifted(ids: Tensor, config: Any) -> Tensor:
