@@ -26,14 +26,14 @@ LAYERS = """
     compiler.recipe compiler.program compiler.combination compiler.linear
     compiler.prefix compiler.tokens
     methods
-    hub.store hub.pieces hub.front hub.folder hub.refusals hub.pushing
+    hub.store hub.pieces hub.front hub.layouts hub.folder hub.refusals hub.pushing
     hub.huggingface hub.search hub.extension hub.formats hub.lock
     language.graph language.operator language.operators language.heads language.names
     language.naming language.writing language.extent language.verify language.check
     language.reference language.completion
     language.draw language.mermaid language.picture
     language.dot language.svg
-    hub.resolve hub.published hub.backbone hub.shelves hub.contents
+    hub.resolve hub.published hub.datasets hub.backbone hub.shelves hub.contents
     compiler.lower compiler.passes compiler.trunk compiler.plan compiler.plan_text compiler.changes
     language.public
     runtime

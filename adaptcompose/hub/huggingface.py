@@ -21,7 +21,15 @@ from adaptcompose.hub import pushing
 from adaptcompose.hub.front import fits, told
 from adaptcompose.hub.refs import is_repo_name, matches
 from adaptcompose.hub.refusals import Request, translated
-from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, not_cached, verify
+from adaptcompose.hub.store import (
+    FileRecord,
+    Found,
+    Kind,
+    Proposal,
+    check_paths,
+    not_cached,
+    verify,
+)
 from adaptcompose.language.codes import AC402, AC411, AC413, AC420
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 
@@ -42,10 +50,10 @@ _MOST_FOUND = 200
 
 
 class HuggingFaceStore:
-    """`hub: hf`: public and private repositories of models."""
+    """`hub: hf`: public and private repositories of models, or of data sets to read from."""
 
-    def __init__(self, endpoint: str | None = None) -> None:
-        self.endpoint = endpoint
+    def __init__(self, endpoint: str | None = None, kind: Kind = "model") -> None:
+        self.endpoint, self.kind = endpoint, kind
         self.name = endpoint or "hf"
 
     def resolve(self, repo: str, revision: str | None = None) -> str:
@@ -60,7 +68,8 @@ class HuggingFaceStore:
             return note.read_text("ascii").strip()
         with self._asking(repo, revision):
             try:
-                found = str(self._api.repo_info(repo, revision=revision).sha)
+                info = self._api.repo_info(repo, revision=revision, repo_type=self.kind)
+                found = str(info.sha)
             except _errors().RevisionNotFoundError:
                 if revision is None or not _SHORT.fullmatch(revision):
                     raise
@@ -75,7 +84,11 @@ class HuggingFaceStore:
         if (known := self._listed(repo, revision)) is not None:
             return known
         with self._asking(repo, revision):
-            tree = list(self._api.list_repo_tree(repo, revision=revision, recursive=True))
+            tree = list(
+                self._api.list_repo_tree(
+                    repo, revision=revision, recursive=True, repo_type=self.kind
+                )
+            )
         found = {
             entry.path: pushing.listed_record(entry) for entry in tree if hasattr(entry, "blob_id")
         }
@@ -130,7 +143,9 @@ class HuggingFaceStore:
         import huggingface_hub
 
         client: Any = huggingface_hub.utils
-        url = huggingface_hub.hf_hub_url(repo, path, revision=revision, endpoint=self.endpoint)
+        url = huggingface_hub.hf_hub_url(
+            repo, path, revision=revision, endpoint=self.endpoint, repo_type=self.kind
+        )
         headers = client.build_hf_headers(token=self._api.token, library_name="adaptcompose")
         headers["range"] = f"bytes={start}-{stop - 1}"
         with self._asking(repo, revision):
@@ -243,17 +258,20 @@ class HuggingFaceStore:
 
         def known() -> str:
             with contextlib.suppress(Exception), _patience():
-                refs = self._api.list_repo_refs(repo)
+                refs = self._api.list_repo_refs(repo, repo_type=self.kind)
                 return ", ".join(f"`{ref.name}`" for ref in [*refs.branches, *refs.tags][:12])
             return "`main`"
 
-        request = Request(self.name, self._place, repo, revision, pushing, known)
+        label = repo if self.kind == "model" else f"datasets/{repo}"
+        request = Request(self.name, self._place, label, revision, pushing, known)
         with translated(request), _patience():
             yield
 
     def _download(self, repo: str, revision: str, path: str, again: bool = False) -> Path:
         with self._asking(repo, revision):
-            place = self._api.hf_hub_download(repo, path, revision=revision, force_download=again)
+            place = self._api.hf_hub_download(
+                repo, path, revision=revision, force_download=again, repo_type=self.kind
+            )
         return Path(str(place)).parents[path.count("/")]
 
     def _verify(self, repo: str, revision: str, files: Files) -> None:
@@ -270,7 +288,8 @@ class HuggingFaceStore:
         from huggingface_hub import constants
 
         host = urlsplit(self._place).netloc.replace(":", "_")
-        return Path(constants.HF_HOME) / "adaptcompose" / host / quote(repo, safe="")
+        kind = "" if self.kind == "model" else "datasets"
+        return Path(constants.HF_HOME) / "adaptcompose" / host / kind / quote(repo, safe="")
 
     def _listed(self, repo: str, revision: str) -> dict[str, FileRecord] | None:
         """The listing that was kept, if there is one that can be read."""
@@ -284,13 +303,13 @@ class HuggingFaceStore:
     def _cached(self, repo: str, revision: str, path: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(repo, path, revision=revision)
+        found = try_to_load_from_cache(repo, path, revision=revision, repo_type=self.kind)
         return Path(found) if isinstance(found, str) else None
 
     def _at_hand(self, repo: str, revision: str, paths: Collection[str]) -> dict[str, FileRecord]:
         """What the files must be, told by the listing or else by the names the cache gives them."""
         if missing := self.absent(repo, revision, paths):
-            raise Failed(not_cached(repo, revision, missing))
+            raise Failed(not_cached(repo, revision, missing, self.kind))
         listed = self._listed(repo, revision) or {}
         return {path: listed.get(path) or self._named(repo, revision, path) for path in paths}
 
@@ -303,10 +322,12 @@ class HuggingFaceStore:
             return FileRecord(size, sha256=name)
         if _FULL.fullmatch(name):
             return FileRecord(size, blob=name)
-        raise Failed(not_cached(repo, revision, [path]))
+        raise Failed(not_cached(repo, revision, [path], self.kind))
 
     def _expanded(self, repo: str, revision: str) -> str:
-        commits = [commit.commit_id for commit in self._api.list_repo_commits(repo)]
+        commits = [
+            commit.commit_id for commit in self._api.list_repo_commits(repo, repo_type=self.kind)
+        ]
         fitting = [commit for commit in commits if commit.startswith(revision)]
         if not fitting:
             raise Failed(AC402.at(repo=repo, revision=revision, known=f"`{commits[0][:7]}`"))

@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
 
 from adaptcompose.hub.refs import is_safe_path
@@ -16,6 +16,9 @@ from adaptcompose.plugins import plugins
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+
+Kind = Literal["model", "dataset"]
+"""What a repository holds: adapters, compositions and backbones, or examples."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,11 @@ class Store(Protocol):
         """Those of the files that a fetch would bring to this machine, sorted."""
 
 
-def open_store(hub: str | Path, root: Path) -> Store:
+def open_store(hub: str | Path, root: Path, kind: Kind = "model") -> Store:
     """The hub of a spec: `hf`, the Hugging Face Hub or another endpoint, or a folder below root.
 
-    The hub of an installed package is written with its scheme: `s3://…`.
+    The hub of an installed package is written with its scheme: `s3://…`; it holds data sets beside
+    the rest. In a folder they are below `datasets/`.
     """
     text = str(hub)
     try:
@@ -128,10 +132,11 @@ def open_store(hub: str | Path, root: Path) -> Store:
     if text == "hf" or text.startswith(("https://", "http://")):
         from adaptcompose.hub.huggingface import HuggingFaceStore
 
-        return HuggingFaceStore(None if text == "hf" else text)
+        return HuggingFaceStore(None if text == "hf" else text, kind)
     from adaptcompose.hub.folder import FolderStore
 
-    return FolderStore(Path(root) / Path(hub).expanduser(), text)
+    folder, below = Path(root) / Path(hub).expanduser(), "datasets" if kind == "dataset" else ""
+    return FolderStore(folder / below, f"{text}/{below}" if below else text)
 
 
 def record(path: Path) -> FileRecord:
@@ -185,11 +190,15 @@ def git_blob(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def not_cached(repo: str, revision: str, paths: Collection[str]) -> Diagnostic:
+def not_cached(
+    repo: str, revision: str, paths: Collection[str], kind: Kind = "model"
+) -> Diagnostic:
     """What is not on this machine in offline mode, and the one command that fetches it."""
     names = sorted(paths)
     label = f"{repo}@{revision[:12]}: {', '.join(names)}"
-    help = f"once online: hf download {repo} {' '.join(names)} --revision {revision}"
+    given = f"{repo} {' '.join(names)} --revision {revision}"
+    given += " --repo-type dataset" if kind == "dataset" else ""
+    help = f"once online: hf download {given}"
     return AC405.at(name=label, help=help)
 
 

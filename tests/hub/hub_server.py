@@ -51,7 +51,10 @@ class Fault:
 
 @dataclass
 class Hub:
-    """Repositories as lists of commits. With `users`, tokens to roles, what is private is so."""
+    """Repositories as lists of commits. With `users`, tokens to roles, what is private is so.
+
+    A data set is the repository `datasets/user/name`.
+    """
 
     repos: dict[str, list[tuple[str, Files]]] = field(default_factory=dict)
     branches: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -236,7 +239,9 @@ def answer(hub: Hub, asked: Asked) -> tuple[dict[str, str], bytes]:
     if path.startswith("/lfs/"):
         return {}, _store(hub, asked)
     found = re.fullmatch(
-        r"(?:/api/models)?/([^/]+/[^/]+?)(?:\.git/info)?(?:/(refs|[a-z-]+)(?:/(.*))?)?", path
+        r"(?:/api/models|/api(?=/datasets/))?/((?:datasets/)?[^/]+/[^/]+?)(?:\.git/info)?"
+        r"(?:/(refs|[a-z-]+)(?:/(.*))?)?",
+        path,
     )
     if found is None:
         raise Refused(404)
