@@ -114,15 +114,16 @@ class Checker:
 
     def tree(self, tree: syntax.Tree, hint: str = "") -> Block | None:
         for binding in tree.bindings:
-            bound = self._bound.keys() - self.context.parts.keys()
-            if binding.name in bound or binding.name == "none":
-                self.problems.append(codes.AC102.at(binding.name_span, name=binding.name))
-                continue
-            self._bound[binding.name] = self.block(binding.value, hint=binding.name)
+            place, bound = binding.name_span, self._bound.keys() - self.context.parts.keys()
+            if binding.name == "none":
+                self.problems.append(codes.AC013.at(place, expected="another name", got="`none`"))
+            elif binding.name in bound:
+                self.problems.append(codes.AC102.at(place, name=binding.name))
+            else:
+                self._bound[binding.name] = self.block(binding.value, hint=binding.name)
         body = self.block(tree.body, hint)
-        for binding in tree.bindings:
-            if binding.name not in self._used:
-                self.problems.append(codes.AC104.at(binding.name_span, name=binding.name))
+        idle = (one for one in tree.bindings if one.name not in {"none", *self._used})
+        self.problems += (codes.AC104.at(one.name_span, name=one.name) for one in idle)
         return body
 
     def block(self, node: syntax.Node, hint: str = "", slot: str | None = None) -> Block | None:
@@ -369,9 +370,8 @@ class Checker:
     def _resolved(self, name: str) -> Block | None:
         """What an alias means. It sees other aliases, never the lets of who uses it."""
         inner = Checker(self.context, self._aliased)
-        aliases = self.context.aliases
+        inner._resolving, aliases = self._resolving, self.context.aliases
         inner._bound = {k: v for k, v in self.context.parts.items() if k in aliases}
-        inner._resolving = self._resolving
         depth = sum(1 + syntax.nesting(aliases[one]) for one in self._resolving)
         try:
             if depth > DEPTH:
