@@ -38,6 +38,11 @@ class Backbone:
         self.check_files(tokenizer=False)
         return self.sources.fetch(self.ref, self.pin)
 
+    def loaded_in(self, dtype: str) -> Backbone:
+        """The same, with weights in another type."""
+        config = {**self.facts.config, "dtype": dtype}
+        return replace(self, facts=replace(self.facts, config=config))
+
     def check_files(self, span: Span | None = None, *, tokenizer: bool = True) -> None:
         """AC418 unless weights and tokenizer are there: transformers would make up the latter."""
         names = self.pin.files.keys()

@@ -287,13 +287,14 @@ class Preparation:
 
     def _backbone(self) -> Backbone:
         section = self.spec.backbone
-        return find_backbone(
+        found = find_backbone(
             section.model,
             self.sources,
             known_as=section.known_as,
             pin=self.pins.backbone if self.pins and self.pins.backbone.files else None,
             span=self._place(),
         )
+        return found if section.dtype == "auto" else found.loaded_in(section.dtype)
 
     def _place(self) -> Span | None:
         return self.spec.backbone.place("model") or self.spec.place("backbone")

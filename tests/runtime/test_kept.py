@@ -75,3 +75,19 @@ def test_what_is_made_in_inference_mode_runs_and_learns_outside_of_it(
     if not loaded:  # gradients cannot pass through the weights of such a backbone
         model(**batch()).last_hidden_state.square().mean().backward()
         assert any(parameter.grad is not None for _, parameter in model.trained())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_model_has_changed_weights_after_eval() -> None:
+    model = composed(KEPT[0]).requires_grad_(requires_grad=False)
+    hidden(model)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager")
+    before = hidden(compiled)
+    with torch.no_grad():
+        for parameter in model.parts.parameters():
+            parameter.mul_(1.5)
+    model.eval()
+    found = hidden(compiled)
+    assert distance(found, before) > 1e-3
+    assert distance(found, hidden(model)) < 1e-12

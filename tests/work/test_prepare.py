@@ -190,3 +190,11 @@ def test_chains_of_aliases_are_read_or_refused(tmp_path: Path) -> None:
     assert told(30, "stack(" * 20 + "{}" + ")" * 20) == {"AC904"}
     # each is read once, however many ways lead to it
     assert told(40, "average({0}, {0})") == {"AC904"}
+
+
+def test_a_plan_knows_in_what_the_backbone_is_loaded(shop: Workshop) -> None:
+    base = {"model": "./base", "as": "demo/base"}
+    half = shop.spec(backbone=base | {"dtype": "bfloat16"}, compose="lora()")
+    assert prepare(read_spec(half), half).facts.dtype == "bfloat16"
+    stored = shop.spec(backbone=base, compose="lora()")
+    assert prepare(read_spec(stored), stored).facts.dtype == "float32"
