@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 PROBLEMS, INTERNAL, HUB, RUN, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 130
 _HUB_CODES = {"AC404", "AC405", "AC419", "AC430", "AC431", "AC433"}
 SPECS = (".yaml", ".yml")
+_PATH = 1_000  # no folder has a longer name
 _MOST = 1_000_000  # bytes; far more than an expression may have, and no more is read
 
 
 def expression(target: str) -> tuple[Source, Path]:
-    """The expression itself, and the folder at which `./` starts in it."""
+    """The expression itself, or a run's, and the folder at which `./` starts in it."""
     from adaptcompose.documents import decode
 
     if target == "-":
@@ -34,17 +35,21 @@ def expression(target: str) -> tuple[Source, Path]:
             raise Failed(AC607.at(path=target, root=Path.cwd()))
         with path.open("rb") as file:
             return decode(file.read(_MOST), target), path.parent
+    if (best := Path(target[:_PATH]) / "best" / "composition.yaml").is_file():
+        from adaptcompose.runtime.manifest import Manifest
+
+        return Source(Manifest.open(best.parent, target).expression, str(best)), best.parent
     return Source(target), Path()
 
 
 def checked_expression(
-    target: str, backbone: str | None, hub: str | None
+    target: str, backbone: str | None, hub: str | None, known_as: str | None = None
 ) -> tuple[Checked, Context, Path]:
     """An expression as far as text, catalogue and config.json tell."""
     from adaptcompose.language.public import check_alone, context
 
     source, root = expression(target)
-    base = context(backbone, root, hub or "hf")
+    base = context(backbone, root, hub or "hf", known_as)
     return check_alone(source, base), base, root
 
 
@@ -62,13 +67,15 @@ def diagnostics(
     backbone: str | None = None,
     hub: str | None = None,
     overrides: Sequence[str] | None = None,
+    known_as: str | None = None,
 ) -> list[Diagnostic]:
     """Everything there is to say about an expression or a spec; nothing is downloaded."""
     try:
         if not target.endswith(SPECS):
             from adaptcompose.language.public import check_files
 
-            return check_files(*checked_expression(target, backbone, hub), hub or "hf")
+            checked, base, root = checked_expression(target, backbone, hub, known_as)
+            return check_files(checked, base, root, hub or "hf")
         from adaptcompose.work.check import check_specs, read_whole
 
         path = Path(target)

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,6 +130,20 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lines of texts that stand below each other; a column without any is left out.
+
+    >>> print(*aligned([["lang/sw", "", "Swahili"], ["lang/quy", "", "Quechua"]]), sep="\\n")
+    lang/sw   Swahili
+    lang/quy  Quechua
+    """
+    lines = list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True) if width)
+        yield "  ".join(cells).rstrip()
 
 
 def hush() -> None:

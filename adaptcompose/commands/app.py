@@ -109,6 +109,15 @@ Base = Annotated[
     str | None,
     typer.Option(help="backbone: a folder or a repository", autocompletion=complete_backbone),
 ]
+KnownAs = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="REPO",
+        help="what the backbone is on the Hub, if it is a folder",
+        autocompletion=complete_backbone,
+    ),
+]
 Hub = Annotated[str | None, typer.Option(help="hf, the default, or the folder of a hub")]
 Form = Annotated[Literal["text", "json"], typer.Option("--format", help="for people or programs")]
 Set = Annotated[
@@ -143,14 +152,20 @@ def version(
 
 
 def is_spec(
-    target: str, backbone: str | None, hub: str | None, overrides: list[str] | None = None
+    target: str,
+    backbone: str | None,
+    hub: str | None,
+    overrides: list[str] | None = None,
+    known_as: str | None = None,
 ) -> bool:
     """Whether a target is a spec; usage errors for options that do not go with it."""
     if not target.endswith(SPECS):
         if overrides:
             raise typer.BadParameter("only a spec has keys to set", param_hint="--set")
+        if known_as is not None and backbone is None:
+            raise typer.BadParameter("it goes with --backbone", param_hint="--as")
         return False
-    for name, given in (("backbone", backbone), ("hub", hub)):
+    for name, given in (("backbone", backbone), ("hub", hub), ("as", known_as)):
         if given is not None:
             raise typer.BadParameter(f"the spec says its {name}", param_hint=f"--{name}")
     return True

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from adaptcompose.commands.app import Base, Hub, Quiet, Set, Target, app, is_spec
+from adaptcompose.commands.app import Base, Hub, KnownAs, Quiet, Set, Target, app, is_spec
 from adaptcompose.targets import diagnostics, tell
 
 
@@ -14,6 +14,7 @@ from adaptcompose.targets import diagnostics, tell
 def check(
     target: Target,
     backbone: Base = None,
+    known_as: KnownAs = None,
     hub: Hub = None,
     form: Annotated[
         Literal["text", "json", "github"], typer.Option("--format", help="for people or programs")
@@ -22,7 +23,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Say everything that is wrong with an expression or a spec; nothing is downloaded."""
-    is_spec(target, backbone, hub, overrides)
-    found = diagnostics(target, backbone, hub, overrides)
+    is_spec(target, backbone, hub, overrides, known_as)
+    found = diagnostics(target, backbone, hub, overrides, known_as)
     if code := tell(found, target, form, quiet=quiet):
         raise typer.Exit(code)

@@ -10,6 +10,7 @@ import typer
 from adaptcompose.commands.app import (
     Base,
     Hub,
+    KnownAs,
     Set,
     Target,
     app,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 def graph(
     target: Target,
     backbone: Base = None,
+    known_as: KnownAs = None,
     hub: Hub = None,
     as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Mermaid text")] = False,
     as_dot: Annotated[bool, typer.Option("--dot", help="text for Graphviz")] = False,
@@ -40,7 +42,7 @@ def graph(
     if as_mermaid + as_dot + as_svg > 1:
         raise typer.BadParameter("choose one of --mermaid, --dot and --svg")
     form = "mermaid" if as_mermaid else "dot" if as_dot else "svg" if as_svg else "text"
-    graphs = _graphs(target, backbone, hub, overrides)
+    graphs = _graphs(target, backbone, hub, overrides, known_as)
     drawings = [_drawn(form, *one, layer) for one in graphs.values()]
     if form == "svg" and len(drawings) > 1:
         raise typer.BadParameter("a picture shows one composition; --set chooses one of the sweep")
@@ -52,15 +54,19 @@ def graph(
 
 
 def _graphs(
-    target: str, backbone: str | None, hub: str | None, overrides: list[str] | None
+    target: str,
+    backbone: str | None,
+    hub: str | None,
+    overrides: list[str] | None,
+    known_as: str | None,
 ) -> dict[str, tuple[Block, Facts | None]]:
     """The compositions of a sweep that differ, or the one that there is."""
     from adaptcompose.language.writing import canonical
 
-    if is_spec(target, backbone, hub, overrides):
+    if is_spec(target, backbone, hub, overrides, known_as):
         specs = prepared_specs(target, overrides)
         return {canonical(one.graph): (one.graph, one.facts) for one in specs}
-    checked, base, _ = checked_expression(target, backbone, hub)
+    checked, base, _ = checked_expression(target, backbone, hub, known_as)
     block = checked.raise_errors()
     return {"": (block, base.backbone)}
 

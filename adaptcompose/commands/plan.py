@@ -14,6 +14,7 @@ from adaptcompose.commands.app import (
     Base,
     Form,
     Hub,
+    KnownAs,
     Set,
     Target,
     app,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 def plan(
     target: Target,
     backbone: Base = None,
+    known_as: KnownAs = None,
     hub: Hub = None,
     form: Form = "text",
     program: Annotated[bool, typer.Option(help="print the program after each pass")] = False,
@@ -46,7 +48,7 @@ def plan(
     ] = False,
 ) -> None:
     """Show what would be loaded, created and trained; no weights are read."""
-    if is_spec(target, backbone, hub, overrides):
+    if is_spec(target, backbone, hub, overrides, known_as):
         _plan_spec(target, overrides, form, program=program, detailed=detailed)
         hint("run", target)
     elif backbone is None:
@@ -54,7 +56,7 @@ def plan(
     elif detailed:
         raise typer.BadParameter("only a spec has a last run", param_hint="--detailed-exitcode")
     else:
-        found, notes = _plan(target, backbone, hub)
+        found, notes = _plan(target, backbone, hub, known_as)
         if form == "json":
             print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
         else:
@@ -109,7 +111,9 @@ def _print(found: Plan, *, program: bool) -> None:
         _print_program(found.program)
 
 
-def _plan(target: str, backbone: str, hub: str | None) -> tuple[Plan, list[Diagnostic]]:
+def _plan(
+    target: str, backbone: str, hub: str | None, known_as: str | None
+) -> tuple[Plan, list[Diagnostic]]:
     from adaptcompose.compiler.plan import make_plan
     from adaptcompose.hub.resolve import Sources, resolve
     from adaptcompose.language.check import verify
@@ -117,7 +121,7 @@ def _plan(target: str, backbone: str, hub: str | None) -> tuple[Plan, list[Diagn
     from adaptcompose.language.heads import head_of
     from adaptcompose.language.operators import fusions
 
-    checked, base, root = checked_expression(target, backbone, hub)
+    checked, base, root = checked_expression(target, backbone, hub, known_as)
     graph, facts = checked.raise_errors(), base.backbone
     assert facts is not None
     sources = Sources(hub or "hf", root)

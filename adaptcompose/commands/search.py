@@ -12,6 +12,7 @@ import typer
 
 from adaptcompose.commands.app import Form, Hub, app
 from adaptcompose.language.diagnostics import Failed
+from adaptcompose.terminal import aligned
 
 if TYPE_CHECKING:
     from adaptcompose.hub.search import Hit, Query
@@ -67,27 +68,22 @@ def _print_cards(hits: Sequence[Hit], query: Query) -> None:
     """One adapter a line on a backbone, else one card a line with its backbones."""
     if query.backbone:
         found = [(hit, variant) for hit in hits for variant in hit.variants]
-        _print_rows([(h.written(v), h.card.title, v.method or "", v.repo) for h, v in found])
+        rows = [(h.written(v), h.card.title, v.method or "", v.repo) for h, v in found]
     else:
-        _print_rows([(hit.name, hit.card.title, ", ".join(hit.backbones)) for hit in hits])
+        rows = [(hit.name, hit.card.title, ", ".join(hit.backbones), "") for hit in hits]
+    for line in aligned(rows):
+        print(line)
 
 
 def _print_found(found: Sequence[Found], hub: str) -> None:
     if not found:
         return
     print(f"\non {hub}:")
-    _print_rows(
-        [
-            (one.repo, ", ".join(one.languages), one.task or "", ", ".join(one.backbones))
-            for one in found[:_MOST_SHOWN]
-        ]
-    )
+    rows = [
+        (one.repo, ", ".join(one.languages), one.task or "", ", ".join(one.backbones))
+        for one in found[:_MOST_SHOWN]
+    ]
+    for line in aligned(rows):
+        print(line)
     if len(found) > _MOST_SHOWN:
         print(f"… and {len(found) - _MOST_SHOWN} more; --format json shows all")
-
-
-def _print_rows(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width)
-        print("  ".join(cells).rstrip())

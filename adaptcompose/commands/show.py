@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import Base, Form, Hub, app, hint
-from adaptcompose.language.codes import AC406
+from adaptcompose.commands.app import Base, Form, Hub, KnownAs, Set, app, hint, is_spec
+from adaptcompose.language.codes import AC109, AC406
 from adaptcompose.language.diagnostics import Failed, Source
+from adaptcompose.terminal import aligned
 
 if TYPE_CHECKING:
-    from adaptcompose.hub.cards import Card
+    from adaptcompose.hub.cards import Card, Variant
     from adaptcompose.hub.contents import Content
+    from adaptcompose.hub.lock import Locked
     from adaptcompose.hub.refs import Ref
     from adaptcompose.hub.shelves import Shelf
     from adaptcompose.language.check import Context
@@ -24,92 +27,168 @@ if TYPE_CHECKING:
 _LABELS_SHOWN = 12
 _GROUPS_SHOWN = 12
 
+Told = Mapping[str, Sequence[str]]
+"""What is known of an adapter beside its files: label and texts."""
+
 
 @app.command()
 def show(
-    reference: Annotated[str, typer.Argument(help="a folder, a repository, a catalogue name")],
+    reference: Annotated[
+        str, typer.Argument(help="a folder, a repository, a catalogue name, or a spec")
+    ],
     backbone: Base = None,
+    known_as: KnownAs = None,
     hub: Hub = None,
     form: Form = "text",
+    full: Annotated[bool, typer.Option("--full", help="of a spec: its defaults, too")] = False,
+    overrides: Set = None,
 ) -> None:
-    """Describe what a folder or a repository holds: method, sites, sizes, base, head, oddities."""
+    """Describe what a folder or a repository holds: method, sites, sizes, base, head, oddities.
+
+    Of a spec it is what was read: every key with its value, `each` filled in.
+    """
+    if is_spec(reference, backbone, hub, overrides, known_as):
+        _print_spec(reference, overrides or (), form, full=full)
+        return
+    if full:
+        raise typer.BadParameter("only a spec has defaults", param_hint="--full")
     from adaptcompose.hub.cards import Card
     from adaptcompose.hub.contents import contents
     from adaptcompose.language.public import context
 
-    found = context(backbone, Path(), hub or "hf")
-    shelf = _shelf(reference, found, hub or "hf")
+    found = context(backbone, Path(), hub or "hf", known_as)
+    shelf, told = _shelf(reference, found, hub or "hf")
     if isinstance(shelf, Card):
-        _print_card(shelf, form)
+        _print_card(shelf, form, told)
         return
     objects = contents(shelf, found.backbone)
     if not objects:
         what, help = "nothing that adaptcompose knows", "show one of the folders below it"
         raise Failed(AC406.at(name=reference, what=what, help=help))
     if form == "json":
-        plain = {"reference": reference, "contents": [one.as_plain() for one in objects]}
+        plain = {"reference": reference, "contents": [one.as_plain() for one in objects], **told}
         print(json.dumps(plain, indent=2, ensure_ascii=False))
         return
     print("\n\n".join("\n".join(_lines(reference, one)) for one in objects))
+    for line in _labelled(told):
+        print(line)
     runnable = next((one for one in objects if one.calls and not one.why), None)
     if runnable is not None and runnable.kind in ("setup", "composition"):
         hint("check", runnable.calls)
 
 
-def _shelf(text: str, found: Context, hub: str) -> Shelf | Card:
+def _print_spec(target: str, overrides: Sequence[str], form: str, *, full: bool) -> None:
+    """The spec as it was read, which reads as the same spec; one for each run of a sweep."""
+    from adaptcompose.documents import dump
+    from adaptcompose.work.spec import read_specs
+
+    plain = [spec.plain(full=full) for spec in read_specs(Path(target), overrides)]
+    if form == "json":
+        document = plain if len(plain) > 1 else plain[0]
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        print("---\n".join(map(dump, plain)), end="")
+
+
+def _shelf(text: str, found: Context, hub: str) -> tuple[Shelf | Card, Told]:
     """The files behind a reference, or the card of a name that has several adapters."""
     from adaptcompose.hub.refs import local_ref
     from adaptcompose.hub.resolve import Sources
     from adaptcompose.hub.shelves import open_shelf
     from adaptcompose.language.names import Names
 
-    sources = Sources(hub, Path())
+    sources, span = Sources(hub, Path()), Source(text, "<reference>").span(0, len(text))
     if Path(text).is_dir():
-        return open_shelf(
-            local_ref(text if text.startswith((".", "/", "~")) else f"./{text}"), sources
-        )
-    span = Source(text, "<reference>").span(0, len(text))
+        path = text if text.startswith((".", "/", "~")) else f"./{text}"
+        return open_shelf(local_ref(path), sources), {}
+    if Path(text).is_file():
+        help = "show a folder, a repository, a name of the catalogue or a spec"
+        raise Failed(AC109.at(span, name=text, why="it is a file", help=help))
     names = Names(found.catalogue, found.backbone)
-    leaf = names.adapter(names.parse(text, span), span)
-    ref: Ref | None = leaf.ref
-    assert ref is not None
-    if ref.kind == "catalogue" and leaf.variant is None:
-        assert ref.space is not None and ref.name is not None
-        card = found.catalogue.card(ref.space, ref.name, span)
+    ref = names.parse(text, span)
+    if ref.kind == "bare":
+        raise names.unknown(text, span, None)
+    variant = names.adapter(ref, span).variant
+    if ref.kind == "catalogue" and variant is None:
+        card = found.catalogue.card(str(ref.space), str(ref.name), span)
         if len(card.variants) > 1:
-            return card
-        return open_shelf(ref, sources, card.variants[0])
-    return open_shelf(ref, sources, leaf.variant)
+            return card, _told(ref, None, None)
+        variant = card.variants[0]
+    shelf = open_shelf(ref, sources, variant)
+    pin = None if ref.kind == "local" else sources.pin(ref, variant)
+    return shelf, _told(ref, variant, pin)
 
 
-def _print_card(card: Card, form: str) -> None:
+def _told(ref: Ref, variant: Variant | None, pin: Locked | None) -> Told:
+    """Licence and revision of an adapter, and the runs here that use it."""
+    from adaptcompose.compiler.plan_text import size
+
+    known = {"licence": [(variant.licence if variant else None) or ""]}
+    known["pinned"] = [f"{pin.repo}@{pin.revision}"] if pin else []
+    known["used"] = [
+        f"{path}: {used}, {size(sum(file.size for file in used.files.values()))}"
+        for path, used in _uses(str(ref))
+    ]
+    return {label: texts for label, texts in known.items() if any(texts)}
+
+
+def _uses(name: str) -> Iterator[tuple[Path, Locked]]:
+    """The locks here and in the folders here that pin an adapter, any variant of it."""
+    from adaptcompose.hub.lock import Lock
+
+    for path in sorted([*Path().glob("*.lock"), *Path().glob("*/*.lock")]):
+        with suppress(Failed):  # other tools have locks as well
+            pins = found.adapters if (found := Lock.open(path)) else {}
+            yield from ((path, pin) for key, pin in pins.items() if _same(key, name))
+
+
+def _same(key: str, name: str) -> bool:
+    return key == name or key.partition("@")[0] == name
+
+
+def _print_card(card: Card, form: str, told: Told) -> None:
+    name = f"{card.space}/{card.name}"
     if form == "json":
         variants = [{"backbone": v.backbone, "key": v.key, **v.as_plain()} for v in card.variants]
-        print(json.dumps({"name": f"{card.space}/{card.name}", "variants": variants}, indent=2))
+        print(json.dumps({"name": name, "variants": variants, **told}, indent=2))
         return
-    print(f"{card.space}/{card.name}: {card.title}, on")
-    for variant in card.variants:
-        print(f"  {variant.backbone:32} {variant.key:12} {variant.method or '':12} {variant.repo}")
-    hint("show", f"{card.space}/{card.name}", "--backbone", card.variants[0].backbone)
+    print(f"{name}: {card.title}, on")
+    rows = [(v.backbone, v.key, v.method or "", v.licence or "", _place(v)) for v in card.variants]
+    for line in aligned(rows):
+        print(f"  {line}")
+    for line in _labelled(told):
+        print(line)
+    hint("show", name, "--backbone", card.variants[0].backbone)
+
+
+def _place(variant: Variant) -> str:
+    revision = f"@{variant.revision}" if variant.revision else ""
+    return f"{variant.repo}{revision}{f'/{variant.subfolder}' if variant.subfolder else ''}"
 
 
 def _lines(reference: str, one: Content) -> Iterator[str]:
     """A headline, then one line for each thing that is known."""
     place = f"{reference.rstrip('/')}/{one.place}" if one.place else reference
     yield f"{one.kind} {place}"
-    for label, text in _rows(one):
-        yield from wrap(text, 100, initial_indent=f"  {label:11} ", subsequent_indent=" " * 16)
+    yield from _labelled(_rows(one))
 
 
-def _rows(one: Content) -> Iterator[tuple[str, str]]:
+def _labelled(told: Told) -> Iterator[str]:
     """Label and text; what a label has several of stands below it."""
+    for label, texts in told.items():
+        for number, text in enumerate(filter(None, texts)):
+            first = f"  {'' if number else label:11} "
+            yield from wrap(text, 100, initial_indent=first, subsequent_indent=" " * 16)
+
+
+def _rows(one: Content) -> Told:
     from adaptcompose.compiler.plan_text import size
 
     groups = [str(group) for group in one.groups]
     if len(groups) > _GROUPS_SHOWN:
         groups[_GROUPS_SHOWN:] = [f"and {len(groups) - _GROUPS_SHOWN} more"]
     files = (f"{name} ({size(number)})" for name, number in one.files.items())
-    told = {
+    return {
         "name": [one.name],
         "method": [one.method],
         "written": [one.calls],
@@ -122,9 +201,6 @@ def _rows(one: Content) -> Iterator[tuple[str, str]]:
         "unusual": list(one.unusual),
         "cannot run": [one.why],
     }
-    for label, texts in told.items():
-        for number, text in enumerate(filter(None, texts)):
-            yield ("" if number else label), text
 
 
 def _base(one: Content) -> str:

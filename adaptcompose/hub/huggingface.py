@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Files = Mapping[str, Path | bytes]
 
-PATIENCE, BUSY = 20.0, 6
+PATIENCE, BUSY, REACH = 20.0, 6, 5.0
 LIBRARIES = ("adapter-transformers", "peft")
 """The tags under which the Hub lists adapters; what adaptcompose publishes has the first."""
 
@@ -193,6 +193,7 @@ class HuggingFaceStore:
             raise Failed(AC420.at(name=pattern, help="user/glob: one author at a time"))
         words = re.findall(r"[A-Za-z0-9_-]{3,}", re.sub(r"\{[^{}]*\}", " ", glob))
         with self._asking(pattern):
+            self._reach()
             found = list(
                 self._api.list_models(author=author, search=max(words, key=len, default=None))
             )
@@ -203,6 +204,7 @@ class HuggingFaceStore:
         longest = max(words, key=len, default=None)
         found: dict[str, Found] = {}
         with self._asking(" ".join(words) or "*"):
+            self._reach()
             for library in LIBRARIES:
                 marks = [library, *([language] if language else [])]
                 listed = self._api.list_models(
@@ -266,6 +268,12 @@ class HuggingFaceStore:
         request = Request(self.name, self._place, label, revision, pushing, known)
         with translated(request), _patience():
             yield
+
+    def _reach(self) -> None:
+        """Ask for anything: a hub that cannot be reached is asked for a listing six times."""
+        from huggingface_hub import get_session
+
+        get_session().head(self._place, timeout=REACH)
 
     def _download(self, repo: str, revision: str, path: str, again: bool = False) -> Path:
         with self._asking(repo, revision):

@@ -46,7 +46,7 @@ AC106 = Code("AC106", "no space `{space}` in the catalogue", "spaces: {known}")
 AC107 = Code(
     "AC107",
     "`{name}` has variants for {known}, and this backbone has no canonical name",
-    "say which it is: backbone: {{model: ./dir, as: {example}}}",
+    "say which it is: backbone: {{model: ./dir, as: {example}}}; in a command --as {example}",
 )
 AC108 = Code("AC108", "`{name}` is defined by itself: {cycle}", "break the circle")
 AC109 = Code("AC109", "`{name}` is no reference: {why}")

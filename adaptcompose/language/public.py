@@ -72,11 +72,18 @@ def check_files(checked: Checked, context: Context, root: Path, hub: str) -> lis
     return list(told(dict.fromkeys(found)))
 
 
-def context(backbone: str | None, root: Path, hub: str = "hf") -> Context:
-    """The catalogue of the package and of `root`, and the facts of a backbone if one is named."""
+def context(
+    backbone: str | None, root: Path, hub: str = "hf", known_as: str | None = None
+) -> Context:
+    """The catalogue of the package and of `root`, and the facts of a backbone if one is named.
+
+    What the Hub calls it has to be said of a folder, if it is `known_as` something.
+    """
     cards = Catalogue.open(resource("hub_cards"), root / "hub_cards")
     sources = Sources(hub, root)
-    facts = find_backbone(named(backbone, root), sources).facts if backbone else None
+    facts = None
+    if backbone:
+        facts = find_backbone(named(backbone, root), sources, known_as=known_as).facts
     return Context(cards, facts, composed=sources.composed)
 
 

@@ -11,6 +11,7 @@ from adaptcompose.work.pins import digest, lock_path
 from adaptcompose.work.prepare import Preparation, Prepared, once, with_one_lock
 from adaptcompose.work.sections import Spec
 from adaptcompose.work.spec import drafts
+from adaptcompose.work.template import of_variable
 
 
 def read_whole(path: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
@@ -19,7 +20,8 @@ def read_whole(path: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
     if not problems:
         return specs
     problems += [found for spec in specs for found in Preparation(spec, path, None).by_text()]
-    raise Failed(sorted(once(problems), key=Diagnostic.position))
+    told = [found for found in once(problems) if not of_variable(found)]
+    raise Failed(sorted(told, key=Diagnostic.position))
 
 
 def check_spec(spec: Spec, path: Path) -> list[Diagnostic]:

@@ -80,12 +80,16 @@ class Section:
         """Where the key `inner` of the mapping `name` stands."""
         return self.places.get(f"{name}.{inner}:")
 
-    def plain(self) -> dict[str, Any]:
-        """The section as YAML would hold it, without what equals its default."""
+    def plain(self, *, full: bool = False) -> dict[str, Any]:
+        """The section as YAML would hold it, without what equals its default, or `full` of them.
+
+        A key that means nothing unless it is given is left out.
+        """
         return {
-            name: _plain(getattr(self, entry.name))
+            name: _plain(getattr(self, entry.name), full)
             for name, entry in entries(type(self)).items()
             if getattr(self, entry.name) != _default(entry)
+            or (full and not traits_of(entry).later and _default(entry) not in (None, "", (), {}))
         }
 
 
@@ -376,13 +380,13 @@ def _head(span: Span) -> Span:
     return Span(span.source, span.start, span.start + len(text))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, full: bool) -> Any:
     if isinstance(value, Section):
-        return value.plain()
+        return value.plain(full=full)
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [_plain(one, full) for one in value]
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _plain(one, full) for name, one in value.items()}
     if isinstance(value, Source):
         return value.text
     if value is None or isinstance(value, (bool, int, str)) or type(value) is float:

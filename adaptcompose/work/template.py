@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.documents import Value, scalar
 from adaptcompose.language.codes import AC602, AC603, AC605
-from adaptcompose.language.diagnostics import Source
+from adaptcompose.language.diagnostics import Diagnostic, Source
 from adaptcompose.work.fields import Reading
 from adaptcompose.work.references import Word
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 COMBINATION_LIMIT = 1000
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+_WITH_VARIABLE = re.compile(r"""["']?[\w./@-]*(?:\$\{[^{}]*\}[\w./@-]*)+["']?""")
+_WORD = "unknown"
 _FREE_TEXT = {"description", "text", "message"}
 _ONE = ("spec", "name", "hub", "backbone")  # what all runs of a sweep have in common
 
@@ -32,7 +34,7 @@ def sweep(document: Value, reading: Reading) -> list[Value]:
         return [document]
     for name in _ONE:
         if name in document.data:
-            _check_variables(document.data[name], reading, name)
+            _settled(document.data[name], reading, name)
     _check_shadows(document, reading)
     return list(_combinations(document, reading, "each")) or [document]
 
@@ -49,9 +51,7 @@ def expand(document: Value, reading: Reading) -> Value:
         expanded["evaluate"] = replace(items, data=tuple(written))
         if items.data and not written:
             del expanded["evaluate"]
-    result = replace(document, data=expanded)
-    _check_variables(result, reading)
-    return result
+    return _settled(replace(document, data=expanded), reading)
 
 
 def _check_shadows(document: Value, reading: Reading) -> None:
@@ -125,14 +125,23 @@ def _fill(value: Value, texts: Mapping[str, str]) -> Value:
     return replace(value, data=data, given=given, span=written.span())
 
 
-def _check_variables(value: Value, reading: Reading, name: str = "") -> None:
+def _settled(value: Value, reading: Reading, name: str = "") -> Value:
+    """The value with a word for every variable that nothing explains, so that it can be read."""
     if isinstance(value.data, dict):
-        for key, one in value.data.items():
-            _check_variables(one, reading, key)
-    elif isinstance(value.data, tuple):
-        for one in value.data:
-            _check_variables(one, reading, name)
-    elif isinstance(value.data, str) and name not in _FREE_TEXT:
-        source = value.source()
-        for found in _VARIABLE.finditer(value.data):
-            reading.problems.append(AC603.at(source.span(*found.span()).origin(), name=found[1]))
+        inner = {key: _settled(one, reading, key) for key, one in value.data.items()}
+        return replace(value, data=inner)
+    if isinstance(value.data, tuple):
+        return replace(value, data=tuple(_settled(one, reading, name) for one in value.data))
+    if not isinstance(value.data, str) or name in _FREE_TEXT:
+        return value
+    source = value.source()
+    unknown = list(_VARIABLE.finditer(value.data))
+    for found in unknown:
+        reading.problems.append(AC603.at(source.span(*found.span()).origin(), name=found[1]))
+    return _fill(value, {found[1]: _WORD for found in unknown}) if unknown else value
+
+
+def of_variable(found: Diagnostic) -> bool:
+    """Whether it is about a word that stands for a variable, which was told already."""
+    place = found.span.origin().text if found.span is not None else ""
+    return found.code != AC603.id and _WITH_VARIABLE.fullmatch(place) is not None
