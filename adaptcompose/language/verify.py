@@ -29,7 +29,7 @@ def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:
 
 def _placed(found: Diagnostic, block: Block) -> Diagnostic:
     """What is wrong with an argument of a call stands at the argument."""
-    if not found.about or found.span != block.span:
+    if not found.about or block.span is None or found.span != block.span:
         return found
     return replace(found, span=argument_span(block.span, found.about))
 
