@@ -57,7 +57,7 @@ def run(
         return
     if "published" in result:
         print(f"published {result['published']['repo']}@{result['published']['revision'][:7]}")
-    print(f"report: {folder / 'report.json'}")
+    print(f"report: {folder / 'report.html'}")
     hint("predict", str(folder), "--text", "…", quiet=quiet)
 
 

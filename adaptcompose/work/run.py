@@ -25,13 +25,14 @@ from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import fusions
 from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
 from adaptcompose.language.operators.prune import as_text, unmeasured
+from adaptcompose.language.svg import svg
 from adaptcompose.language.writing import canonical
 from adaptcompose.runtime.attention import measure
 from adaptcompose.runtime.compose import build, load_backbone, make_parts
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
 from adaptcompose.runtime.saved import save_composition
-from adaptcompose.work import predict, publish, report
+from adaptcompose.work import page, predict, publish, report
 from adaptcompose.work.encode import Encoded, encode, longest_input, open_tokenizer
 from adaptcompose.work.pins import lock_path
 from adaptcompose.work.prepare import Prepared
@@ -123,12 +124,12 @@ class Run:
         seeds = [self._seed(number) for number in self._seeds()]
         best = self._best(seeds)
         self._keep(best)
-        self._note_attention(best)
+        attention = self._attention(best)
         scores = self._evaluate(seeds)
         self._predict(best)
         self._note_members()
-        found = self._report(seeds, scores, best)
-        report.write(self.folder, found)
+        found = self._report(seeds, scores, best) | attention
+        self._write(found)
         return Measured(best, scores, found)
 
     def published(self, measured: Measured) -> dict[str, Any]:
@@ -136,8 +137,15 @@ class Run:
         found = measured.report
         if self.prepared.spec.publish is not None:
             found["published"] = self._publish(measured.best, measured.scores)
-            report.write(self.folder, found)
+            self._write(found)
         return found
+
+    def _write(self, found: dict[str, Any]) -> None:
+        """What was found, for programs and for people."""
+        prepared = self.prepared
+        report.write(self.folder, found)
+        drawing = svg(prepared.graph, prepared.facts)
+        page.write(self.folder, found, drawing, plotted=prepared.spec.plotted)
 
     def _open_adapters(self) -> dict[str, Part]:
         """Every part with weights of its own in a file, read once; those that stay as they are."""
@@ -216,13 +224,18 @@ class Run:
         if held is not None and replace(held, members={}) == replace(own, members={}):
             replace(held, members={**held.members, **self._members}).write(path)
 
-    def _note_attention(self, best: Trained) -> None:
-        """How much attention each member of the trained fusions gets: `prune(by=<this run>)`."""
-        train = self.prepared.spec.train
-        if train is not None and fusions(self.prepared.graph):
-            data = self._examples(train.data, train=True)
-            found = measure(best.model, batches(data, self.tokenizer))
-            write_atomically(self.folder / ACTIVATIONS, as_text(found))
+    def _attention(self, best: Trained) -> dict[str, Any]:
+        """How much attention each member of the fusions gets: `prune(by=<this run>)`."""
+        train, known = self.prepared.spec.train, fusions(self.prepared.graph)
+        if train is None or not known:
+            return {}
+        data = self._examples(train.data, train=True)
+        found = measure(best.model, batches(data, self.tokenizer))
+        write_atomically(self.folder / ACTIVATIONS, as_text(found))
+        members = {name: [str(slot.block) for slot in known[name].members] for name in found}
+        return {
+            "attention": {name: {"members": members[name], "sites": found[name]} for name in found}
+        }
 
     def _seed(self, seed: int | None) -> Trained:
         """One trained seed: finished before, gone on with, or from the start."""
@@ -349,6 +362,8 @@ class Run:
             "table": report.cells(scores, self._baseline),
             "seeds": [one.as_dict() for one in seeds if one.seed is not None],
             "best_seed": best.seed,
+            "baseline": self._baseline,
+            "metric": prepared.task.metric.name if prepared.task else None,
             "plan": self.plan.as_dict(),
             "times": {name: round(seconds, 2) for name, seconds in self.times.items()},
             "environment": report.environment(),

@@ -214,7 +214,7 @@ class ServedSection(Section):
 class ReportSection(Section):
     """What the report shows besides the scores."""
 
-    plots: Literal["auto", "none"] = key("curves and maps of what was found", "auto", later=True)
+    plots: Literal["auto", "none"] = key("curves, bars and maps in report.html", "auto")
     baseline: str | None = key("a row of evaluate that the others are compared with", None)
 
 
@@ -251,6 +251,11 @@ class Spec(Section):
 
     root: Path = Path()
     overrides: tuple[str, ...] = ()
+
+    @property
+    def plotted(self) -> bool:
+        """Whether the report shows what there is to plot."""
+        return self.report is None or self.report.plots == "auto"
 
     @property
     def variables(self) -> dict[str, str]:

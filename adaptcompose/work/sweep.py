@@ -14,7 +14,7 @@ from typing import Any
 
 from adaptcompose.documents import write_atomically
 from adaptcompose.hub.lock import Lock
-from adaptcompose.work import report
+from adaptcompose.work import page, report
 from adaptcompose.work.labels import labels
 from adaptcompose.work.pins import lock_path
 from adaptcompose.work.prepare import Prepared
@@ -114,12 +114,18 @@ def _concluded(
         "table": report.cells(scores),
         "combinations": dict(zip((label for label, _ in done), found, strict=True)),
     }
-    report.write(folder, whole)
+    _write(folder, whole, plotted=spec.plotted)
     published = best.run.published(best.measured)
     if "published" in published:
         whole["published"] = published["published"]
-        report.write(folder, whole)
+        _write(folder, whole, plotted=spec.plotted)
     return whole
+
+
+def _write(folder: Path, whole: dict[str, Any], *, plotted: bool) -> None:
+    """The scores of all combinations, for programs and for people."""
+    report.write(folder, whole)
+    page.write(folder, whole, plotted=plotted)
 
 
 @dataclass(frozen=True)
