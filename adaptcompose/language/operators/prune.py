@@ -76,7 +76,7 @@ class Prune(Modifier):
         """The same with what was measured, if that was measured on these fusions."""
         for name, fusion in fusions(self.body).items():
             sizes = {len(means) for means in measured.get(name, {}).values()}
-            if sizes != {len(fusion.members)}:
+            if name not in measured or sizes - {len(fusion.members)}:
                 known = ", ".join(measured) or "nothing"
                 told = f"it measures `{name}` on {sizes.pop()} members" if sizes else None
                 why = told or f"it measures {known}, not `{name}`"
