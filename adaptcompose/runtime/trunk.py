@@ -51,7 +51,8 @@ class Still(Proxy):
         self.train(False)
 
     def train(self, mode: bool = True) -> Still:
-        super().train(False)
+        if self.training or not mode:  # else what it keeps would be made anew in every step
+            super().train(False)
         return self
 
     @torch.no_grad()
