@@ -53,14 +53,19 @@ def show(
     if full:
         raise typer.BadParameter("only a spec has defaults", param_hint="--full")
     from adaptcompose.hub.cards import Card
-    from adaptcompose.hub.contents import contents
     from adaptcompose.language.public import context
 
     found = context(backbone, Path(), hub or "hf", known_as)
     shelf, told = _shelf(reference, found, hub or "hf")
     if isinstance(shelf, Card):
         _print_card(shelf, form, told)
-        return
+    else:
+        _print_shelf(shelf, reference, found, form, told)
+
+
+def _print_shelf(shelf: Shelf, reference: str, found: Context, form: str, told: Told) -> None:
+    from adaptcompose.hub.contents import contents
+
     objects = contents(shelf, found.backbone)
     if not objects:
         what, help = "nothing that adaptcompose knows", "show one of the folders below it"

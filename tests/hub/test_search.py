@@ -135,6 +135,23 @@ def test_offline_the_cards_still_count(
     assert told.err == "hf was not searched: `swahili` is not in the cache and offline mode is on\n"
 
 
+def test_a_hub_that_cannot_be_reached_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The client would ask six times, wait in between, and say so each time."""
+
+    def sleep(seconds: float) -> None:
+        raise AssertionError(f"it waits {seconds} s")
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", sleep)
+    assert cli.main(["search", "glue/mnli"]) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith("glue/mnli  ")
+    (line,) = output.err.splitlines()
+    assert line.startswith("hf was not searched: the hub hf cannot be reached")
+
+
 def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["search", "zzzz", "--cards"]) == 0
     assert capsys.readouterr() == ("", "nothing fits\n")
