@@ -89,7 +89,8 @@ def test_every_word_of_the_language_is_explained(page: Page) -> None:
 
 @pytest.mark.parametrize(("page", "text"), expressions())
 def test_an_expression_is_fine(page: str, text: str) -> None:
-    assert ac.check(text) == []
+    found = [one for one in ac.check(text) if "left to a spec" not in one.message]
+    assert found == []  # what only a spec can say is fine in one
 
 
 @pytest.mark.parametrize(("page", "command", "output"), commands())
