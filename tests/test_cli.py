@@ -44,7 +44,7 @@ def test_a_whole_story(shop: Workshop) -> None:
     done = command("run", "demo.yaml", cwd=shop.root)
     assert done.returncode == 0, done.stderr
     assert "Plan: 3 to create, 3 to load." in done.stdout
-    assert done.stdout.splitlines()[-1] == "report: runs/demo/report.json"
+    assert done.stdout.splitlines()[-1] == "report: runs/demo/report.html"
     assert done.stderr.splitlines() == ["train seed 0", "evaluate 1 compositions", "publish me/out"]
     said = []
     text = "amina sees mombasa"
@@ -109,7 +109,7 @@ def test_quiet_prints_the_report_only(shop: Workshop, capsys: pytest.CaptureFixt
     assert (code, err) == (0, "")
     published, report = out.splitlines()
     assert published.startswith("published me/out@")
-    assert report == "report: runs/demo/report.json"
+    assert report == "report: runs/demo/report.html"
 
 
 def test_expressions_come_from_files_and_from_stdin(

@@ -46,6 +46,7 @@ def page(report: Report, drawing: str = "", *, plotted: bool = True) -> str:
         header=header,
         body=body,
         told=_told(report),
+        backbone=_backbone(report),
         drawing=Markup(drawing),
         combinations=list(report.get("combinations", ())),
         **(pictures or {"bars": [], "curves": [], "maps": {}}),
@@ -67,6 +68,13 @@ def _told(report: Report) -> str:
         told += " ± standard deviation over seeds and replicates"
     baseline = report.get("baseline")
     return f"{told}. In brackets the difference from {baseline}." if baseline else f"{told}."
+
+
+def _backbone(report: Report) -> str:
+    """Its name and pin; a repository says both."""
+    known = (report.get("plan") or {}).get("backbone", {})
+    where, name = place(known.get("pin")), known.get("name") or known.get("type", "")
+    return where if "@" in where else f"{name} {where}".strip()
 
 
 def _seeds(report: Report) -> Iterator[dict[str, Any]]:
@@ -99,7 +107,7 @@ def _curves(report: Report) -> Iterator[str]:
     logs = [one["curve"] for one in report.get("seeds", ())]
     lines = {"training": _line(logs, "loss"), "validation": _line(logs, "eval_loss")}
     if lines := {name: line for name, line in lines.items() if line}:
-        yield plots.curves("loss by step", "optimiser steps", "cross-entropy (nats)", lines)
+        yield plots.curves("loss by step", "optimiser steps", "loss (nats)", lines)
     metric = report.get("metric", "")
     if line := _line(logs, f"eval_{metric}", factor(metric)):
         title = f"{metric} on validation by step"

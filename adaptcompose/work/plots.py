@@ -26,11 +26,11 @@ _STYLE = """\
 .plot .a.full{fill:#1f66b0;stroke:none}.plot .b.full{fill:#b3590a;stroke:none}
 .plot .band{fill-opacity:.2}
 .plot .whisker{stroke:#1b2a41;fill:none;stroke-width:1.4}
-.plot .cell.pale{fill:#10203a}.plot .cell.deep{fill:#fff}
+.plot .cell.pale{fill:#000}.plot .cell.deep{fill:#fff}
 @media (prefers-color-scheme:dark){
 .plot text{fill:#e6e9ee}.plot .small{fill:#b4bcc7}.plot .grid{stroke:#3a424d}
-.plot .a{stroke:#7db4f0}.plot .b{stroke:#f0a653}
-.plot .a.full{fill:#7db4f0}.plot .b.full{fill:#f0a653}.plot .whisker{stroke:#e6e9ee}
+.plot .a{stroke:#4c8fdc}.plot .b{stroke:#d07f22}
+.plot .a.full{fill:#4c8fdc}.plot .b.full{fill:#d07f22}.plot .whisker{stroke:#fff}
 }"""
 
 
@@ -76,7 +76,7 @@ def ticks(low: float, high: float, least: float = 0.0) -> tuple[float, ...]:
     >>> ticks(0.013, 0.94), ticks(0, 150), ticks(0, 2, least=1)
     ((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0, 50.0, 100.0, 150.0), (0.0, 1.0, 2.0))
     """
-    if high <= low:
+    if high - low <= 1e-7 * abs(low):
         spare = abs(low) / 10 or 1.0
         low, high = low - spare, high + spare
     rough = max((high - low) / 5, least)
@@ -200,7 +200,7 @@ def _cell(value: float, share: float, told: str, x: float, y: float) -> Iterator
         return
     colour = ",".join(f"{a + share * (b - a):.0f}" for a, b in zip(_PALE, _DEEP, strict=True))
     yield f'<rect fill="rgb({colour})" {place}>{_told(told)}</rect>'
-    kind = "cell deep" if share > 0.5 else "cell pale"
+    kind = "cell deep" if share > 0.7 else "cell pale"
     yield _text(f"{value:.2f}", x + 27, y + 15, kind, "middle")
 
 

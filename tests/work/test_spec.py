@@ -175,7 +175,7 @@ def test_a_digest_is_of_what_is_said_not_of_how(folder: Path) -> None:
         ("serve: {allow: {a: none}, port: 99999}", "AC605 5 `serve.port` must be a whole number"),
         ("serve: {allow: {a: none}, wait: soon}", "AC605 5 `serve.wait` must be a time such as"),
         ("serve: {allow: {a: none}, cash: 3}", "AC601 5 `serve` has no key `cash`"),
-        ("report: {plots: auto}", "AC604 5 `report.plots` is not supported yet"),
+        ("report: {plots: all}", "AC605 5 `report.plots` must be one of auto, none"),
         ("report: {baseline: x}", "AC605 5 `report.baseline` must be a row of evaluate"),
         ("hub: 5", "AC605 5 `hub` must be a text"),
         ("hub:", "AC605 5 `hub` must be a text"),
