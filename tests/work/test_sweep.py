@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -126,6 +129,22 @@ def swept(
     with inside(shop.root):
         assert cli.main(["run", "demo.yaml", "--quiet", "--set", "train.batch=5"]) == 0
     return shop, json.loads((shop.root / "runs/demo/report.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_sweep_has_a_page_that_leads_to_those_of_its_combinations(
+    swept: tuple[Workshop, dict[str, Any]],
+) -> None:
+    shop, report = swept
+    folder = shop.root / "runs/demo"
+    text = (folder / "report.html").read_text()
+    links = [unquote(link) for link in re.findall(r'href="([^"]+)"', text)]
+    assert links == [*(f"{label}/report.html" for label in report["combinations"]), "report.json"]
+    for link, own in zip(links, report["combinations"].values(), strict=False):
+        assert own["expression"] in unescape((folder / link).read_text())
+    for row in report["table"]:
+        assert row["name"] in unescape(text)
 
 
 @pytest.mark.slow
