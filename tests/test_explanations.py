@@ -10,6 +10,7 @@ import pickle
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,6 +146,11 @@ def _write(name: str, text: str) -> Prepare:
     return lambda shop, patch: (shop.root / name).write_text(text) and None  # type: ignore[func-returns-value]
 
 
+def _without_pyarrow(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
+    (shop.root / "data/train.parquet").write_bytes(b"PAR1")
+    patch.setitem(sys.modules, "pyarrow", None)
+
+
 def _append(name: str, text: str) -> Prepare:
     def prepare(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
         with (shop.root / name).open("a") as file:
@@ -254,6 +260,7 @@ BAD: dict[str, Prepare] = {
     "AC506": _fusion("fuse(glue/a, glue/b, pfeiffer())"),
     "AC608": _append("data/test.jsonl", '{"text": \n'),
     "AC614": _append("data/test.conll", "\nnairobi I-LOC\n"),
+    "AC615": _without_pyarrow,
     "AC901": _write("long.compose", f"stack({'lang/sw, ' * 11000}lang/sw)"),
     "AC902": _write("deep.compose", "stack(" * 2000 + "lang/sw" + ")" * 2000),
     "AC432": _saved,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def lock(
     spec: Annotated[Path, typer.Argument(help="a spec.yaml", autocompletion=complete_spec)],
     names: Annotated[
-        list[str] | None, typer.Argument(help="with --upgrade: these only, as glue/mnli, backbone")
+        list[str] | None, typer.Argument(help="with --upgrade: only glue/mnli, backbone, data …")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="1 if the lock is out of date")] = False,
     upgrade: Annotated[bool, typer.Option("--upgrade", help="the newest revisions")] = False,
@@ -67,9 +67,11 @@ def _say(text: str, quiet: bool) -> None:
 
 def _unknown(names: Sequence[str], old: Lock | None, new: Lock) -> list[str]:
     """Names that nothing pinned has, and that no pattern did."""
+    from adaptcompose.work.pins import section_of
+
     known = {"backbone"}
     for one in (old, new):
-        known |= {*one.adapters, *one.globs} if one else set()
+        known |= {*one.adapters, *one.globs, *map(section_of, one.data)} if one else set()
     return [name for name in names if name not in known]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptcompose.hub.front import front_matter
-from adaptcompose.hub.layouts import Layout, read_layout
+from adaptcompose.hub.layouts import Classes, Layout, Splits, read_layout
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref, local_ref, parse_ref
 from adaptcompose.hub.resolve import Sources
@@ -47,17 +47,29 @@ class DataSet:
         kept = sorted({*paths, *self.read})
         return replace(self.pin, files={path: self._record(path) for path in kept})
 
-    def fetch(self, paths: Collection[str]) -> Path:
+    def splits(self, config: str | None) -> Splits:
+        """The files of each split of a configuration; none if there is no such."""
+        name = self.layout.config(config)
+        return {} if name is None else self.layout.splits(name)
+
+    def classes(self, config: str | None) -> Classes:
+        """The classes of each column of labels, as far as the README names them."""
+        return self.layout.classes(self.layout.config(config) or "")
+
+    def fetch(self, paths: Collection[str], span: Span | None = None) -> Path:
         """The folder with some of its files, each with its hash."""
         if sum(self.pin.files[path].size for path in paths) > MOST_BYTES:
             why = f"they are larger than {MOST_BYTES // 10**9} GB"
-            raise Failed(AC413.at(file=f"{self}: {', '.join(sorted(paths))}", why=why))
+            raise Failed(AC413.at(span, file=f"{self}: {', '.join(sorted(paths))}", why=why))
         if self.pin.path is not None:
-            return self.sources.local(self.pin.path)
+            return self.sources.local(self.pin.path, span)
         assert self.pin.repo is not None
-        folder = _store(self.ref, self.sources).fetch(self.pin.repo, self.pin.revision, paths)
-        for path in paths:
-            verify(folder, path, self.pin.files[path], str(self))
+        try:
+            folder = _store(self.ref, self.sources).fetch(self.pin.repo, self.pin.revision, paths)
+            for path in paths:
+                verify(folder, path, self.pin.files[path], str(self))
+        except Failed as failed:
+            raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
         return folder
 
     def _record(self, path: str) -> FileRecord:

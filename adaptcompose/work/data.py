@@ -1,27 +1,34 @@
-"""Examples out of local files: jsonl, csv, tsv, conll, and text with one example a line.
+"""Examples out of files: jsonl, json, csv, tsv, conll, parquet, and text with one a line.
 
 Whatever the columns are called in the file, examples have the roles `text`, `tokens`, `labels`.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.language.codes import AC606, AC607, AC608
-from adaptcompose.language.diagnostics import Diagnostic, Failed
+from adaptcompose.hub.layouts import Classes
+from adaptcompose.hub.store import record as recorded
+from adaptcompose.language.codes import AC605, AC606, AC607, AC608
+from adaptcompose.language.diagnostics import Diagnostic, Failed, suggest
+from adaptcompose.work.parquet import open_parquet
+from adaptcompose.work.readers import READERS, Lines, Record
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import DataSection, Spec
 
 PROBLEM_LIMIT = 20
-Record = tuple[int, Mapping[str, Any]]
+UNLABELLED = -1
+"""What stands for a class that is kept secret, as in the test sets of GLUE."""
+
+_TABLES = ("csv", "tsv", "conll", "parquet")
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,16 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of `columns`; `places` says for each row its file and line."""
+    """Rows of `columns`; `places` says for each row its file and line.
+
+    `classes` are the labels that the files name for their numbers, in order.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     places: tuple[tuple[int, int], ...]
     files: tuple[DataFile, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,8 +81,9 @@ def open_data(
 ) -> Examples:
     """The examples of a split, with the columns that a task needs."""
     section = spec.data[ref.name]
-    paths = spec.files(ref)
-    return read_examples(paths, section, roles, optional, name=ref.name)
+    paths, held = spec.files(ref), section.held
+    classes = held.classes(ref.config) if held else {}
+    return read_examples(paths, section, roles, optional, name=ref.name, classes=classes)
 
 
 def read_examples(
@@ -79,7 +91,9 @@ def read_examples(
     section: DataSection,
     roles: Sequence[str],
     optional: Sequence[str] = (),
+    *,
     name: str = "data",
+    classes: Classes | None = None,
 ) -> Examples:
     """The examples of some files. Everything wrong with them (up to a limit) is in one Failed."""
     collecting = _Collecting(section, tuple(roles), tuple(optional))
@@ -88,36 +102,20 @@ def read_examples(
         form = section.format_of(str(path))
         if form is None:
             raise Failed(AC606.at(section.place("files"), section=name, name="format"))
-        collecting.start(path)
+        collecting.start(path, form, classes or {})
+        if form == "parquet":
+            kept = recorded(path) if path.is_file() else None
+            if kept is None:
+                raise Failed(_no_file(path, section))
+            files.append(DataFile(path, kept.sha256 or "", kept.size))
+            collecting.add(collecting.opened())
+            continue
         content = _content(path, section)
         files.append(DataFile(path, hashlib.sha256(content).hexdigest(), len(content)))
-        collecting.add(_READERS[form](_Lines(content, collecting.problem), section))
+        collecting.add(READERS[form](Lines(content, collecting.problem), section))
     if collecting.problems:
         raise Failed(collecting.problems)
     return collecting.examples(files)
-
-
-@dataclass
-class _Lines:
-    """The lines of a file; where not all is UTF-8, a bad byte has a line."""
-
-    content: bytes
-    problem: Callable[[int, str], None]
-
-    def __iter__(self) -> Iterator[tuple[int, str]]:
-        content = self.content.removeprefix(b"\xef\xbb\xbf")
-        try:
-            text = content.decode().replace("\r\n", "\n").removesuffix("\r")
-        except UnicodeDecodeError:
-            return self._one_by_one(content)
-        return enumerate(text.split("\n"), 1)
-
-    def _one_by_one(self, content: bytes) -> Iterator[tuple[int, str]]:
-        for number, line in enumerate(content.split(b"\n"), 1):
-            try:
-                yield number, line.removesuffix(b"\r").decode()
-            except UnicodeDecodeError as error:
-                self.problem(number, f"the byte 0x{line[error.start]:02x} is not UTF-8")
 
 
 @dataclass
@@ -131,11 +129,26 @@ class _Collecting:
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     places: list[tuple[int, int]] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
+    classes: Classes = field(default_factory=dict)
     path: Path = Path()
     number: int = -1
+    table: bool = False
 
-    def start(self, path: Path) -> None:
+    def start(self, path: Path, form: str, classes: Classes) -> None:
+        """Go on with another file, whose classes are these unless it says more itself."""
         self.path, self.number = path, self.number + 1
+        self.table, self.classes = form in _TABLES, classes
+
+    def opened(self) -> Iterator[Record]:
+        """The rows of a Parquet file, no more than are needed."""
+        wanted = {name for role in self._wanted() for name in self._names(role)} | {"label"}
+        classes, records = open_parquet(self.path, str(self.path), wanted)
+        self.classes = {**self.classes, **classes}
+        first = self.section.limit if self.section.shuffle_seed is None else None
+        return islice(records, None if first is None else max(first - len(self.rows), 1))
+
+    def _names(self, role: str) -> tuple[str, ...]:
+        return self.section.columns.get(role) or (role,)
 
     def problem(self, line: int, why: str, help: str | None = None) -> None:
         self.problems.append(AC608.at(None, file=str(self.path), line=line, why=why, help=help))
@@ -161,13 +174,16 @@ class _Collecting:
         kept = [number for number, role in enumerate(wanted) if role not in self.missing]
         rows = tuple(tuple(self.rows[row][number] for number in kept) for row in order)
         places = tuple(self.places[row] for row in order)
-        return Examples(tuple(wanted[number] for number in kept), rows, places, tuple(files))
+        columns = tuple(wanted[number] for number in kept)
+        names = self._names("labels")[0]
+        classes = self.classes.get(names) or self.classes.get("label", ())
+        return Examples(columns, rows, places, tuple(files), classes)
 
     def _wanted(self) -> tuple[str, ...]:
         return (*self.roles, *(role for role in self.optional if role not in self.roles))
 
     def _value(self, role: str, record: Mapping[str, Any], line: int) -> Any:
-        names = self.section.columns.get(role) or (role,)
+        names = self._names(role)
         absent = [name for name in names if name not in record]
         if absent and role == "labels" and role not in self.section.columns:
             names, absent = ("label",), [] if "label" in record else absent
@@ -175,14 +191,37 @@ class _Collecting:
             if role in self.optional and role not in self.section.columns:
                 self.missing.add(role)
             else:
-                known = ", ".join(dict.fromkeys(map(str, record)))
-                help = f"columns: {known}; data.columns says which is which: {{{role}: …}}"
-                self.problem(line, f"no column `{absent[0]}`", help)
+                self._absent(role, absent[0], record, line)
+            return None
+        if role == "labels" and self._unlabelled(names[0], record[names[0]], line):
             return None
         values = [self._checked(role, name, record[name], line) for name in names]
         return tuple(values) if len(values) > 1 else values[0]
 
+    def _absent(self, role: str, name: str, record: Mapping[str, Any], line: int) -> None:
+        """A column that is not there; of a table it is missing in every line."""
+        known = list(dict.fromkeys(map(str, record)))
+        place = self.section.place(f"columns.{role}") or self.section.place("repo")
+        if self.table and place is not None:
+            near, expected = suggest(name, known), f"one of the columns {', '.join(known)}"
+            values = {"name": f"columns.{role}", "expected": expected, "got": f"`{name}`"}
+            raise Failed([*self.problems, AC605.at(place, **values, help=near)])
+        help = f"columns: {', '.join(known)}; data.columns says which is which: {{{role}: …}}"
+        self.problem(line, f"no column `{name}`", help)
+
+    def _unlabelled(self, name: str, value: Any, line: int) -> bool:
+        """Whether an example of a data set has no class, which is fine where none is scored."""
+        if self.classes.get(name) is None or value not in (None, UNLABELLED, str(UNLABELLED)):
+            return False
+        if "labels" in self.optional:
+            self.missing.add("labels")
+            return True
+        self.problem(line, f"`{name}` is {value}: this split has no labels")
+        raise Failed(self.problems)
+
     def _checked(self, role: str, name: str, value: Any, line: int) -> Any:
+        if role == "labels" and name in self.classes:
+            value = _named(value, self.classes[name])
         if role == "labels" and isinstance(value, (str, int, float)):
             return _label(value)
         if role == "text" and isinstance(value, str):
@@ -212,139 +251,29 @@ def _label(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _named(value: Any, names: tuple[str, ...]) -> Any:
+    """The class that a number stands for, or the classes of a list of them.
+
+    >>> _named([0, "1", "b", 7], ("a", "b"))
+    ['a', 'b', 'b', 7]
+    """
+    if isinstance(value, (list, tuple)):
+        return [_named(one, names) for one in value]
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or value in names:
+        return value
+    number = int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else -1
+    return names[number] if 0 <= number < len(names) else value
+
+
+def _no_file(path: Path, section: DataSection) -> Diagnostic:
+    return AC607.at(section.place("files"), path=str(path), root=str(path.parent))
+
+
 def _content(path: Path, section: DataSection) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise Failed(
-            AC607.at(section.place("files"), path=str(path), root=str(path.parent))
-        ) from None
+        raise Failed(_no_file(path, section)) from None
     except OSError as error:
         why = error.strerror or "it cannot be read"
         raise Failed(AC608.at(None, file=str(path), line=1, why=why)) from None
-
-
-def _read_jsonl(lines: _Lines, section: DataSection) -> Iterator[Record]:
-    for number, line in lines:
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            lines.problem(number, f"not JSON: {error.msg} at column {error.colno}")
-            continue
-        except (ValueError, RecursionError):
-            lines.problem(number, "not JSON that can be read: too long a number, or too deep")
-            continue
-        if isinstance(record, dict):
-            yield number, record
-        else:
-            lines.problem(number, "expected a JSON object, {…}")
-
-
-def _read_table(lines: _Lines, section: DataSection, **dialect: Any) -> Iterator[Record]:
-    start = 1
-
-    def texts() -> Iterator[str]:
-        for _, line in lines:
-            yield line + "\n"
-
-    reader = csv.reader(texts(), strict=True, **dialect)
-    header: list[str] | None = None
-    try:
-        for cells in reader:
-            line, start = start, reader.line_num + 1
-            if not cells or cells == [""]:
-                continue
-            if header is None:
-                header = cells if section.header else [str(index) for index in range(len(cells))]
-                if repeated := next((name for name in header if header.count(name) > 1), None):
-                    lines.problem(line, f"the column `{repeated}` appears twice")
-                if section.header:
-                    continue
-            if len(cells) != len(header):
-                lines.problem(line, f"{len(header)} columns expected, got {len(cells)}")
-            else:
-                yield line, _named(header, cells)
-    except csv.Error as error:
-        lines.problem(start, f"not a table: {error}")
-
-
-def _read_csv(lines: _Lines, section: DataSection) -> Iterator[Record]:
-    return _read_table(lines, section)
-
-
-def _read_tsv(lines: _Lines, section: DataSection) -> Iterator[Record]:
-    return _read_table(lines, section, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def _named(header: list[str], cells: list[str]) -> dict[str, str]:
-    """A row by the names of its columns, and by their numbers where no name is in the way."""
-    return {str(index): cell for index, cell in enumerate(cells)} | dict(
-        zip(header, cells, strict=True)
-    )
-
-
-def _read_conll(lines: _Lines, section: DataSection) -> Iterator[Record]:
-    """Sentences between blank lines. Columns are numbers; `tokens` is 0, `labels` the last.
-
-    `-DOCSTART-` lines of the CoNLL-2003 files mark documents and are no words.
-    """
-    numbered = [*lines, (0, "")]
-    pattern = next((line for _, line in numbered if line.strip() and line[0] != "#"), "")
-    split = _by_tabs if "\t" in pattern else _by_blanks
-    width = len(split(pattern))
-    sentence: list[list[str]] = []
-    first = 0
-    for number, line in numbered:
-        if not line.strip(" \t"):
-            if sentence:
-                yield first, _sentence(sentence)
-            sentence = []
-            continue
-        cells = split(line)
-        # `#` may also be a word: `# O` is one where every line has two columns.
-        if not sentence and line[0] == "#" and (len(cells) != width or _REMARK.match(line)):
-            continue
-        if cells[0] == "-DOCSTART-":
-            continue
-        if len(cells) != width:
-            lines.problem(number, f"{width} columns expected, got {len(cells)}")
-            continue
-        first = first if sentence else number
-        sentence.append(cells)
-
-
-_REMARK = re.compile(r"# *[\w ]+ = ")
-
-
-def _by_tabs(line: str) -> list[str]:
-    return line.split("\t")
-
-
-def _by_blanks(line: str) -> list[str]:
-    return re.split(" +", line.strip(" "))
-
-
-def _sentence(rows: list[list[str]]) -> dict[str, Any]:
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    named: dict[str, Any] = {str(index): column for index, column in enumerate(columns)}
-    named["tokens"] = columns[0]
-    if len(columns) > 1:
-        named["labels"] = columns[-1]
-    return named
-
-
-def _read_text(lines: _Lines, section: DataSection) -> Iterator[Record]:
-    for number, line in lines:
-        if line.strip():
-            yield number, {"text": line.strip()}
-
-
-_READERS: dict[str, Callable[[_Lines, DataSection], Iterator[Record]]] = {
-    "jsonl": _read_jsonl,
-    "csv": _read_csv,
-    "tsv": _read_tsv,
-    "conll": _read_conll,
-    "text": _read_text,
-}

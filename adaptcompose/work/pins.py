@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from adaptcompose.hub.datasets import data_ref
 from adaptcompose.hub.lock import Lock, Locked, hash_of
 from adaptcompose.hub.store import record
 from adaptcompose.work.references import DataRef
-from adaptcompose.work.sections import Spec
+from adaptcompose.work.sections import DataSection, Spec
 
 
 def lock_path(spec_path: Path) -> Path:
@@ -28,6 +29,10 @@ def references(spec: Spec) -> dict[tuple[DataRef, bool], None]:
 def pinned_data(spec: Spec, others: Iterable[DataRef] = ()) -> Iterator[tuple[str, Locked]]:
     """The files of every split that a run reads, `others` with those that its sections name."""
     for ref in dict.fromkeys([*(ref for ref, _ in references(spec)), *others]):
+        section = spec.data[ref.name]
+        if section.held is not None:
+            yield str(ref), section.held.pinned(section.parts(ref.config)[ref.split or "train"])
+            continue
         yield str(ref), Locked(files={_relative(p, spec.root): record(p) for p in spec.files(ref)})
 
 
@@ -54,6 +59,19 @@ def _digest(spec: Spec) -> str:
     served = {"serve": plain["serve"]["allow"]} if "serve" in plain else {}
     data = [train.get("data"), train.get("validation")]
     return hash_of(kept | served | {"items": items, "train": data})
+
+
+def data_pin(name: str, pins: Lock | None) -> Locked | None:
+    """What a lock says of a data set: its revision, and all of its files that are pinned."""
+    entries = pins.data.items() if pins else ()
+    found = [pin for key, pin in entries if pin.repo and section_of(key) == name]
+    files = {path: one for pin in found for path, one in pin.files.items()}
+    return replace(found[0], files=files) if found else None
+
+
+def section_of(key: str) -> str:
+    """The name of the data in a lock's reference to it."""
+    return key.partition("/")[0].partition("[")[0]
 
 
 def merged(locks: Sequence[Lock]) -> Lock:
@@ -84,4 +102,15 @@ def kept(old: Lock | None, specs: Sequence[Spec], upgrade: Collection[str] | Non
     adapters = {name: pin for name, pin in old.adapters.items() if name not in gone}
     globs = {name: found for name, found in old.globs.items() if name not in gone}
     members = {} if upgrade is not None else old.members
-    return replace(old, adapters=adapters, globs=globs, members=members)
+    stays = {key: pin for key, pin in old.data.items() if section_of(key) not in gone}
+    data = {key: pin for key, pin in stays.items() if _meant(pin, specs[0].data, section_of(key))}
+    return replace(old, adapters=adapters, globs=globs, data=data, members=members)
+
+
+def _meant(pin: Locked, data: Mapping[str, DataSection], name: str) -> bool:
+    """Whether a pin may be what the spec says of its data now; a branch is asked anew."""
+    text = data[name].repo if name in data else None
+    if text is None:
+        return pin.repo is None
+    ref = data_ref(text)
+    return pin.repo == ref.repo and (pin.revision or "").startswith(ref.revision or "")

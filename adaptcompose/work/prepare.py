@@ -21,8 +21,9 @@ from adaptcompose.language.graph import Adapter, Block, Published, adapters, wal
 from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import Fuse
 from adaptcompose.resources import resource
-from adaptcompose.work.data import Examples, open_data
+from adaptcompose.work.data import Examples
 from adaptcompose.work.later import at_hub, not_yet, served_later
+from adaptcompose.work.located import located, read
 from adaptcompose.work.pins import digest, kept, lock_path, merged, pinned_data, references
 from adaptcompose.work.pruning import measured_on, still, unfit, with_members
 from adaptcompose.work.references import DataRef
@@ -41,7 +42,7 @@ from adaptcompose.work.targets import (
     unready,
     untrained,
 )
-from adaptcompose.work.tasks import Task, roles_of
+from adaptcompose.work.tasks import Task
 
 if TYPE_CHECKING:
     from adaptcompose.compiler.plan import Plan
@@ -117,7 +118,7 @@ class Prepared:
         """The examples of a split, read once, and what there is to say about them."""
         key = f"{ref} {labelled}"
         if key not in self._examples:
-            found = _read(self.spec, ref, labelled=labelled)
+            found = read(self.spec, ref, labelled=labelled)
             notes = self.task.check(found) if self.task else []
             if problems := errors(notes):
                 raise Failed(problems)
@@ -212,6 +213,8 @@ class Preparation:
 
         Unless `ask`, a backbone on a hub that is no folder is left open.
         """
+        self.spec, problems = located(self.spec, replace(self.sources, ask=ask), self.pins)
+        self.problems += problems
         if ask or not self.sources.remote or is_local(self.spec.backbone.model):
             self.backbone = self._try(self._backbone)
         checked = self._checked(ask)
@@ -237,6 +240,8 @@ class Preparation:
         """Whether all files that the compositions refer to are on this machine."""
         refs = [leaf.ref for one in checked if one.graph for leaf in adapters(one.graph).values()]
         near = not self.sources.remote
+        if any(section.waiting for section in self.spec.data.values()):
+            return False
         return self.backbone is not None and all(
             ref is None or ref.kind == "local" or (near and not ref.forced) for ref in refs
         )
@@ -353,10 +358,10 @@ class Preparation:
         assert self.backbone is not None
         spec, examples = self.spec, None
         if spec.task and spec.train and needs_examples(spec.task, graph):
-            examples = self._try(_read, spec, spec.train.data)
+            examples = self._try(read, spec, spec.train.data)
         if self.problems:
             for ref, labelled in references(spec):
-                self._try(partial(_read, labelled=labelled), spec, ref)
+                self._try(partial(read, labelled=labelled), spec, ref)
             self._stop()
         return choose_task(spec, graph, self.backbone.facts, examples)
 
@@ -391,10 +396,3 @@ def tree_of(section: Section, tree: syntax.Tree) -> syntax.Tree:
     if section.pipe is not None:
         return syntax.piped(tree, syntax.parse_tree(section.pipe))
     return tree
-
-
-def _read(spec: Spec, ref: DataRef, *, labelled: bool = True) -> Examples:
-    assert spec.task is not None
-    inputs, outputs = roles_of(spec.task.kind)
-    wanted, optional = ((*inputs, *outputs), ()) if labelled else (inputs, outputs)
-    return open_data(spec, ref, wanted, optional)

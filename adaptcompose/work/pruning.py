@@ -53,7 +53,7 @@ def _unknown(block: Prune, spec: Spec) -> Iterator[Diagnostic]:
     written, known = str(block.data), ", ".join(spec.data) or "none"
     try:
         ref = data_of(block)
-        files = spec.data[ref.name].files or {}
+        files = spec.data[ref.name].parts(ref.config)
     except (KeyError, ValueError):
         near = suggest(written, list(spec.data))
         yield codes.AC610.at(block.span, name=written, known=known, help=near)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from adaptcompose.hub.datasets import DataSet
 from adaptcompose.language.diagnostics import Source
 from adaptcompose.work.fields import Section, key
 from adaptcompose.work.metrics import KINDS
@@ -23,10 +25,12 @@ NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 ROLES = {"text": 2, "tokens": 1, "labels": 1}
 ENDINGS = {
     "jsonl": (".jsonl", ".ndjson"),
+    "json": (".json",),
     "csv": (".csv",),
     "tsv": (".tsv",),
     "conll": (".conll", ".iob", ".iob2", ".bio"),
     "text": (".txt",),
+    "parquet": (".parquet",),
 }
 
 
@@ -61,26 +65,52 @@ class TaskSection(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSection(Section):
-    """Examples. Used as `name`, `name[config]`, `name/split` or `name[config]/split`."""
+    """Examples. Used as `name`, `name[config]`, `name/split` or `name[config]/split`.
+
+    `held` is the data set that `repo` names, once the hub was asked.
+    """
+
+    choices: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "repo"),)
+    needs: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "repo"),)
 
     files: dict[str, tuple[str, ...]] = key(
         "train, validation, test: a file or a list of them; {config} stands for the config",
+        {},
         single=True,
     )
-    config: str | None = key("what {config} is where a reference names none", None)
+    repo: str | None = key("data set of the hub, user/name@revision, or a ./folder like it", None)
+    splits: dict[str, str] = key("train, validation, test: what the data set calls them", {})
+    config: str | None = key(
+        "configuration of the data set, or what {config} is, where a reference names none", None
+    )
     columns: dict[str, tuple[Word, ...]] = key(
         "text, tokens, labels: a column by name, or number from 0; text may be [first, second]",
         {},
         single=True,
     )
-    format: Literal["jsonl", "csv", "tsv", "conll", "text"] | None = key(
+    format: Literal["jsonl", "json", "csv", "tsv", "conll", "text", "parquet"] | None = key(
         "file format; else from the ending", None
     )
     header: bool = key("csv and tsv: the first line names the columns", True)
     limit: int | None = key("read at most this many examples of each split", None, least=1)
     shuffle_seed: int | None = key("shuffle before the limit", None, least=0)
-    repo: str | None = key("data set of the hub", None, later=True)
-    splits: dict[str, str] = key("its names of the splits", {}, later=True)
+
+    held: DataSet | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether its splits are known only when its hub was asked."""
+        return self.repo is not None and self.held is None
+
+    def parts(self, config: str | None) -> Mapping[str, tuple[str, ...]]:
+        """The files of each split; those of a data set by its own names and by ours."""
+        config = config or self.config
+        if self.held is None:
+            files = (self.files or {}).items()
+            return {s: tuple(p.replace("{config}", config or "") for p in ps) for s, ps in files}
+        found = self.held.splits(config)
+        ours = {split: found[name] for split, name in self.splits.items() if name in found}
+        return {**found, **ours}
 
     def format_of(self, path: str) -> str | None:
         """The declared format, or the one that the ending of the file names."""
@@ -272,10 +302,11 @@ class Spec(Section):
     def files(self, ref: DataRef) -> tuple[Path, ...]:
         """The files of a split."""
         section = self.data[ref.name]
-        config = ref.config or section.config or ""
-        paths = section.files[ref.split or "train"]
-        filled = [Path(path.replace("{config}", config)).expanduser() for path in paths]
-        return tuple(self.root / path for path in filled)
+        paths = section.parts(ref.config)[ref.split or "train"]
+        if section.held is None:
+            return tuple(self.root / Path(path).expanduser() for path in paths)
+        folder = section.held.fetch(paths, section.place("repo"))
+        return tuple(folder / path for path in paths)
 
     def labels(self) -> tuple[str, ...] | None:
         """The labels that the spec declares."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.documents import Value, open_source, read
+from adaptcompose.hub.datasets import data_ref
 from adaptcompose.language.codes import (
     AC202,
     AC601,
@@ -120,9 +121,14 @@ def _parse_all(
 def _parse(document: Value, root: Path) -> tuple[Spec, list[Diagnostic]]:
     reading = Reading()
     spec = replace(reading.section(Spec, expand(document, reading), ""), root=root)
+    spec, problems = resolved(spec)
+    return spec, [*reading.problems, *problems, *_check(spec)]
+
+
+def resolved(spec: Spec) -> tuple[Spec, list[Diagnostic]]:
+    """The spec with the splits that its references leave open, and what is wrong with them."""
     resolving = _Resolving(spec)
-    spec = resolving.resolved()
-    return spec, [*reading.problems, *resolving.problems, *_check(spec)]
+    return resolving.resolved(), resolving.problems
 
 
 def keys() -> Iterator[Key]:
@@ -160,7 +166,9 @@ class _Resolving:
             validation = self._fill(validation, train.place("validation"), "validation")
         elif data and data.name in self.spec.data and data.split != "validation":
             section = self.spec.data[data.name]
-            if "validation" in (section.files or {}):
+            if section.waiting:
+                return replace(train, data=data)
+            if "validation" in section.parts(data.config):
                 validation = replace(data, split="validation")
         keep = train.keep or ("best" if validation else "last")
         needing = {"keep": train.keep == "best", "every": train.every, "patience": train.patience}
@@ -178,6 +186,8 @@ class _Resolving:
         if ref.name not in data:
             self._unknown(ref.name, data, place)
             return ref
+        if data[ref.name].repo is not None:
+            return self._of_data_set(ref, place, splits)
         files = data[ref.name].files or {}
         split = ref.split or next((one for one in splits if one in files), splits[0])
         if split not in files:
@@ -198,9 +208,34 @@ class _Resolving:
         self._check_files(filled)
         return filled
 
+    def _of_data_set(self, ref: DataRef, place: Span | None, splits: tuple[str, ...]) -> DataRef:
+        """The reference to a split of a data set; as it is until the hub was asked."""
+        section = self.spec.data[ref.name]
+        if section.held is None:
+            return ref
+        layout, wanted = section.held.layout, ref.config or section.config
+        if layout.config(wanted) is None:
+            name = f"{ref.name}[{wanted}]" if wanted else ref.name
+            self._unknown(name, [f"{ref.name}[{one}]" for one in layout.configs], place)
+            return ref
+        parts = section.parts(wanted)
+        split = ref.split or next((one for one in splits if one in parts), splits[0])
+        if split not in parts and split not in section.splits:
+            self._unknown(f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in parts], place)
+        elif split not in parts:
+            known = list(section.held.splits(wanted))
+            self._unknown(section.splits[split], known, section.place(f"splits.{split}"))
+        return replace(ref, split=split, config=wanted)
+
     def _declared(self) -> None:
-        """Files that no reference needs yet must exist as well."""
+        """Files that no reference needs yet must exist as well, and so must splits."""
         for name, section in self.spec.data.items():
+            if section.held is not None:
+                every = section.held.layout.configs.values()
+                known = list(dict.fromkeys(split for splits in every for split in splits))
+                for split, theirs in section.splits.items():
+                    if theirs not in known:
+                        self._unknown(theirs, known, section.place(f"splits.{split}"))
             for split, paths in (section.files or {}).items():
                 if section.config or not any("{config}" in path for path in paths):
                     self._check_files(DataRef(name, section.config, split))
@@ -321,19 +356,29 @@ def _check_columns(name: str, section: DataSection) -> Iterator[Diagnostic]:
 
 def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
     yield from _check_columns(name, section)
+    yield from _check_repo(name, section)
     for split, paths in (section.files or {}).items():
         if unclear := next((path for path in paths if section.format_of(path) is None), None):
             place = section.place(f"files.{split}")
             help = f"`{unclear}` does not say: add format: {', '.join(ENDINGS)}"
             yield AC606.at(place, section=f"data.{name}", name="format", help=help)
-        if split not in SPLITS:
-            yield AC601.at(
-                section.key_place("files", split),
-                section=f"data.{name}.files",
-                name=split,
-                known=", ".join(SPLITS),
-                help=suggest(split, SPLITS),
-            )
+    for key, splits in (("files", section.files), ("splits", section.splits)):
+        for split in [one for one in splits or {} if one not in SPLITS]:
+            values = {"section": f"data.{name}.{key}", "name": split, "known": ", ".join(SPLITS)}
+            yield AC601.at(section.key_place(key, split), **values, help=suggest(split, SPLITS))
+
+
+def _check_repo(name: str, section: DataSection) -> Iterator[Diagnostic]:
+    if section.repo is None:
+        if section.splits:
+            help = "it names the splits of a data set of the hub"
+            place = section.place("splits")
+            yield AC606.at(place, section=f"data.{name}", name="repo", help=help)
+        return
+    try:
+        data_ref(section.repo, section.place("repo"))
+    except Failed as failed:
+        yield from failed.diagnostics
 
 
 def _first_line(span: Span | None) -> Span | None:

@@ -97,7 +97,10 @@ def roles_of(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def open_task(
     section: TaskSection, train: Examples | None = None, brought: Sequence[str] | None = None
 ) -> Task:
-    """The task of a spec. Its labels: declared, else `brought` by a head, else those of `train`."""
+    """The task of a spec. Its labels: declared, else `brought` by a head, else those of `train`.
+
+    Those are the classes that its files name, in their order, or else the labels that occur.
+    """
     roles_of(section.kind)
     labels: tuple[str, ...] = ()
     if section.kind != "masked-lm":
@@ -130,7 +133,7 @@ def _labels(
     if train is None or "labels" not in train.columns:
         help = "add labels: [a, b]; nothing here is trained, so no data says them"
         raise Failed(AC606.at(section.place("kind"), section="task", name="labels", help=help))
-    labels = label_set(train)
+    labels = train.classes or label_set(train)
     if len(labels) < 2 and section.kind == "text-classification":
         file, line = train.place(0)
         why = f"all examples have one label, {', '.join(labels)}"

@@ -1,0 +1,46 @@
+"""The data of a spec where they lie: data sets of a hub, pinned, and the examples of a split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from adaptcompose.hub.datasets import data_ref, find_data
+from adaptcompose.hub.lock import Lock
+from adaptcompose.hub.resolve import Sources
+from adaptcompose.language.diagnostics import Diagnostic, Failed
+from adaptcompose.work.data import Examples, open_data
+from adaptcompose.work.pins import data_pin
+from adaptcompose.work.references import DataRef
+from adaptcompose.work.sections import Spec
+from adaptcompose.work.spec import resolved
+from adaptcompose.work.tasks import roles_of
+
+
+def located(spec: Spec, sources: Sources, pins: Lock | None) -> tuple[Spec, list[Diagnostic]]:
+    """The spec with its data sets found and the splits of references filled in; what is wrong.
+
+    A data set that may not be asked for, because it is on another machine, stays open.
+    """
+    found, problems = dict(spec.data), list[Diagnostic]()
+    for name, section in spec.data.items():
+        if section.repo is None:
+            continue
+        try:
+            if sources.reads(data_ref(section.repo, section.place("repo"))):
+                pin, place = data_pin(name, pins), section.place("repo")
+                held = find_data(section.repo, sources, pin=pin, span=place)
+                found[name] = replace(section, held=held)
+        except Failed as failed:
+            problems += failed.diagnostics
+    if not any(section.held for section in found.values()):
+        return spec, problems
+    whole, more = resolved(replace(spec, data=found))
+    return whole, problems + more
+
+
+def read(spec: Spec, ref: DataRef, *, labelled: bool = True) -> Examples:
+    """The examples of a split; labels are optional where nothing is scored."""
+    assert spec.task is not None
+    inputs, outputs = roles_of(spec.task.kind)
+    wanted, optional = ((*inputs, *outputs), ()) if labelled else (inputs, outputs)
+    return open_data(spec, ref, wanted, optional)
