@@ -67,7 +67,9 @@ def _told(report: Report) -> str:
     if any(one["n"] > 1 for one in report["table"]):
         told += " ± standard deviation over seeds and replicates"
     baseline = report.get("baseline")
-    return f"{told}. In brackets the difference from {baseline}." if baseline else f"{told}."
+    if baseline is None:
+        return f"{told}."
+    return f"{told}. In brackets the difference from {baseline}, whose bars have another colour."
 
 
 def _backbone(report: Report) -> str:

@@ -76,7 +76,7 @@ def ticks(low: float, high: float, least: float = 0.0) -> tuple[float, ...]:
     >>> ticks(0.013, 0.94), ticks(0, 150), ticks(0, 2, least=1)
     ((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0, 50.0, 100.0, 150.0), (0.0, 1.0, 2.0))
     """
-    if high - low <= 1e-7 * abs(low):
+    if high - low <= max(1e-7 * abs(low), 1e-300):
         spare = abs(low) / 10 or 1.0
         low, high = low - spare, high + spare
     rough = max((high - low) / 5, least)
@@ -120,6 +120,8 @@ def _curve(name: str, line: Sequence[Point], across: Axis, up: Axis, number: int
     edge += [(point.x, min(point.values)) for point in reversed(line)]
     if any(len(point.values) > 1 for point in line):
         yield f'<polygon class="{kind} full band" points="{_places(edge, across, up)}"/>'
+    if len(line) == 1:  # a band of no width is not seen
+        yield f'<polyline class="{kind}" points="{_places(edge, across, up)}"/>'
     middle = _places([(point.x, point.mean) for point in line], across, up)
     yield f'<polyline class="{kind}"{_DASHES[number]} points="{middle}"/>'
     for point in line:
@@ -140,7 +142,7 @@ def bars(title: str, unit: str, groups: Mapping[str, Sequence[Bar]]) -> str:
     every = [bar for group in groups.values() for bar in group]
     left = 16 + _LETTER * max(min(len(bar.name), _LONGEST) for bar in every)
     right = 16 + _LETTER * max(len(bar.written) for bar in every)
-    across = Axis(ticks(0, max(bar.mean + bar.sd for bar in every)), left, left + 380)
+    across = Axis(ticks(0, max(bar.mean + bar.sd for bar in every) or 1), left, left + 380)
     bottom = sum(34 + _BAR * len(group) for group in groups.values())
     body = []
     for tick in across.ticks:
@@ -149,7 +151,7 @@ def bars(title: str, unit: str, groups: Mapping[str, Sequence[Bar]]) -> str:
         body.append(_text(f"{tick:.10g}", place, bottom + 16, "small", "middle"))
     y = 0.0
     for name, group in groups.items():
-        body.append(_text(name, across.start, y + 18))
+        body.append(_text(shorten(name, 60), across.start, y + 18))
         for number, bar in enumerate(group):
             body += _bar(bar, name, across, y + 26 + _BAR * number)
         y += 34 + _BAR * len(group)

@@ -274,6 +274,13 @@ def test_bars_are_as_long_as_they_say() -> None:
     assert high - low == pytest.approx(long[0], abs=0.3)
 
 
+def test_bars_of_nothing_but_zeros_start_at_zero() -> None:
+    (root,) = pictures(plots.bars("t", "unit", {"d": [Bar("a", 0, 0, "0.0")]}))
+    (bar,) = root.iter(f"{SVG}rect")
+    texts = {one.text: one.attrib for one in root.iter(f"{SVG}text")}
+    assert (bar.attrib["width"], bar.attrib["x"]) == ("0.0", texts["0"]["x"])
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_writes_its_page(shop: Workshop) -> None:
