@@ -298,7 +298,9 @@ AC614 = Code(
     None,
     "warning",
 )
-AC615 = Code("AC615", "Parquet files need pyarrow to be read", "pip install 'adaptcompose[parquet]'")
+AC615 = Code(
+    "AC615", "Parquet files need pyarrow to be read", "pip install 'adaptcompose[parquet]'"
+)
 # limits
 AC901 = Code("AC901", "the expression is {size} long; the limit is {limit}", "use let, or globs")
 AC902 = Code("AC902", "brackets are nested {depth} deep; the limit is {limit}", "use let")
