@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 SETUP = {
-    "bash": "bind 'set bell-style none'; PS1='> '; . {script}",
-    "zsh": "PS1='> '; unsetopt beep; autoload -Uz compinit; compinit -u -D; . {script}",
+    "bash": "bind 'set bell-style none'; PS1='{prompt}'; . {script}",
+    "zsh": "PS1='{prompt}'; unsetopt beep; autoload -Uz compinit; compinit -u -D; . {script}",
 }
 START = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", "-i"]}
 READY = "is ready"
+PROMPT = "^> "
+"""A shell that shows it reads keys itself; before, the terminal would show them."""
 
 
 class Shell:
@@ -35,16 +37,19 @@ class Shell:
             os.execvpe(START[name][0], START[name], environment)
         script = folder / "completion"
         self.type(f"adaptcompose --show-completion {name} > {script}\n")
-        self.type(SETUP[name].format(script=script) + f"; echo {READY[:2]}''{READY[2:]}\n")
-        self.until(READY)
+        self.type(
+            SETUP[name].format(script=script, prompt=PROMPT) + f"; echo {READY[:2]}''{READY[2:]}\n"
+        )
+        self.until(PROMPT, after=f"{READY}\r\n")
 
     def type(self, keys: str) -> None:
         os.write(self.screen, keys.encode())
 
-    def until(self, wanted: str, seconds: float = 60) -> str:
-        """What is on the screen when `wanted` has come, or nothing more comes."""
+    def until(self, wanted: str, *, after: str = "", seconds: float = 60) -> str:
+        """What is on the screen when `wanted` has come behind `after`, or nothing more comes."""
         text, end = "", time.monotonic() + seconds
-        while wanted not in text and time.monotonic() < end:
+        pattern = re.compile(f"{re.escape(after)}.*{re.escape(wanted)}", re.DOTALL)
+        while not pattern.search(text) and time.monotonic() < end:
             if select.select([self.screen], [], [], 0.1)[0]:
                 text += os.read(self.screen, 65536).decode(errors="replace")
         return text
@@ -57,7 +62,7 @@ class Shell:
         text = self.until("@@")
         shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x07|\r", "", text)
         self.type("echo ne''xt\n")
-        self.until("next\r\n")
+        self.until(PROMPT, after="next\r\n")
         return shown[shown.rindex("adaptcompose ") : shown.rindex("@@")]
 
     def close(self) -> None:

@@ -429,7 +429,7 @@ def test_heads_see_virtual_tokens_and_tags_are_those_of_the_text() -> None:
     handle = classifier.head.register_forward_hook(lambda module, args, out: states.append(args))
     classifier(**batch())
     handle.remove()
-    own, _, first = states[0]
+    own, _, first, *_ = states[0]
     (part,) = parts_of(classifier)
     row = Row(behind=weights_of(part, Site("tokens"))["embedding"])
     whole = encode(backbone(), batch()["input_ids"][0], row)
