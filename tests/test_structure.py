@@ -33,7 +33,7 @@ LAYERS = """
     language.reference language.completion
     language.draw language.mermaid language.picture
     language.dot language.svg
-    hub.resolve hub.published hub.datasets hub.backbone hub.shelves hub.contents
+    hub.resolve hub.published hub.datasets hub.tokenizer hub.backbone hub.shelves hub.contents
     compiler.lower compiler.passes compiler.trunk compiler.plan compiler.plan_text compiler.changes
     language.public
     runtime

@@ -69,7 +69,7 @@ def _unknown(names: Sequence[str], old: Lock | None, new: Lock) -> list[str]:
     """Names that nothing pinned has, and that no pattern did."""
     from adaptcompose.work.pins import section_of
 
-    known = {"backbone"}
+    known = {"backbone", "tokenizer"}
     for one in (old, new):
         known |= {*one.adapters, *one.globs, *map(section_of, one.data)} if one else set()
     return [name for name in names if name not in known]

@@ -8,30 +8,34 @@ from pathlib import Path
 
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import Ref, local_ref, parse_ref
+from adaptcompose.hub.refs import Ref
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.hub.store import records
+from adaptcompose.hub.tokenizer import TOKENIZERS, Tokenizer, checkpoint_ref
 from adaptcompose.language.codes import AC418
 from adaptcompose.language.diagnostics import Failed, Span
-
-TOKENIZERS = {
-    "tokenizer.json",
-    "tokenizer.model",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "vocab.txt",
-    "vocab.json",
-}
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A checkpoint that is not loaded yet."""
+    """A checkpoint that is not loaded yet, and the tokenizer if it is not its own."""
 
     ref: Ref
     pin: Locked
     facts: Facts
     sources: Sources
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def pins(self) -> dict[str, Locked]:
+        """What a lock says of it and of another tokenizer."""
+        return {"backbone": self.pin} | (
+            {} if self.tokenizer is None else {"tokenizer": self.tokenizer.pin}
+        )
+
+    def tokenizer_folder(self) -> Path:
+        """The folder with the files of the tokenizer that texts go through."""
+        return self.folder() if self.tokenizer is None else self.tokenizer.folder()
 
     def folder(self) -> Path:
         """The folder with every file of the checkpoint, each verified where it is pinned."""
@@ -47,7 +51,8 @@ class Backbone:
         """AC418 unless weights and tokenizer are there: transformers would make up the latter."""
         names = self.pin.files.keys()
         weights = any(name.endswith(".safetensors") for name in names)
-        if not weights or (tokenizer and not TOKENIZERS & names):
+        needed = tokenizer and self.tokenizer is None
+        if not weights or (needed and not TOKENIZERS & names):
             missing = "tokenizer.json" if weights else "model.safetensors"
             help = "name a whole checkpoint, with safetensors and tokenizer"
             raise Failed(AC418.at(span, name=str(self.ref), missing=missing, help=help))
@@ -62,7 +67,7 @@ def find_backbone(
     span: Span | None = None,
 ) -> Backbone:
     """The backbone of a repository or folder; only config.json is read."""
-    ref = _ref(text, span)
+    ref = checkpoint_ref(text, span)
     if ref.kind == "local":
         # what the folder holds now; a lock that says otherwise is out of date
         pin = _local_pin(ref, sources, span)
@@ -87,14 +92,6 @@ def named(text: str, root: Path) -> str:
     """What a person means who types a folder's name without `./`, as one does outside a spec."""
     folder = root / text
     return str(folder.resolve()) if (folder / "config.json").is_file() else text
-
-
-def _ref(text: str, span: Span | None) -> Ref:
-    if Path(text).is_absolute():
-        return local_ref(text)
-    ref = parse_ref(text, (), span)
-    # the early models of the Hub have one-word names
-    return Ref("hub", repo=ref.name) if ref.kind == "bare" else ref
 
 
 def _local_pin(ref: Ref, sources: Sources, span: Span | None) -> Locked:

@@ -84,7 +84,7 @@ class Lock:
 
     `spec` is the hash of what the user wrote, `globs` what each glob stands for, `adapters` what
     each reference is, `data` what each set of examples is, `members` what each composition with
-    `prune(data=…)` keeps of its fusions, by that data.
+    `prune(data=…)` keeps of its fusions, by that data; `tokenizer` is another than the backbone's.
     """
 
     spec: str
@@ -94,10 +94,13 @@ class Lock:
     adapters: Mapping[str, Locked] = field(default_factory=dict)
     data: Mapping[str, Locked] = field(default_factory=dict)
     members: Mapping[str, Mapping[str, Kept]] = field(default_factory=dict)
+    tokenizer: Locked | None = None
 
     def as_plain(self) -> dict[str, Any]:
         entry: dict[str, Any] = {"lock": VERSION, "spec": self.spec, "hub": self.hub}
         entry["backbone"] = self.backbone.as_plain()
+        if self.tokenizer is not None:
+            entry["tokenizer"] = self.tokenizer.as_plain()
         if self.globs:
             entry["globs"] = {glob: list(self.globs[glob]) for glob in sorted(self.globs)}
         for name in ("adapters", "data"):
@@ -161,6 +164,8 @@ def compare(old: Lock, new: Lock, name: str = "spec.lock") -> list[Diagnostic]:
     if old.hub != new.hub:
         changed.append("`hub`")
     changed += _differences("`backbone`", old.backbone, new.backbone)
+    if old.tokenizer != new.tokenizer:
+        changed += _differences("`backbone.tokenizer`", old.tokenizer, new.tokenizer)
     for glob in sorted({*old.globs, *new.globs}):
         changed += _members(glob, old.globs.get(glob, ()), new.globs.get(glob, ()))
     for section in ("adapters", "data"):
@@ -208,10 +213,11 @@ def _plain_file(file: FileRecord) -> dict[str, Any]:
     return {"size": file.size, **{name: value for name, value in hashes.items() if value}}
 
 
+_KEYS = {"lock", "spec", "hub", "backbone", "tokenizer", "globs", "adapters", "data", "members"}
+
+
 def _read_lock(data: Any) -> Lock:
-    entry = _mapping(
-        data, {"lock", "spec", "hub", "backbone", "globs", "adapters", "data", "members"}
-    )
+    entry = _mapping(data, _KEYS)
     if entry.get("lock") != VERSION:
         raise _DamagedError(f"it is of version {entry.get('lock')}, not {VERSION}")
     globs = _mapping(entry.get("globs", {}))
@@ -225,6 +231,7 @@ def _read_lock(data: Any) -> Lock:
         adapters=_each(entry.get("adapters", {})),
         data=_each(entry.get("data", {})),
         members=_read_members(entry.get("members", {})),
+        tokenizer=_read_locked(entry["tokenizer"]) if "tokenizer" in entry else None,
     )
 
 

@@ -81,7 +81,9 @@ class BranchedModel(ComposedModel):
             given=dict(self.parts.items()),
             slots=None if flex is None else flex.slots,
         )
-        one.composition = replace(one.composition, backbone_pin=made.backbone_pin)
+        one.composition = replace(
+            one.composition, backbone_pin=made.backbone_pin, tokenizer=made.tokenizer
+        )
         return one
 
     def head_of(self, name: str | None) -> FlexHead | None:

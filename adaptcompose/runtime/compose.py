@@ -16,13 +16,14 @@ from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import optimise as run_passes
 from adaptcompose.compiler.program import Program
-from adaptcompose.hub.backbone import find_backbone, named
+from adaptcompose.hub.backbone import Backbone, find_backbone, named
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.formats import adapters as formats
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import is_repo_name
 from adaptcompose.hub.resolve import Sources, resolve
+from adaptcompose.hub.tokenizer import Tokenizer
 from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check, verify
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors
@@ -53,6 +54,12 @@ class Composition:
     backbone: PreTrainedModel = field(repr=False)
     sources: Sources = field(repr=False)
     backbone_pin: Locked | None = None
+    tokenizer: Tokenizer | None = field(default=None, repr=False)
+    """Another than the backbone's own, where one was named."""
+
+    def on(self, backbone: Backbone) -> Composition:
+        """The same, knowing which files its backbone is of."""
+        return replace(self, backbone_pin=backbone.pin, tokenizer=backbone.tokenizer)
 
     @property
     def head(self) -> Chosen:

@@ -9,6 +9,7 @@ from adaptcompose.documents import open_source
 from adaptcompose.hub.refs import Ref, parse_ref
 from adaptcompose.hub.resolve import own_files
 from adaptcompose.hub.store import Store, open_store
+from adaptcompose.hub.tokenizer import FILES
 from adaptcompose.language.codes import AC412, AC426
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.manifest import FILE, LOCK
@@ -45,6 +46,8 @@ def _needed(ref: Ref, store: Store) -> Path:
         if f"./{top}" in text
         for name in own_files(listed, f"{start}{top}")
     ]
+    if "./tokenizer" in text:
+        parts += [p for p in sorted(f"{start}tokenizer/{one}" for one in FILES) if p in listed]
     store.fetch(ref.repo, revision, [*described, *parts])
     return folder
 

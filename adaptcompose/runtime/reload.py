@@ -15,6 +15,7 @@ from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import is_safe_path
 from adaptcompose.hub.resolve import Sources, resolve
+from adaptcompose.hub.tokenizer import Tokenizer, checkpoint_ref, find_tokenizer
 from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check, verify
 from adaptcompose.language.diagnostics import Failed, Source, errors
@@ -55,6 +56,18 @@ class Saved:
         """Everything that loading fetches; the recorded backbone only where none is given."""
         own = {} if backbone is not None else {"backbone": self.lock.backbone}
         return own | dict(self.lock.adapters)
+
+    def tokenizer(self, sources: Sources) -> Tokenizer | None:
+        """Another tokenizer than the backbone's own, if the composition was trained with one."""
+        text = self.manifest.backbone.get("tokenizer")
+        if text is None:
+            return None
+        if checkpoint_ref(text, None).kind == "hub":
+            return find_tokenizer(text, sources, pin=self.lock.tokenizer)
+        if not text.startswith("./") or not is_safe_path(text[2:]):
+            why = "its tokenizer is not in its folder"
+            raise Failed(codes.AC413.at(file=f"{self.title}: {FILE}", why=why))
+        return find_tokenizer(str((self.folder / text[2:]).resolve()), sources)
 
     def find_backbone(self, given: str | None, sources: Sources) -> Backbone:
         """The backbone that is given, or the recorded one, exactly as it was."""
@@ -106,7 +119,11 @@ def load_composition(
     else:
         head = choices.get("", "auto")
     model = build(graph, facts, stock, sources, head=head)
-    model.composition = replace(model.composition, backbone_pin=base.pin if base else None)
+    model.composition = replace(
+        model.composition,
+        backbone_pin=base.pin if base else None,
+        tokenizer=saved.tokenizer(sources),
+    )
     for name, (_, tensors) in found.items():
         flex = model.head_of(name)
         if tensors is not None and flex is not None:

@@ -4,6 +4,7 @@
     composition.lock     every pin with its hashes
     scores.json          what was measured (of what was trained here)
     <part>/              adapter, head or fusion, as `adapters` reads them
+    tokenizer/           another than the backbone's, if it is in no public place
     <part>/peft/         the same adapter as PEFT reads it, if PEFT has such
     README.md            the card (of what is published)
     .here.yaml           hub and backbone that are folders of this machine; never published
@@ -35,7 +36,7 @@ from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.manifest import FILE, HERE, LOCK, Manifest
 from adaptcompose.runtime.model import ComposedModel
 
-PEFT = "peft"
+PEFT, TOKENIZER = "peft", "tokenizer"
 Public = Callable[[Locked, Ref | None], bool]
 """Whether what is pinned can be had by whoever gets the composition."""
 
@@ -56,12 +57,13 @@ def save_composition(
     made, more = model.composition, dict(manifest or {})
     public = public or _is_pinned
     names = _folders(model, public, everything=everything)
+    own = _write_tokenizer(model, folder, public)
     writer = adapterhub.Writer(made.facts)
     for name, place in names.items():
         if name in model.parts:
             _write_part(model, name, folder / place, writer, names)
     head = _write_heads(model, folder, writer, names)
-    base = _backbone_entry(model, public)
+    base = _backbone_entry(model, public) | own
     text = str(Manifest(str(_pinned(made.graph, names)), base, head, **more))
     write_atomically(folder / LOCK, str(_lock(model, names)))
     if measured := _measured(made.graph):
@@ -78,7 +80,23 @@ def _lock(model: ComposedModel, names: Mapping[str, str]) -> Lock:
     pins = {str(_exact(p)): p.pin for p in parts if p.name not in names and p.pin}
     base = replace(made.backbone_pin or Locked(), path=None)
     hub = made.sources.hub if made.sources.remote else "folder"
-    return Lock("composition", base, hub, adapters=pins)
+    other = made.tokenizer.pin if made.tokenizer and made.tokenizer.pin.repo else None
+    return Lock("composition", base, hub, adapters=pins, tokenizer=other)
+
+
+def _write_tokenizer(model: ComposedModel, folder: Path, public: Public) -> dict[str, str]:
+    """What the manifest says of another tokenizer: where everybody has it, or a folder with it."""
+    tokenizer = model.composition.tokenizer
+    if tokenizer is None:
+        return {}
+    pin = tokenizer.pin
+    if pin.repo is not None and public(pin, tokenizer.ref):
+        forced = "hf://" if tokenizer.ref.forced else ""
+        return {"tokenizer": f"{forced}{pin.repo}@{pin.revision}"}
+    source = tokenizer.folder()
+    for name in pin.files:
+        write_atomically(folder / TOKENIZER / name, (source / name).read_bytes())
+    return {"tokenizer": f"./{TOKENIZER}"}
 
 
 def _measured(graph: Block) -> Activations:
@@ -109,7 +127,7 @@ def _is_pinned(pin: Locked, ref: Ref | None) -> bool:
 def _folders(model: ComposedModel, public: Public, *, everything: bool) -> dict[str, str]:
     """Which parts are written, and where: new, trained, or not to be had from a public place."""
     graph = model.composition.graph
-    taken: set[str] = set()
+    taken = {TOKENIZER}
     folders: dict[str, str] = {}
     blocks: list[Adapter | Fuse] = [*adapters(graph).values(), *fusions(graph).values()]
     for block in blocks:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.hub.backbone import TOKENIZERS
 from adaptcompose.hub.refs import is_glob, parse_ref
 from adaptcompose.hub.store import open_store
+from adaptcompose.hub.tokenizer import TOKENIZERS
 from adaptcompose.language import syntax
 from adaptcompose.language.codes import AC412, AC418, AC508, AC512
 from adaptcompose.language.diagnostics import Failed, Source
@@ -54,7 +54,8 @@ def _joined(text: str, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _answer(model: ComposedModel, texts: Sequence[str]) -> list[dict[str, Any]]:
     task = _task(model)
-    place = Path(str(model.config._name_or_path))
+    known = model.composition.tokenizer
+    place = Path(str(model.config._name_or_path)) if known is None else known.folder()
     if not any((place / name).is_file() for name in TOKENIZERS):
         raise Failed(AC418.at(name=str(place), missing="tokenizer.json"))
     tokenizer = open_tokenizer(place, task.kind)

@@ -100,6 +100,7 @@ class Subject:
             published=manifest.expression,
             graph=short(mermaid(made.graph, made.facts)),
             backbone=made.facts.title,
+            tokenizer=short(manifest.backbone.get("tokenizer", "")),
             parts=list(self._parts(folders)),
             scores=markdown(findings.scores) if findings.scores else "",
             own=findings.own,

@@ -19,12 +19,14 @@ from transformers import (
     DataCollatorWithPadding,
 )
 
+from adaptcompose.hub.backbone import Backbone
 from adaptcompose.language.codes import AC413, AC605
 from adaptcompose.language.diagnostics import Failed, Span, errors
 from adaptcompose.work.data import Examples
 from adaptcompose.work.tasks import Task
 
 IGNORED = -100
+_AS_FILES: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _OFFSET_TYPES = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "longformer"}
 Feature = dict[str, list[int] | int]
 
@@ -32,12 +34,12 @@ Feature = dict[str, list[int] | int]
 def open_tokenizer(folder: Path, kind: str) -> Any:
     """The fast tokenizer of a folder, as a kind of task uses it, set to pad on the right."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **_AS_FILES)
         # Byte-level vocabularies know a word by the blank before it, which split texts lack.
         bare = getattr(tokenizer, "add_prefix_space", None) is False
         if bare and kind == "token-classification":
             tokenizer = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, add_prefix_space=True
+                str(folder), **_AS_FILES, add_prefix_space=True
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -46,6 +48,18 @@ def open_tokenizer(folder: Path, kind: str) -> Any:
         why = "it has no tokenizer.json"
         raise Failed(AC413.at(file=f"the tokenizer in {folder}", why=why))
     tokenizer.padding_side = tokenizer.truncation_side = "right"
+    return tokenizer
+
+
+def tokenizer_of(backbone: Backbone, kind: str, place: Span | None = None) -> Any:
+    """The tokenizer that texts go through; each token of another than its own has an embedding."""
+    tokenizer = open_tokenizer(backbone.tokenizer_folder(), kind)
+    most = backbone.facts.config.get("vocab_size")
+    needed = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if backbone.tokenizer is not None and isinstance(most, int) and needed > most:
+        expected = f"one of at most {most} tokens, the embeddings of the backbone"
+        values = {"name": "backbone.tokenizer", "expected": expected, "got": f"{needed} tokens"}
+        raise Failed(AC605.at(place, **values))
     return tokenizer
 
 

@@ -28,10 +28,3 @@ def _key(spec: Spec, name: str) -> Span | None:
     """The first line of what stands under a key."""
     place = spec.place(name)
     return place and Span(place.source, place.start, place.start + len(place.text.split("\n")[0]))
-
-
-def not_yet(spec: Spec) -> Iterator[Diagnostic]:
-    """AC604 for values that are in the schema and that nothing does yet."""
-    if spec.backbone.tokenizer is not None:
-        place, known = spec.backbone.place("tokenizer"), "the tokenizer of the backbone"
-        yield codes.AC604.at(place, name="backbone.tokenizer", known=known)

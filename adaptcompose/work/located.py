@@ -1,17 +1,19 @@
-"""The data of a spec where they lie: data sets of a hub, pinned, and the examples of a split."""
+"""What a spec names beside its expressions, where it lies: data sets, and another tokenizer."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from adaptcompose.hub.backbone import Backbone
 from adaptcompose.hub.datasets import data_ref, find_data
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.resolve import Sources
+from adaptcompose.hub.tokenizer import checkpoint_ref, find_tokenizer
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.work.data import Examples, open_data
 from adaptcompose.work.pins import data_pin
 from adaptcompose.work.references import DataRef
-from adaptcompose.work.sections import Spec
+from adaptcompose.work.sections import BackboneSection, Spec
 from adaptcompose.work.spec import resolved
 from adaptcompose.work.tasks import roles_of
 
@@ -36,6 +38,20 @@ def located(spec: Spec, sources: Sources, pins: Lock | None) -> tuple[Spec, list
         return spec, problems
     whole, more = resolved(replace(spec, data=found))
     return whole, problems + more
+
+
+def with_tokenizer(
+    backbone: Backbone, section: BackboneSection, sources: Sources, pins: Lock | None
+) -> Backbone:
+    """The backbone with the tokenizer that its section names, unless that is not to be asked for.
+
+    A pinned one keeps its revision.
+    """
+    text, place = section.tokenizer, section.place("tokenizer")
+    if text is None or not sources.reads(checkpoint_ref(text, place)):
+        return backbone
+    pin = pins.tokenizer if pins else None
+    return replace(backbone, tokenizer=find_tokenizer(text, sources, pin=pin, span=place))
 
 
 def read(spec: Spec, ref: DataRef, *, labelled: bool = True) -> Examples:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from adaptcompose.hub.datasets import data_ref
 from adaptcompose.hub.lock import Lock, Locked, hash_of
+from adaptcompose.hub.refs import Ref
 from adaptcompose.hub.store import record
+from adaptcompose.hub.tokenizer import checkpoint_ref
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import DataSection, Spec
 
@@ -99,6 +101,9 @@ def kept(old: Lock | None, specs: Sequence[Spec], upgrade: Collection[str] | Non
     gone = set(upgrade or ())
     if "backbone" in gone or not (old.backbone.revision or "").startswith(revision):
         old = replace(old, backbone=Locked())
+    text = specs[0].backbone.tokenizer
+    if gone & {"backbone", "tokenizer"} or text is None or not _still(old.tokenizer, text):
+        old = replace(old, tokenizer=None)
     adapters = {name: pin for name, pin in old.adapters.items() if name not in gone}
     globs = {name: found for name, found in old.globs.items() if name not in gone}
     members = {} if upgrade is not None else old.members
@@ -110,7 +115,13 @@ def kept(old: Lock | None, specs: Sequence[Spec], upgrade: Collection[str] | Non
 def _meant(pin: Locked, data: Mapping[str, DataSection], name: str) -> bool:
     """Whether a pin may be what the spec says of its data now; a branch is asked anew."""
     text = data[name].repo if name in data else None
-    if text is None:
-        return pin.repo is None
-    ref = data_ref(text)
+    return pin.repo is None if text is None else _names(data_ref(text), pin)
+
+
+def _still(pin: Locked | None, text: str) -> bool:
+    """Whether a pin may be what the spec says of its tokenizer now."""
+    return pin is not None and _names(checkpoint_ref(text, None), pin)
+
+
+def _names(ref: Ref, pin: Locked) -> bool:
     return pin.repo == ref.repo and (pin.revision or "").startswith(ref.revision or "")

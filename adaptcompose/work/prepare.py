@@ -22,8 +22,8 @@ from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import Fuse
 from adaptcompose.resources import resource
 from adaptcompose.work.data import Examples
-from adaptcompose.work.later import at_hub, not_yet, served_later
-from adaptcompose.work.located import located, read
+from adaptcompose.work.later import at_hub, served_later
+from adaptcompose.work.located import located, read, with_tokenizer
 from adaptcompose.work.pins import digest, kept, lock_path, merged, pinned_data, references
 from adaptcompose.work.pruning import measured_on, still, unfit, with_members
 from adaptcompose.work.references import DataRef
@@ -129,7 +129,7 @@ class Prepared:
         """Read all examples, fetch all adapters; everything wrong with them is in one Failed."""
         problems = [found for part in self.parts() for found in self._fetched(part)]
         try:
-            self.sources.check_at_hand({"backbone": self.backbone.pin})
+            self.sources.check_at_hand(self.backbone.pins)
         except Failed as failed:
             problems += failed.diagnostics
         notes: list[Diagnostic] = []
@@ -216,7 +216,7 @@ class Preparation:
         self.spec, problems = located(self.spec, replace(self.sources, ask=ask), self.pins)
         self.problems += problems
         if ask or not self.sources.remote or is_local(self.spec.backbone.model):
-            self.backbone = self._try(self._backbone)
+            self.backbone = self._try(self._backbone, ask)
         checked = self._checked(ask)
         spec, main = self.spec, checked[0].graph if checked else None
         uses = spec.evaluate or spec.predict or spec.publish or spec.serve
@@ -225,7 +225,6 @@ class Preparation:
         sections = (None, *_sections(spec))
         graphs = [one.graph for one in checked]
         self.problems += branched(spec, zip(graphs, sections, strict=False))
-        self.problems += not_yet(spec)
         self.notes += served_later(spec)
         self._stop()
         return checked
@@ -242,9 +241,9 @@ class Preparation:
         near = not self.sources.remote
         if any(section.waiting for section in self.spec.data.values()):
             return False
-        return self.backbone is not None and all(
-            ref is None or ref.kind == "local" or (near and not ref.forced) for ref in refs
-        )
+        if self.backbone is None or (self.spec.backbone.tokenizer and not self.backbone.tokenizer):
+            return False
+        return all(ref is None or ref.kind == "local" or (near and not ref.forced) for ref in refs)
 
     def whole(self, checked: list[Checked]) -> Prepared:
         """The prepared spec, or Failed with all problems of the first step that has any."""
@@ -290,7 +289,7 @@ class Preparation:
         if self.problems:
             raise Failed(once(self.problems))
 
-    def _backbone(self) -> Backbone:
+    def _backbone(self, ask: bool) -> Backbone:
         section = self.spec.backbone
         found = find_backbone(
             section.model,
@@ -299,6 +298,7 @@ class Preparation:
             pin=self.pins.backbone if self.pins and self.pins.backbone.files else None,
             span=self._place(),
         )
+        found = with_tokenizer(found, section, replace(self.sources, ask=ask), self.pins)
         return found if section.dtype == "auto" else found.loaded_in(section.dtype)
 
     def _place(self) -> Span | None:
@@ -374,7 +374,8 @@ class Preparation:
             if isinstance(block, Adapter | Fuse | Published) and block.ref and block.pin
         }
         pin, data = self.backbone.pin, dict(pinned_data(self.spec, measured_on(graphs)))
-        lock = Lock("", pin, self.spec.hub, self.globs, pinned, data)
+        other = self.backbone.pins.get("tokenizer")
+        lock = Lock("", pin, self.spec.hub, self.globs, pinned, data, tokenizer=other)
         return replace(lock, members=still(self.pins, lock, graphs))
 
 

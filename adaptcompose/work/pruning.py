@@ -117,7 +117,7 @@ def with_members(graph: Block, held: Mapping[str, Mapping[str, Kept]]) -> Block:
 
 def still(old: Lock | None, new: Lock, graphs: Sequence[Block]) -> dict[str, Mapping[str, Kept]]:
     """What an older lock recorded that still holds: it was measured on the same, and fits."""
-    if old is None or old.backbone != new.backbone:
+    if old is None or old.backbone != new.backbone or old.tokenizer != new.tokenizer:
         return {}
     # the lock of a sweep pins what other combinations use, too
     if not (old.adapters.items() >= new.adapters.items() and old.data.items() >= new.data.items()):

@@ -33,7 +33,7 @@ from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
 from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work import page, predict, publish, report
-from adaptcompose.work.encode import Encoded, encode, longest_input, open_tokenizer
+from adaptcompose.work.encode import Encoded, encode, longest_input, tokenizer_of
 from adaptcompose.work.pins import lock_path
 from adaptcompose.work.prepare import Prepared
 from adaptcompose.work.pruning import batches, data_of, filled, record, with_members
@@ -100,7 +100,7 @@ class Run:
         check_owner(self.folder, prepared.path)
         folder = prepared.backbone.folder()
         kind = prepared.task.kind if prepared.task else "text-classification"
-        self.tokenizer = open_tokenizer(folder, kind)
+        self.tokenizer = tokenizer_of(prepared.backbone, kind, section.place("tokenizer"))
         train = prepared.spec.train
         self.stock: PreTrainedModel = load_backbone(
             folder,
@@ -196,7 +196,7 @@ class Run:
         model = build(
             graph, prepared.facts, self.stock, prepared.sources, head=head, given=given, slots=slots
         )
-        model.composition = replace(model.composition, backbone_pin=prepared.backbone.pin)
+        model.composition = model.composition.on(prepared.backbone)
         return model
 
     def _pruned(self, graph: Block, given: Mapping[str, Part]) -> Block:

@@ -80,6 +80,7 @@ def digest_of(prepared: Prepared) -> str:
         {
             "version": __version__,
             "backbone": [lock["backbone"].get("files"), spec.backbone.plain()],
+            "tokenizer": lock.get("tokenizer", {}).get("files"),
             "adapters": adapters,
             "graph": canonical(prepared.graph),
             "head": head.config if isinstance(head, Head) else head,
