@@ -32,6 +32,7 @@ KEYWORDS = {
 _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.\w+")
 _NO_EXAMPLES = re.compile(r"(dataset_infos?|state|dataset_dict|package|config)\.json|[._].*"
                           r"|(licen[cs]e|readme|requirements|changelog).*", re.I)  # fmt: skip
+_PLAIN = re.compile(r"[^*?\[{]*")
 _PATTERN_LIMIT = 300
 
 
@@ -120,7 +121,8 @@ def fits(pattern: str, path: str) -> bool:
     >>> [fits(p, "en/train-0.csv") for p in ("en/train-*", "**/*.csv", "*.csv", "en/**")]
     [True, True, False, True]
     """
-    if len(pattern) > _PATTERN_LIMIT:
+    plain = _PLAIN.match(pattern)
+    if len(pattern) > _PATTERN_LIMIT or not path.startswith(plain[0] if plain else ""):
         return False
     places = {0}
     steps = path.split("/")
