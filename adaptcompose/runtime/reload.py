@@ -119,11 +119,8 @@ def load_composition(
     else:
         head = choices.get("", "auto")
     model = build(graph, facts, stock, sources, head=head)
-    model.composition = replace(
-        model.composition,
-        backbone_pin=base.pin if base else None,
-        tokenizer=saved.tokenizer(sources),
-    )
+    made = replace(model.composition, tokenizer=saved.tokenizer(sources))
+    model.composition = replace(made, backbone_pin=base.pin if base else None)
     for name, (_, tensors) in found.items():
         flex = model.head_of(name)
         if tensors is not None and flex is not None:
