@@ -145,24 +145,6 @@ def test_exit_codes_are_those_of_the_help(
     assert (code, "AC419" in err) == (3, True)
 
 
-def test_whoever_stops_reading_is_no_error(shop: Workshop) -> None:
-    code = (
-        "import os, sys\n"
-        "from adaptcompose import cli\n"
-        "read, write = os.pipe(); os.close(read); os.dup2(write, 1)\n"
-        "code = cli.main(['check', 'none']); sys.stderr.write(str(code))\n"
-        "sys.stderr.flush(); os._exit(0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-u", "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.stderr == "1"
-
-
 class Tty:
     """A stream that says it is a terminal, or is none."""
 

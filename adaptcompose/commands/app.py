@@ -58,7 +58,7 @@ adaptcompose pull demo/sw-ner --hub examples/demo/hub
 EXIT_CODES = """\
 Exit codes: 0 fine · 1 problems in what you wrote · 2 usage or an error of ours · 3 the hub cannot
 be reached or refuses · 4 a run failed · 5 plan --detailed-exitcode: something would change ·
-130 interrupted.
+130 interrupted · 141 whoever read the output is gone.
 """
 
 GROUPS = {
