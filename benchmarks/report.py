@@ -95,8 +95,12 @@ def heading(document: dict[str, Any]) -> Iterator[str]:
     machine = document["machine"]
     yield (
         f"{document['shape']} with random weights, {document['rounds']} rounds, "
-        f"{machine['threads']} threads, {machine['processor']}, {document['date']}."
+        f"{machine['threads']} threads, {machine['processor']}."
     )
+    moments = document["measured"]
+    for moment in sorted(set(moments.values())):
+        names = ", ".join(name for name, other in moments.items() if other == moment)
+        yield f"- measured until {moment[:16]} UTC: {names}"
     for name, versions in document["environments"].items():
         yield f"- {name}: {', '.join(f'{key} {value}' for key, value in versions.items())}"
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from statistics import median
 from typing import Any
 
-from cases import Case
+from cases import Case, Shape, cases
 
 ENVIRONMENT = {"ours": "ours", "literal": "ours", "adapters": "adapters", "peft": "peft"}
 """In which process a contestant runs; each has an untouched model of its own beside it."""
@@ -110,6 +110,24 @@ class Results(Sequence[Result]):
                     "median_ratio": self.median_ratio(result),
                 }
             )
+
+
+def earlier(documents: Sequence[dict[str, Any]], shape: Shape) -> list[Result]:
+    """The results of an earlier JSON, but for cases that are none any more."""
+    found: list[Result] = []
+    known = {
+        (case.family, case.key): case
+        for family in dict.fromkeys(document["family"] for document in documents)
+        for case in cases(shape, family)
+    }
+    names = [one.name for one in fields(Result) if one.name not in ("case", "tokens")]
+    for document in documents:
+        key = "{name} · {step} · {batch}".format(**document)
+        case = known.get((document["family"], key))
+        if case is not None:
+            values = {name: document[name] for name in names}
+            found.append(Result(case, tokens=tuple(document["tokens"]), **values))
+    return found
 
 
 def compare_losses(results: Sequence[Result]) -> None:

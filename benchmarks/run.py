@@ -24,7 +24,7 @@ from cases import FAMILIES, SHAPES
 from criteria import Criterion, criteria
 from plot import draw
 from report import page, write_page
-from results import Results, compare_losses
+from results import Results, compare_losses, earlier
 from rounds import Family, say
 from workers import Worker
 
@@ -44,6 +44,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--peft", type=Path, default=ROOT / ".venv-peft/bin/python")
     parser.add_argument("--without", default="", help="peers to leave out: adapters,peft")
     parser.add_argument("--weights", type=Path, default=ROOT / "build/benchmarks")
+    parser.add_argument("--onto", type=Path, help="an earlier benchmarks.json: other families stay")
     parser.add_argument("--out", type=Path, help="docs for all of bert-base, else build/benchmarks")
     given = parser.parse_args()
     given.families = [name for name in given.only.split(",") if name] or list(FAMILIES)
@@ -112,10 +113,18 @@ def main() -> int:
         finally:
             for worker in workers.values():
                 worker.close()
+    now = datetime.datetime.now(datetime.UTC).isoformat(" ", "minutes")
+    times = dict.fromkeys(given.families, now)
+    if given.onto is not None:
+        before = json.loads(given.onto.read_text())
+        kept = [one for one in before["results"] if one["family"] not in given.families]
+        every = [*results, *earlier(kept, SHAPES[given.shape])]
+        results = Results(sorted(every, key=lambda one: FAMILIES.index(one.case.family)))
+        times = before["measured"] | times
     found = criteria(results, given.shape)
     machine = {"processor": processor(), "cores": os.cpu_count(), "threads": given.threads}
     document = {
-        "date": datetime.date.today().isoformat(),
+        "measured": times,
         "shape": given.shape,
         "rounds": given.rounds,
         "machine": machine | {"gpu": card},
