@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 from cases import SHAPES, fuse
-from measure import make_batch
+from measure import RATE, make_batch
 from with_ours import Environment, forward_of, train
 
-RATES = (1e-5, 5e-5, 1e-4)
+RATES = (RATE, 5e-5, 1e-4)
 STEPS = 20
 FOLDER = Path("build/benchmarks/losses")
 

@@ -95,17 +95,18 @@ def inference(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return run
 
 
+RATE = 1e-5
+"""At larger rates every form multiplies its own rounding in float32 by two in each step, so that
+losses could not be compared (`losses.py` shows by how much)."""
+
+
 def training(
     model: nn.Module,
     forward: Callable[[], Tensor],
     trained: Iterable[nn.Parameter],
-    rate: float = 1e-5,
+    rate: float = RATE,
 ) -> Callable[[], Tensor]:
-    """Forward, backward and AdamW against a fixed random target; dropout is off in the config.
-
-    At larger rates every form multiplies its own rounding in float32 by two in each step, so that
-    losses could not be compared (`losses.py` shows by how much).
-    """
+    """Forward, backward and AdamW against a fixed random target; dropout is off in the config."""
     parameters = list(trained)
     optimiser = torch.optim.AdamW(parameters, lr=rate)
     model.train()

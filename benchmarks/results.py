@@ -12,6 +12,13 @@ from cases import Case, Shape, cases
 ENVIRONMENT = {"ours": "ours", "literal": "ours", "adapters": "adapters", "peft": "peft"}
 """In which process a contestant runs; each has an untouched model of its own beside it."""
 
+PLACE = ("family", "name", "step", "batch")
+
+
+def place(case: Case) -> tuple[str, ...]:
+    """What tells a case from all others."""
+    return tuple(getattr(case, name) for name in PLACE)
+
 
 @dataclass
 class Result:
@@ -59,10 +66,8 @@ class Results(Sequence[Result]):
     def find(self, contestant: str, family: str, name: str, step: str, batch: str) -> Result | None:
         """A result on the CPU, if it was measured."""
         for result in self.results:
-            case = result.case
-            place = (case.family, case.name, case.step, case.batch)
             same = (result.contestant, result.device) == (contestant, "cpu")
-            if same and place == (family, name, step, batch) and result.seconds:
+            if same and place(result.case) == (family, name, step, batch) and result.seconds:
                 return result
         return None
 
@@ -115,15 +120,11 @@ class Results(Sequence[Result]):
 def earlier(documents: Sequence[dict[str, Any]], shape: Shape) -> list[Result]:
     """The results of an earlier JSON, but for cases that are none any more."""
     found: list[Result] = []
-    known = {
-        (case.family, case.key): case
-        for family in dict.fromkeys(document["family"] for document in documents)
-        for case in cases(shape, family)
-    }
+    families = dict.fromkeys(document["family"] for document in documents)
+    known = {place(case): case for family in families for case in cases(shape, family)}
     names = [one.name for one in fields(Result) if one.name not in ("case", "tokens")]
     for document in documents:
-        key = "{name} · {step} · {batch}".format(**document)
-        case = known.get((document["family"], key))
+        case = known.get(tuple(document[name] for name in PLACE))
         if case is not None:
             values = {name: document[name] for name in names}
             found.append(Result(case, tokens=tuple(document["tokens"]), **values))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 from cases import SHAPES, Case, routed_rows
-from measure import UnableError, Work, inference, size, training
+from measure import RATE, UnableError, Work, inference, size, training
 from torch import Tensor
 from transformers import AutoModel
 from weights import watch_scores, write_backbone, write_part
@@ -88,7 +88,7 @@ def forward_of(model: Any, case: Case, batch: dict[str, Any]) -> Callable[[], Te
     return lambda: model(**batch).last_hidden_state
 
 
-def train(model: Any, case: Case, forward: Callable[[], Tensor], rate: float = 1e-5) -> Work:
+def train(model: Any, case: Case, forward: Callable[[], Tensor], rate: float = RATE) -> Work:
     if case.cached:
         model.cache_trunk(case.bottom)
     part = "fuse" if case.kind == "fuse" else str(case.trained)
