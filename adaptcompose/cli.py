@@ -60,10 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _global_first(given: list[str]) -> list[str]:
-    """The words of a command, `--offline` in front wherever it stands; `doctor` has its own."""
-    if OFFLINE not in given or "doctor" in given:
+    """The words of a command, the option `--offline` in front; `doctor` has one of its own."""
+    end = given.index("--") if "--" in given else len(given)
+    words, values = given[:end], given[end:]
+    if OFFLINE not in words or words[0] == "doctor":
         return given
-    return [OFFLINE, *(word for word in given if word != OFFLINE)]
+    return [OFFLINE, *(word for word in words if word != OFFLINE), *values]
 
 
 def _failed(error: Exception) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -247,6 +248,14 @@ def test_offline_asks_for_nothing(tmp_path: Path, words: tuple[str, ...]) -> Non
     done = command(*words, "me/x", "--backbone", "me/base", cwd=tmp_path, environment=nowhere)
     assert (done.returncode, done.stdout) == (3, "")
     assert "AC405" in done.stderr
+
+
+def test_behind_two_dashes_offline_is_a_word_like_any(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert call(tmp_path, capsys, "fmt", "--", "--offline") == (0, "--offline\n", "")
+    assert "HF_HUB_OFFLINE" not in os.environ
 
 
 def test_new_alone_is_a_start(tmp_path: Path, capsys: Captured) -> None:

@@ -16,8 +16,8 @@ class Kept(nn.Module, Generic[T]):
 
     A change in place, by an optimiser or by hand, makes it anew; one that torch does not count,
     through `.data` or of tensors made in inference mode, is not seen before the next `train()` or
-    `eval()`. While a graph is compiled or exported the value of the
-    moment is taken as it is, or computed in the graph: a compiled model does not look for changes.
+    `eval()`. While a graph is compiled or exported the value of the moment is taken as it is, or
+    computed in the graph: a compiled model does not look for changes.
     """
 
     def __init__(self) -> None:
