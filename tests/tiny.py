@@ -146,6 +146,22 @@ def hidden(model: nn.Module, **inputs: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def generated(
+    model: ComposedModel, given: dict[str, torch.Tensor], steps: int = 4, **more: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids with so many new ones, the likeliest each time, and the logits behind each of these."""
+    made = model.generate(
+        **given,
+        max_new_tokens=steps,
+        min_new_tokens=steps,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+        **more,
+    )
+    return made.sequences, torch.stack(made.logits, dim=1).double()
+
+
 def distance(first: torch.Tensor, second: torch.Tensor) -> float:
     """The largest difference, relative to the largest value."""
     assert first.shape == second.shape

@@ -16,7 +16,17 @@ from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from tests.runtime.test_methods import CALLS, method_of, part_of, trained
-from tests.tiny import LENGTH, backbone, batch, composed, config, distance, hidden, make_backbone
+from tests.tiny import (
+    LENGTH,
+    backbone,
+    batch,
+    composed,
+    config,
+    distance,
+    generated,
+    hidden,
+    make_backbone,
+)
 
 KINDS = {
     "gpt2": "AutoModelForCausalLM",
@@ -99,20 +109,6 @@ def test_it_is_saved_and_loaded_bit_for_bit(family: str, text: str, tmp_path: Pa
     model = composed(text, base)
     model.save(str(tmp_path))
     assert torch.equal(hidden(ac.load(tmp_path, base)), hidden(model))
-
-
-def generated(model: ComposedModel, given: dict[str, Tensor], **more: object) -> tuple[Tensor, ...]:
-    """Ids, and the logits of the new ones."""
-    made = model.generate(
-        **given,
-        max_new_tokens=4,
-        min_new_tokens=4,
-        do_sample=False,
-        output_logits=True,
-        return_dict_in_generate=True,
-        **more,
-    )
-    return made.sequences, torch.stack(made.logits, dim=1).double()
 
 
 def forward(family: str, model: ComposedModel, given: dict[str, Tensor], ids: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from adaptcompose.language.operator import operators
 from adaptcompose.language.operators.prune import as_text
 from adaptcompose.runtime.attention import measure
 from adaptcompose.runtime.model import ComposedModel
-from tests.tiny import LENGTH, backbone, batch, composed, distance, hidden
+from tests.tiny import LENGTH, backbone, batch, composed, distance, generated, hidden
 
 KINDS = {
     "gpt2": "AutoModelForCausalLM",
@@ -69,20 +69,10 @@ def padded(family: str, *, pad: bool) -> dict[str, Tensor]:
     return given if family == "t5" else {name: value.flip(1) for name, value in given.items()}
 
 
-def generated(model: ComposedModel, given: dict[str, Tensor], **more: object) -> tuple[Tensor, ...]:
+def continued(model: ComposedModel, given: dict[str, Tensor], **more: object) -> tuple[Tensor, ...]:
     """Ids, and the logits behind each."""
     rows = {"rows": ["one", "two"]} if model.program.names else {}
-    made = model.generate(
-        **given,
-        **rows,
-        max_new_tokens=5,
-        min_new_tokens=5,
-        do_sample=False,
-        output_logits=True,
-        return_dict_in_generate=True,
-        **more,
-    )
-    return made.sequences, torch.stack(made.logits, dim=1)
+    return generated(model, given, 5, **rows, **more)
 
 
 @pytest.mark.parametrize("family", list(KINDS))
@@ -91,8 +81,8 @@ def test_with_a_cache_is_without(family: str, text: str, tmp_path: Path) -> None
     model = model_of(family, text, tmp_path)
     for pad in (True, False):
         given = padded(family, pad=pad)
-        ids, logits = generated(model, given)
-        same, full = generated(model, given, use_cache=False)
+        ids, logits = continued(model, given)
+        same, full = continued(model, given, use_cache=False)
         assert torch.equal(ids, same)
         assert distance(logits, full) <= 1e-6  # they come in float32
 
@@ -101,8 +91,8 @@ def test_with_a_cache_is_without(family: str, text: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("word", ["split", "route"])
 def test_a_search_with_a_cache_is_that_without(family: str, word: str, tmp_path: Path) -> None:
     model, given = model_of(family, OPERATORS[word], tmp_path), padded(family, pad=True)
-    ids, _ = generated(model, given, num_beams=3)
-    assert torch.equal(ids, generated(model, given, num_beams=3, use_cache=False)[0])
+    ids, _ = continued(model, given, num_beams=3)
+    assert torch.equal(ids, continued(model, given, num_beams=3, use_cache=False)[0])
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -17,7 +17,17 @@ from adaptcompose.language.check import Context, check
 from adaptcompose.methods.prefix import Prefix
 from adaptcompose.methods.prompt import Prompt
 from adaptcompose.resources import resource
-from tests.tiny import LENGTH, VOCABULARY, WIDTH, batch, composed, config, distance, make_backbone
+from tests.tiny import (
+    LENGTH,
+    VOCABULARY,
+    WIDTH,
+    batch,
+    composed,
+    config,
+    distance,
+    generated,
+    make_backbone,
+)
 
 KINDS = {
     "gpt2": "AutoModelForCausalLM",
@@ -55,21 +65,14 @@ def logits(model: Any, given: dict[str, Tensor], **more: Tensor) -> Tensor:
 def test_generation_with_a_cache_is_the_full_forward(family: str, text: str) -> None:
     model = composed(text, language_model(family), head="backbone")
     given, steps = batch(pad=False), 4
-    made = model.generate(
-        **given,
-        max_new_tokens=steps,
-        min_new_tokens=steps,
-        do_sample=False,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
+    sequences, found = generated(model, given, steps)
     for step in range(steps):
         if family == "t5":
-            full = logits(model, given, decoder_input_ids=made.sequences[:, : step + 1])
+            full = logits(model, given, decoder_input_ids=sequences[:, : step + 1])
         else:
-            ids = made.sequences[:, : LENGTH + step]
+            ids = sequences[:, : LENGTH + step]
             full = logits(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
-        assert distance(made.logits[step].double(), full[:, -1]) <= 1e-6  # they come in float32
+        assert distance(found[:, step], full[:, -1]) <= 1e-6  # they come in float32
 
 
 @pytest.mark.parametrize(("family", "text"), CAUSAL)
