@@ -28,6 +28,7 @@ from adaptcompose.hub.huggingface import HuggingFaceStore
 from adaptcompose.language import syntax
 from adaptcompose.language.codes import CODES
 from adaptcompose.language.explanations import Example, explanation, explanations
+from adaptcompose.language.graph import Head
 from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work import report
 from tests.hub.hub_server import Fault, Hub, serve
@@ -184,6 +185,12 @@ def _saved(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
     save_composition(model, shop.root / "saved")
 
 
+def _choosing(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
+    config = {"head_type": "multiple_choice", "layers": 1, "num_choices": 2}
+    model = ac.compose("stack(pfeiffer())", shop.root / "base", head=Head("head", config))
+    save_composition(model, shop.root / "saved")
+
+
 def _pushed(*faults: Fault) -> Prepare:
     """The hub of a push is another machine."""
 
@@ -258,6 +265,7 @@ BAD: dict[str, Prepare] = {
     "AC434": _extended,
     "AC504": _foo,
     "AC506": _fusion("fuse(glue/a, glue/b, pfeiffer())"),
+    "AC519": _choosing,
     "AC608": _append("data/test.jsonl", '{"text": \n'),
     "AC614": _append("data/test.conll", "\nnairobi I-LOC\n"),
     "AC615": _without_pyarrow,
@@ -291,6 +299,7 @@ GOOD: dict[str, Prepare] = {
     "AC433": _saved,
     "AC506": _fusion("fuse(glue/a, glue/b)"),
     "AC518": lambda shop, patch: patch.setenv("XDG_CACHE_HOME", str(shop.root / "cache")),
+    "AC519": _choosing,
     "AC901": _write("short.compose", "stack(lang/sw)"),
     "AC902": _write("short.compose", "stack(lang/sw)"),
     "AC904": _write("short.compose", "let a = lang/sw; let b = stack(a, a); stack(b, b)"),

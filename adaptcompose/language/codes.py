@@ -279,6 +279,11 @@ AC518 = Code(
     "the lowest {layers} layers cannot be cached; what can: {trunk}",
     "cache layers below the first in which something is trained",
 )
+AC519 = Code(
+    "AC519",
+    "the {choices} choices of an example are rows behind each other, and {problem}",
+    "give every example {choices} rows",
+)
 # spec.yaml and data
 AC601 = Code("AC601", "`{section}` has no key `{name}`", "keys: {known}")
 AC602 = Code("AC602", "`{name}` appears twice", "remove one of them")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from adaptcompose.language.codes import AC505, AC508, AC510, AC513
+from adaptcompose.language.codes import AC505, AC508, AC510, AC513, AC519
 from adaptcompose.language.diagnostics import Failed, suggest
 from adaptcompose.language.operators import branch_of
 from adaptcompose.runtime.decoding import inputs
@@ -66,6 +66,11 @@ class BranchedModel(ComposedModel):
         self.names = composition.program.names
         self.heads = nn.ModuleList(heads.values())
         self._head_names = tuple(heads)
+        for head in heads.values():
+            if self.program.fan is None and head.kind == "multiple_choice":
+                problem = "`route` gives every row a composition of its own"
+                help = "model.branch(name), or parallel: one composition has all rows"
+                raise Failed(AC519.at(choices=head.choices, problem=problem, help=help))
 
     def branch(self, name: str) -> ComposedModel:
         """One composition alone: the same parts and the same head."""

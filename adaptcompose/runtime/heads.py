@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.language.codes import AC413, AC416
+from adaptcompose.language.codes import AC413, AC416, AC519
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import VOCABULARIES
@@ -77,7 +77,7 @@ class FlexHead(nn.Module):
             return logits
         count = choices or self.choices
         if len(logits) % count:
-            raise ValueError(f"{len(logits)} rows are no multiple of {count} choices")
+            raise Failed(AC519.at(choices=count, problem=f"here are {len(logits)}"))
         return logits.view(-1, count)
 
     def loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
