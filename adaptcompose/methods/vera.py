@@ -50,6 +50,7 @@ class Vera(Changing):
     stored: bool = option(False, "keep A and B among the weights, not only their seed")
     matrices: bool = option(False, "whole matrices instead of vectors")
     dora: bool = option(False, "lengths of the rows apart, as AdapterHub's DVoRA")
+    gate: bool = option(False, "a learned gate per example instead of scale, as in AdapterHub")
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         yield from super().problems(facts)
@@ -58,8 +59,9 @@ class Vera(Changing):
         shapes = {(facts.size(site), facts.size_in(site)) for site in self.places(facts)}
         if self.matrices and len(shapes) > 1:
             yield self._misfit("matrices", "false where the maps differ in shape", "true")
-        if self.dora and not self.matrices:
-            yield self._misfit("dora", "false, or matrices=true beside it", "true")
+        for name in ("dora", "gate"):
+            if getattr(self, name) and not self.matrices:
+                yield self._misfit(name, "false, or matrices=true beside it", "true")
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         return (*((SHARED,) if self.stored else ()), *self.places(facts))
@@ -76,8 +78,12 @@ class Vera(Changing):
         width = facts.size(site)
         if not self.matrices:
             return {"d": (self.rank,), "b": (width,)}
-        lengths: dict[str, Shape] = {"m": (width,)} if self.dora else {}
-        return {"d": (self.rank, self.rank), "b": (width, width)} | lengths
+        shapes: dict[str, Shape] = {"d": (self.rank, self.rank), "b": (width, width)}
+        if self.dora:
+            shapes["m"] = (width,)
+        if self.gate:
+            shapes |= {"gate.weight": (1, facts.size_in(site)), "gate.bias": (1,)}
+        return shapes
 
     def start(self, name: str, tensor: torch.Tensor) -> None:
         import torch
@@ -88,6 +94,10 @@ class Vera(Changing):
             tensor.copy_(torch.eye(len(tensor)) * value) if self.matrices else tensor.fill_(value)
         elif name == "m":
             init.ones_(tensor)
+        elif name == "gate.weight":
+            init.normal_(tensor, std=0.02)
+        elif name == "gate.bias":
+            init.zeros_(tensor)
         else:
             init.kaiming_uniform_(tensor)
 
@@ -104,7 +114,7 @@ class Vera(Changing):
         fields: dict[str, Any] = {"width": facts.size(site), "width_in": facts.size_in(site)}
         fields |= {"rank": self.rank, "scale": self.scale, "dropout": self.dropout}
         if self.matrices:
-            fields |= {"form": "computed", "sources": (SHARED,)}
+            fields |= {"form": "computed", "sources": (SHARED,), "gate": self.gate}
             if self.dora:
                 return Decomposed(part, site, **fields, peer=True)
             return LowRank(part, site, **fields)
@@ -120,10 +130,10 @@ class Vera(Changing):
         if not self.matrices:
             return weights
         down, up = weights["d"] @ shared["A"], weights["b"] @ shared["B"]
-        return {"A": down, "B": up} | {k: t for k, t in weights.items() if k == "m"}
+        return {"A": down, "B": up} | {k: t for k, t in weights.items() if k not in ("d", "b")}
 
     def key(self, tensor: str) -> str:
-        return {"d": "vera_D", "b": "vera_B", "m": "m.weight"}.get(tensor, f"lora_{tensor}")
+        return {"d": "vera_D", "b": "vera_B", "m": "m.weight"}.get(tensor, tensor)
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Sequence[str]]:
         if site == SHARED:
@@ -135,7 +145,8 @@ class Vera(Changing):
         if places is None or not self.matrices:
             return super().adapterhub_config(facts)
         own = {"r": self.rank, "alpha": self.scale * self.rank, "dropout": self.dropout}
-        own |= {"vera_d": self.d, "vera_b": self.b, "use_dora": self.dora}
+        own |= {"vera_d": self.d, "vera_b": self.b}
+        own |= {"use_dora": self.dora, "use_gating": self.gate}
         return _PEER | places | own
 
     @classmethod
@@ -146,9 +157,8 @@ class Vera(Changing):
             return super().from_adapterhub(config, facts)
         found = lora_settings(Lora, config, facts)
         rank = found.get("rank", 8)
-        if found.pop("gate", False):
-            raise ValueError("use_gating is not read beside vera_d")
-        kept = {name: found[name] for name in ("targets", "leave_out", "dropout") if name in found}
+        same = ("targets", "leave_out", "dropout", "gate")
+        kept = {name: found[name] for name in same if name in found}
         return cls(
             **kept,
             rank=rank,
@@ -185,6 +195,5 @@ _PEER: dict[str, Any] = {
     "dtype": None,
     "init_weights": "vera",
     "init_weights_seed": None,
-    "use_gating": False,
 }
 """Keys that the peer's files always carry."""

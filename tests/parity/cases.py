@@ -111,12 +111,11 @@ BOTTLENECKS = (
         scaling="channel",
         only=BERT,
     ),
-    _one("scaled_par_bn", "scaled_par_bn", "the same, the scaling learned", only=BERT),
+    _one("scaled_par_bn", "scaled_par_bn", "the same, the scaling learned"),
     _one(
         "adapter_plus",
         "seq_bn",
         "the settings of Adapter+",
-        only=BERT,
         original_ln_after=False,
         residual_before_ln=False,
         non_linearity="gelu",
@@ -405,7 +404,6 @@ UNRUN = (
         "a",
         "GLOW, files only",
         unrun=True,
-        families=BERT,
     ),
 )
 
@@ -656,7 +654,28 @@ WEIGHTS = (
         "dora_gate", "lora", "the same with a gate", only=BERT, use_dora=True, use_gating=True
     ),
     _weights("vera", "vera", "whole matrices around a random pair", r=3, alpha=6),
-    _weights("dvora", "vera", "the same, lengths apart", only=BERT, r=3, alpha=6, use_dora=True),
+    _weights("vera_gate", "vera", "with a gate", only=BERT, r=3, alpha=6, use_gating=True),
+    _weights(
+        "dvora_gate",
+        "vera",
+        "with a gate, and lengths apart",
+        only=BERT,
+        r=3,
+        alpha=6,
+        use_dora=True,
+        use_gating=True,
+    ),
+    _weights("dvora", "vera", "the same, lengths apart", r=3, alpha=6, use_dora=True),
+    _weights(
+        "vera_feed_forward",
+        "vera",
+        "at the first map of the feed-forward alone, whose random pair has its two widths",
+        only=BERT,
+        r=3,
+        alpha=6,
+        selfattn_lora=False,
+        intermediate_lora=True,
+    ),
     Case(
         "stack_lora_bottleneck",
         {"a": ("lora", LORA), "b": SEQ},

@@ -14,13 +14,14 @@ LEFT_TO_RIGHT = ("gpt2", "llama")
 T5 = ("t5",)
 
 _NAMES = """
-    bare drop_bottom drop_top seq_bn double_seq_bn par_bn mh_only ln_before ln_after no_ln_before
+    bare drop_bottom drop_top seq_bn double_seq_bn par_bn scaled_par_bn adapter_plus mh_only
+    ln_before ln_after no_ln_before
     residual_after_ln no_ln_after ln_before_residual_after_ln gating scaling_channel leave_out
     reduction_by_layer seq_bn_inv double_seq_bn_inv compacter compacter_pp stack_mixed stack_three
     stack_fuse stack_fuse_drop fuse_dynamic fuse_static fuse_query_before_ln fuse_residual_before
     fuse_double prefix prefix_flat prefix_gate prefix_gates prefix_long
     stack_prefixes mam unipelt lora lora_feed_forward lora_leave_out lora_gate ia3 ia3_gate
-    cls_one_layer cls_two_layers
+    vera_feed_forward glow cls_one_layer cls_two_layers
 """
 SAME = _NAMES.split()
 
@@ -30,13 +31,13 @@ SOME = {
     "stack_lora_bottleneck": ("llama", "t5"),
     "dora": ("llama", "t5"),
     "vera": T5,
+    "dvora": T5,
     "madx": LEFT_TO_RIGHT,
     "static_qa": DECODERS,
     "qa_two_layers": DECODERS,
 }
-"""The peer stacks no LoRA, and has no DoRA, where queries, keys and values are one map, and VeRA
-for maps of one shape only; an encoder-decoder has no head for tokens. In T5 it loses the scores by
-distance in and behind the first layer without a prefix."""
+"""Where the peer has them: what is missing is in `gaps.py`, but for heads. An encoder-decoder has
+no head for tokens."""
 
 OWN = (
     Case(
@@ -54,6 +55,16 @@ OWN = (
         "language model of a decoder; the inverse of the encoder's part runs before the vocabulary",
         head=("lang", "seq2seq_lm", {}),
         families=T5,
+    ),
+    *(
+        Case(
+            name,
+            {"a": ("vera", {"r": 3, "alpha": 6, "attn_matrices": ["k", "v"], "use_dora": dora})},
+            "a",
+            "keys and values, which are of one shape",
+            families=("llama",),
+        )
+        for name, dora in (("vera_keys", False), ("dvora_keys", True))
     ),
     Case(
         "cross",

@@ -73,6 +73,7 @@ VARIANTS = [
     "vera(rank=4, scale=2, targets=[attn.v, ffn.in, ffn.mid], stored=true)",
     "vera(rank=3, stored=true, matrices=true, leave_out=[0])",
     "vera(rank=3, stored=true, matrices=true, dora=true)",
+    "vera(rank=3, stored=true, matrices=true, gate=true)",
     "ia3(targets=[attn.q, ffn.in], inputs=[], scale=1.5, leave_out=[2])",
     "ia3(gate=true)",
     "bitfit(targets=[attn.q, ffn.in, ffn.norm])",
