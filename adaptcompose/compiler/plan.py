@@ -26,8 +26,6 @@ from adaptcompose.language.operators import Fuse, Stack, fusions, learning
 from adaptcompose.language.writing import canonical
 from adaptcompose.methods.method import SHARED
 
-CONVENTION = "backbone as AutoModel builds it, with pooler; parts where used, with biases; head"
-
 
 @dataclass(frozen=True)
 class Item:
@@ -37,7 +35,7 @@ class Item:
     `parameters` are counted at `sites`. `call` is how a new part is written, `pin` where a loaded
     one lies, and `size` the bytes of its files that are not on this machine yet. `fixed` of the
     parameters stay as they are, in training too. `lowered` are left where the networks that make
-    prefixes and prompts have run.
+    prefixes and prompts have run; `biases` of the parameters are biases.
     """
 
     name: str
@@ -55,6 +53,7 @@ class Item:
     size: int = 0
     fixed: int = 0
     lowered: int = 0
+    biases: int = 0
 
     @property
     def mark(self) -> str:
@@ -129,6 +128,13 @@ class Plan:
         return sum(item.parameters - item.fixed for item in self.items if item.trained)
 
     @property
+    def convention(self) -> str:
+        """What is counted; papers differ in it."""
+        biases = sum(item.biases for item in self.items)
+        more = f", with {biases:,} biases" if biases else ""
+        return f"backbone as AutoModel builds it, with pooler; parts as used{more}; head"
+
+    @property
     def create(self) -> int:
         return sum(item.new for item in self.items)
 
@@ -174,7 +180,7 @@ class Plan:
                 "backbone": self.backbone,
                 "parts": parts,
                 "head": head,
-                "counted": CONVENTION,
+                "counted": self.convention,
             },
         }
 
@@ -270,6 +276,7 @@ def _item(
         None if block.new else Counter(site.name for site in places(method.sites(facts))),
         fixed=method.fixed_at(sites, facts),
         lowered=method.lowered_at(sites, facts),
+        biases=method.biases_at(sites, facts),
     )
 
 

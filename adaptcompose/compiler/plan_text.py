@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from adaptcompose.compiler.plan import CONVENTION, Item, Plan
+from adaptcompose.compiler.plan import Item, Plan
 
 WIDTH = 100
 _LABEL = 28
@@ -16,7 +16,7 @@ _NARROW = 6
 def text(plan: Plan) -> str:
     """Header, parts, layers, files, sum."""
     blocks = [_header(plan), _parts(plan), _pins(plan), _layers(plan), _notes(plan)]
-    blocks.append([*_fetch(plan), _sum(plan), f"Counted: {CONVENTION}."])
+    blocks.append([*_fetch(plan), _sum(plan), f"Counted: {plan.convention}."])
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 

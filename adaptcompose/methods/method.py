@@ -114,9 +114,7 @@ class Method:
 
     def parameters_at(self, sites: Iterable[Site], facts: Facts) -> int:
         """How many numbers it has at some of its sites."""
-        return sum(
-            math.prod(shape) for site in sites for shape in self.tensors(site, facts).values()
-        )
+        return self._count(sites, facts, lambda name: True)
 
     def lowered_at(self, sites: Iterable[Site], facts: Facts) -> int:
         """How many are left at some of its sites once the networks that make them have run."""
@@ -124,11 +122,18 @@ class Method:
 
     def fixed_at(self, sites: Iterable[Site], facts: Facts) -> int:
         """How many of them training leaves alone."""
+        return self._count(sites, facts, lambda name: not self.learns(name))
+
+    def biases_at(self, sites: Iterable[Site], facts: Facts) -> int:
+        """How many of them are biases, which the counts of some papers leave out."""
+        return self._count(sites, facts, lambda name: name.endswith("bias"))
+
+    def _count(self, sites: Iterable[Site], facts: Facts, counts: Callable[[str], bool]) -> int:
         return sum(
             math.prod(shape)
             for site in sites
             for name, shape in self.tensors(site, facts).items()
-            if not self.learns(name)
+            if counts(name)
         )
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
