@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from adaptcompose.backbones.layout import Layout, Place, add_layout
+from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, Place, add_layout
 
 
 def _parameters(config: Mapping[str, Any]) -> int:
@@ -40,6 +40,9 @@ BERT = add_layout(
         },
         layers="encoder.layer",
         sites={
+            "embed.tokens": Place(
+                "embeddings.word_embeddings", "lookup", "embedding_size", "vocab_size", bias=False
+            ),
             "tokens": Place("embeddings.word_embeddings", "tokens", "embedding_size"),
             "positions": Place("embeddings.position_embeddings", "positions", "embedding_size"),
             "embed.norm": Place("embeddings.LayerNorm", "norm", "embedding_size"),
@@ -60,7 +63,8 @@ BERT = add_layout(
             "ffn.out": Place("output", "sublayer"),
             "layer.out": Place("", "output"),
             "pooler": Place("pooler.dense", "linear", there=_pooled),
-            "head.in": Place("", "vocabulary", "embedding_size"),
+            "vocabulary": VOCABULARY,
+            "head.in": HEAD_IN,
         },
         embedding="embedding_size",
         parameters=_parameters,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from adaptcompose.backbones.layout import Layout, Place, add_layout
+from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, Place, add_layout
 
 
 def _inner(config: Mapping[str, Any]) -> int:
@@ -29,6 +30,7 @@ GPT2 = add_layout(
         types={"gpt2": "transformer"},
         layers="h",
         sites={
+            "embed.tokens": Place("wte", "lookup", width_in="vocab_size", bias=False),
             "tokens": Place("wte", "tokens"),
             "positions": Place("wpe", "positions"),
             "embed.out": Place("h.0", "input"),
@@ -46,7 +48,8 @@ GPT2 = add_layout(
             "ffn.out": Place("mlp", "sublayer", norm="ln_2", hub="output_adapters"),
             "layer.out": Place("", "output"),
             "final.norm": Place("ln_f", "norm"),
-            "head.in": Place("", "vocabulary"),
+            "vocabulary": replace(VOCABULARY, bias=False),
+            "head.in": HEAD_IN,
         },
         embedding="n_embd",
         parameters=_parameters,

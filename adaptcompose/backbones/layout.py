@@ -25,6 +25,7 @@ from adaptcompose.plugins import plugins
 
 Kind = Literal[
     "linear",
+    "lookup",
     "norm",
     "sublayer",
     "output",
@@ -38,8 +39,9 @@ Size = str | Callable[[Mapping[str, Any]], int]
 """A key of config.json, or what computes a size from all of it."""
 
 
+LOOKUP = "embed.tokens"
 BELOW = ("tokens", "positions", "embed.norm", "embed.out", "embed.project")
-ABOVE = ("final.norm", "pooler", "head.in")
+ABOVE = ("final.norm", "pooler", "vocabulary", "head.in")
 """The places that are in no layer, in the order in which a state passes them."""
 OF_ENCODER = ("cross.k", "cross.v")
 """The maps of a decoder that read what the encoder gives it."""
@@ -63,13 +65,14 @@ class Place:
     """Where a site is: a module path (below its layer, if it is in one) and what stands there.
 
     `linear`      a linear map (weight deltas act on it)
+    `lookup`      the embeddings of tokens, a linear map of which token it is
     `norm`        a LayerNorm or RMSNorm
     `sublayer`    dense, dropout, then LayerNorm(h + x): what post-norm adapters stand in; or, if
                   there is a `norm` in front of it, a module whose output h the layer adds to x
     `output`      a module whose output is the state (embeddings, the end of a layer)
     `input`       a module whose first argument is the state (the lowest layer)
     `attention`   a module that computes attention (prefixes act on its keys and values)
-    `vocabulary`  the last linear map of a language-model head
+    `vocabulary`  in front of the last linear map of a language-model head
     `tokens`      the token embeddings (virtual tokens go beside them)
     `positions`   what reads position ids (virtual tokens can move them)
 
@@ -78,6 +81,7 @@ class Place:
     all of them once more. `bias` says whether there is one, `there` whether a config has the place
     at all, `parts` which parts of an encoder-decoder, if not all. `norm` is the path of the norm
     in front of a sub-layer; `hub` is where AdapterHub's files have adapters, if not at the path.
+    What is `outside` the base model is only in classes with a language-model head.
     """
 
     path: str
@@ -91,6 +95,12 @@ class Place:
     parts: tuple[str, ...] = ()
     norm: str = ""
     hub: str | None = None
+    outside: bool = False
+
+
+VOCABULARY = Place("", "linear", "vocab_size", "embedding_size", outside=True)
+HEAD_IN = Place("", "vocabulary", "embedding_size", outside=True)
+"""The last map of a language-model head, and what stands in front of it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,8 @@ class Layout:
     are keys of config.json; an encoder-decoder has a depth for each of its parts. `attributes` are
     others that hold the base model, in some task models. `names` are what
     stands for words in braces in the paths of a part, which has the name `part`.
+
+    `unused` are modules that a class has and never calls.
 
     `reads` says which token's state a head classifies: the first, the last, or the last end mark.
     `distances` says whether attention has scores by the distance of two positions.
@@ -126,6 +138,7 @@ class Layout:
     depth: Mapping[str, str] = field(default_factory=lambda: {"": "num_hidden_layers"})
     attributes: tuple[str, ...] = ()
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
     reads: Literal["first", "last", "end"] = "first"
     distances: bool = False
     variant: Callable[[Mapping[str, Any]], Layout] | None = None
@@ -134,6 +147,10 @@ class Layout:
     def path(self, site: Site) -> str:
         """Where the module of a site is, below the base model."""
         return self._below(site, self.sites[site.name].path)
+
+    def paths(self, site: Site) -> tuple[str, ...]:
+        """Where it may be: of what is outside the base model, below the whole model."""
+        return self.vocabulary if self.sites[site.name].outside else (self.path(site),)
 
     def norm(self, site: Site) -> str:
         """Where the norm in front of a sub-layer is."""
@@ -205,8 +222,9 @@ class Facts:
 
     @cached_property
     def _sites(self) -> tuple[Site, ...]:
-        inside = [name for name in self.layout.sites if name not in (*BELOW, *ABOVE)]
-        found = [Site(name) for name in BELOW if self.has(name)]
+        inside = [name for name in self.layout.sites if name not in (LOOKUP, *BELOW, *ABOVE)]
+        found = [Site(LOOKUP, None, part) for part in self.stacks if self.has(LOOKUP, part)]
+        found += [Site(name) for name in BELOW if self.has(name)]
         for part in self.stacks:
             found += self._inside(part, inside)
             found += [Site(name, None, part) for name in ("final.norm",) if self.has(name)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from adaptcompose.backbones.layout import Layout, Place, add_layout
+from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, Place, add_layout
 
 
 def _head(config: Mapping[str, Any]) -> int:
@@ -48,6 +49,7 @@ LLAMA = add_layout(
         attributes=("transformer",),  # of LlamaForQuestionAnswering
         layers="layers",
         sites={
+            "embed.tokens": Place("embed_tokens", "lookup", width_in="vocab_size", bias=False),
             "tokens": Place("embed_tokens", "tokens"),
             "positions": Place("rotary_emb", "positions"),
             "embed.out": Place("layers.0", "input"),
@@ -71,7 +73,8 @@ LLAMA = add_layout(
             ),
             "layer.out": Place("", "output"),
             "final.norm": Place("norm", "norm", bias=False),
-            "head.in": Place("", "vocabulary"),
+            "vocabulary": replace(VOCABULARY, bias=False),
+            "head.in": HEAD_IN,
         },
         embedding="hidden_size",
         parameters=_parameters,

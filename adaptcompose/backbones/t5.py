@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adaptcompose.backbones.layout import Layout, Place, add_layout
+from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, Place, add_layout
 
 
 def _heads(config: Mapping[str, Any]) -> int:
@@ -60,6 +60,9 @@ T5 = add_layout(
         types={"t5": "transformer"},
         layers="{part}.block",
         sites={
+            "embed.tokens": Place(
+                "{part}.embed_tokens", "lookup", width_in="vocab_size", bias=False
+            ),
             "tokens": Place("encoder.embed_tokens", "tokens"),
             "embed.out": Place("encoder.block.0", "input"),
             **_attention("attn layer.0 SelfAttention", "layer.0"),
@@ -73,7 +76,8 @@ T5 = add_layout(
             "ffn.out": Place("{ffn}.dropout", "sublayer", norm="{ffn}.layer_norm", hub="{ffn}"),
             "layer.out": Place("", "output"),
             "final.norm": Place("{part}.final_layer_norm", "norm", bias=False),
-            "head.in": Place("", "vocabulary"),
+            "vocabulary": replace(VOCABULARY, bias=False),
+            "head.in": HEAD_IN,
         },
         embedding="d_model",
         parameters=_parameters,
@@ -86,6 +90,7 @@ T5 = add_layout(
             "encoder": {"ffn": "layer.1", "wi": "wi"},
             "decoder": {"ffn": "layer.2", "wi": "wi"},
         },
+        unused=("shared",),
         reads="end",
         distances=True,
         variant=_variant,

@@ -33,8 +33,9 @@ class Change(Leaf):
 class LowRank(Change):
     """f'(x) = f(x) + s·B A x (Hu et al., 2022).
 
-    `gate` has σ(w·x + v), its mean over the tokens, in place of s. `bias`: `own` adds s·c to it,
-    `backbone` replaces b.
+    In a `lookup`, x stands for a token by its number, and A x is a column of A. `gate` has
+    σ(w·x + v), its mean over the tokens, in place of s. `bias`: `own` adds s·c to it, `backbone`
+    replaces b.
     """
 
     verb: ClassVar[str] = "low-rank"
@@ -45,6 +46,7 @@ class LowRank(Change):
     gate: bool = False
     bias: Literal["none", "own", "backbone"] = "none"
     dropout: float = 0.0
+    lookup: bool = False
 
     free: ClassVar[tuple[str, ...]] = (*Leaf.free, "rank", "scale", "dropout")
 
@@ -63,7 +65,8 @@ class LowRank(Change):
         return "a bias in place of the backbone's" if self.bias == "backbone" else None
 
     def multiplications(self) -> int:
-        return self.rank * (self.width_in + self.width) + (self.width_in if self.gate else 0)
+        read = 0 if self.lookup else self.width_in
+        return self.rank * (read + self.width) + (read if self.gate else 0)
 
     def __str__(self) -> str:
         scale = "" if self.scale == 1.0 or self.gate else f" ×{self.scale:.6g}"

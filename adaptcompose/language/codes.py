@@ -145,7 +145,7 @@ AC323 = Code(
 )
 AC324 = Code(
     "AC324",
-    "`split` leaves out what `{name}` has at the embeddings, which all tokens share",
+    "`split` leaves out what `{name}` has at the embeddings or the head, which all tokens share",
     "put it around: stack({name}, split(…))",
     "warning",
 )

@@ -38,8 +38,11 @@ class BitFit(Changing):
 
     def names(self, facts: Facts) -> Collection[str]:
         places = facts.layout.sites
-        own = [name for name in self.known(facts) if not places[name].joint]
-        return self.targets or [name for name in own if facts.biased(name)]
+        return self.targets or [
+            name
+            for name in self.known(facts)
+            if facts.biased(name) and not (places[name].joint or places[name].outside)
+        ]
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         return {"bias": (facts.size(site),)}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from adaptcompose.backbones.layout import Facts, Kind, Site
+from adaptcompose.backbones.layout import LOOKUP, Facts, Kind, Site
 from adaptcompose.language.codes import AC209
 from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.signature import Layers, accept, changed, option, parameters, spell
@@ -54,8 +54,20 @@ class Changing(Method):
         return AC209.at(name=name, operator=self.word, expected=expected, got=got)
 
     def known(self, facts: Facts) -> tuple[str, ...]:
-        """The names that can be targets."""
-        return tuple(dict.fromkeys(site.name for site in facts.of_kind(*self.kinds)))
+        """The names that can be targets; a gate averages over the states that a map reads."""
+        places = facts.layout.sites
+        return tuple(
+            dict.fromkeys(
+                site.name
+                for site in facts.of_kind(*self.kinds)
+                if not (self.gated and (places[site.name].outside or site.name == LOOKUP))
+            )
+        )
+
+    @property
+    def gated(self) -> bool:
+        """Whether it has a learned gate per example."""
+        return False
 
     def names(self, facts: Facts) -> Collection[str]:
         """The names of the maps that it changes."""
@@ -93,7 +105,7 @@ class Changing(Method):
         return native_config(self)
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Sequence[str]]:
-        stem = f"{facts.layout.path(site)}.{self.stem}.{name}"
+        stem = f"{facts.layout.path(site) or site.name}.{self.stem}.{name}"
         if self._beside(site, facts) is None:
             stem += f".{site.name}"  # maps of one module whose tensors do not fit into one
         return {tensor: [f"{stem}.{self.key(tensor)}"] for tensor in self.tensors(site, facts)}

@@ -39,6 +39,10 @@ class IA3(Changing):
     scale: float = option(1.0, "a constant factor of all factors", least=0.001)
     gate: bool = option(False, "a learned gate per example instead of scale")
 
+    @property
+    def gated(self) -> bool:
+        return self.gate
+
     def _side(self, site: Site) -> Any:
         return "input" if site.name in self.inputs else "output"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.backbones.layout import Facts, Kind, Site
 from adaptcompose.compiler.linear import LowRank, Shift
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.recipe import Recipe
@@ -42,6 +42,7 @@ class Lora(Changing):
     """
 
     word: ClassVar[str] = "lora"
+    kinds: ClassVar[tuple[Kind, ...]] = ("linear", "lookup")
     mergeable: ClassVar[bool] = True
 
     rank: int = option(8, "columns of B and rows of A", least=1)
@@ -72,6 +73,10 @@ class Lora(Changing):
                 yield self._misfit("rank", expected, self.rank_at(site))
                 return
 
+    @property
+    def gated(self) -> bool:
+        return self.gate
+
     def rank_at(self, site: Site) -> int:
         """The rank at a place."""
         return int(_exception(self.ranks, site, self.rank))
@@ -91,7 +96,7 @@ class Lora(Changing):
         names = {*self.targets, *self._biased(facts)}
         return tuple(
             site
-            for site in facts.of_kind("linear", "norm")
+            for site in facts.of_kind(*self.kinds, "norm")
             if site.name in names
             and facts.number(site) not in self.leave_out
             and str(site) not in self.without
@@ -105,7 +110,7 @@ class Lora(Changing):
         taken = {place.path for place in own} - split
         for name, place in places.items():
             pieces = (place.piece != (0, 1)) == (place.path in split)
-            beside = name not in self.targets and place.path not in taken
+            beside = name not in self.targets and place.path not in taken and not place.outside
             if facts.biased(name) and pieces and beside:
                 yield name
 
@@ -116,9 +121,26 @@ class Lora(Changing):
         shapes: dict[str, Shape] = {"A": (rank, width_in), "B": (width, rank)}
         if self.gate:
             shapes |= {"gate.weight": (1, width_in), "gate.bias": (1,)}
-        if self.bias != "none":
-            shapes["B.bias" if self.bias == "own" else "bias"] = (width,)
+        if (bias := self._bias_at(site, facts)) != "none":
+            shapes["B.bias" if bias == "own" else "bias"] = (width,)
         return shapes
+
+    def _bias_at(self, site: Site, facts: Facts) -> Any:
+        """Which bias it has at a place: embeddings have none that could be another one."""
+        if self.bias == "own":
+            return "own"
+        lookup = facts.layout.sites[site.name].kind == "lookup"
+        return "none" if self.bias == "none" or lookup else "backbone"
+
+    def start_at(self, site: Site, facts: Facts, name: str, tensor: torch.Tensor) -> None:
+        from torch.nn import init
+
+        if facts.layout.sites[site.name].kind != "lookup" or name not in ("A", "B"):
+            self.start(name, tensor)
+        elif name == "A":  # what is looked up has no zeros to start from in B
+            init.zeros_(tensor)
+        else:
+            init.normal_(tensor)
 
     def start(self, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
@@ -171,8 +193,9 @@ class Lora(Changing):
             "rank": self.rank_at(site),
             "scale": self.scale_at(site),
             "gate": self.gate,
-            "bias": "backbone" if self.bias == "all" else self.bias,
+            "bias": self._bias_at(site, facts),
             "dropout": self.dropout,
+            "lookup": facts.layout.sites[site.name].kind == "lookup",
         }
 
     def key(self, tensor: str) -> str:

@@ -66,6 +66,10 @@ class Method:
         """Fill a new weight in place."""
         raise NotImplementedError
 
+    def start_at(self, site: Site, facts: Facts, name: str, tensor: torch.Tensor) -> None:
+        """The same, where it matters at which of its sites the weight is."""
+        self.start(name, tensor)
+
     def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
         """Fill in place what starts from the backbone's own tensors at a site, after `start`.
 

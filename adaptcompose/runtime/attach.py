@@ -21,6 +21,7 @@ from adaptcompose.runtime import combination as _combination  # noqa: F401 - it 
 from adaptcompose.runtime import couplings as _couplings  # noqa: F401 - it registers itself
 from adaptcompose.runtime import folded as _folded  # noqa: F401 - it registers itself
 from adaptcompose.runtime import linear as _linear  # noqa: F401 - it registers itself
+from adaptcompose.runtime import mapsites as _mapsites  # noqa: F401 - it registers itself
 from adaptcompose.runtime import prefix as _prefix  # noqa: F401 - it registers itself
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead
@@ -69,7 +70,7 @@ def attach(
         help = "load it with its head, for instance with AutoModelForMaskedLM"
         raise Failed(AC508.at(what="head=backbone", help=help))
     for site, node in sorted(program.sites.items(), key=lambda item: _order(item[0], facts)):
-        if site != HEAD:
+        if not facts.layout.sites[site.name].outside:
             take(base, site, facts, node, running(node, parts), frame)
         elif own:
             take(whole, site, facts, node, running(node, parts), frame)
@@ -101,9 +102,11 @@ def _without_head(model: PreTrainedModel) -> PreTrainedModel:
 def _order(site: Site, facts: Facts) -> tuple[int, bool]:
     """What stands inside another module has to be there before that one is taken.
 
-    Sub-layers come last, around what else stands at their modules and at the norms in front.
+    Sub-layers and virtual tokens come last, around what else stands at their modules and at the
+    norms in front, and so does what stands in front of a vocabulary.
     """
-    return -facts.layout.path(site).count("."), facts.layout.sites[site.name].kind == "sublayer"
+    kind = facts.layout.sites[site.name].kind
+    return -facts.layout.path(site).count("."), kind in ("sublayer", "tokens", "vocabulary")
 
 
 def _of_branch(node: Primitive | None, index: int) -> Primitive | None:

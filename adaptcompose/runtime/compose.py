@@ -20,6 +20,7 @@ from adaptcompose.hub.backbone import Backbone, find_backbone, named
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.formats import adapters as formats
+from adaptcompose.hub.formats.adapterhub import Described
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import is_repo_name
 from adaptcompose.hub.resolve import Sources, resolve
@@ -36,7 +37,7 @@ from adaptcompose.runtime.attach import attach
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead
-from adaptcompose.runtime.linear import begin
+from adaptcompose.runtime.mapsites import begin, foreign
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
 
@@ -177,12 +178,23 @@ def _all_parts(
     """Every part where the backbone is, trained or frozen as the expression says."""
     parts = Parts(make_parts(graph, sources, given, program))
     for name, leaf in adapters(graph).items():
-        if leaf.ref is None and name not in given:
-            begin(parts[name], backbone.base_model, program.facts)
+        if name in given:
+            continue
+        if leaf.ref is None:
+            begin(parts[name], backbone, program.facts)
+        else:
+            _compare(leaf, backbone, sources, program.facts)
     for name, learns in marks(graph).items():
         if name not in given:
             parts[name].requires_grad_(learns)
     return parts.to(device=backbone.device, dtype=_exact(backbone))
+
+
+def _compare(leaf: Adapter, backbone: PreTrainedModel, sources: Sources, facts: Facts) -> None:
+    """AC408 where a file of an adapter has matrices of another backbone in it."""
+    for site in foreign(formats.read_copies(_described(leaf, sources), facts), backbone, facts):
+        detail = f"the matrix of its own backbone at {site} is another one than this backbone's"
+        raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail))
 
 
 def adopt(graph: Block, given: Mapping[str, Part]) -> Block:
@@ -239,11 +251,14 @@ def _adapter_part(leaf: Adapter, sites: tuple[Site, ...], sources: Sources, fact
     assert leaf.method is not None
     if leaf.ref is None:
         return new_part(leaf.name, leaf.method.only(sites, facts), facts)
-    assert leaf.pin is not None
-    folder = sources.fetch(leaf.ref, leaf.pin)
-    found = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
-    weights = formats.read_weights(found, leaf.method, facts)
+    weights = formats.read_weights(_described(leaf, sources), leaf.method, facts)
     return loaded_part(leaf.name, leaf.method, weights, used=sites)
+
+
+def _described(leaf: Adapter, sources: Sources) -> Described:
+    assert leaf.ref is not None and leaf.pin is not None
+    folder = sources.fetch(leaf.ref, leaf.pin)
+    return adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
 
 
 def _fill_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> None:

@@ -9,34 +9,27 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adaptcompose.backbones.layout import OF_ENCODER, Facts, Site
 from adaptcompose.compiler import linear
 from adaptcompose.compiler.passes.merge_deltas import Merged
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.methods.method import SHARED
 from adaptcompose.methods.vera import projection
-from adaptcompose.runtime.frame import ENCODED, PLACES, Frame, Places
 from adaptcompose.runtime.kept import Kept, learning
 from adaptcompose.runtime.maps import (
     Affine,
-    Changed,
-    Map,
     Mapping,
     RunningChange,
     Stock,
     changed,
 )
-from adaptcompose.runtime.parts import Part, Parts
+from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import (
     Constants,
-    Running,
     State,
     per_block,
     product,
     running,
     runs,
 )
-from adaptcompose.runtime.sites import Proxy, takes
 
 
 class RunningDelta(RunningChange):
@@ -80,10 +73,16 @@ class RunningLowRank(RunningDelta):
 
     def low_rank(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
         """s·B A x, with its own bias if it has one."""
-        x = state.x.to(weights["A"].dtype)
-        inner = product(self.dropout(x), weights["A"])
-        out = product(inner, weights["B"], weights.get("B.bias"))
-        return out * (gate(weights, x, state) if self.node.gate else self.node.scale)
+        out = product(self.inner(state, weights), weights["B"], weights.get("B.bias"))
+        if not self.node.gate:
+            return out * self.node.scale
+        return out * gate(weights, state.x.to(out.dtype), state)
+
+    def inner(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
+        """A x."""
+        if self.node.lookup:
+            return nn.functional.embedding(state.x, weights["A"].T)
+        return product(self.dropout(state.x.to(weights["A"].dtype)), weights["A"])
 
     def shifted(self, added: Tensor, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
         """With what another bias of the backbone's map adds."""
@@ -294,105 +293,3 @@ def _plain(module: nn.Module) -> bool:
     weight: Any = getattr(module, "weight", None)
     known = type(module) in (nn.Linear, Conv1D)
     return known and weight.dtype in (torch.float32, torch.float64)
-
-
-WHOLE = (0, 1)
-"""The piece that is all of a module."""
-
-
-class MapSite(Proxy):
-    """A map of the backbone, or several in one module, with the compositions that change them."""
-
-    def __init__(self, stock: nn.Module, frame: Frame, reads: str = PLACES) -> None:
-        super().__init__(stock)
-        self.frame = frame
-        self.reads = reads  # whose places its input has
-        self.pieces: list[tuple[int, int]] = []
-        self.adapters = nn.ModuleList()
-
-    def change(self, piece: tuple[int, int], adapter: Running) -> None:
-        """Put a composition at one of the maps."""
-        self.pieces.append(piece)
-        self.adapters.append(adapter)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.at(x, self.frame, self.frame.kept.get(self.reads, Places()))
-
-    def at(self, x: Tensor, frame: Frame, places: Places) -> Tensor:
-        """The changed maps of x, of tokens at `places`, in the call that `frame` is of."""
-        changes = dict(zip(self.pieces, self.adapters, strict=True))
-        below: Map = Stock(self.stock)
-        if WHOLE in changes:
-            joint: Any = changes.pop(WHOLE)
-            state = Mapping(x, below, frame).keep(places)
-            whole, below = joint(state), Changed(state, joint, None)
-        else:
-            whole = self.stock(x)
-        if not changes:
-            return whole
-        out = list(whole.tensor_split(next(iter(changes))[1], dim=-1))
-        for piece, adapter in changes.items():
-            state = Mapping(x, below.part(piece), frame, out[piece[0]]).keep(places)
-            out[piece[0]] = adapter(state)
-        return torch.cat(out, dim=-1)
-
-    def within(self, places: Places, rows: Tensor | None = None) -> MapWithin:
-        """The maps as they are for tokens at `places`, in some rows of the batch or all."""
-        return MapWithin(self, self.frame, places, rows)
-
-
-class MapWithin:
-    """A map as it is for some rows of the batch, or some of their tokens."""
-
-    def __init__(self, site: MapSite, frame: Frame, places: Places, rows: Tensor | None) -> None:
-        self.site = site
-        self.frame = frame if rows is None else frame.take(rows.tolist())
-        self.places = places._replace(start=0)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.site.at(x, self.frame, self.places)
-
-    def within(self, places: Places, rows: Tensor | None = None) -> MapWithin:
-        """The same for some of these rows, or of their tokens."""
-        return MapWithin(self.site, self.frame, places, rows)
-
-
-@takes("linear")
-@takes("norm")
-def take_map(
-    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
-) -> None:
-    """In place of the map; what a task model leaves out, such as the pooler, needs nothing."""
-    path = facts.layout.path(site)
-    if site.layer is None and not _there(base, path):
-        return
-    stock = base.get_submodule(path)
-    if not isinstance(stock, MapSite):
-        stock = MapSite(stock, frame, ENCODED if site.name in OF_ENCODER else PLACES)
-        base.set_submodule(path, stock)
-    stock.change(facts.layout.sites[site.name].piece, adapter)
-
-
-def _there(base: nn.Module, path: str) -> bool:
-    try:
-        base.get_submodule(path)
-    except AttributeError:
-        return False
-    return True
-
-
-def begin(part: Part, base: nn.Module, facts: Facts) -> None:
-    """Fill what of a new part starts from the backbone's own tensors."""
-    for site in part.places:
-        place = facts.layout.sites.get(site.name)
-        if place is None or place.kind not in ("linear", "norm"):
-            continue
-        path = facts.layout.path(site)
-        if _there(base, path):
-            own = Stock(base.get_submodule(path), place.piece).affine()
-            tensors = {"weight": own.weight, "bias": own.bias}
-            with torch.no_grad():
-                part.method.begin(
-                    dict(part[site].items()),
-                    {name: t.detach() for name, t in tensors.items() if t is not None},
-                )

@@ -98,7 +98,7 @@ class Stock(Map):
         module: Any = self.module
         weight: Tensor = module.weight
         bias: Tensor | None = getattr(module, "bias", None)
-        if isinstance(module, Conv1D):
+        if isinstance(module, Conv1D | nn.Embedding):
             weight = weight.T
         if self.piece != (0, 1):
             weight, bias = weight[self.rows], None if bias is None else bias[self.rows]

@@ -188,7 +188,7 @@ def new_part(name: str, method: Method, facts: Facts) -> Part:
         tensors = {}
         for key, shape in method.tensors(site, facts).items():
             tensors[key] = torch.empty(shape)
-            method.start(key, tensors[key])
+            method.start_at(site, facts, key, tensors[key])
         sites[site] = SiteWeights(tensors, trained=True, learned=_learned(method, tensors))
     return Part(name, method, sites)
 

@@ -162,7 +162,7 @@ def _write_part(
         tensors, within = part.tensors(), _within(model)
         formats.write(writer, folder, folder.name, part.method, tensors, within)
         is_peft = (folder / peft.WEIGHTS[0]).is_file()
-        if not is_peft and peft_writing.writes(part.method, writer.facts):
+        if not is_peft and peft_writing.writes(part.method, writer.facts, within):
             peft_writing.write(folder / PEFT, part.method, tensors, writer.facts, within)
         return
     block = fusions(model.composition.graph)[name]
@@ -182,7 +182,9 @@ def _within(model: ComposedModel) -> Within:
         return Within()
     paths = {id(module): path for path, module in backbone.named_modules()}
     endings = (task for ending, task in _TASKS.items() if type(backbone).__name__.endswith(ending))
-    return Within(next(endings, None), paths.get(id(backbone.base_model), ""))
+    vocabularies = set(model.composition.facts.layout.vocabulary).intersection(paths.values())
+    base = paths.get(id(backbone.base_model), "")
+    return Within(next(endings, None), base, next(iter(vocabularies), ""))
 
 
 _TASKS = {

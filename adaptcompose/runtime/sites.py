@@ -198,6 +198,6 @@ def take_vocabulary(
 ) -> None:
     """In front of the vocabulary matrix; a model with another head needs nothing there."""
     names = {name for name, _ in base.named_modules()}
-    for path in facts.layout.vocabulary:
+    for path in facts.layout.paths(site):
         if path in names:
             base.set_submodule(path, Input(base.get_submodule(path), adapter, frame))

@@ -74,8 +74,38 @@ QUERY = "base_model.model.encoder.layer.0.attention.self.query"
         (
             "lora",
             lambda c, t: t.update({f"{WORDS}.lora_embedding_A": torch.ones(3, 60)}),
+            "AC418",
+            "B at embed.tokens",
+        ),
+        (
+            "lora_words_states",
+            lambda c, t: t.update({f"{WORDS}.lora_embedding_A": torch.ones(2, 61)}),
+            "AC408",
+            r"A at embed.tokens is \(2, 61\)",
+        ),
+        (
+            "lora_words_states",
+            lambda c, t: t.update({f"{WORDS}.lora_A.weight": torch.ones(2, 60)}),
+            "AC408",
+            "does not explain the tensor .*word_embeddings.lora_A.weight",
+        ),
+        (
+            "lora",
+            lambda c, t: t.update({f"{QUERY}.lora_embedding_A": torch.ones(3, 16)}),
+            "AC408",
+            "does not explain the tensor .*query.lora_embedding_A",
+        ),
+        (
+            "lora_words_states",
+            lambda c, t: c.update(ensure_weight_tying=True),
             "AC407",
-            "LORA with lora_embedding_A at embeddings.word_embeddings",
+            "LORA with ensure_weight_tying",
+        ),
+        (
+            "lora_words_states",
+            lambda c, t: t.update({f"{WORDS}.base_layer.weight": torch.ones(62, 16)}),
+            "AC408",
+            r"for 62 tokens, the backbone has 60(.|\n)*resize_token_embeddings\(62\)",
         ),
         (
             "lora",
@@ -189,6 +219,22 @@ def test_numbers_have_to_be_finite(facts: Facts, tmp_path: Path) -> None:
 )
 def test_what_a_file_means_is_said_in_the_language(case: str, expected: str, facts: Facts) -> None:
     assert str(read(GOLDENS / case / "a", facts).method) == expected
+
+
+def test_a_copy_of_another_backbone_is_refused(facts: Facts, tmp_path: Path) -> None:
+    """PEFT puts the matrix of the backbone beside a change of it."""
+    own = load_file(BACKBONE / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
+    key, base = f"{WORDS}.base_layer.weight", load_backbone(BACKBONE)
+    (folder := tmp_path / "a").mkdir()
+    spoilt("lora_words_states", lambda c, t: t.update({key: own.half()}), folder)
+    model = compose("./a", base, root=tmp_path)
+    plain = compose("./a", base, root=GOLDENS / "lora_words_states")
+    ids = torch.arange(5, 13)[None]
+    with torch.no_grad():
+        assert torch.equal(model(ids).last_hidden_state, plain(ids).last_hidden_state)
+    spoilt("lora_words_states", lambda c, t: t.update({key: own + 0.01}), folder)
+    with pytest.raises(Failed, match=r"AC408(.|\n)*its own backbone at embed.tokens"):
+        compose("./a", base, root=tmp_path)
 
 
 def test_a_regular_expression_of_a_stranger_is_never_run(facts: Facts, tmp_path: Path) -> None:

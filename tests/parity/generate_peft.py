@@ -106,14 +106,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=GOLDENS)
     parser.add_argument("--family", choices=FAMILIES, action="append")
+    parser.add_argument("--case", action="append", help="only cases of these names")
     given = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
     for family in given.family or FAMILIES:
-        shutil.rmtree(given.out / family, ignore_errors=True)
+        if not given.case:
+            shutil.rmtree(given.out / family, ignore_errors=True)
         for case in CASES:
-            if family in case.families:
+            if family in case.families and (not given.case or case.name in given.case):
+                shutil.rmtree(given.out / family / case.name, ignore_errors=True)
                 make_case(family, case, given.out / family)
 
 

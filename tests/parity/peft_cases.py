@@ -273,6 +273,16 @@ LANGUAGE = {
     "llama": ("CAUSAL_LM", "AutoModelForCausalLM"),
     "t5": ("SEQ_2_SEQ_LM", "AutoModelForSeq2SeqLM"),
 }
+CLASSES: dict[str, tuple[str | None, str, str]] = {
+    "bert": (None, "bert", "cls.predictions.decoder"),
+    "roberta": (None, "roberta", "lm_head.decoder"),
+    "xlm-roberta": (None, "roberta", "lm_head.decoder"),
+    "electra": (None, "electra", "generator_lm_head"),
+    "gpt2": ("CAUSAL_LM", "transformer", "lm_head"),
+    "llama": ("CAUSAL_LM", "model", "lm_head"),
+    "t5": ("SEQ_2_SEQ_LM", "", "lm_head"),
+}
+"""The classes of language models: PEFT's word, where the backbone is, and their last map."""
 CHANGES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "gpt2": {
         "lora": ("queries, keys and values in one map, transposed", {"fan_in_fan_out": True}),
@@ -468,4 +478,68 @@ DECODER_CASES = (
     ),
 )
 
-CASES = (*ENCODER_CASES, *DECODER_CASES)
+MASKED = "AutoModelForMaskedLM"
+TARGETS = {
+    "bert": ("query", "word_embeddings", "decoder"),
+    "roberta": ("query", "word_embeddings", "decoder"),
+    "xlm-roberta": ("query", "word_embeddings", "decoder"),
+    "electra": ("query", "word_embeddings", "generator_lm_head"),
+    "gpt2": ("c_attn", "wte", "lm_head"),
+    "llama": ("q_proj", "embed_tokens", "lm_head"),
+    "t5": ("q", "embed_tokens", "lm_head"),
+}
+"""A map in the layers, the embeddings, and the last map of a language model."""
+FACTORS = {"r": 2, "lora_alpha": 3}
+
+
+def _of(family: str, *places: int) -> dict[str, Any]:
+    """Targets of a family, in its class of language models."""
+    found = {"target_modules": [TARGETS[family][place] for place in places]}
+    if family in LANGUAGE:
+        found["task_type"] = LANGUAGE[family][0]
+    return FACTORS | found | ({"fan_in_fan_out": True} if family == "gpt2" else {})
+
+
+WORD_CASES = (
+    *(
+        Case(
+            name,
+            "LoraConfig",
+            note,
+            _of(family, *places) | own,
+            task=LANGUAGE.get(family, (None, MASKED))[1],
+            families=(family,),
+        )
+        for family in FAMILIES
+        for name, note, places, own in (
+            ("lora_head", "the last map of the language model, too", (0, 2), {}),
+            ("lora_words", "the embeddings, too; what is tied to them stays", (0, 1), {}),
+            (
+                "dora_words",
+                "embeddings and the last map, lengths of the rows apart",
+                (1, 2),
+                {"use_dora": True},
+            ),
+        )
+    ),
+    *(
+        Case(
+            "lora_words_states",
+            "LoraConfig",
+            "the embeddings of a model without a head, with a factor of their own",
+            _of(family, 1)
+            | {"alpha_pattern": {TARGETS[family][1]: 5}, "task_type": "FEATURE_EXTRACTION"},
+            families=(family,),
+        )
+        for family in FAMILIES
+    ),
+    Case(
+        "lora_shared",
+        "LoraConfig",
+        "embeddings by the name under which the class never calls them",
+        FACTORS | {"target_modules": ["q", "shared"]},
+        families=T5,
+    ),
+)
+
+CASES = (*ENCODER_CASES, *DECODER_CASES, *WORD_CASES)

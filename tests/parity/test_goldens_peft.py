@@ -13,9 +13,11 @@ from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.hub.formats import adapterhub, peft, peft_modules, peft_virtual, peft_writing
+from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.formats.tensors import read_shapes
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose, load_backbone
+from tests.parity.peft_cases import CLASSES
 
 BACKBONES = Path(__file__).parent / "goldens"
 GOLDENS = Path(__file__).parent / "goldens_peft"
@@ -26,6 +28,15 @@ TOLERANCE = 1e-5  # against outputs of order one
 
 def label(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
+
+
+UNREAD = (".modules_to_save.bias", ".original_module.bias")
+
+
+def within_of(folder: Path) -> Within:
+    """The class of models that a case is of."""
+    family, case = folder.parent.name, json.loads((folder / "case.json").read_text())
+    return Within(*CLASSES[family]) if "LM" in str(case["task"]) else Within()
 
 
 each = pytest.mark.parametrize("folder", CASES, ids=label)
@@ -71,23 +82,28 @@ def test_outputs_are_those_of_peft(folder: Path, optimise: bool) -> None:
 
 @each
 def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
-    """Tensors by name, shape and value, the head apart; what is read again is the same."""
+    """Tensors by name, shape and value, the head apart; what is read again is the same.
+
+    What is not read is not written: copies of the backbone, and modules that are never called.
+    """
     facts = facts_of(folder.parent.name)
     found = adapterhub.describe_adapter(folder / "a", "golden")
     theirs = folder / "a" / peft.WEIGHTS[0]
     contents = peft.read(found, facts, read_shapes(theirs))
     weights = peft.read_weights(found, contents, facts)
-    if not peft_writing.writes(contents.method, facts):
+    within = within_of(folder)
+    if not peft_writing.writes(contents.method, facts, within):
         assert label(folder) in UNWRITTEN
         return
-    peft_writing.write(tmp_path, contents.method, weights, facts)
+    peft_writing.write(tmp_path, contents.method, weights, facts, within)
     stored = load_file(tmp_path / peft.WEIGHTS[0])
     prefix = f"{peft_modules.STEM}{facts.layout.prefix(facts.type)}."
-    head = set(contents.slots.values())
+    unread = {*contents.slots.values(), *contents.copies.values()}
+    unread |= {key for key in load_file(theirs) if key.endswith(UNREAD) or ".shared." in key}
     expected = {
-        key.replace(prefix, peft_modules.STEM): tensor
+        key if within.path else key.replace(prefix, peft_modules.STEM): tensor
         for key, tensor in load_file(theirs).items()
-        if key not in head and not key.endswith((".modules_to_save.bias", ".original_module.bias"))
+        if key not in unread
     }
     assert stored.keys() == expected.keys()
     key = peft_virtual.KEY

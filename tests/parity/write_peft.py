@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
+from peft_cases import CLASSES
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 from write import fresh
@@ -26,13 +27,6 @@ from adaptcompose.runtime.compose import compose, load_backbone
 BACKBONES = Path(__file__).parent / "goldens"
 GOLDENS = Path(__file__).parent / "goldens_peft"
 
-LANGUAGE = {
-    "gpt2": Within("CAUSAL_LM", "transformer"),
-    "llama": Within("CAUSAL_LM", "model"),
-    "t5": Within("SEQ_2_SEQ_LM"),
-}
-"""The classes of language models."""
-
 UNWRITTEN = ["lora_all_biases_tagger", "prefix_language_model"]
 """Biases of a class without a pooler, and layers that run with the keys of others."""
 
@@ -41,7 +35,7 @@ def write_adapter(golden: Path, folder: Path, facts: Facts, within: Within) -> b
     """The adapter of a golden with other weights; False where PEFT has no form for it."""
     found = adapterhub.describe_adapter(golden, golden.name)
     method = peft.read(found, facts, read_shapes(golden / peft.WEIGHTS[0])).method
-    if not peft_writing.writes(method, facts):
+    if not peft_writing.writes(method, facts, within):
         return False
     seed = f"{facts.type}/{golden.parent.name}/peft"
     weights = {
@@ -59,7 +53,7 @@ def write_case(golden: Path, folder: Path) -> bool:
     backbone = BACKBONES / family / "backbone"
     facts = read_facts(read_config(backbone), f"tiny/{family}")
     case = json.loads((golden / "case.json").read_text())
-    within, task = LANGUAGE.get(family, Within()), case["task"]
+    within, task = Within(*CLASSES[family]), case["task"]
     if "LM" not in str(task):
         within, task = Within(), None
     if not write_adapter(golden / "a", folder / "a", facts, within):

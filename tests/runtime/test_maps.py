@@ -20,8 +20,8 @@ from adaptcompose.methods.lora import Lora
 from adaptcompose.methods.vera import Vera
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.frame import Frame, Places
-from adaptcompose.runtime.linear import MapSite
 from adaptcompose.runtime.maps import Affine, Stock
+from adaptcompose.runtime.mapsites import MapSite
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Parts, new_part
 from adaptcompose.runtime.primitives import running
@@ -156,6 +156,9 @@ ROWS = [
     "lora(rank=3, bias=own)",
     "lora(rank=2, gate=true, bias=backbone, targets=[attn.o, ffn.mid])",
     "lora(rank=2, bias=all)",
+    "lora(rank=2, targets=[embed.tokens, attn.v])",
+    "stack(lora(rank=2, targets=[embed.tokens]), prompt(length=2))",
+    "dora(rank=2, targets=[embed.tokens])",
     "dora(rank=2)",
     "dora(rank=2, gate=true, norm=adapterhub)",
     "vera(rank=4)",

@@ -4,7 +4,8 @@ Row i of the batch has its own weights: z = σ(D⁽ⁱ⁾x + b⁽ⁱ⁾) for all
 stacked matrices. Members of one shape (same ranks, activations and placements, weights aside) form
 a group; what is alone in its shape is computed for its rows as it is.
 
-Condition: at least two members of one shape, of a kind that stacks. Law: every row is what it is
+Condition: at least two members of one shape, of a kind that stacks; matrices of a whole vocabulary
+are not, which a token reads one column of. Law: every row is what it is
 alone, up to the order of summation.
 """
 
@@ -33,6 +34,9 @@ def group_rows(program: Program, log: Log) -> Program:
     for site, node in program.sites.items():
         sites[site] = node
         if not isinstance(node, Rows):
+            continue
+        if program.facts.layout.sites[site.name].kind == "lookup":
+            log.declined(site, "matrices of a whole vocabulary are not stacked")
             continue
         groups = _groups(node)
         if groups:

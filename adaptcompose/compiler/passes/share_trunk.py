@@ -15,18 +15,19 @@ from dataclasses import replace
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.program import Primitive, Program, Rows
-from adaptcompose.methods.invertible import HEAD
 
 
 def share_trunk(program: Program, log: Log) -> Program:
     """Move the fan up to where it is needed."""
     if program.fan is None:
         return program
-    if any(site.part for site in program.sites):
+    if len(program.facts.stacks) > 1:
         log.declined(None, "an encoder-decoder's states are read in more than one stack")
         return program
     last = program.facts.layers
-    differing = [site for site in program.sites if site != HEAD and program.differ(site)]
+    places = program.facts.layout.sites
+    inner = [site for site in program.sites if not places[site.name].outside]
+    differing = [site for site in inner if program.differ(site)]
     fan = min(map(_level, differing), default=last)
     if fan <= program.fan:
         log.declined(None, "the branches differ at the embeddings")
@@ -34,10 +35,10 @@ def share_trunk(program: Program, log: Log) -> Program:
     log.fired()
     sites: dict[Site, Primitive] = {}
     for site, node in program.sites.items():
-        same = isinstance(node, Rows) and not program.differ(site) and site != HEAD
+        same = isinstance(node, Rows) and not program.differ(site) and site in inner
         sites[site] = node.inner()[0] if same else node
-    places = [program.facts.layout.sites[site.name] for site in differing if _level(site) == fan]
-    inside = bool(places) and all(place.kind == "sublayer" and not place.norm for place in places)
+    firsts = [places[site.name] for site in differing if _level(site) == fan]
+    inside = bool(firsts) and all(place.kind == "sublayer" and not place.norm for place in firsts)
     return replace(program, sites=sites, fan=fan, inside=inside)
 
 

@@ -86,6 +86,13 @@ def read_weights(
     return adapterhub.read_weights(found, method, facts)
 
 
+def read_copies(found: Described, facts: Facts) -> dict[Site, torch.Tensor]:
+    """What a file of an adapter has of the backbone's own matrices."""
+    if not peft.is_peft(found):
+        return {}
+    return peft.read_copies(found, peft.read(found, facts, _shapes(found)))
+
+
 def read_head(
     folder: Path, title: str, facts: Facts, span: Span | None = None
 ) -> dict[str, torch.Tensor]:
@@ -115,7 +122,7 @@ def write(
     from adaptcompose.hub.formats.peft_writing import writes
 
     native = method.adapterhub_config(writer.facts).get("architecture") == ARCHITECTURE
-    if native and writes(method, writer.facts):
+    if native and writes(method, writer.facts, within):
         write_peft(folder, method, weights, writer.facts, within)
     else:
         writer.adapter(folder, name, method, weights)

@@ -34,12 +34,16 @@ Place = tuple[Site, str]
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder holds: the method, where its tensors are, and the head beside it."""
+    """What a folder holds: the method, where its tensors are, and the head beside it.
+
+    `copies` are the keys of matrices that are the backbone's own.
+    """
 
     method: Method
     tensors: Mapping[Place, Tensor]
     head: Mapping[str, Any] | None = None
     slots: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[Site, str] = field(default_factory=dict)
 
 
 def is_peft(found: Described) -> bool:
@@ -55,7 +59,10 @@ def read(found: Described, facts: Facts, shapes: Shapes) -> Contents:
     with adapterhub.understood(found, adapterhub.ADAPTER):
         for key in risky(found.outer, kind):
             raise Failed(refused(found, f"PEFT's {kind} with {key}"))
-        modules = Modules.sort(facts, shapes, biases=found.outer.get("bias") == "all")
+        biases = found.outer.get("bias") == "all"
+        modules = Modules.sort(facts, shapes, _saved(found.outer), biases=biases)
+        if found.outer.get("ensure_weight_tying") and modules.tied:
+            raise Failed(refused(found, f"PEFT's {kind} with ensure_weight_tying"))
         if modules.unplaced is not None:
             raise Failed(refused(found, f"a change of {modules.unplaced}"))
         try:
@@ -70,7 +77,9 @@ def read(found: Described, facts: Facts, shapes: Shapes) -> Contents:
     tensors = _tensors(method, modules, facts)
     if wrong := list(_misfits(found, method, tensors, modules, facts)):
         raise Failed(wrong)
-    return Contents(method, tensors, head, slots)
+    if strange := list(_resized(found, modules)):
+        raise Failed(strange)
+    return Contents(method, tensors, head, slots, modules.copies)
 
 
 def refused(found: Described, method: str) -> Diagnostic:
@@ -120,14 +129,28 @@ def _misfits(
 
 
 def _beyond(config: Mapping[str, Any], left: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
-    """What PEFT's files may have of the embeddings and of modules other than heads."""
-    saved = config.get("modules_to_save")
-    names = [name for name in saved if isinstance(name, str)] if isinstance(saved, list) else []
+    """What PEFT's files may have of modules other than heads."""
     for key in sorted(left):
-        module, _, kind = key.removeprefix(STEM).rpartition(".")
-        if kind.startswith("lora_embedding_"):
-            yield f"{kind} at {module}"
-        yield from (f"modules_to_save={n}" for n in names if f".{n}." in f".{module}.")
+        module, _, _ = key.removeprefix(STEM).rpartition(".")
+        names = (name for name in _saved(config) if f".{name}." in f".{module}.")
+        yield from (f"modules_to_save={name}" for name in names)
+
+
+def _saved(config: Mapping[str, Any]) -> list[str]:
+    """The names of modules of which a file has all."""
+    names = config.get("modules_to_save")
+    return [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
+
+
+def _resized(found: Described, modules: Modules) -> Iterator[Diagnostic]:
+    """AC408 where a file is of embeddings with another number of tokens."""
+    for key in modules.copies.values():
+        stored, tokens = modules.shapes[key], int(modules.facts.config["vocab_size"])
+        if stored[0] != tokens:
+            detail = f"it is for {stored[0]} tokens, the backbone has {tokens} ({key})"
+            help = f"give a backbone saved after model.resize_token_embeddings({stored[0]})"
+            yield AC408.at(found.span, name=found.title, detail=detail, help=help)
+            return
 
 
 def _head(
@@ -182,6 +205,12 @@ def read_head(found: Described, contents: Contents) -> dict[str, torch.Tensor]:
     """The tensors of the head by slot: `1.weight`, …"""
     stored = read_file(found)
     return {slot: stored[key].clone() for slot, key in contents.slots.items()}
+
+
+def read_copies(found: Described, contents: Contents) -> dict[Site, torch.Tensor]:
+    """What the file has of the backbone's own matrices, as they are stored."""
+    stored = read_file(found) if contents.copies else {}
+    return {site: stored[key] for site, key in contents.copies.items()}
 
 
 def read_file(found: Described) -> dict[str, torch.Tensor]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any
 
-from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.backbones.layout import Facts, Place, Site
 from adaptcompose.hub.formats.tensors import Shapes
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.method import Packed
@@ -18,16 +19,19 @@ STEM = "base_model.model."
 class Within:
     """The class of models that an adapter is used in: its task as PEFT calls it, if it has one.
 
-    `path` is where in such a model the backbone is, and is part of the names of all tensors.
+    `path` is where in such a model the backbone is, and is part of the names of all its tensors;
+    `vocabulary` is where the last map of a language model is, if there is one.
     """
 
     task: str | None = None
     path: str = ""
+    vocabulary: str = ""
 
-    @property
-    def stem(self) -> str:
-        """What the names of tensors begin with."""
-        return f"{STEM}{self.path}." if self.path else STEM
+    def module(self, site: Site, facts: Facts) -> str:
+        """The path of a map in the whole model."""
+        if facts.layout.sites[site.name].outside:
+            return self.vocabulary
+        return ".".join(filter(None, (self.path, facts.layout.path(site))))
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Tensor:
 class Modules:
     """The tensors of a file by the place of their module, and what is left.
 
-    `unplaced` is a module that has no place in the backbone.
+    `unplaced` is a module that has no place in the backbone. `copies` are matrices of the backbone
+    itself: PEFT stores those of embeddings and vocabularies that it changes.
     """
 
     tensors: dict[Site, dict[str, Tensor]]
@@ -60,11 +65,17 @@ class Modules:
     left: dict[str, tuple[int, ...]]
     facts: Facts
     names: dict[Site, str]
+    copies: dict[Site, str] = field(default_factory=dict)
     unplaced: str | None = None
 
     @classmethod
-    def sort(cls, facts: Facts, shapes: Shapes, *, biases: bool = False) -> Modules:
-        """With `biases`, those of maps and norms that have nothing else are among them."""
+    def sort(
+        cls, facts: Facts, shapes: Shapes, saved: Collection[str] = (), *, biases: bool = False
+    ) -> Modules:
+        """With `biases`, those of maps and norms that have nothing else are among them.
+
+        `saved` are the names of modules of which the file has all.
+        """
         sorted_ = cls({}, shapes, {}, facts, {})
         places = _places(facts)
         stems = facts.layout.stems(facts.type)
@@ -77,20 +88,35 @@ class Modules:
                 sorted_.left[key] = shape
                 continue
             module, kind = match["module"], match["kind"]
-            paths = (module.removeprefix(stem) for stem in stems)
+            paths = [module.removeprefix(stem) for stem in stems]
             sites = next((places[path] for path in paths if path in places), None)
-            if kind == "bias" and not (biases and sites):
+            whole = not set(saved).isdisjoint(module.split("."))
+            if kind in _COPIED and sites and _vocabulary(sites[0], facts) and not whole:
+                sorted_.copies[sites[0]] = key
+            elif (
+                kind == "weight"
+                or (kind == "bias" and not (biases and sites))
+                or (sites and not _fits(kind, _place(sites[0], facts)))
+            ):
                 sorted_.left[key] = shape
-                continue
-            if not sites:
+            elif sites:
+                sorted_._put(key, module, kind, sites)
+            elif not set(paths) & set(facts.layout.unused):
                 sorted_.unplaced = sorted_.unplaced or module
-                continue
-            for site in sites:
-                piece = facts.layout.sites[site.name].piece
-                split = piece if kind in _BY_ROWS else (0, 1)
-                sorted_.tensors.setdefault(site, {})[_OURS[kind]] = Tensor(key, split)
-                sorted_.names[site] = module
         return sorted_
+
+    def _put(self, key: str, module: str, kind: str, sites: list[Site]) -> None:
+        for site in sites:
+            piece = _place(site, self.facts).piece
+            split = piece if kind in _BY_ROWS else (0, 1)
+            self.tensors.setdefault(site, {})[_OURS[kind]] = Tensor(key, split)
+            self.names[site] = module
+
+    @property
+    def tied(self) -> bool:
+        """Whether one of its maps has a matrix that a backbone may have in two places."""
+        tying = self.facts.config.get("tie_word_embeddings", True)
+        return bool(tying) and any(_vocabulary(site, self.facts) for site in self.tensors)
 
     def settle(self, method: Changing) -> Any:
         """A method at the places of the file."""
@@ -105,18 +131,38 @@ class Modules:
 def _places(facts: Facts) -> dict[str, list[Site]]:
     """Sites by the path of their module; a map that is merged with others has several."""
     found: dict[str, list[Site]] = {}
-    for site in facts.of_kind("linear", "norm"):
-        found.setdefault(facts.layout.path(site), []).append(site)
+    for site in facts.of_kind("linear", "lookup", "norm"):
+        for path in facts.layout.paths(site):
+            found.setdefault(path, []).append(site)
     whole = {path: [s for s in sites if _whole(s, facts)] for path, sites in found.items()}
     return {path: whole[path] or sites for path, sites in found.items()}
 
 
 def _whole(site: Site, facts: Facts) -> bool:
-    return facts.layout.sites[site.name].piece == (0, 1)
+    return _place(site, facts).piece == (0, 1)
 
 
+def _place(site: Site, facts: Facts) -> Place:
+    return facts.layout.sites[site.name]
+
+
+def _vocabulary(site: Site, facts: Facts) -> bool:
+    """Whether its map has a row or a column for every token."""
+    return _place(site, facts).outside or _place(site, facts).kind == "lookup"
+
+
+def _fits(kind: str, place: Place) -> bool:
+    """Whether PEFT has tensors of a kind at such a place."""
+    if place.kind == "lookup":
+        return kind in _LOOKED_UP or kind.startswith("lora_magnitude")
+    return kind not in _LOOKED_UP
+
+
+_COPIED = ("weight", "base_layer.weight")
 _OURS = {
     "lora_A.weight": "A",
+    "lora_embedding_A": "A",
+    "lora_embedding_B": "B",
     "lora_B.weight": "B",
     "lora_B.bias": "B.bias",
     "lora_magnitude_vector": "m",
@@ -129,10 +175,12 @@ _OURS = {
     "ln_tuning_layers.weight": "weight",
     "ln_tuning_layers.bias": "bias",
 }
+_KINDS = (*_COPIED, *_OURS)
+_LOOKED_UP = ("lora_embedding_A", "lora_embedding_B")
 """Kinds of PEFT's tensors, and our names."""
 
 _BY_ROWS = ("lora_B.weight", "lora_B.bias", "base_layer.bias", "bias", "vera_lambda_b")
-_KIND = re.compile(rf"(?P<module>.+?)\.(?P<kind>{'|'.join(map(re.escape, _OURS))})")
+_KIND = re.compile(rf"(?P<module>.+?)\.(?P<kind>{'|'.join(map(re.escape, _KINDS))})")
 _COPIES = (".modules_to_save.bias", ".original_module.bias")
 """A head's bias once more, as `bias=all` has PEFT store whatever is called so."""
 

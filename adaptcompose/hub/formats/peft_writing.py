@@ -17,7 +17,7 @@ from adaptcompose.documents import write_atomically
 from adaptcompose.hub.formats import peft_virtual
 from adaptcompose.hub.formats.adapterhub import ADAPTER
 from adaptcompose.hub.formats.peft import WEIGHTS
-from adaptcompose.hub.formats.peft_modules import Within
+from adaptcompose.hub.formats.peft_modules import STEM, Within
 from adaptcompose.hub.formats.tensors import write_tensors
 from adaptcompose.methods import Method
 from adaptcompose.methods.changes import Changing
@@ -44,14 +44,18 @@ _KINDS = {
     "b": "vera_lambda_b",
     "l": "ia3_l",
 }
+_LOOKUP = {"A": "lora_embedding_A", "B": "lora_embedding_B", "m": "lora_magnitude_vector"}
 _NORM = {"weight": "ln_tuning_layers.weight", "bias": "ln_tuning_layers.bias"}
 
 
-def writes(method: Method, facts: Facts) -> bool:
-    """Whether PEFT has a form for these settings."""
+def writes(method: Method, facts: Facts, within: Within = BASE) -> bool:
+    """Whether PEFT has a form for these settings in models of a class."""
     if not isinstance(method, Changing):
         return peft_virtual.writes(method, facts)
-    if any(facts.layout.sites[site.name].piece != (0, 1) for site in method.places(facts)):
+    places = [facts.layout.sites[site.name] for site in method.places(facts)]
+    if any(place.piece != (0, 1) or (place.outside and not within.vocabulary) for place in places):
+        return False
+    if any(place.kind == "lookup" for place in places) and getattr(method, "bias", "") == "own":
         return False
     if (
         isinstance(method, Lora)
@@ -76,11 +80,11 @@ def write(
     within: Within = BASE,
 ) -> None:
     """The two files of an adapter, for models of a class."""
-    assert writes(method, facts)
+    assert writes(method, facts, within)
     if isinstance(method, Changing):
-        settings = _settings(method, facts)
-        settings["target_modules"] = [facts.layout.path(s) for s in method.places(facts)]
-        tensors = dict(_keyed(method, weights, facts, within.stem))
+        settings = _settings(method, facts, within)
+        settings["target_modules"] = [_ending(s, facts, within) for s in method.places(facts)]
+        tensors = dict(_keyed(method, weights, facts, within))
     else:
         settings, tensors = peft_virtual.written(method, weights, facts)
         settings["task_type"] = within.task or "FEATURE_EXTRACTION"
@@ -99,9 +103,14 @@ def write(
     write_tensors(folder / WEIGHTS[0], tensors)
 
 
-def _settings(method: Changing, facts: Facts) -> dict[str, Any]:
+def _ending(site: Site, facts: Facts, within: Within) -> str:
+    """The end of a module's path that is the same in all classes that have it."""
+    return facts.layout.path(site) or within.module(site, facts)
+
+
+def _settings(method: Changing, facts: Facts, within: Within) -> dict[str, Any]:
     if isinstance(method, Lora):
-        return _lora(method, facts)
+        return _lora(method, facts, within)
     if isinstance(method, IA3):
         inner = [s for s in method.places(facts) if s.name in method.inputs]
         paths = [facts.layout.path(site) for site in inner]
@@ -113,8 +122,8 @@ def _settings(method: Changing, facts: Facts) -> dict[str, Any]:
     return {"peft_type": "LN_TUNING"}
 
 
-def _lora(method: Lora, facts: Facts) -> dict[str, Any]:
-    places = {facts.layout.path(site): site for site in method.places(facts)}
+def _lora(method: Lora, facts: Facts, within: Within) -> dict[str, Any]:
+    places = {_ending(site, facts, within): site for site in method.places(facts)}
     ranks = {path: method.rank_at(site) for path, site in places.items()}
     alphas = {path: method.alpha_at(site) for path, site in places.items()}
     return {
@@ -134,9 +143,9 @@ def _lora(method: Lora, facts: Facts) -> dict[str, Any]:
 
 
 def _keyed(
-    method: Changing, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts, stem: str
+    method: Changing, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts, within: Within
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    kinds = _NORM if isinstance(method, LayerNorm) else _KINDS
+    own = _NORM if isinstance(method, LayerNorm) else _KINDS
     places = method.places(facts)
     for (site, name), tensor in weights.items():
         if site == SHARED:
@@ -145,5 +154,6 @@ def _keyed(
         stored = tensor
         if isinstance(method, IA3):
             stored = tensor.unsqueeze(0 if site.name in method.inputs else 1)
+        kinds = _LOOKUP if facts.layout.sites[site.name].kind == "lookup" else own
         kind = kinds[name] if name != "bias" or site in places else "bias"
-        yield f"{stem}{facts.layout.path(site)}.{kind}", stored
+        yield f"{STEM}{within.module(site, facts)}.{kind}", stored

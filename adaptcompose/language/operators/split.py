@@ -20,7 +20,7 @@ from adaptcompose.language.signature import option, spell
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 from adaptcompose.methods.prompt import TOKENS, Prompt
 
-LEFT_OUT = (TOKENS, EMBEDDINGS, HEAD)
+LEFT_OUT = (TOKENS, EMBEDDINGS, Site("vocabulary"), HEAD)
 POOLER = Site("pooler")
 
 
@@ -30,9 +30,9 @@ class Split(Members):
     """Other adapters for other tokens: those before `at` through the first, the rest the second.
 
     split(a, b, c, at=[32, 64]) has three ranges. Tokens are counted from 0 in each row, a branch
-    sees its own tokens only, and what all share at the embeddings is left out: virtual tokens and
-    invertible parts. Laws: split(a, b, at=0) = b; split(a, a, at=n) = a for all that looks at one
-    token at a time.
+    sees its own tokens only, and what all share is left out: virtual tokens, invertible parts and
+    changes of the vocabulary. Laws: split(a, b, at=0) = b; split(a, a, at=n) = a for all that
+    looks at one token at a time.
 
     Example:
         split(glue/mnli, glue/rte, at=64)

@@ -69,7 +69,7 @@ class Stack(Members):
         """AC317: what normalises a weight stands on one weight, the same for all tokens."""
         if facts is None or not complete(self):
             return
-        for site in facts.of_kind("linear"):
+        for site in facts.of_kind("linear", "lookup"):
             node = self.at(site, facts)
             for leaf in groundless(node) if node is not None else ():
                 yield codes.AC317.at(self.span, name=leaf.part, site=site)
