@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
@@ -140,10 +142,26 @@ def open_store(hub: str | Path, root: Path, kind: Kind = "model") -> Store:
 
 
 def record(path: Path) -> FileRecord:
-    """The size and SHA-256 of a file."""
+    """The size and SHA-256 of a file; one that has not changed since is not read again."""
+    found = Path(path).stat()
+    stamp = found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+    if time.time_ns() - max(stamp[2:]) > _TICK:
+        return FileRecord(found.st_size, _known_digest(str(path), stamp))
+    return FileRecord(found.st_size, _digest(str(path)))
+
+
+_TICK = 2 * 10**9
+"""Nanoseconds within which a file may change twice and have the same times; FAT counts by two."""
+
+
+@lru_cache(maxsize=4096)
+def _known_digest(path: str, stamp: tuple[int, ...]) -> str:
+    return _digest(path)
+
+
+def _digest(path: str) -> str:
     with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return FileRecord(file.tell(), digest.hexdigest())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def records(folder: Path, paths: Iterable[str] | None = None) -> dict[str, FileRecord]:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import strategies as st
 
+from adaptcompose.hub import store
 from adaptcompose.hub.lock import Lock, Locked, compare, content_hash, hash_of
-from adaptcompose.hub.store import FileRecord
+from adaptcompose.hub.store import FileRecord, record
 from adaptcompose.language.diagnostics import Failed
 from tests.sampling import sampled
 
@@ -142,3 +145,21 @@ def test_damaged_locks(text: str, code: str, why: str) -> None:
     (found,) = failure.value.diagnostics
     assert found.code == code
     assert why in found.message
+
+
+def test_a_file_is_read_again_once_it_may_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    first = record(path)
+    path.write_bytes(b"two")
+    os.utime(path, (0, 0))  # whatever its owner says of its age
+    assert record(path) != first
+    monkeypatch.setattr(time, "time_ns", lambda: 2 * path.stat().st_ctime_ns)
+    digests: list[str] = []
+    monkeypatch.setattr(store, "_digest", lambda path: digests.append(path) or "a digest")
+    assert record(path) == record(path) == FileRecord(3, "a digest")
+    path.write_bytes(b"tri")
+    assert record(path) == FileRecord(3, "a digest")
+    assert len(digests) == 2

@@ -3,6 +3,7 @@ from __future__ import annotations
 import collections
 import io
 import json
+import math
 import os
 import pickle
 import struct
@@ -16,7 +17,13 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from adaptcompose.hub.formats.tensors import read_shapes, read_tensors, write_bin, write_tensors
+from adaptcompose.hub.formats.tensors import (
+    is_finite,
+    read_shapes,
+    read_tensors,
+    write_bin,
+    write_tensors,
+)
 from adaptcompose.language.diagnostics import Failed
 from tests.sampling import sampled
 
@@ -334,3 +341,18 @@ def test_shapes_need_no_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules and 'safetensors' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "finite"),
+    [
+        ([], True),
+        ([1.0, -2.0], True),
+        ([3e38, 3e38], True),  # their sum is not
+        ([1.0, math.inf], False),
+        ([math.inf, -math.inf], False),
+        ([math.nan, 1.0], False),
+    ],
+)
+def test_finite_means_every_number(numbers: list[float], finite: bool) -> None:
+    assert is_finite(torch.tensor(numbers)) is finite

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.documents import write_atomically
-from adaptcompose.hub.formats.generations import (
-    doubtful,
-    modern_config,
-    modern_fusion,
-    modern_key,
-)
+from adaptcompose.hub.formats.generations import doubtful, modern_config, modern_fusion, modern_key
 from adaptcompose.hub.formats.static_heads import flexible, renumbered, slotted
-from adaptcompose.hub.formats.tensors import read_shapes, read_tensors, write_bin, write_tensors
+from adaptcompose.hub.formats.tensors import (
+    is_finite,
+    read_shapes,
+    read_tensors,
+    write_bin,
+    write_tensors,
+)
 from adaptcompose.hub.refs import canonical_id
 from adaptcompose.language.codes import AC403, AC406, AC407, AC408, AC409, AC413, AC418
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Span
@@ -304,7 +305,7 @@ def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, 
 def check_numbers(found: Described, weights: Mapping[tuple[Site, str], torch.Tensor]) -> None:
     """AC413 where a tensor has anything but finite numbers."""
     for (site, name), tensor in weights.items():
-        if not tensor.is_floating_point() or not tensor.isfinite().all():
+        if not tensor.is_floating_point() or not is_finite(tensor):
             why = f"{name} at {site} is not made of finite floating-point numbers"
             raise Failed(AC413.at(found.span, file=found.title, why=why))
 
@@ -393,8 +394,6 @@ class Writer:
 
     def _weights(self, folder: Path, kind: str, tensors: Mapping[str, torch.Tensor]) -> None:
         safe, pickle = WEIGHTS[kind]
-        plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        # a tensor under two keys stands in the file twice: safetensors knows no aliases
-        write_tensors(folder / safe, {key: tensor.clone() for key, tensor in plain.items()})
+        write_tensors(folder / safe, tensors)
         if self.pickles:
-            write_bin(folder / pickle, plain)
+            write_bin(folder / pickle, tensors)

@@ -65,7 +65,10 @@ _SAFE_DTYPES = {
 
 
 def read_tensors(path: Path, name: str | None = None) -> dict[str, torch.Tensor]:
-    """The tensors of a `.safetensors` or `.bin` file by name; `name` is what messages call it."""
+    """The tensors of a `.safetensors` or `.bin` file by name; `name` is what messages call it.
+
+    They may be views of the file: what is kept has to be a copy.
+    """
     path = Path(path)
     return _refusing(name or path.name, lambda: _read(path))
 
@@ -85,6 +88,11 @@ def read_header(piece: Callable[[int, int], bytes], size: int, name: str) -> Sha
     `piece` gives the bytes from one place to another; the header is all that is asked for.
     """
     return _refusing(name, lambda: _read_header(piece, size))
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether all numbers are finite; a finite sum tells it sooner than a look at each."""
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def write_tensors(
@@ -123,12 +131,17 @@ def _refusing(name: str, read: Callable[[], T]) -> T:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    data = _bytes(path)
     if path.suffix == ".safetensors":
-        from safetensors.torch import load
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
 
-        _safe_header(data)
-        return dict(sorted(load(data).items()))
+        _check_size(path)
+        _read_shapes(path)
+        try:
+            return dict(sorted(load_file(path).items()))
+        except SafetensorError as error:
+            raise BrokenError("its header is damaged") from error
+    data = _bytes(path)
     if data[:2] == b"PK":
         return _tensors(*_read_archive(data))
     return _tensors(*_read_legacy(data))
@@ -160,8 +173,12 @@ def _read_header(piece: Callable[[int, int], bytes], size: int) -> Shapes:
 
 
 def _bytes(path: Path) -> bytes:
-    _require(path.stat().st_size <= FILE_LIMIT, f"it is larger than {FILE_LIMIT // 10**9} GB")
+    _check_size(path)
     return path.read_bytes()
+
+
+def _check_size(path: Path) -> None:
+    _require(path.stat().st_size <= FILE_LIMIT, f"it is larger than {FILE_LIMIT // 10**9} GB")
 
 
 def _require(condition: bool, why: str) -> None:
@@ -169,9 +186,8 @@ def _require(condition: bool, why: str) -> None:
         raise BrokenError(why)
 
 
-def _safe_header(data: bytes, size: int | None = None) -> dict[str, Any]:
+def _safe_header(data: bytes, size: int) -> dict[str, Any]:
     """The header of a safetensors file, checked: known kinds, no gap, no overlap, no surplus."""
-    size = len(data) if size is None else size
     length = int.from_bytes(data[:8], "little")
     _require(len(data) >= 8 and length <= HEADER_LIMIT, "its header is too long or damaged")
     _require(8 + length <= len(data), "it is cut off")
