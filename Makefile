@@ -47,12 +47,14 @@ parity: export PYTHONHASHSEED = 0
 parity: .venv/ready .venv-peer/ready .venv-peft/ready
 	.venv-peer/bin/python tests/parity/generate.py
 	.venv-peer/bin/python tests/parity/check_written.py tests/parity/goldens
+	.venv-peer/bin/python tests/parity/check_gaps.py
 	for files in "" --bin; do \
 		$(BIN)/python tests/parity/write.py build/parity $$files && \
 		.venv-peer/bin/python tests/parity/check_written.py build/parity || exit 1; \
 	done
 	HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/generate_peft.py
 	HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/check_peft.py tests/parity/goldens_peft
+	HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/check_gaps_peft.py
 	$(BIN)/python tests/parity/write_peft.py build/parity
 	HF_HUB_OFFLINE=1 .venv-peft/bin/python tests/parity/check_peft.py build/parity
 	rm -rf build/parity

@@ -5,6 +5,8 @@ from __future__ import annotations
 collect_ignore = [
     "backbones.py",
     "cases.py",
+    "check_gaps.py",
+    "check_gaps_peft.py",
     "check_peft.py",
     "check_written.py",
     "decoder_cases.py",

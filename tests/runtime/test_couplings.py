@@ -10,9 +10,11 @@ from torch import Tensor
 from adaptcompose.backbones.layout import Site
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.primitives import State, running
+from tests.runtime.test_families import KINDS
 from tests.sampling import sampled
-from tests.tiny import SPECIAL, backbone, batch, composed, distance, hidden
+from tests.tiny import OTHERS, SPECIAL, backbone, batch, composed, distance, hidden
 
+FAMILIES = (*SPECIAL, *OTHERS)
 GLOW = "bottleneck(invertible=glow, activation={activation}, invertible_reduction={reduction})"
 
 
@@ -41,7 +43,7 @@ def by_hand(model: ComposedModel, state: Tensor) -> Tensor:
     return torch.cat([one, factor * two + shift], dim=-1)
 
 
-@pytest.mark.parametrize("family", SPECIAL)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_its_formula(family: str) -> None:
     model = composed(GLOW.format(activation="tanh", reduction=2), backbone(family))
     state = torch.randn(2, 3, model.composition.facts.embedding, dtype=torch.float64)
@@ -51,13 +53,13 @@ def test_it_is_its_formula(family: str) -> None:
 
 @sampled(
     15,
-    family=st.sampled_from(sorted(SPECIAL)),
+    family=st.sampled_from(FAMILIES),
     activation=st.sampled_from(["relu", "gelu", "swish"]),
     reduction=st.sampled_from([0.5, 1, 2, 3.5]),
     size=st.floats(0.01, 100),
 )
 def test_the_inverse_undoes_it(family: str, activation: str, reduction: float, size: float) -> None:
-    body = backbone(family, "AutoModelForMaskedLM")
+    body = backbone(family, KINDS.get(family, "AutoModelForMaskedLM"))
     text = GLOW.format(activation=activation, reduction=reduction)
     model = composed(text, body, head="backbone")
     state = size * torch.randn(2, 3, model.composition.facts.embedding, dtype=torch.float64)
