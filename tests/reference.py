@@ -36,7 +36,8 @@ from tests.compositions import (
     Tree,
 )
 
-Weights = Mapping[tuple[str, str], Mapping[str, Tensor]]  # by part and site: "a0", "ffn.out 2"
+Weights = Mapping[tuple[str, str], Mapping[str, Tensor]]
+"""By adapter and site: `a0` and `2.ffn.out`, or `decoder.1.ffn.out`."""
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda z: z.clamp(min=0),
@@ -49,23 +50,28 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass
 class Place:
-    """One site in one forward pass."""
+    """One site in one forward pass; `below` a decoder there are so many layers of an encoder."""
 
     site: str
     layer: int
     x: Tensor
     norm: Callable[[Tensor], Tensor]
     weights: Weights
+    stack: str = ""
+    below: int = 0
+
+    @property
+    def where(self) -> str:
+        return ".".join(filter(None, [self.stack, str(self.layer), self.site]))
 
     def of(self, part: str) -> Mapping[str, Tensor]:
-        return self.weights[part, f"{self.site} {self.layer}"]
+        return self.weights[part, self.where]
 
     def merged(self, tree: Merged) -> Weights:
         """What a merge has here, under the name of its first member."""
-        where = f"{self.site} {self.layer}"
+        where = self.where
         own = [self.weights[member.name, where] for member in tree.members]
-        site = f"{self.layer}.{self.site}"
-        made = {name: merge_tensors(tree, site, name, [w[name] for w in own]) for name in own[0]}
+        made = {name: merge_tensors(tree, where, name, [w[name] for w in own]) for name in own[0]}
         return {(tree.members[0].name, where): made}
 
 
@@ -175,7 +181,7 @@ def merge_tensors(tree: Merged, site: str, name: str, tensors: list[Tensor]) -> 
 
 def _present(tree: Leaf, place: Place) -> bool:
     here = tree.get("attention" if place.site == "attn.out" else "output")
-    return here and place.layer not in tree.get("leave_out", ())  # type: ignore[no-any-return]
+    return here and place.below + place.layer not in tree.get("leave_out", ())  # type: ignore[no-any-return]
 
 
 def _leaf(tree: Leaf, h: Tensor, place: Place) -> Found | None:
@@ -287,6 +293,10 @@ def forward(base: Any, tree: Tree | None, weights: Weights, batch: Mapping[str, 
     """The last hidden state of a backbone with the composition in it."""
     if hasattr(base, "wte") or hasattr(base, "rotary_emb"):
         return _left_to_right(base, tree, weights, batch)
+    if hasattr(base, "decoder"):
+        from tests.reference_t5 import encode_and_decode
+
+        return encode_and_decode(base, tree, weights, batch)
     state = base.embeddings(batch["input_ids"])
     state = state if tree is None else coupled(tree, state, weights)
     if hasattr(base, "embeddings_project"):
@@ -295,9 +305,9 @@ def forward(base: Any, tree: Tree | None, weights: Weights, batch: Mapping[str, 
     for number, layer in enumerate(base.encoder.layer):
         h = layer.attention.output.dense(_attention(layer.attention.self, state, masked))
         norm = layer.attention.output.LayerNorm
-        state = _after(tree, h, Place("attn.out", number, state, norm, weights))
+        state = after(tree, h, Place("attn.out", number, state, norm, weights))
         h = layer.output.dense(functional.gelu(layer.intermediate.dense(state)))
-        state = _after(tree, h, Place("ffn.out", number, state, layer.output.LayerNorm, weights))
+        state = after(tree, h, Place("ffn.out", number, state, layer.output.LayerNorm, weights))
     return state  # type: ignore[no-any-return]
 
 
@@ -330,7 +340,7 @@ def _left_to_right(
                 h = layer.mlp(z)
             else:
                 h = _joint(layer.attn, z, masked) if old else _turned(layer, z, masked, turns)
-            state = _after(tree, h, Place(site, number, state, lambda total: total, weights))
+            state = after(tree, h, Place(site, number, state, lambda total: total, weights))
     return (base.ln_f if old else base.norm)(state)  # type: ignore[no-any-return]
 
 
@@ -367,7 +377,7 @@ def _turned(layer: Any, state: Tensor, masked: Tensor, turns: tuple[Tensor, Tens
     return _weighed(turn(q), k, v, masked) @ module.o_proj.weight.T  # type: ignore[no-any-return]
 
 
-def _after(tree: Tree | None, h: Tensor, place: Place) -> Tensor:
+def after(tree: Tree | None, h: Tensor, place: Place) -> Tensor:
     found = None if tree is None else evaluate(tree, h, place)
     if found is None:
         return place.norm(h + place.x)

@@ -140,9 +140,14 @@ def composed(
 
 
 def hidden(model: nn.Module, **inputs: torch.Tensor) -> torch.Tensor:
-    """The last hidden state for the usual batch."""
+    """The last hidden state for the usual batch; transformers' T5 reads it one place later."""
+    given = batch() | inputs
+    if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
+        ids = given["input_ids"]
+        later = torch.cat([torch.zeros_like(ids[:, :1]), ids[:, :-1]], dim=1)
+        given.setdefault("decoder_input_ids", later)
     with torch.no_grad():
-        out: torch.Tensor = model(**(batch() | inputs)).last_hidden_state
+        out: torch.Tensor = model(**given).last_hidden_state
     return out
 
 

@@ -20,7 +20,7 @@ from adaptcompose.methods import Method
 from adaptcompose.methods.method import SHARED
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
-from tests.tiny import OTHERS, SPECIAL, backbone, batch, composed, distance, hidden
+from tests.tiny import OTHERS, SPECIAL, backbone, composed, distance, hidden
 
 Weights = dict[str, Tensor]
 Changed = tuple[Tensor, Tensor | None]
@@ -110,11 +110,7 @@ def stock(family: str, *parts: Part) -> Tensor:
     base = copy.deepcopy(backbone(family))
     for part in parts:
         change(base, part)
-    more = {}
-    if family == "t5":
-        ids = batch()["input_ids"]
-        more["decoder_input_ids"] = torch.cat([torch.zeros(len(ids), 1).long(), ids[:, :-1]], dim=1)
-    return hidden(base, **more)
+    return hidden(base)
 
 
 def parts_of(model: ComposedModel) -> list[Part]:

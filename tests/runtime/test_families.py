@@ -69,19 +69,10 @@ def test_few_settings_are_refused() -> None:
         assert {"lora", "prefix_tuning", "language", "compacter", "ia3", "layernorm"} <= words
 
 
-def plain(family: str) -> Tensor:
-    body = backbone(family)
-    more = {}
-    if family == "t5":
-        ids = batch()["input_ids"]
-        more["decoder_input_ids"] = torch.cat([torch.zeros(3, 1).long(), ids[:, :-1]], dim=1)
-    return hidden(body, **more)
-
-
 @each
 def test_it_does_something_and_the_optimised_program_agrees(family: str, text: str) -> None:
     found = hidden(composed(text, backbone(family)))
-    assert distance(found, plain(family)) > 1e-3
+    assert distance(found, hidden(backbone(family))) > 1e-3
     assert distance(found, hidden(composed(text, backbone(family), optimise=False))) <= 1e-12
 
 

@@ -43,6 +43,7 @@ from tests.compositions import text as written
 from tests.sampling import sampled
 from tests.tiny import (
     LAYERS,
+    OTHERS,
     SPECIAL,
     WIDTH,
     backbone,
@@ -56,7 +57,7 @@ from tests.tiny import (
 
 EXACT = 1e-9  # in float64, relative to the largest value
 FAMILIES = st.sampled_from(sorted(SPECIAL))
-DENOTED = sorted([*SPECIAL, "gpt2", "llama"])
+DENOTED = sorted([*SPECIAL, *OTHERS])
 
 
 def weights(model: ComposedModel) -> dict[tuple[str, str], dict[str, Tensor]]:
@@ -64,8 +65,7 @@ def weights(model: ComposedModel) -> dict[tuple[str, str], dict[str, Tensor]]:
     found = {}
     for name, part in model.parts.items():
         for site in part.places:
-            where = site.name if site.layer is None else f"{site.name} {site.layer}"
-            found[name, where] = {key: value.detach() for key, value in part[site].items()}
+            found[name, str(site)] = {key: value.detach() for key, value in part[site].items()}
     return found
 
 
