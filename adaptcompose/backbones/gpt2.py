@@ -57,6 +57,7 @@ GPT2 = add_layout(
         adapterhub={"gpt2": "GPT2AdapterModel"},
         width="n_embd",
         depth={"": "n_layer"},
+        transposed=True,
         reads="last",
     )
 )

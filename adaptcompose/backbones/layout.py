@@ -114,7 +114,8 @@ class Layout:
     others that hold the base model, in some task models. `names` are what
     stands for words in braces in the paths of a part, which has the name `part`.
 
-    `unused` are modules that a class has and never calls.
+    `unused` are modules that a class has and never calls. `transposed` says that the weights of
+    linear maps in the base model are stored [in, out].
 
     `reads` says which token's state a head classifies: the first, the last, or the last end mark.
     `distances` says whether attention has scores by the distance of two positions.
@@ -139,6 +140,7 @@ class Layout:
     attributes: tuple[str, ...] = ()
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    transposed: bool = False
     reads: Literal["first", "last", "end"] = "first"
     distances: bool = False
     variant: Callable[[Mapping[str, Any]], Layout] | None = None
@@ -241,6 +243,12 @@ class Facts:
         """Whether the map or norm at a place has a bias in a backbone with this config."""
         bias = self.layout.sites[name].bias
         return bias if isinstance(bias, bool) else bias(self.config)
+
+    def transposed(self, site: Site) -> bool:
+        """Whether the weight of a map is stored with a row for each input, as embeddings are."""
+        place = self.layout.sites[site.name]
+        inner = place.kind == "linear" and not place.outside
+        return place.kind == "lookup" or (inner and self.layout.transposed)
 
     def number(self, site: Site) -> int | None:
         """The number of a site's layer, a decoder's counted on from the encoder's."""

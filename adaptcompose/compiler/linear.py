@@ -149,6 +149,27 @@ class Shift(Change):
 
 
 @dataclass(frozen=True)
+class Replaced(Change):
+    """Another weight W' and bias b' of a map: f'(x) = f(x) + (W' − W) x + (b' − b).
+
+    W and b are the backbone's; alone it is the map with W' and b'. In a `lookup`, x stands for a
+    token by its number. Its matrices are too large to be stacked.
+    """
+
+    stackable: ClassVar[bool] = False
+
+    width_in: int
+    bias: bool = True
+    lookup: bool = False
+
+    def obstacle(self) -> str | None:
+        return "a weight in place of the backbone's"
+
+    def __str__(self) -> str:
+        return f"replace {self.part} {self.width_in}→{self.width}"
+
+
+@dataclass(frozen=True)
 class Renorm(Change):
     """Another weight w and bias c of a norm: f'(x) = f(x) + (w − w₀) ⊙ x̂ + (c − c₀).
 
@@ -156,6 +177,9 @@ class Renorm(Change):
     """
 
     bias: bool = True
+
+    def obstacle(self) -> str | None:
+        return "a weight in place of the backbone's"
 
     def __str__(self) -> str:
         return f"renorm {self.part} {self.width}"

@@ -96,10 +96,17 @@ class Changing(Method):
         without = tuple(dict.fromkeys([*self.without, *single]))
         return replace(self, leave_out=self.leave_out | layers, without=without)
 
-    def settled(self, facts: Facts, places: Collection[Site]) -> Self:
-        """The same settings with weights at just these places, however a file came by them."""
+    def settled(
+        self, facts: Facts, places: Collection[Site], beside: Collection[Site] = ()
+    ) -> Self:
+        """The same settings with weights at just these places, however a file came by them.
+
+        `beside` are sites of its own that are no places.
+        """
         names = tuple(dict.fromkeys(site.name for site in facts.every_site() if site in places))
-        return replace(self, targets=names, leave_out=frozenset(), without=()).only(places, facts)
+        return replace(self, targets=names, leave_out=frozenset(), without=()).only(
+            [*places, *beside], facts
+        )
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
         return native_config(self)

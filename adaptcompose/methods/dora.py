@@ -59,7 +59,7 @@ class Dora(Lora):
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         if site not in self.places(facts):
-            return self._other_bias(part, site, facts)
+            return self.other(part, site, facts)
         fields = self.shared_fields(site, facts)
         return Decomposed(part, site, **fields, peer=self.norm == "adapterhub")
 

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Kind, Site
-from adaptcompose.compiler.linear import LowRank, Shift
+from adaptcompose.compiler.linear import LowRank, Renorm, Replaced, Shift
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.recipe import Recipe
 from adaptcompose.language.diagnostics import Diagnostic
@@ -59,6 +59,11 @@ class Lora(Changing):
         " all: another one of every map and norm that has one",
     )
     init: Literal["lora", "bert"] = option("lora", "how new weights start")
+    whole: tuple[str, ...] = option((), "further maps and norms, which it has another weight of")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "whole", tuple(sorted(set(self.whole))))
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         yield from super().problems(facts)
@@ -66,6 +71,11 @@ class Lora(Changing):
             for text in getattr(self, name):
                 if not (_EXCEPTION.fullmatch(text) and isfinite(float(text.rpartition("=")[2]))):
                     yield self._misfit(name, "a place and a number, such as attn.q=4", text)
+        known = dict.fromkeys(site.name for site in facts.of_kind(*self.kinds, "norm"))
+        for name in self.whole:
+            if name not in known or name in self.targets:
+                others = ", ".join(one for one in known if one not in self.targets)
+                yield self._misfit("whole", f"some of {others}", name)
         for site in self.places(facts):
             most = min(facts.size(site), facts.size_in(site))
             if not 1 <= self.rank_at(site) <= most:
@@ -91,9 +101,9 @@ class Lora(Changing):
         return self.alpha_at(site) / (rank**0.5 if self.rslora else rank)
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
-        if self.bias != "all":
-            return self.places(facts)
-        names = {*self.targets, *self._biased(facts)}
+        names = {*self.targets, *self.whole}
+        if self.bias == "all":
+            names.update(self._biased(facts))
         return tuple(
             site
             for site in facts.of_kind(*self.kinds, "norm")
@@ -105,16 +115,19 @@ class Lora(Changing):
     def _biased(self, facts: Facts) -> Iterator[str]:
         """The places that have a bias beside the targets; several maps in one module count once."""
         places = facts.layout.sites
-        own = [places[name] for name in self.targets if name in places]
+        own = [places[name] for name in (*self.targets, *self.whole) if name in places]
         split = {place.path for place in own if place.piece != (0, 1)}
         taken = {place.path for place in own} - split
         for name, place in places.items():
             pieces = (place.piece != (0, 1)) == (place.path in split)
-            beside = name not in self.targets and place.path not in taken and not place.outside
+            beside = name not in (*self.targets, *self.whole) and place.path not in taken
+            beside &= not place.outside
             if facts.biased(name) and pieces and beside:
                 yield name
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        if site.name in self.whole:
+            return self._whole(site, facts)
         if site.name not in self.targets:
             return {"bias": (facts.size(site),)}
         rank, width, width_in = self.rank_at(site), facts.size(site), facts.size_in(site)
@@ -125,17 +138,23 @@ class Lora(Changing):
             shapes["B.bias" if bias == "own" else "bias"] = (width,)
         return shapes
 
+    def _whole(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        width, bias = facts.size(site), facts.biased(site.name)
+        norm = self._kind(site, facts) == "norm"
+        weight: Shape = (width,) if norm else (width, facts.size_in(site))
+        return {"weight": weight} | ({"bias": (width,)} if bias else {})
+
     def _bias_at(self, site: Site, facts: Facts) -> Any:
         """Which bias it has at a place: embeddings have none that could be another one."""
         if self.bias == "own":
             return "own"
-        lookup = facts.layout.sites[site.name].kind == "lookup"
+        lookup = self._kind(site, facts) == "lookup"
         return "none" if self.bias == "none" or lookup else "backbone"
 
     def start_at(self, site: Site, facts: Facts, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
 
-        if facts.layout.sites[site.name].kind != "lookup" or name not in ("A", "B"):
+        if self._kind(site, facts) != "lookup" or name not in ("A", "B"):
             self.start(name, tensor)
         elif name == "A":  # what is looked up has no zeros to start from in B
             init.zeros_(tensor)
@@ -171,19 +190,32 @@ class Lora(Changing):
         return made | _factored(combine("B A", deltas, 0.0), recipe.rank)
 
     def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
-        if "bias" in tensors and "bias" in own:
-            tensors["bias"].copy_(own["bias"])
+        for name in ("weight", "bias"):
+            if name in tensors and name in own:
+                tensors[name].copy_(own[name])
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         if site not in self.places(facts):
-            return self._other_bias(part, site, facts)
+            return self.other(part, site, facts)
         return LowRank(part, site, **self.shared_fields(site, facts))
 
-    def _other_bias(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        """What it is where only the bias is another one."""
+    def other(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+        """What it is where all of a map is another one, or only the bias."""
         if site not in self.sites(facts):
             return None
+        if site.name in self.whole:
+            return self._replaced(part, site, facts)
         return Shift(part, site, width=facts.size(site), whole=True)
+
+    def _replaced(self, part: str, site: Site, facts: Facts) -> Primitive:
+        width, bias, kind = facts.size(site), facts.biased(site.name), self._kind(site, facts)
+        if kind == "norm":
+            return Renorm(part, site, width=width, bias=bias)
+        sizes: dict[str, Any] = {"width": width, "width_in": facts.size_in(site)}
+        return Replaced(part, site, **sizes, bias=bias, lookup=kind == "lookup")
+
+    def _kind(self, site: Site, facts: Facts) -> Kind:
+        return facts.layout.sites[site.name].kind
 
     def shared_fields(self, site: Site, facts: Facts) -> dict[str, Any]:
         """The fields of a `LowRank`."""
@@ -195,14 +227,14 @@ class Lora(Changing):
             "gate": self.gate,
             "bias": self._bias_at(site, facts),
             "dropout": self.dropout,
-            "lookup": facts.layout.sites[site.name].kind == "lookup",
+            "lookup": self._kind(site, facts) == "lookup",
         }
 
     def key(self, tensor: str) -> str:
         return f"lora_{tensor}" if tensor in ("A", "B") else tensor
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
-        if self.ranks or self.alphas or self.rslora or self.bias != "none":
+        if self.ranks or self.alphas or self.rslora or self.bias != "none" or self.whole:
             return super().adapterhub_config(facts)
         places = hub_places(self, facts)
         if places is None:

@@ -234,6 +234,37 @@ class RunningShift(RunningDelta):
         return Affine(below.weight, delta if below.bias is None else below.bias + delta)
 
 
+@runs(linear.Replaced)
+class RunningReplaced(RunningDelta):
+    def forward(self, state: State) -> Tensor:
+        """Without f(x), where it stands on the backbone's own map."""
+        assert isinstance(state, Mapping)
+        if state.below is not state.below.stock:
+            return super().forward(state)
+        return self._replaced(state, self.read(None)).to(state.below.stock.affine().weight.dtype)
+
+    def _replaced(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
+        """W' x + b'."""
+        if self.node.lookup:
+            return nn.functional.embedding(state.x, weights["weight"].T)
+        x = state.x.to(weights["weight"].dtype)
+        return product(x, weights["weight"], weights.get("bias"))
+
+    def added(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
+        below = state.below
+        own = state.h if below is below.stock else below.stock(state.x, state.places)
+        return self._replaced(state, weights) - own
+
+    def reweighted(
+        self, below: Affine, stock: Stock, weights: Constants | None = None
+    ) -> Affine | None:
+        own, read = stock.affine(), self.read(weights)
+        weight = below.weight + (read["weight"] - own.weight)
+        if below.bias is None or own.bias is None:
+            return Affine(weight, below.bias)
+        return Affine(weight, below.bias + (read["bias"] - own.bias))
+
+
 @runs(linear.Renorm)
 class RunningRenorm(RunningDelta):
     def added(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:

@@ -49,6 +49,7 @@ def spoilt(case: str, change: Change, folder: Path) -> Path:
 
 
 WORDS = "base_model.model.embeddings.word_embeddings"
+POSITIONS = "base_model.model.embeddings.position_embeddings"
 QUERY = "base_model.model.encoder.layer.0.attention.self.query"
 
 
@@ -117,10 +118,49 @@ QUERY = "base_model.model.encoder.layer.0.attention.self.query"
             "lora",
             lambda c, t: (
                 c.update(modules_to_save=["word_embeddings"]),
-                t.update({f"{WORDS}.weight": torch.ones(60, 16)}),
+                t.update({f"{WORDS}.weight": torch.ones(62, 16)}),
+            ),
+            "AC408",
+            "for 62 tokens, the backbone has 60",
+        ),
+        (
+            "lora",
+            lambda c, t: (
+                c.update(modules_to_save=["word_embeddings"]),
+                t.update({f"{WORDS}.weight": torch.ones(60, 17)}),
+            ),
+            "AC408",
+            r"weight at embed.tokens is \(17, 60\)",
+        ),
+        (
+            "lora",
+            lambda c, t: t.update({f"{WORDS}.weight": torch.ones(62, 16)}),
+            "AC408",
+            "for 62 tokens, the backbone has 60",
+        ),
+        (
+            "lora",
+            lambda c, t: (
+                c.update(modules_to_save=["embeddings"]),
+                t.update({f"{POSITIONS}.weight": torch.ones(40, 16)}),
             ),
             "AC407",
-            "LORA with modules_to_save=word_embeddings",
+            "LORA with modules_to_save=embeddings",
+        ),
+        (
+            "saved_pooler",
+            lambda c, t: t.pop("base_model.model.bert.pooler.dense.weight"),
+            "AC418",
+            "weight at pooler",
+        ),
+        (
+            "ia3",
+            lambda c, t: (
+                c.update(modules_to_save=["pooler"]),
+                t.update({"base_model.model.pooler.dense.bias": torch.ones(16)}),
+            ),
+            "AC407",
+            "IA3 with modules_to_save=pooler",
         ),
         ("vera", lambda c, t: c.update(bias="all"), "AC407", "VERA with bias=all"),
         ("lora", lambda c, t: c.update(r="8"), "AC413", "r must be a whole number"),
@@ -215,6 +255,11 @@ def test_numbers_have_to_be_finite(facts: Facts, tmp_path: Path) -> None:
         ("lora_all_biases_tagger", "lora(without=[pooler], rank=2, alpha=3, bias=all)"),
         ("vera_seed", "vera(rank=5, seed=11)"),
         ("norms", "layernorm()"),
+        ("saved_pooler", "lora(rank=2, alpha=3, whole=[pooler])"),
+        (
+            "saved_norms",
+            "lora(targets=[attn.q], rank=2, alpha=3, whole=[attn.norm, embed.norm, ffn.norm])",
+        ),
     ],
 )
 def test_what_a_file_means_is_said_in_the_language(case: str, expected: str, facts: Facts) -> None:

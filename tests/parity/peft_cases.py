@@ -542,4 +542,70 @@ WORD_CASES = (
     ),
 )
 
-CASES = (*ENCODER_CASES, *DECODER_CASES, *WORD_CASES)
+SAVED_MAPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "saved_words": {
+        **dict.fromkeys(ENCODERS, ("word_embeddings",)),
+        "gpt2": ("wte",),
+        "llama": ("embed_tokens",),
+        "t5": ("embed_tokens",),
+    },
+    "saved_norms": {
+        **dict.fromkeys(ENCODERS, ("LayerNorm",)),
+        "gpt2": ("ln_1", "ln_f"),
+        "llama": ("post_attention_layernorm", "model.norm"),
+        "t5": ("layer_norm",),
+    },
+    "saved_maps": {
+        **dict.fromkeys(
+            ENCODERS,
+            (
+                "key",
+                "output.dense",
+            ),
+        ),
+        "gpt2": ("c_proj",),
+        "llama": ("k_proj", "down_proj"),
+        "t5": ("SelfAttention.k", "encoder.block.1.layer.1.DenseReluDense.wi"),
+    },
+}
+"""Modules of the backbone that are saved whole."""
+
+
+def _class(family: str, case: str) -> str | None:
+    """That of language models, but where the norm of its head would be among the modules."""
+    alone = case == "saved_norms" and family in ENCODERS
+    return None if alone else LANGUAGE.get(family, (None, MASKED))[1]
+
+
+SAVED_CASES = (
+    *(
+        Case(
+            name,
+            "LoraConfig",
+            "modules of the backbone are saved whole",
+            _of(family, 0) | {"modules_to_save": list(modules), "use_dora": name == "saved_maps"},
+            task=_class(family, name),
+            families=(family,),
+        )
+        for name, saved in SAVED_MAPS.items()
+        for family, modules in saved.items()
+    ),
+    Case(
+        "saved_pooler",
+        "LoraConfig",
+        "with the pooler in front of the classifier",
+        FACTORS | {"modules_to_save": ["pooler"], "task_type": "SEQ_CLS"},
+        task="AutoModelForSequenceClassification",
+        families=BERT,
+    ),
+    Case(
+        "lora_vocabulary_words",
+        "LoraConfig",
+        "embeddings and a vocabulary of its own",
+        _of("llama", 0) | {"modules_to_save": ["embed_tokens", "lm_head"]},
+        task="AutoModelForCausalLM",
+        families=("llama",),
+    ),
+)
+
+CASES = (*ENCODER_CASES, *DECODER_CASES, *WORD_CASES, *SAVED_CASES)

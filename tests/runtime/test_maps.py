@@ -141,6 +141,33 @@ def test_biases_and_norms_are_those_of_a_changed_backbone() -> None:
     assert distance(pooled, expected.pooler_output) <= 1e-12
 
 
+def test_a_map_as_a_whole_is_that_of_a_changed_backbone() -> None:
+    """What stands below it stays: a LoRA on the same map, another embedding, another norm."""
+    wholes = "[attn.q, ffn.in, embed.tokens, ffn.norm]"
+    text = f"let a = lora(rank=2); let b = lora(targets=[attn.v], whole={wholes}); stack(a, b)"
+
+    def both(base: Any, model: ComposedModel) -> None:
+        facts = model.program.facts
+        for name, scale in (("a", 4.0), ("b", 1.0)):
+            for site in model.parts[name].places:
+                own = weights_at(model, name, site)
+                module = base.get_submodule(facts.layout.path(site))
+                if "A" in own:
+                    module.weight += scale * own["B"] @ own["A"]
+                else:
+                    stock = backbone().get_submodule(facts.layout.path(site))
+                    weight = own["weight"].T if facts.transposed(site) else own["weight"]
+                    module.weight += weight - stock.weight
+                    if "bias" in own:
+                        module.bias += own["bias"] - stock.bias
+
+    for optimise in (True, False):
+        assert distance(hidden(composed(text, optimise=optimise)), changed(text, both)) <= 1e-12
+    alone = "lora(targets=[attn.v], whole=[attn.v])"
+    with pytest.raises(Failed, match="AC209"):
+        composed(alone)
+
+
 def test_what_starts_from_the_backbone_starts_there() -> None:
     model = compose("let d = dora(rank=2); let n = layernorm(); stack(d, n)", backbone(), head=None)
     dora = weights_at(model, "d", Site("attn.q", 1))["m"]
@@ -159,6 +186,9 @@ ROWS = [
     "lora(rank=2, targets=[embed.tokens, attn.v])",
     "stack(lora(rank=2, targets=[embed.tokens]), prompt(length=2))",
     "dora(rank=2, targets=[embed.tokens])",
+    "lora(rank=2, whole=[embed.tokens, ffn.norm, attn.o])",
+    "stack(lora(rank=2), lora(targets=[attn.k], whole=[attn.q]), dora(rank=2))",
+    "average(lora(rank=2), lora(rank=2, whole=[ffn.mid]))",
     "dora(rank=2)",
     "dora(rank=2, gate=true, norm=adapterhub)",
     "vera(rank=4)",

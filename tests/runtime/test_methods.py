@@ -70,6 +70,8 @@ VARIANTS = [
     "lora(rank=2, targets=[attn.v, embed.tokens], bias=all, without=[pooler])",
     "lora(rank=2, targets=[embed.tokens], bias=own)",
     "dora(rank=2, targets=[embed.tokens, ffn.in], rslora=true)",
+    "lora(rank=2, whole=[embed.tokens, attn.norm, ffn.in], leave_out=[1])",
+    "dora(rank=2, bias=all, without=[pooler], whole=[embed.norm, attn.o])",
     "dora(rank=2, bias=all, without=[pooler])",
     "dora(rank=2, alpha=3, norm=adapterhub, bias=own, targets=[attn.q, ffn.mid])",
     "dora(rank=2, alpha=3, gate=true, bias=backbone)",

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import Change, Shift, affine
+from adaptcompose.compiler.linear import Change, Replaced, Shift, affine
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.program import Placement, Primitive, Program, Rows
 
@@ -93,6 +93,8 @@ def _obstacle(node: Primitive, facts: Facts) -> str | None:
         return "a change depends on the example or the token"
     if all(isinstance(leaf, Shift) for leaf in _leaves(node)):
         return "another bias is cheaper than another weight"
+    if all(isinstance(leaf, Replaced) for leaf in _leaves(node)):
+        return "it is another weight already"
     return None
 
 

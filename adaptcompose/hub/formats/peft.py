@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.hub.formats import adapterhub, static_heads
 from adaptcompose.hub.formats.adapterhub import Described
-from adaptcompose.hub.formats.peft_modules import PROJECTION, STEM, Modules, Tensor
+from adaptcompose.hub.formats.peft_modules import PROJECTION, STEM, Modules, Tensor, inside
 from adaptcompose.hub.formats.peft_settings import READERS, UnsupportedError, risky
 from adaptcompose.hub.formats.tensors import Shapes, read_tensors
 from adaptcompose.language.codes import AC407, AC408, AC418
@@ -61,10 +61,8 @@ def read(found: Described, facts: Facts, shapes: Shapes) -> Contents:
             raise Failed(refused(found, f"PEFT's {kind} with {key}"))
         biases = found.outer.get("bias") == "all"
         modules = Modules.sort(facts, shapes, _saved(found.outer), biases=biases)
-        if found.outer.get("ensure_weight_tying") and modules.tied:
-            raise Failed(refused(found, f"PEFT's {kind} with ensure_weight_tying"))
-        if modules.unplaced is not None:
-            raise Failed(refused(found, f"a change of {modules.unplaced}"))
+        for what in _strange(found.outer, kind, modules):
+            raise Failed(refused(found, what))
         try:
             method = READERS[kind](found.outer, modules)
         except UnsupportedError as error:
@@ -75,11 +73,21 @@ def read(found: Described, facts: Facts, shapes: Shapes) -> Contents:
     for what in _beyond(found.outer, modules.left):
         raise Failed(refused(found, f"PEFT's {kind} with {what}"))
     tensors = _tensors(method, modules, facts)
+    if resized := list(_resized(found, modules)):
+        raise Failed(resized)
     if wrong := list(_misfits(found, method, tensors, modules, facts)):
         raise Failed(wrong)
-    if strange := list(_resized(found, modules)):
-        raise Failed(strange)
     return Contents(method, tensors, head, slots, modules.copies)
+
+
+def _strange(config: Mapping[str, Any], kind: str, modules: Modules) -> Iterator[str]:
+    """What else a file may change that no method of ours does."""
+    if config.get("ensure_weight_tying") and modules.tied:
+        yield f"PEFT's {kind} with ensure_weight_tying"
+    if modules.saved and kind != "LORA":
+        yield f"PEFT's {kind} with modules_to_save={min(modules.saved)}"
+    if modules.unplaced is not None:
+        yield f"a change of {modules.unplaced}"
 
 
 def refused(found: Described, method: str) -> Diagnostic:
@@ -91,7 +99,8 @@ def refused(found: Described, method: str) -> Diagnostic:
 def _tensors(method: Method, modules: Modules, facts: Facts) -> dict[Place, Tensor]:
     found = {
         (site, name): tensor
-        for site, tensors in modules.tensors.items()
+        for part in (modules.tensors, modules.saved)
+        for site, tensors in part.items()
         for name, tensor in tensors.items()
     }
     if SHARED in method.sites(facts):
@@ -132,8 +141,7 @@ def _beyond(config: Mapping[str, Any], left: Mapping[str, tuple[int, ...]]) -> I
     """What PEFT's files may have of modules other than heads."""
     for key in sorted(left):
         module, _, _ = key.removeprefix(STEM).rpartition(".")
-        names = (name for name in _saved(config) if f".{name}." in f".{module}.")
-        yield from (f"modules_to_save={name}" for name in names)
+        yield from (f"modules_to_save={name}" for name in inside(module, _saved(config)))
 
 
 def _saved(config: Mapping[str, Any]) -> list[str]:
@@ -144,7 +152,7 @@ def _saved(config: Mapping[str, Any]) -> list[str]:
 
 def _resized(found: Described, modules: Modules) -> Iterator[Diagnostic]:
     """AC408 where a file is of embeddings with another number of tokens."""
-    for key in modules.copies.values():
+    for key in modules.of_words():
         stored, tokens = modules.shapes[key], int(modules.facts.config["vocab_size"])
         if stored[0] != tokens:
             detail = f"it is for {stored[0]} tokens, the backbone has {tokens} ({key})"
@@ -194,6 +202,7 @@ def read_weights(found: Described, contents: Contents, facts: Facts) -> dict[Pla
         number, count = place.piece
         if count > 1:
             tensor = tensor.chunk(count)[number]
+        tensor = tensor.T if place.transposed else tensor
         shape = contents.method.tensors(site, facts)[name]
         tensor = tensor if place.packed is None else place.packed.take(tensor, shape)
         weights[site, name] = tensor.reshape(shape).clone()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts, Place, Site
@@ -41,9 +42,12 @@ class Tensor:
     key: str
     piece: tuple[int, int] = (0, 1)
     packed: Packed | None = None
+    transposed: bool = False
 
     def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         """Its shape in a file that has it in this one."""
+        if self.transposed:
+            return stored[::-1]
         axis, count = 0, self.piece[1]
         if self.packed is not None:
             axis, count = self.packed.axis, self.packed.count
@@ -56,8 +60,9 @@ class Tensor:
 class Modules:
     """The tensors of a file by the place of their module, and what is left.
 
-    `unplaced` is a module that has no place in the backbone. `copies` are matrices of the backbone
-    itself: PEFT stores those of embeddings and vocabularies that it changes.
+    `unplaced` is a module that has no place in the backbone. `saved` are those of maps of which the
+    file has all. `copies` are matrices of the backbone itself: PEFT stores those of embeddings and
+    vocabularies that it changes.
     """
 
     tensors: dict[Site, dict[str, Tensor]]
@@ -66,6 +71,7 @@ class Modules:
     facts: Facts
     names: dict[Site, str]
     copies: dict[Site, str] = field(default_factory=dict)
+    saved: dict[Site, dict[str, Tensor]] = field(default_factory=dict)
     unplaced: str | None = None
 
     @classmethod
@@ -90,8 +96,10 @@ class Modules:
             module, kind = match["module"], match["kind"]
             paths = [module.removeprefix(stem) for stem in stems]
             sites = next((places[path] for path in paths if path in places), None)
-            whole = not set(saved).isdisjoint(module.split("."))
-            if kind in _COPIED and sites and _vocabulary(sites[0], facts) and not whole:
+            whole = next(inside(module, saved), None) is not None
+            if whole and sites and kind in _WHOLE and not _place(sites[0], facts).outside:
+                sorted_._save(key, kind, sites)
+            elif kind in _COPIED and sites and _vocabulary(sites[0], facts) and not whole:
                 sorted_.copies[sites[0]] = key
             elif (
                 kind == "weight"
@@ -112,20 +120,45 @@ class Modules:
             self.tensors.setdefault(site, {})[_OURS[kind]] = Tensor(key, split)
             self.names[site] = module
 
+    def _save(self, key: str, kind: str, sites: list[Site]) -> None:
+        turned = kind == "weight" and self.facts.transposed(sites[0])
+        for site in sites:
+            own = Tensor(key, _place(site, self.facts).piece, transposed=turned)
+            self.saved.setdefault(site, {})[kind] = own
+
     @property
     def tied(self) -> bool:
         """Whether one of its maps has a matrix that a backbone may have in two places."""
         tying = self.facts.config.get("tie_word_embeddings", True)
-        return bool(tying) and any(_vocabulary(site, self.facts) for site in self.tensors)
+        return bool(tying) and any(
+            _vocabulary(site, self.facts) for site in (*self.tensors, *self.saved)
+        )
 
     def settle(self, method: Changing) -> Any:
         """A method at the places of the file."""
-        return method.settled(self.facts, tuple(self.tensors))
+        return method.settled(self.facts, tuple(self.tensors), tuple(self.saved))
+
+    def of_words(self) -> Iterator[str]:
+        """The keys of matrices with a row for every token."""
+        yield from self.copies.values()
+        for site, tensors in self.saved.items():
+            if _vocabulary(site, self.facts) and "weight" in tensors:
+                yield tensors["weight"].key
 
     def shape(self, site: Site, name: str) -> tuple[int, ...] | None:
         """The shape of one of our tensors in the file."""
         tensor = self.tensors[site].get(name)
         return None if tensor is None else tensor.shape(self.shapes[tensor.key])
+
+
+def inside(module: str, saved: Collection[str]) -> Iterator[str]:
+    """Which of the saved modules a module is in: by the ends of paths, as PEFT finds them.
+
+    >>> list(inside("bert.pooler.dense", ["pooler", "norm"]))
+    ['pooler']
+    """
+    above = list(accumulate(module.split("."), "{}.{}".format))
+    yield from (name for name in saved if name and any(one.endswith(name) for one in above))
 
 
 def _places(facts: Facts) -> dict[str, list[Site]]:
@@ -158,6 +191,7 @@ def _fits(kind: str, place: Place) -> bool:
     return kind not in _LOOKED_UP
 
 
+_WHOLE = ("weight", "bias")
 _COPIED = ("weight", "base_layer.weight")
 _OURS = {
     "lora_A.weight": "A",

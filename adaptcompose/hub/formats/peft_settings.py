@@ -65,6 +65,7 @@ def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
         dropout=_share(config, "lora_dropout"),
         rslora=bool(config.get("use_rslora")),
         bias=bias,  # type: ignore[arg-type]
+        whole=tuple(dict.fromkeys(site.name for site in modules.saved)),
     )
     if bias != "all":
         return modules.settle(method)  # type: ignore[no-any-return]
@@ -72,7 +73,8 @@ def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
     if set(found.places(modules.facts)) != set(places):
         raise UnsupportedError("bias=all beside lora_A in some of the layers")
     expected = found.sites(modules.facts)
-    kept = [site for site in expected if site in modules.tensors or site.name != "pooler"]
+    there = {*modules.tensors, *modules.saved}
+    kept = [site for site in expected if site in there or site.name != "pooler"]
     return found.only(kept, modules.facts)  # a class may leave out the pooler
 
 

@@ -42,7 +42,6 @@ _KINDS = {
     "bias": "base_layer.bias",
     "d": "vera_lambda_d",
     "b": "vera_lambda_b",
-    "l": "ia3_l",
 }
 _LOOKUP = {"A": "lora_embedding_A", "B": "lora_embedding_B", "m": "lora_magnitude_vector"}
 _NORM = {"weight": "ln_tuning_layers.weight", "bias": "ln_tuning_layers.bias"}
@@ -52,10 +51,10 @@ def writes(method: Method, facts: Facts, within: Within = BASE) -> bool:
     """Whether PEFT has a form for these settings in models of a class."""
     if not isinstance(method, Changing):
         return peft_virtual.writes(method, facts)
-    places = [facts.layout.sites[site.name] for site in method.places(facts)]
+    places = [facts.layout.sites[site.name] for site in method.sites(facts) if site != SHARED]
     if any(place.piece != (0, 1) or (place.outside and not within.vocabulary) for place in places):
         return False
-    if any(place.kind == "lookup" for place in places) and getattr(method, "bias", "") == "own":
+    if isinstance(method, Lora) and not _separate(method, facts, within):
         return False
     if (
         isinstance(method, Lora)
@@ -72,6 +71,24 @@ def writes(method: Method, facts: Facts, within: Within = BASE) -> bool:
     return isinstance(method, LayerNorm)
 
 
+def _separate(method: Lora, facts: Facts, within: Within) -> bool:
+    """Whether PEFT has all that is at its places: no bias beside embeddings, for one thing.
+
+    What is saved whole is found by the ends of paths alone.
+    """
+    kinds = {facts.layout.sites[site.name].kind for site in method.places(facts)}
+    paths = {within.module(site, facts) for site in facts.of_kind("linear", "lookup", "norm")}
+    own = {within.module(site, facts) for site in _whole(method, facts)}
+    alike = any(other != path and other.endswith(path) for path in own for other in paths)
+    return not alike and not ("lookup" in kinds and method.bias == "own")
+
+
+def _whole(method: Changing, facts: Facts) -> list[Site]:
+    """The maps and norms of which a method has another weight."""
+    names = method.whole if isinstance(method, Lora) else ()
+    return [site for site in method.sites(facts) if site.name in names]
+
+
 def write(
     folder: Path,
     method: Method,
@@ -84,6 +101,8 @@ def write(
     if isinstance(method, Changing):
         settings = _settings(method, facts, within)
         settings["target_modules"] = [_ending(s, facts, within) for s in method.places(facts)]
+        saved = [within.module(site, facts) for site in _whole(method, facts)]
+        settings["modules_to_save"] = saved or None
         tensors = dict(_keyed(method, weights, facts, within))
     else:
         settings, tensors = peft_virtual.written(method, weights, facts)
@@ -145,15 +164,24 @@ def _lora(method: Lora, facts: Facts, within: Within) -> dict[str, Any]:
 def _keyed(
     method: Changing, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts, within: Within
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    own = _NORM if isinstance(method, LayerNorm) else _KINDS
-    places = method.places(facts)
+    whole = _whole(method, facts)
     for (site, name), tensor in weights.items():
+        module = within.module(site, facts) if site != SHARED else ""
         if site == SHARED:
             yield f"base_model.vera_{name}", tensor
-            continue
-        stored = tensor
-        if isinstance(method, IA3):
-            stored = tensor.unsqueeze(0 if site.name in method.inputs else 1)
-        kinds = _LOOKUP if facts.layout.sites[site.name].kind == "lookup" else own
-        kind = kinds[name] if name != "bias" or site in places else "bias"
-        yield f"{STEM}{within.module(site, facts)}.{kind}", stored
+        elif site in whole:
+            turned = name == "weight" and facts.transposed(site)
+            yield f"{STEM}{module}.{name}", tensor.T.contiguous() if turned else tensor
+        elif isinstance(method, IA3):
+            yield f"{STEM}{module}.ia3_l", tensor.unsqueeze(0 if site.name in method.inputs else 1)
+        else:
+            yield f"{STEM}{module}.{_kind(method, site, name, facts)}", tensor
+
+
+def _kind(method: Changing, site: Site, name: str, facts: Facts) -> str:
+    """What PEFT calls a tensor, behind the path of its module."""
+    if facts.layout.sites[site.name].kind == "lookup":
+        return _LOOKUP[name]
+    if name == "bias" and site not in method.places(facts):
+        return name
+    return (_NORM if isinstance(method, LayerNorm) else _KINDS)[name]
