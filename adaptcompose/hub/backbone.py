@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import Ref
+from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.resolve import Sources
-from adaptcompose.hub.store import records
-from adaptcompose.hub.tokenizer import TOKENIZERS, Tokenizer, checkpoint_ref
+from adaptcompose.hub.tokenizer import TOKENIZERS, Tokenizer
 from adaptcompose.language.codes import AC418
-from adaptcompose.language.diagnostics import Failed, Span
+from adaptcompose.language.diagnostics import Failed, Span, standing
 
 
 @dataclass(frozen=True)
@@ -67,25 +65,17 @@ def find_backbone(
     span: Span | None = None,
 ) -> Backbone:
     """The backbone of a repository or folder; only config.json is read."""
-    ref = checkpoint_ref(text, span)
-    if ref.kind == "local":
-        # what the folder holds now; a lock that says otherwise is out of date
-        pin = _local_pin(ref, sources, span)
-    pin = pin or _pin(ref, sources, span)
+    ref = repository_ref(text, span)
+    # a folder is what it holds now; a lock that says otherwise is out of date
+    known = pin if ref.kind == "hub" else None
+    pin = known or sources.checkpoint(ref, _is_of_backbone, span)
     if "config.json" not in pin.files:
         help = "a backbone is a checkpoint of transformers"
         raise Failed(AC418.at(span, name=text, missing="config.json", help=help))
     folder = sources.fetch(ref, pin, ["config.json"])
     name = known_as or (ref.repo if ref.kind == "hub" else None)
-    try:
+    with standing(span):
         return Backbone(ref, pin, read_facts(read_config(folder), name), sources)
-    except Failed as failed:
-        raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
-
-
-def is_local(text: str) -> bool:
-    """Whether a text names a folder of this machine."""
-    return text.startswith((".", "/", "~"))
 
 
 def named(text: str, root: Path) -> str:
@@ -94,25 +84,6 @@ def named(text: str, root: Path) -> str:
     return str(folder.resolve()) if (folder / "config.json").is_file() else text
 
 
-def _local_pin(ref: Ref, sources: Sources, span: Span | None) -> Locked:
-    assert ref.path is not None
-    folder = sources.local(ref.path, span)
-    wanted = _of_backbone(path.name for path in folder.iterdir() if path.is_file())
-    return Locked(path=ref.path, files=records(folder, wanted))
-
-
-def _pin(ref: Ref, sources: Sources, span: Span | None) -> Locked:
-    assert ref.repo is not None
-    try:
-        store = sources.store(ref)
-        revision = store.resolve(ref.repo, ref.revision)
-        files = store.files(ref.repo, revision)
-    except Failed as failed:
-        raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
-    return Locked(ref.repo, revision, files={name: files[name] for name in _of_backbone(files)})
-
-
-def _of_backbone(names: Iterable[str]) -> list[str]:
+def _is_of_backbone(name: str) -> bool:
     """Configuration, safetensors weights, tokenizer: what transformers opens; no pickles."""
-    kinds = (".json", ".safetensors", ".model", ".txt")
-    return sorted(name for name in names if "/" not in name and name.endswith(kinds))
+    return "/" not in name and name.endswith((".json", ".safetensors", ".model", ".txt"))

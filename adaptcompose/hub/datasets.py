@@ -9,7 +9,7 @@ from pathlib import Path
 from adaptcompose.hub.front import front_matter
 from adaptcompose.hub.layouts import Classes, Layout, Splits, read_layout
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import Ref, local_ref, parse_ref
+from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.hub.store import (
     FileRecord,
@@ -20,8 +20,8 @@ from adaptcompose.hub.store import (
     record,
     verify,
 )
-from adaptcompose.language.codes import AC405, AC413, AC420
-from adaptcompose.language.diagnostics import Failed, Span
+from adaptcompose.language.codes import AC405, AC413
+from adaptcompose.language.diagnostics import Failed, Span, standing
 
 README = "README.md"
 MOST_BYTES = 4_000_000_000
@@ -64,12 +64,10 @@ class DataSet:
         if self.pin.path is not None:
             return self.sources.local(self.pin.path, span)
         assert self.pin.repo is not None
-        try:
+        with standing(span):
             folder = _store(self.ref, self.sources).fetch(self.pin.repo, self.pin.revision, paths)
             for path in paths:
                 verify(folder, path, self.pin.files[path], str(self))
-        except Failed as failed:
-            raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
         return folder
 
     def _record(self, path: str) -> FileRecord:
@@ -84,17 +82,8 @@ def data_ref(text: str, span: Span | None = None) -> Ref:
     >>> print(data_ref("hf://datasets/user/name@v1"), data_ref("squad@main"))
     hf://user/name@v1 squad@main
     """
-    if text.startswith((".", "/", "~")):
-        return local_ref(text)
-    ref = parse_ref(text.replace("hf://datasets/", "hf://", 1), (), span)
-    if ref.kind == "bare":
-        ref = Ref("hub", repo=ref.name, revision=ref.variant)
-    if ref.kind != "hub" or ref.glob:
-        raise Failed(AC420.at(span, name=text))
-    if ref.subfolder:
-        help = f"one of its configurations is named beside it: config: {ref.subfolder}"
-        raise Failed(AC420.at(span, name=text, help=help))
-    return ref
+    help = "one of its configurations is named beside it: config: {folder}"
+    return repository_ref(text.replace("hf://datasets/", "hf://", 1), span, help)
 
 
 def find_data(
@@ -105,17 +94,14 @@ def find_data(
     A pinned one keeps its revision. Without a network its files are those that the pin records.
     """
     ref = data_ref(text, span)
-    try:
+    with standing(span):
         found = _local(ref, sources) if ref.kind == "local" else _of_hub(ref, sources, pin)
         read = tuple(name for name in (README,) if name in found.files)
         bare = DataSet(ref, found, Layout({}, None, {}), sources, read)
         layout = read_layout(found.files, _metadata(bare))
-    except Failed as failed:
-        raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
-    if not layout.configs:
-        raise Failed(
-            AC413.at(span, file=str(ref), why="it has no files of examples", help=_help(found))
-        )
+        if not layout.configs:
+            why = "it has no files of examples"
+            raise Failed(AC413.at(file=str(ref), why=why, help=_help(found)))
     return replace(bare, layout=layout)
 
 

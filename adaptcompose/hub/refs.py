@@ -94,6 +94,30 @@ def parse_ref(text: str, spaces: Collection[str], span: Span | None = None) -> R
     return _hub_ref(text, text, span)
 
 
+def repository_ref(text: str, span: Span | None = None, inside: str | None = None) -> Ref:
+    """A repository as a whole, or a folder: a backbone, a tokenizer, a data set.
+
+    `inside` is what helps who names a folder of a repository, `{folder}`.
+
+    >>> print(repository_ref("gpt2@v1"), repository_ref("./my models/bert"))
+    gpt2@v1 "./my models/bert"
+    """
+    if is_path(text):
+        return local_ref(text)
+    ref = parse_ref(text, (), span)
+    if ref.kind == "bare" and not ref.glob:  # the early ones of the Hub have one-word names
+        ref = Ref("hub", repo=ref.name, revision=ref.variant)
+    if ref.kind == "local" or (ref.kind == "hub" and not ref.glob and not ref.subfolder):
+        return ref
+    help = inside.format(folder=ref.subfolder) if inside and ref.subfolder else None
+    raise Failed(AC420.at(span, name=text, help=help))
+
+
+def is_path(text: str) -> bool:
+    """Whether a text names a folder of this machine."""
+    return text.startswith((".", "/", "~"))
+
+
 def local_ref(path: str) -> Ref:
     """A folder, however its name is spelt.
 

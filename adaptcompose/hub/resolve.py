@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from adaptcompose.hub.pieces import InPieces
 from adaptcompose.hub.refs import Ref
 from adaptcompose.hub.store import FileRecord, Store, not_cached, open_store, records, verify
 from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors, standing
 from adaptcompose.language.graph import Adapter, Block, Head, complete, transform
 from adaptcompose.language.operators import Fuse, Prune, Swap
 from adaptcompose.language.operators.prune import FILE, read_activations
@@ -85,15 +85,29 @@ class Sources:
         if known is not None:
             return known
         repo, revision, subfolder = _place(ref, variant)
-        try:
+        with standing(span):
             store = self.store(ref)
             exact = store.resolve(repo, revision)
             files = store.files(repo, exact)
-        except Failed as failed:
-            raise Failed([replace(f, span=f.span or span) for f in failed.diagnostics]) from None
         found = Locked(repo, exact, subfolder, files=own_files(files, subfolder or ""))
         self._pinned[ref, variant] = found
         return found
+
+    def checkpoint(self, ref: Ref, wanted: Callable[[str], bool], span: Span | None) -> Locked:
+        """The pin of a repository or a folder of transformers: those of its files that are wanted.
+
+        It is asked anew each time; who has an earlier pin does not ask.
+        """
+        if ref.kind == "local":
+            folder = self.local(ref.path or "", span)
+            here = [path.name for path in folder.iterdir() if path.is_file()]
+            return Locked(path=ref.path, files=records(folder, filter(wanted, here)))
+        assert ref.repo is not None
+        with standing(span):
+            store = self.store(ref)
+            revision = store.resolve(ref.repo, ref.revision)
+            files = store.files(ref.repo, revision)
+        return Locked(ref.repo, revision, files={n: f for n, f in files.items() if wanted(n)})
 
     def composed(self, ref: Ref) -> bool:
         """Whether a reference may be a published composition, as far as that is known by now."""
@@ -221,7 +235,7 @@ def look_up(graph: Block, facts: Facts | None, sources: Sources) -> Resolved:
             if isinstance(block, Swap) and complete(block.body):
                 return block.applied()
         except Failed as failed:
-            found.extend(replace(f, span=f.span or block.span) for f in failed.diagnostics)
+            found.extend(failed.at(block.span).diagnostics)
         return block
 
     return Resolved(transform(graph, pin), list(dict.fromkeys(found)))

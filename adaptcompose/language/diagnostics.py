@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -81,6 +82,11 @@ class Span:
 
     def to(self, other: Span) -> Span:
         return Span(self.source, self.start, other.end)
+
+    def first_line(self) -> Span:
+        """As much of it as stands on the first of its lines."""
+        text = self.text.split("\n")[0].rstrip()
+        return Span(self.source, self.start, self.start + len(text))
 
 
 @dataclass(frozen=True)
@@ -210,6 +216,19 @@ class Failed(Exception):
 
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.diagnostics))
+
+    def at(self, span: Span | None) -> Failed:
+        """The same; what has no place of its own stands here."""
+        return Failed(replace(one, span=one.span or span) for one in self.diagnostics)
+
+
+@contextmanager
+def standing(span: Span | None) -> Iterator[None]:
+    """What fails inside stands at a place, unless it has one of its own."""
+    try:
+        yield
+    except Failed as failed:
+        raise failed.at(span) from None
 
 
 @dataclass(frozen=True)

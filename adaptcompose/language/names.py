@@ -9,7 +9,7 @@ from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import DEFAULT, Catalogue, Variant
 from adaptcompose.hub.refs import Ref, matches, parse_ref
 from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Failed, Span, suggest
+from adaptcompose.language.diagnostics import Failed, Span, standing, suggest
 from adaptcompose.language.graph import Adapter, Block
 
 
@@ -121,10 +121,8 @@ class Names:
             return [self.adapter(self.parse(one, span), span) for one in self.locked[str(ref)]]
         if self.listing is None:
             return [Adapter(str(ref), ref=ref, span=span)]
-        try:
+        with standing(span):
             found = [replace(ref, repo=repo) for repo in self.listing(ref.repo)]
-        except Failed as failed:
-            raise Failed(replace(one, span=span) for one in failed.diagnostics) from None
         if not found:
             author = ref.repo.partition("/")[0]
             help = f"adaptcompose search {author}"

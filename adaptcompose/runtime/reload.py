@@ -9,13 +9,13 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from adaptcompose.hub.backbone import Backbone, find_backbone, is_local
+from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Lock, Locked
-from adaptcompose.hub.refs import is_safe_path
+from adaptcompose.hub.refs import is_path, is_safe_path, repository_ref
 from adaptcompose.hub.resolve import Sources, resolve
-from adaptcompose.hub.tokenizer import Tokenizer, checkpoint_ref, find_tokenizer
+from adaptcompose.hub.tokenizer import Tokenizer, find_tokenizer
 from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check, verify
 from adaptcompose.language.diagnostics import Failed, Source, errors
@@ -62,7 +62,7 @@ class Saved:
         text = self.manifest.backbone.get("tokenizer")
         if text is None:
             return None
-        if checkpoint_ref(text, None).kind == "hub":
+        if repository_ref(text).kind == "hub":
             return find_tokenizer(text, sources, pin=self.lock.tokenizer)
         if not text.startswith("./") or not is_safe_path(text[2:]):
             why = "its tokenizer is not in its folder"
@@ -73,7 +73,7 @@ class Saved:
         """The backbone that is given, or the recorded one, exactly as it was."""
         known_as, pin = self.manifest.backbone.get("as"), self.lock.backbone
         if given is not None:
-            local = is_local(given) or Path(given).is_dir()
+            local = is_path(given) or Path(given).is_dir()
             text = str(Path(given).expanduser().resolve()) if local else given
             return find_backbone(text, sources, known_as=known_as if local else None)
         if "model" in self.manifest.backbone:

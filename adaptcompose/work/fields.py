@@ -228,7 +228,7 @@ class Reading:
         self, kind: type[Section], value: Value, where: str, at: Span | None
     ) -> None:
         section = where or _document(value.span)
-        place = at or _head(value.span)
+        place = at or value.span.first_line()
         for name, entry in entries(kind).items():
             if _default(entry) is MISSING and name not in value.data:
                 self.problems.append(AC606.at(place, section=section, name=name))
@@ -246,7 +246,7 @@ class Reading:
 
     def _mistyped(self, where: str, expected: str, value: Value, near: str | None = None) -> None:
         values = {"name": where or _document(value.span), "expected": expected}
-        self.problems.append(AC605.at(_head(value.span), **values, got=got(value), help=near))
+        self.problems.append(AC605.at(value.span.first_line(), **values, got=got(value), help=near))
 
     def _defaults(self, kind: type[Section]) -> dict[str, Any]:
         defaults = {entry.name: _default(entry) for entry in entries(kind).values()}
@@ -372,12 +372,6 @@ def _item_places(name: str, value: Value) -> dict[str, Span]:
 
 def _document(span: Span) -> str:
     return span.source.name.rsplit("/", 1)[-1]
-
-
-def _head(span: Span) -> Span:
-    """The first line of a place that covers several."""
-    text = span.text.split("\n")[0].rstrip()
-    return Span(span.source, span.start, span.start + len(text))
 
 
 def _plain(value: Any, full: bool) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, Span
+from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.work.sections import Spec
 
 
@@ -20,11 +20,6 @@ def served_later(spec: Spec) -> Iterator[Diagnostic]:
     """A note: `serve` is checked and locked like everything else."""
     if spec.serve is not None:
         help = "it is checked and locked; requests are not answered yet"
-        found = codes.AC604.at(_key(spec, "serve"), name="serve", known="", help=help)
+        place = spec.place("serve")
+        found = codes.AC604.at(place and place.first_line(), name="serve", known="", help=help)
         yield replace(found, severity="note")
-
-
-def _key(spec: Spec, name: str) -> Span | None:
-    """The first line of what stands under a key."""
-    place = spec.place(name)
-    return place and Span(place.source, place.start, place.start + len(place.text.split("\n")[0]))

@@ -7,8 +7,9 @@ from dataclasses import replace
 from adaptcompose.hub.backbone import Backbone
 from adaptcompose.hub.datasets import data_ref, find_data
 from adaptcompose.hub.lock import Lock
+from adaptcompose.hub.refs import repository_ref
 from adaptcompose.hub.resolve import Sources
-from adaptcompose.hub.tokenizer import checkpoint_ref, find_tokenizer
+from adaptcompose.hub.tokenizer import find_tokenizer
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.work.data import Examples, open_data
 from adaptcompose.work.pins import data_pin
@@ -48,7 +49,7 @@ def with_tokenizer(
     A pinned one keeps its revision.
     """
     text, place = section.tokenizer, section.place("tokenizer")
-    if text is None or not sources.reads(checkpoint_ref(text, place)):
+    if text is None or not sources.reads(repository_ref(text, place)):
         return backbone
     pin = pins.tokenizer if pins else None
     return replace(backbone, tokenizer=find_tokenizer(text, sources, pin=pin, span=place))

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from adaptcompose.hub.datasets import data_ref
 from adaptcompose.hub.lock import Lock, Locked, hash_of
-from adaptcompose.hub.refs import Ref
+from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.store import record
-from adaptcompose.hub.tokenizer import checkpoint_ref
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import DataSection, Spec
 
@@ -120,7 +119,7 @@ def _meant(pin: Locked, data: Mapping[str, DataSection], name: str) -> bool:
 
 def _still(pin: Locked | None, text: str) -> bool:
     """Whether a pin may be what the spec says of its tokenizer now."""
-    return pin is not None and _names(checkpoint_ref(text, None), pin)
+    return pin is not None and _names(repository_ref(text), pin)
 
 
 def _names(ref: Ref, pin: Locked) -> bool:

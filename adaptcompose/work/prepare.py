@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.compiler.lower import lower
-from adaptcompose.hub.backbone import Backbone, find_backbone, is_local
+from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Lock, compare
+from adaptcompose.hub.refs import is_path
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import syntax
 from adaptcompose.language.check import Checked, Context, check_aliases, check_tree, verify
@@ -153,7 +154,7 @@ class Prepared:
             try:
                 self.sources.fetch(part.ref, part.pin)
             except Failed as failed:
-                yield from (replace(one, span=one.span or part.span) for one in failed.diagnostics)
+                yield from failed.at(part.span).diagnostics
 
 
 def prepare(spec: Spec, path: Path) -> Prepared:
@@ -215,7 +216,7 @@ class Preparation:
         """
         self.spec, problems = located(self.spec, replace(self.sources, ask=ask), self.pins)
         self.problems += problems
-        if ask or not self.sources.remote or is_local(self.spec.backbone.model):
+        if ask or not self.sources.remote or is_path(self.spec.backbone.model):
             self.backbone = self._try(self._backbone, ask)
         checked = self._checked(ask)
         spec, main = self.spec, checked[0].graph if checked else None

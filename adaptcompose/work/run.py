@@ -158,7 +158,7 @@ class Run:
                 try:
                     found |= make_parts(part, prepared.sources, found, program)
                 except Failed as failed:
-                    problems += (replace(f, span=f.span or part.span) for f in failed.diagnostics)
+                    problems += failed.at(part.span).diagnostics
         if problems:
             raise Failed(dict.fromkeys(problems))
         changing = {part.name for part in prepared.parts() if part.new} | prepared.trained

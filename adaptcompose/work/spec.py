@@ -278,7 +278,7 @@ def _check_task(spec: Spec) -> Iterator[Diagnostic]:
             if getattr(spec, name):
                 place = spec.place(name)
                 help = f"`{name}` needs it: add task: with kind:"
-                yield AC606.at(_first_line(place), section="spec", name="task", help=help)
+                yield AC606.at(place and place.first_line(), section="spec", name="task", help=help)
         return
     if task.kind in KINDS and not KINDS[task.kind].supported:
         known = ", ".join(supported_kinds())
@@ -379,9 +379,3 @@ def _check_repo(name: str, section: DataSection) -> Iterator[Diagnostic]:
         data_ref(section.repo, section.place("repo"))
     except Failed as failed:
         yield from failed.diagnostics
-
-
-def _first_line(span: Span | None) -> Span | None:
-    if span is None:
-        return None
-    return Span(span.source, span.start, span.start + len(span.text.split("\n")[0].rstrip()))

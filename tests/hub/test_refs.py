@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from adaptcompose.hub.refs import Ref, canonical_id, is_repo_name, local_ref, matches, parse_ref
+from adaptcompose.hub.refs import (
+    Ref,
+    canonical_id,
+    is_repo_name,
+    local_ref,
+    matches,
+    parse_ref,
+    repository_ref,
+)
 from adaptcompose.language.diagnostics import Failed
 from tests.sampling import sampled
 
@@ -110,6 +118,16 @@ def test_refusals(text: str, code: str) -> None:
     with pytest.raises(Failed) as failure:
         parse_ref(text, SPACES)
     assert [found.code for found in failure.value.diagnostics] == [code]
+
+
+@pytest.mark.parametrize("text", ["user/*", "user/repo/sub", "user/repo@v1/sub", "gpt*"])
+def test_backbones_and_data_sets_are_whole_repositories(text: str) -> None:
+    with pytest.raises(Failed, match="no repository name"):
+        repository_ref(text)
+
+
+def test_early_repositories_have_revisions_too() -> None:
+    assert repository_ref("gpt2@v1") == Ref("hub", repo="gpt2", revision="v1")
 
 
 def test_long_repository_names_are_refused() -> None:
