@@ -9,40 +9,9 @@ import typer
 from typer.core import TyperGroup
 
 from adaptcompose.commands.completion import complete_backbone, complete_key, complete_target
-from adaptcompose.targets import (
-    CHANGES,
-    HUB,
-    INTERNAL,
-    INTERRUPTED,
-    PROBLEMS,
-    RUN,
-    SPECS,
-    checked_expression,
-    exit_code,
-    expression,
-    hint,
-    prepared_specs,
-    say,
-)
+from adaptcompose.targets import SPECS
 from adaptcompose.terminal import choose_colour
 from adaptcompose.version import __version__
-
-__all__ = [
-    "CHANGES",
-    "HUB",
-    "INTERNAL",
-    "INTERRUPTED",
-    "PROBLEMS",
-    "RUN",
-    "SPECS",
-    "app",
-    "checked_expression",
-    "exit_code",
-    "expression",
-    "hint",
-    "prepared_specs",
-    "say",
-]
 
 EXAMPLES = """\
 Compose adapters on a frozen language model: one line, compiled.

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.commands.app import HUB, INTERNAL, Form, Hub, app
+from adaptcompose.commands.app import Form, Hub, app
+from adaptcompose.targets import HUB, INTERNAL
 
 
 @app.command()

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import PROBLEMS, Quiet, app, expression
+from adaptcompose.commands.app import Quiet, app
 from adaptcompose.commands.completion import complete_target
 from adaptcompose.documents import open_source, write_atomically
 from adaptcompose.language.codes import AC607
 from adaptcompose.language.diagnostics import Diagnostic, Failed
-from adaptcompose.targets import unreadable
+from adaptcompose.targets import PROBLEMS, expression, unreadable
 
 if TYPE_CHECKING:
     from adaptcompose.language.diagnostics import Source

@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import (
-    Base,
-    Hub,
-    KnownAs,
-    Set,
-    Target,
-    app,
-    checked_expression,
-    is_spec,
-    prepared_specs,
-)
+from adaptcompose.commands.app import Base, Hub, KnownAs, Set, Target, app, is_spec
 from adaptcompose.documents import write_atomically
+from adaptcompose.targets import checked_expression, prepared_specs
 
 if TYPE_CHECKING:
     from adaptcompose.backbones.layout import Facts

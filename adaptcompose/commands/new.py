@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import Quiet, app, hint
+from adaptcompose.commands.app import Quiet, app
 from adaptcompose.commands.completion import complete_backbone, complete_kind, complete_target
 from adaptcompose.documents import write_atomically
 from adaptcompose.language.codes import AC422
 from adaptcompose.language.diagnostics import Failed
+from adaptcompose.targets import hint
 
 if TYPE_CHECKING:
     from adaptcompose.work.starter import Start

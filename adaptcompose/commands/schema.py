@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.commands.app import PROBLEMS, app
+from adaptcompose.commands.app import app
 from adaptcompose.documents import write_atomically
+from adaptcompose.targets import PROBLEMS
 
 
 @app.command()
