@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import Quiet, app, hint, say
+from adaptcompose.commands.app import Quiet, app
 from adaptcompose.commands.completion import complete_spec
-from adaptcompose.language.codes import AC607
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.targets import hint, say
 
 if TYPE_CHECKING:
     from adaptcompose.hub.lock import Lock
@@ -33,20 +32,18 @@ def lock(
     """
     from adaptcompose.hub.lock import Lock
     from adaptcompose.work.check import read_whole
-    from adaptcompose.work.pins import lock_path
+    from adaptcompose.work.pins import lock_of, lock_path
     from adaptcompose.work.prepare import prepare_all
 
     if names and not upgrade:
         raise typer.BadParameter("names go with --upgrade", param_hint="NAMES")
     specs, path = read_whole(spec), lock_path(spec)
-    old = Lock.open(path)
     if check:
-        if old is None:
-            help = f"write it: adaptcompose lock {spec}"
-            raise Failed(AC607.at(path=path, root=Path.cwd(), help=help))
+        lock_of(spec)
         prepare_all(specs, spec)
         _say(f"{path} is up to date", quiet)
         return
+    old = Lock.open(path)
     prepared = prepare_all(specs, spec, upgrade=tuple(names or ()) if upgrade else None, anew=True)
     new = prepared[0].lock
     say(note for one in prepared for note in one.notes)

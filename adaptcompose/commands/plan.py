@@ -9,29 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import (
-    CHANGES,
-    Base,
-    Form,
-    Hub,
-    KnownAs,
-    Set,
-    Target,
-    app,
-    checked_expression,
-    hint,
-    is_spec,
-    prepared_specs,
-    say,
-)
+from adaptcompose.commands.app import Base, Form, Hub, KnownAs, Set, Target, app, is_spec
 from adaptcompose.language.diagnostics import Diagnostic, Failed, errors
+from adaptcompose.targets import CHANGES, checked_expression, hint, prepared_specs, say
 
 if TYPE_CHECKING:
     from adaptcompose.compiler.changes import Change
     from adaptcompose.compiler.plan import Plan
     from adaptcompose.compiler.program import Program
-    from adaptcompose.language.graph import Adapter
-    from adaptcompose.language.operators import Fuse
 
 
 @app.command()
@@ -117,9 +102,8 @@ def _plan(
     from adaptcompose.compiler.plan import make_plan
     from adaptcompose.hub.resolve import Sources, resolve
     from adaptcompose.language.check import verify
-    from adaptcompose.language.graph import adapters
     from adaptcompose.language.heads import head_of
-    from adaptcompose.language.operators import fusions
+    from adaptcompose.language.operators import parts_of
 
     checked, base, root = checked_expression(target, backbone, hub, known_as)
     graph, facts = checked.raise_errors(), base.backbone
@@ -129,8 +113,7 @@ def _plan(
     if problems := errors(verify(resolved.graph, facts)):
         raise Failed(problems)
     head, notes = head_of(resolved.graph), [*checked.diagnostics, *resolved.notes]
-    parts: list[Adapter | Fuse] = [*adapters(resolved.graph).values()]
-    parts += fusions(resolved.graph).values()
+    parts = parts_of(resolved.graph).values()
     near = {part.name for part in parts if sources.near(part.ref, part.pin)}
     found = make_plan(resolved.graph, facts, head=head, expression=str(checked.tree), cached=near)
     return found, notes

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptcompose.commands.app import RUN, Form, Quiet, Set, app, hint, prepared_specs, say
+from adaptcompose.commands.app import Form, Quiet, Set, app
 from adaptcompose.commands.completion import complete_spec
-from adaptcompose.language.codes import AC425, AC607
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.language.codes import AC425
+from adaptcompose.targets import RUN, hint, prepared_specs, say
 
 if TYPE_CHECKING:
     from adaptcompose.terminal import Terminal
@@ -35,7 +35,9 @@ def run(
     from adaptcompose.terminal import Terminal
 
     if locked:
-        _check_lock(spec)
+        from adaptcompose.work.pins import lock_of
+
+        lock_of(spec)
     prepared = prepared_specs(str(spec), overrides)
     notes = [note for one in prepared for note in (*one.notes, *one.read())]
     terminal = Terminal(quiet=quiet or form == "json")
@@ -59,15 +61,6 @@ def run(
         print(f"published {result['published']['repo']}@{result['published']['revision'][:7]}")
     print(f"report: {folder / 'report.html'}")
     hint("predict", str(folder), "--text", "…", quiet=quiet)
-
-
-def _check_lock(spec: Path) -> None:
-    from adaptcompose.work.pins import lock_path
-
-    path = lock_path(spec)
-    if not path.is_file():
-        help = f"write it: adaptcompose lock {spec}"
-        raise Failed(AC607.at(path=path, root=Path.cwd(), help=help))
 
 
 def _run(

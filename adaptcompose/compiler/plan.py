@@ -20,9 +20,9 @@ from adaptcompose.compiler.trunk import Trunk
 from adaptcompose.hub.lock import Locked
 from adaptcompose.language.codes import AC416
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Adapter, Block, Head, adapters, carriers
+from adaptcompose.language.graph import Adapter, Block, Head, carriers
 from adaptcompose.language.heads import KINDS, NEW, VOCABULARIES, Chosen
-from adaptcompose.language.operators import Fuse, Stack, fusions, learning
+from adaptcompose.language.operators import Fuse, Stack, learning, parts_of
 from adaptcompose.language.writing import canonical
 from adaptcompose.methods.method import SHARED
 
@@ -213,8 +213,7 @@ def make_plan(  # noqa: PLR0913
     fetched: set[str] = set(cached)
     items: list[Item] = []
     learned = set(learning(graph)) if trained is None else trained
-    blocks: list[Adapter | Fuse] = [*adapters(graph).values(), *fusions(graph).values()]
-    for block in blocks:
+    for block in parts_of(graph).values():
         learns = block.name in learned
         sites, slots = used.get(block.name, ()), places.get(block.name, ())
         items.append(_fetched_once(_item(block, facts, sites, slots, learns), fetched))

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.documents import dump, load, write_atomically
 from adaptcompose.hub.refs import is_repo_name, is_safe_path
-from adaptcompose.hub.store import FileRecord, records
+from adaptcompose.hub.store import FileRecord
 from adaptcompose.language.codes import AC410, AC413
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 VERSION = 1
 SIZE_LIMIT = 1_000_000
@@ -45,8 +45,8 @@ _BLOB = _REVISION = re.compile(r"[0-9a-f]{40}")
 class Locked:
     """One thing that a run used: a repository at a revision, or a local folder or file.
 
-    `content` is the hash of a folder as a whole; `files` are the files read, relative to the
-    subfolder or folder; `method` is what an adapter is, in the language.
+    `files` are the files read, relative to the subfolder or folder; `method` is what an adapter
+    is, in the language.
     """
 
     repo: str | None = None
@@ -54,7 +54,6 @@ class Locked:
     subfolder: str | None = None
     path: str | None = None
     method: str | None = None
-    content: str | None = None
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -62,6 +61,10 @@ class Locked:
             return self.path
         folder = f"/{self.subfolder}" if self.subfolder else ""
         return f"{self.repo}@{(self.revision or '')[:7]}{folder}"
+
+    def within(self, name: str) -> str:
+        """A file of it as the repository calls it."""
+        return f"{self.subfolder}/{name}" if self.subfolder else name
 
     def as_plain(self) -> dict[str, Any]:
         given = {name: getattr(self, name) for name in _TEXTS}
@@ -71,7 +74,7 @@ class Locked:
         return entry
 
 
-_TEXTS = ("repo", "revision", "subfolder", "path", "method", "content")
+_TEXTS = ("repo", "revision", "subfolder", "path", "method")
 
 
 Kept = Mapping[str, Mapping[str, tuple[int, ...]]]
@@ -152,12 +155,6 @@ def hash_of(value: Any) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def content_hash(folder: Path, paths: Iterable[str] | None = None) -> str:
-    """The hash of the files of a folder, or of some: their names and what they hold."""
-    found = records(Path(folder), paths)
-    return hash_of({path: [file.size, file.sha256] for path, file in found.items()})
-
-
 def compare(old: Lock, new: Lock, name: str = "spec.lock") -> list[Diagnostic]:
     """AC410 for everything that changed since the lock was written; nothing if nothing did."""
     changed: list[str] = []
@@ -197,7 +194,7 @@ def _differences(label: str, old: Locked | None, new: Locked | None) -> list[str
         if before != after:
             shown = [(text or "none")[:12] if name == "revision" else text or "none"
                      for text in (before, after)]  # fmt: skip
-            found.append(f"{name} {shown[0]} to {shown[1]}" if name != "content" else "its files")
+            found.append(f"{name} {shown[0]} to {shown[1]}")
     if not found:
         paths = {*old.files, *new.files}
         found = [p for p in sorted(paths) if old.files.get(p) != new.files.get(p)]

@@ -123,7 +123,7 @@ class Sources:
         if ref is None or pin is None or pin.path is not None:
             return True
         assert pin.repo is not None and pin.revision is not None
-        inside = [f"{pin.subfolder}/{name}" if pin.subfolder else name for name in pin.files]
+        inside = [pin.within(name) for name in pin.files]
         return not self.store(ref).uncached(pin.repo, pin.revision, inside)
 
     def fetch(self, ref: Ref, pin: Locked, names: Collection[str] | None = None) -> Path:
@@ -133,7 +133,7 @@ class Sources:
             folder = self.local(pin.path)
         else:
             assert pin.repo is not None
-            inside = [f"{pin.subfolder}/{name}" if pin.subfolder else name for name in wanted]
+            inside = [pin.within(name) for name in wanted]
             folder = self.store(ref).fetch(pin.repo, pin.revision, inside)
             folder = folder / pin.subfolder if pin.subfolder else folder
         for name in wanted:
@@ -150,7 +150,7 @@ class Sources:
             if pin.repo is None or pin.revision is None:
                 continue
             store = open_store("hf", self.root) if name.startswith("hf://") else self.store()
-            inside = [f"{pin.subfolder}/{path}" if pin.subfolder else path for path in pin.files]
+            inside = [pin.within(path) for path in pin.files]
             if paths := store.absent(pin.repo, pin.revision, inside):
                 missing.append(not_cached(pin.repo, pin.revision, paths))
         if missing:
@@ -166,7 +166,7 @@ class Sources:
             return read_shapes(self.fetch(ref, pin, [name]) / name, label)
         repo, revision = pin.repo, pin.revision
         assert repo is not None and revision is not None
-        path = f"{pin.subfolder}/{name}" if pin.subfolder else name
+        path = pin.within(name)
         if not name.endswith(".safetensors") or store.absent(repo, revision, [path]):
             return None
 

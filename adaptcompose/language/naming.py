@@ -7,6 +7,7 @@ from dataclasses import replace
 from adaptcompose.language.diagnostics import Span
 from adaptcompose.language.graph import Adapter, Block, adapters, transform, walk
 from adaptcompose.language.operators import Fuse, Training
+from adaptcompose.language.operators.training import fresh
 
 
 def name_new_parts(graph: Block) -> Block:
@@ -28,7 +29,8 @@ def name_new_parts(graph: Block) -> Block:
         call = (block.name, block.span)
         if call not in given or not (block.name or block.span):
             free = block.name and block.name not in given.values()
-            given[call] = block.name if free else _fresh(block.name or _word(block), taken)
+            given[call] = block.name if free else fresh(block.name or _word(block), taken)
+            taken.add(given[call])
         return replace(block, name=given[call])
 
     return transform(graph, name)
@@ -39,11 +41,3 @@ def _word(block: Adapter | Fuse) -> str:
         return block.word
     assert block.method is not None
     return block.method.word
-
-
-def _fresh(word: str, taken: set[str]) -> str:
-    number = 1
-    while (name := word if number == 1 else f"{word}{number}") in taken:
-        number += 1
-    taken.add(name)
-    return name

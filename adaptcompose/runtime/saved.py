@@ -28,7 +28,15 @@ from adaptcompose.hub.refs import Ref
 from adaptcompose.language.graph import Adapter, Block, Head, Published, adapters, transform, walk
 from adaptcompose.language.heads import NEW, Chosen, head_of
 from adaptcompose.language.operator import Modifier
-from adaptcompose.language.operators import Fuse, Prune, Stack, Training, branch_of, fusions
+from adaptcompose.language.operators import (
+    Fuse,
+    Prune,
+    Stack,
+    Training,
+    branch_of,
+    fusions,
+    parts_of,
+)
 from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
 from adaptcompose.language.operators.prune import Activations, as_text
 from adaptcompose.methods.fusion import Fusion
@@ -76,7 +84,7 @@ def save_composition(
 def _lock(model: ComposedModel, names: Mapping[str, str]) -> Lock:
     """The pins of what is not written, and what the backbone was; no path of this machine."""
     made = model.composition
-    parts: list[Adapter | Fuse] = [*adapters(made.graph).values(), *fusions(made.graph).values()]
+    parts = parts_of(made.graph).values()
     pins = {str(_exact(p)): p.pin for p in parts if p.name not in names and p.pin}
     base = replace(made.backbone_pin or Locked(), path=None)
     hub = made.sources.hub if made.sources.remote else "folder"
@@ -129,8 +137,7 @@ def _folders(model: ComposedModel, public: Public, *, everything: bool) -> dict[
     graph = model.composition.graph
     taken = {TOKENIZER}
     folders: dict[str, str] = {}
-    blocks: list[Adapter | Fuse] = [*adapters(graph).values(), *fusions(graph).values()]
-    for block in blocks:
+    for block in parts_of(graph).values():
         there = block.pin is not None and block.pin.repo is not None
         if there and block.pin is not None and not everything:
             there = public(block.pin, block.ref)

@@ -14,6 +14,7 @@ from adaptcompose.language.codes import AC412, AC418, AC508, AC512
 from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import KINDS
+from adaptcompose.language.operators import parts_of
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.manifest import FILE
@@ -24,7 +25,7 @@ from adaptcompose.work.metrics import KINDS as TASKS
 from adaptcompose.work.metrics import METRICS
 from adaptcompose.work.predict import records, texts_for
 from adaptcompose.work.spec import read_spec
-from adaptcompose.work.targets import parts_of, untrained
+from adaptcompose.work.targets import untrained
 from adaptcompose.work.tasks import Task
 
 

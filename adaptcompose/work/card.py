@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,8 @@ from typing import Any
 from adaptcompose.documents import dump
 from adaptcompose.language.codes import AC413
 from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Adapter, adapters
 from adaptcompose.language.mermaid import mermaid
-from adaptcompose.language.operators import Fuse, fusions
+from adaptcompose.language.operators import parts_of
 from adaptcompose.resources import resource
 from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
@@ -143,8 +142,7 @@ class Subject:
     def _parts(self, folders: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
         """Name, method and place of every part."""
         graph = self.model.composition.graph
-        blocks: Sequence[Adapter | Fuse] = [*adapters(graph).values(), *fusions(graph).values()]
-        for block in blocks:
+        for block in parts_of(graph).values():
             method = str(self.model.parts[block.name].method)
             folder = folders.get(block.name)
             yield short(block.name), method, f"./{folder}" if folder else str(block.pin)

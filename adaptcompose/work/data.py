@@ -5,7 +5,6 @@ Whatever the columns are called in the file, examples have the roles `text`, `to
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import re
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from adaptcompose.hub.layouts import Classes
-from adaptcompose.hub.store import record as recorded
 from adaptcompose.language.codes import AC605, AC606, AC607, AC608
 from adaptcompose.language.diagnostics import Diagnostic, Failed, suggest
 from adaptcompose.work.parquet import open_parquet
@@ -32,15 +30,6 @@ _TABLES = ("csv", "tsv", "conll", "parquet")
 
 
 @dataclass(frozen=True)
-class DataFile:
-    """A file that was read, as the lock records it."""
-
-    path: Path
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
 class Examples:
     """Rows of `columns`; `places` says for each row its file and line.
 
@@ -50,7 +39,7 @@ class Examples:
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     places: tuple[tuple[int, int], ...]
-    files: tuple[DataFile, ...] = ()
+    files: tuple[Path, ...] = ()
     classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -63,7 +52,7 @@ class Examples:
     def place(self, row: int) -> tuple[str, int]:
         """The file and the line that a row comes from."""
         file, line = self.places[row]
-        return (str(self.files[file].path) if self.files else "<text>", line)
+        return (str(self.files[file]) if self.files else "<text>", line)
 
 
 def examples_of(texts: Iterable[str | tuple[str, ...]]) -> Examples:
@@ -97,25 +86,21 @@ def read_examples(
 ) -> Examples:
     """The examples of some files. Everything wrong with them (up to a limit) is in one Failed."""
     collecting = _Collecting(section, tuple(roles), tuple(optional))
-    files = []
     for path in paths:
         form = section.format_of(str(path))
         if form is None:
             raise Failed(AC606.at(section.place("files"), section=name, name="format"))
         collecting.start(path, form, classes or {})
         if form == "parquet":
-            kept = recorded(path) if path.is_file() else None
-            if kept is None:
+            if not path.is_file():
                 raise Failed(_no_file(path, section))
-            files.append(DataFile(path, kept.sha256 or "", kept.size))
             collecting.add(collecting.opened())
-            continue
-        content = _content(path, section)
-        files.append(DataFile(path, hashlib.sha256(content).hexdigest(), len(content)))
-        collecting.add(READERS[form](Lines(content, collecting.problem), section))
+        else:
+            lines = Lines(_content(path, section), collecting.problem)
+            collecting.add(READERS[form](lines, section))
     if collecting.problems:
         raise Failed(collecting.problems)
-    return collecting.examples(files)
+    return collecting.examples(paths)
 
 
 @dataclass
@@ -165,7 +150,7 @@ class _Collecting:
         if len(self.rows) == before and not self.problems:
             self.problem(1, "the file holds no examples")
 
-    def examples(self, files: Sequence[DataFile]) -> Examples:
+    def examples(self, files: Sequence[Path]) -> Examples:
         order = list(range(len(self.rows)))
         if self.section.shuffle_seed is not None:
             random.Random(self.section.shuffle_seed).shuffle(order)

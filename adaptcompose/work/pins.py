@@ -10,6 +10,8 @@ from adaptcompose.hub.datasets import data_ref
 from adaptcompose.hub.lock import Lock, Locked, hash_of
 from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.store import record
+from adaptcompose.language.codes import AC607
+from adaptcompose.language.diagnostics import Failed
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import DataSection, Spec
 
@@ -17,6 +19,15 @@ from adaptcompose.work.sections import DataSection, Spec
 def lock_path(spec_path: Path) -> Path:
     """`<spec stem>.lock` beside the spec."""
     return spec_path.with_suffix(".lock")
+
+
+def lock_of(spec_path: Path) -> Lock:
+    """The lock beside a spec, or AC607 with the command that writes it."""
+    path = lock_path(spec_path)
+    if (found := Lock.open(path)) is None:
+        help = f"write it: adaptcompose lock {spec_path}"
+        raise Failed(AC607.at(path=path, root=Path.cwd(), help=help))
+    return found
 
 
 def references(spec: Spec) -> dict[tuple[DataRef, bool], None]:

@@ -20,7 +20,7 @@ from adaptcompose.language.check import Checked, Context, check_aliases, check_t
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors
 from adaptcompose.language.graph import Adapter, Block, Published, adapters, walk
 from adaptcompose.language.heads import Chosen
-from adaptcompose.language.operators import Fuse
+from adaptcompose.language.operators import Fuse, parts_of
 from adaptcompose.resources import resource
 from adaptcompose.work.data import Examples
 from adaptcompose.work.later import at_hub, served_later
@@ -39,7 +39,6 @@ from adaptcompose.work.targets import (
     head_for,
     needs_examples,
     new_parts,
-    parts_of,
     unready,
     untrained,
 )

@@ -22,7 +22,7 @@ from adaptcompose.language.codes import AC423
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.language.graph import Block, Head
 from adaptcompose.language.heads import Chosen
-from adaptcompose.language.operators import fusions
+from adaptcompose.language.operators import fusions, parts_of
 from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
 from adaptcompose.language.operators.prune import as_text, unmeasured
 from adaptcompose.language.svg import svg
@@ -41,7 +41,7 @@ from adaptcompose.work.references import DataRef
 from adaptcompose.work.report import Score
 from adaptcompose.work.sections import EvaluateSection, PredictSection
 from adaptcompose.work.seeds import STATE, Finished, SeedFolder, digest_of
-from adaptcompose.work.targets import Item, parts_of
+from adaptcompose.work.targets import Item
 from adaptcompose.work.train import (
     Place,
     Trained,

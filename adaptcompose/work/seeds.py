@@ -11,10 +11,10 @@ from typing import Any
 from adaptcompose.documents import write_atomically
 from adaptcompose.hub.lock import hash_of
 from adaptcompose.language.graph import Head
+from adaptcompose.language.operators import parts_of
 from adaptcompose.language.writing import canonical
 from adaptcompose.version import __version__
 from adaptcompose.work.prepare import Prepared
-from adaptcompose.work.targets import parts_of
 
 STATE, DONE, DIGEST = "trained.safetensors", "done.json", "digest"
 _FREE = {"seeds", "budget", "device"}  # they change no step of a seed

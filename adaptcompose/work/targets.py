@@ -25,6 +25,7 @@ from adaptcompose.language.operators import (
     irreversible,
     learning,
     marks,
+    parts_of,
 )
 from adaptcompose.work.data import Examples
 from adaptcompose.work.sections import (
@@ -60,11 +61,6 @@ class Item:
         if self.written is not None:
             return self.written.span()
         return self.section.place("repo" if isinstance(self.section, PublishSection) else "name")
-
-
-def parts_of(graph: Block) -> dict[str, Part]:
-    """Everything that has weights of its own, by name."""
-    return {**adapters(graph), **fusions(graph)}
 
 
 def new_parts(graph: Block) -> dict[str, Block]:

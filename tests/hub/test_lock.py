@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from adaptcompose.hub import store
-from adaptcompose.hub.lock import Lock, Locked, compare, content_hash, hash_of
+from adaptcompose.hub.lock import Lock, Locked, compare, hash_of
 from adaptcompose.hub.store import FileRecord, record
 from adaptcompose.language.diagnostics import Failed
 from tests.sampling import sampled
@@ -27,7 +27,7 @@ LOCK = Lock(
         "lang/sw": Locked(
             "demo/sw", "1" * 40, "sub", method="language(reduction=2)", files={"w": FILE}
         ),
-        "./ner": Locked(path="./ner", content=hash_of("x")),
+        "./ner": Locked(path="./ner", files={"w": FileRecord(4, "cd" * 32)}),
         "glue/a": Locked("a/b", "2" * 40, files={"w": FileRecord(1, blob="3" * 40)}),
     },
     data={"train": Locked(path="train.jsonl", files={"train.jsonl": FILE})},
@@ -76,18 +76,6 @@ def test_files(tmp_path: Path) -> None:
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
-def test_the_hash_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "a").write_text("1")
-    (tmp_path / "sub" / "b").write_text("2")
-    first = content_hash(tmp_path)
-    (tmp_path / ".hidden").write_text("")
-    assert content_hash(tmp_path) == first
-    (tmp_path / "a").write_text("3")
-    assert content_hash(tmp_path) != first
-    assert content_hash(tmp_path, ["sub/b"]) == content_hash(tmp_path, iter(["sub/b"]))
-
-
 def changes(new: Lock) -> list[str]:
     found = compare(LOCK, new, "x.lock")
     assert all(one.code == "AC410" and "x.lock is out of date" in one.message for one in found)
@@ -114,7 +102,7 @@ def test_what_changed_is_said() -> None:
     assert changes(with_adapter("lang/sw", files={"w": FileRecord(4, "ab" * 32)})) == [
         "`lang/sw` (w)"
     ]
-    assert changes(with_adapter("./ner", content=hash_of("y"))) == ["`./ner` (its files)"]
+    assert changes(with_adapter("./ner", path="./pos")) == ["`./ner` (path ./ner to ./pos)"]
     assert changes(replace(LOCK, data={})) == ["`train` (no longer used)"]
     assert changes(replace(LOCK, data={**LOCK.data, "dev": Locked(path="d")})) == ["`dev` (new)"]
 

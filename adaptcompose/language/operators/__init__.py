@@ -10,7 +10,7 @@ import pkgutil
 
 from adaptcompose.language.operators.average import irreversible
 from adaptcompose.language.operators.branches import Branches, branch_of, misplaced
-from adaptcompose.language.operators.fuse import Fuse, fusions
+from adaptcompose.language.operators.fuse import Fuse, fusions, parts_of
 from adaptcompose.language.operators.layers import Drop, Keep, Restriction
 from adaptcompose.language.operators.prune import Prune
 from adaptcompose.language.operators.stack import Stack, flatten, slots
@@ -35,6 +35,7 @@ __all__ = [
     "marks",
     "misplaced",
     "named_parts",
+    "parts_of",
     "slots",
 ]
 

@@ -12,7 +12,7 @@ from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref, local_ref
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.graph import Adapter, Block, Slot, complete, walk
+from adaptcompose.language.graph import Adapter, Block, Slot, adapters, complete, walk
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.language.operators.weights import instead
 from adaptcompose.language.signature import option, parameters
@@ -151,3 +151,8 @@ class Fuse(Members):
 def fusions(block: Block) -> dict[str, Fuse]:
     """Every fusion once, by name."""
     return {inner.name: inner for inner in walk(block) if isinstance(inner, Fuse)}
+
+
+def parts_of(block: Block) -> dict[str, Adapter | Fuse]:
+    """Everything that has weights of its own, by name."""
+    return {**adapters(block), **fusions(block)}

@@ -16,13 +16,12 @@ from adaptcompose.language.graph import (
     Block,
     Published,
     Slot,
-    adapters,
     complete,
     transform,
     walk,
 )
 from adaptcompose.language.operator import Modifier, Takes, operator
-from adaptcompose.language.operators.fuse import Fuse, fusions
+from adaptcompose.language.operators.fuse import Fuse, fusions, parts_of
 from adaptcompose.language.operators.stack import Stack, slots
 from adaptcompose.language.operators.swap import strangers, worded
 
@@ -126,13 +125,12 @@ def named_parts(block: Block) -> dict[str, frozenset[str]]:
     for inner in walk(block):
         for slot in inner.members if isinstance(inner, Stack) else ():
             if slot.name:
-                parts = {*adapters(slot.block), *fusions(slot.block)}
-                found[slot.name] = found.get(slot.name, frozenset()) | parts
+                found[slot.name] = found.get(slot.name, frozenset()) | {*parts_of(slot.block)}
         if isinstance(inner, Adapter | Fuse) and inner.name:
             found.setdefault(inner.name, frozenset({inner.name}))
         if isinstance(inner, Published):
-            parts = {*adapters(inner.body), *fusions(inner.body)}
-            found[str(inner.ref)] = found.get(str(inner.ref), frozenset()) | parts
+            ref = str(inner.ref)
+            found[ref] = found.get(ref, frozenset()) | {*parts_of(inner.body)}
     return found
 
 
@@ -194,7 +192,6 @@ def marks(graph: Block) -> dict[str, bool]:
 def learning(graph: Block) -> Iterator[str]:
     """The parts that are trained unless a spec says otherwise: what is new, and what is marked."""
     said = marks(graph)
-    parts: dict[str, Adapter | Fuse] = {**adapters(graph), **fusions(graph)}
-    for name, part in parts.items():
+    for name, part in parts_of(graph).items():
         if said.get(name, part.new):
             yield name
