@@ -10,6 +10,7 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.language.graph import Block
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.language.signature import Layers, option, spans
 
@@ -67,15 +68,20 @@ class Restriction(Modifier):
             last = facts.layers - 1
             yield codes.AC312.at(self.span, name="layers", wanted=spans(beyond), last=last)
             return
-        left = {part: self.left(facts, part) for part in facts.stacks}
-        body = self.body
-        while isinstance(body, Restriction):
-            left = {part: layers & body.left(facts, part) for part, layers in left.items()}
-            body = body.body
-        if not any(left.values()):
+        if any(reach(self.body, facts).values()) and not any(reach(self, facts).values()):
             given = [name for name in ("bottom", "top", "layers") if getattr(self, name)]
             name = given[0] if len(given) == 1 else ""
             yield codes.AC311.at(self.span, name=name, operator=self.word, layers=facts.layers)
+
+
+def reach(block: Block, facts: Facts) -> dict[str, frozenset[int]]:
+    """The layers of each part in which restrictions let adapters be."""
+    whole = {part: frozenset(range(count)) for part, count in facts.stacks.items()}
+    inner = [reach(one, facts) for one in block.inner()] or [whole]
+    found = {part: frozenset[int]().union(*(one[part] for one in inner)) for part in whole}
+    if isinstance(block, Restriction):
+        return {part: layers & block.left(facts, part) for part, layers in found.items()}
+    return found
 
 
 @operator
