@@ -109,7 +109,7 @@ def _help(pin: Locked) -> str:
     if any(path.endswith(".py") for path in pin.files):
         # what such repositories would print is kept by the Hub in files
         return f"it is a script, which is never run: repo: {pin.repo}@refs/convert/parquet"
-    return "it needs parquet, csv, tsv, jsonl, json, conll or txt, not packed"
+    return "it needs parquet, csv, tsv, jsonl, json, conll or txt, packed by gzip or not at all"
 
 
 def _metadata(found: DataSet) -> dict[str, object]:

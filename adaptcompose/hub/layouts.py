@@ -22,14 +22,24 @@ Splits = Mapping[str, tuple[str, ...]]
 Classes = Mapping[str, tuple[str, ...]]
 """The names of the classes that the numbers of a column stand for."""
 
-ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".conll", ".iob", ".iob2",
-           ".bio", ".txt")  # fmt: skip
+FORMATS = {
+    "parquet": (".parquet",),
+    "csv": (".csv",),
+    "tsv": (".tsv",),
+    "jsonl": (".jsonl", ".ndjson"),
+    "json": (".json",),
+    "conll": (".conll", ".iob", ".iob2", ".bio"),
+    "text": (".txt",),
+}
+"""The formats of examples by the endings of files; of as many files the first one counts."""
+GZIP = ".gz"
+"""What may follow the ending."""
 KEYWORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-_SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.\w+")
+_SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?(?:\.\w+)+")
 _NO_EXAMPLES = re.compile(r"(dataset_infos?|state|dataset_dict|package|config)\.json|[._].*"
                           r"|(licen[cs]e|readme|requirements|changelog).*", re.I)  # fmt: skip
 _PLAIN = re.compile(r"[^*?\[{]*")
@@ -135,17 +145,24 @@ def fits(pattern: str, path: str) -> bool:
     return len(steps) in places
 
 
+def format_of(path: str) -> str | None:
+    """The format that the ending of a file names.
+
+    >>> format_of("a/train.jsonl"), format_of("test.CSV.gz"), format_of("dev.csv.zip")
+    ('jsonl', 'csv', None)
+    """
+    name = path.lower().removesuffix(GZIP)
+    return next((form for form, endings in FORMATS.items() if name.endswith(endings)), None)
+
+
 def _examples(paths: Sequence[str]) -> list[str]:
     """The files with examples, of the format that most of them have."""
-    named = [PurePosixPath(path) for path in paths]
-    found = [
-        path for path in named
-        if path.suffix.lower() in ENDINGS and not _NO_EXAMPLES.fullmatch(path.name)
-    ]  # fmt: skip
-    counts = Counter(path.suffix.lower() for path in found)
-    tables = [ending for ending in ENDINGS if counts[ending] and ending != ".txt"] or [".txt"]
-    best = max(tables, key=lambda ending: counts[ending])
-    return [str(path) for path in found if path.suffix.lower() == best]
+    named = {path: format_of(path) for path in paths}
+    found = [path for path in named if not _NO_EXAMPLES.fullmatch(PurePosixPath(path).name)]
+    counts = Counter(named[path] for path in found)
+    tables = [form for form in FORMATS if counts[form] and form != "text"] or ["text"]
+    best = max(tables, key=lambda form: counts[form])
+    return [path for path in found if named[path] == best]
 
 
 def _guessed(paths: Sequence[str]) -> Mapping[str, Splits]:

@@ -1,20 +1,25 @@
 """Examples out of files: jsonl, json, csv, tsv, conll, parquet, and text with one a line.
 
+A file may be packed by gzip, which its name says: `train.jsonl.gz`.
+
 Whatever the columns are called in the file, examples have the roles `text`, `tokens`, `labels`.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.hub.layouts import Classes
+from adaptcompose.hub.datasets import MOST_BYTES
+from adaptcompose.hub.layouts import GZIP, Classes
 from adaptcompose.language.codes import AC605, AC606, AC607, AC608
 from adaptcompose.language.diagnostics import Diagnostic, Failed, suggest
 from adaptcompose.work.parquet import open_parquet
@@ -89,7 +94,7 @@ def read_examples(
     for path in paths:
         form = section.format_of(str(path))
         if form is None:
-            raise Failed(AC606.at(section.place("files"), section=name, name="format"))
+            raise Failed(AC606.at(section.source, section=name, name="format"))
         collecting.start(path, form, classes or {})
         if form == "parquet":
             if not path.is_file():
@@ -127,7 +132,7 @@ class _Collecting:
     def opened(self) -> Iterator[Record]:
         """The rows of a Parquet file, no more than are needed."""
         wanted = {name for role in self._wanted() for name in self._names(role)} | {"label"}
-        classes, records = open_parquet(self.path, str(self.path), wanted)
+        classes, records = open_parquet(self.path, wanted, self.section.source)
         self.classes = {**self.classes, **classes}
         first = self.section.limit if self.section.shuffle_seed is None else None
         return islice(records, None if first is None else max(first - len(self.rows), 1))
@@ -251,14 +256,21 @@ def _named(value: Any, names: tuple[str, ...]) -> Any:
 
 
 def _no_file(path: Path, section: DataSection) -> Diagnostic:
-    return AC607.at(section.place("files"), path=str(path), root=str(path.parent))
+    return AC607.at(section.source, path=str(path), root=str(path.parent))
 
 
 def _content(path: Path, section: DataSection) -> bytes:
+    """What is in a file, unpacked."""
     try:
-        return path.read_bytes()
+        if path.suffix.lower() != GZIP:
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise OSError(None, f"unpacked it is larger than {MOST_BYTES // 10**9} GB")
+        return content
     except FileNotFoundError:
         raise Failed(_no_file(path, section)) from None
-    except OSError as error:
-        why = error.strerror or "it cannot be read"
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or str(error) or "it cannot be read"
         raise Failed(AC608.at(None, file=str(path), line=1, why=why)) from None

@@ -9,7 +9,7 @@ from typing import Any
 
 from adaptcompose.hub.layouts import Classes
 from adaptcompose.language.codes import AC413, AC615
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.language.diagnostics import Failed, Span
 
 MOST_BYTES = 8_000_000_000
 """What a file may hold unpacked: a few packed bytes can say that there is a lot of the same."""
@@ -17,16 +17,17 @@ _BATCH = 1024
 
 
 def open_parquet(
-    path: Path, title: str, wanted: Collection[str]
+    path: Path, wanted: Collection[str], place: Span | None = None
 ) -> tuple[Classes, Iterator[tuple[int, Mapping[str, Any]]]]:
     """The classes that a file names for its columns, and its rows by number.
 
-    Only the wanted columns are read; the others are None in every row.
+    Only the wanted columns are read; the others are None in every row. `place` is where a spec
+    names the file.
     """
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise Failed(AC615.at()) from None
+        raise Failed(AC615.at(place)) from None
     try:
         file = parquet.ParquetFile(path)
         metadata = file.metadata
@@ -34,7 +35,7 @@ def open_parquet(
         if sum(group.total_byte_size for group in groups) > MOST_BYTES:
             raise ValueError(f"it holds more than {MOST_BYTES // 10**9} GB")
     except (ArrowException, OSError, ValueError) as error:
-        raise _unreadable(title, error) from None
+        raise _unreadable(path, error, place) from None
     names = dict.fromkeys(file.schema_arrow.names)
     classes = _classes(file.schema_arrow.metadata or {})
 
@@ -46,14 +47,14 @@ def open_parquet(
                     number += 1
                     yield number, {**names, **row}
         except (ArrowException, OSError, ValueError) as error:
-            raise _unreadable(title, error) from None
+            raise _unreadable(path, error, place) from None
 
     return classes, rows()
 
 
-def _unreadable(title: str, error: Exception) -> Failed:
+def _unreadable(path: Path, error: Exception, place: Span | None) -> Failed:
     why = "".join(filter(str.isprintable, (str(error).splitlines() or ["damaged"])[0][:200]))
-    return Failed(AC413.at(file=title, why=why))
+    return Failed(AC413.at(place, file=path, why=why))
 
 
 def _classes(metadata: Mapping[bytes, bytes]) -> Classes:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from adaptcompose.hub.datasets import DataSet
-from adaptcompose.language.diagnostics import Source
+from adaptcompose.hub.layouts import format_of
+from adaptcompose.language.diagnostics import Source, Span
 from adaptcompose.work.fields import Section, key
 from adaptcompose.work.metrics import KINDS
 from adaptcompose.work.references import DataRef, Duration, LayerRange, Word
@@ -23,15 +24,6 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 ROLES = {"text": 2, "tokens": 1, "labels": 1}
-ENDINGS = {
-    "jsonl": (".jsonl", ".ndjson"),
-    "json": (".json",),
-    "csv": (".csv",),
-    "tsv": (".tsv",),
-    "conll": (".conll", ".iob", ".iob2", ".bio"),
-    "text": (".txt",),
-    "parquet": (".parquet",),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +81,18 @@ class DataSection(Section):
         single=True,
     )
     format: Literal["jsonl", "json", "csv", "tsv", "conll", "text", "parquet"] | None = key(
-        "file format; else from the ending", None
+        "file format; else from the ending, .gz aside", None
     )
     header: bool = key("csv and tsv: the first line names the columns", True)
     limit: int | None = key("read at most this many examples of each split", None, least=1)
     shuffle_seed: int | None = key("shuffle before the limit", None, least=0)
 
     held: DataSet | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def source(self) -> Span | None:
+        """Where in the file it is said which files they are."""
+        return self.place("files") or self.place("repo")
 
     @property
     def waiting(self) -> bool:
@@ -114,8 +111,7 @@ class DataSection(Section):
 
     def format_of(self, path: str) -> str | None:
         """The declared format, or the one that the ending of the file names."""
-        named = [form for form, endings in ENDINGS.items() if path.lower().endswith(endings)]
-        return self.format or next(iter(named), None)
+        return self.format or format_of(path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.documents import Value, open_source, read
 from adaptcompose.hub.datasets import data_ref
+from adaptcompose.hub.layouts import FORMATS
 from adaptcompose.language.codes import (
     AC202,
     AC601,
@@ -32,7 +33,6 @@ from adaptcompose.work.metrics import KINDS, supported_kinds
 from adaptcompose.work.overrides import override
 from adaptcompose.work.references import DataRef, LayerRange
 from adaptcompose.work.sections import (
-    ENDINGS,
     ROLES,
     SPLITS,
     BackboneSection,
@@ -67,6 +67,7 @@ __all__ = [
     "read_specs",
 ]
 RESERVED = {"none", "true", "false", "let"}
+_PACKED = (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tar.gz", ".tgz")
 
 
 def read_spec(path: Path) -> Spec:
@@ -358,9 +359,12 @@ def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
     yield from _check_columns(name, section)
     yield from _check_repo(name, section)
     for split, paths in (section.files or {}).items():
-        if unclear := next((path for path in paths if section.format_of(path) is None), None):
-            place = section.place(f"files.{split}")
-            help = f"`{unclear}` does not say: add format: {', '.join(ENDINGS)}"
+        place = section.place(f"files.{split}")
+        if packed := next((path for path in paths if path.lower().endswith(_PACKED)), None):
+            expected = "files that are not packed, or by gzip"
+            yield AC605.at(place, name=f"data.{name}.files", expected=expected, got=packed)
+        elif unclear := next((path for path in paths if section.format_of(path) is None), None):
+            help = f"`{unclear}` does not say: add format: {', '.join(FORMATS)}"
             yield AC606.at(place, section=f"data.{name}", name="format", help=help)
     for key, splits in (("files", section.files), ("splits", section.splits)):
         for split in [one for one in splits or {} if one not in SPLITS]:

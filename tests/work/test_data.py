@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -45,6 +46,15 @@ def test_jsonl(tmp_path: Path) -> None:
     assert found.rows == (("a\u2028b", "1"), ("c", "no"))
     assert [found.place(row)[1] for row in range(2)] == [1, 3]
     assert found.files == (tmp_path / "x.jsonl",)
+
+
+def test_packed_by_gzip(tmp_path: Path) -> None:
+    whole = gzip.compress(b"text,label\none,x\n")
+    assert read(tmp_path, "x.CSV.gz", whole).rows == (("one", "x"),)
+    (cut,) = wrong(tmp_path, "x.csv.gz", whole[:-9])
+    assert cut.startswith("x.csv.gz:1: Compressed file ended")
+    (other,) = wrong(tmp_path, "x.csv.gz", b"text,label\none,x\n")
+    assert other.startswith("x.csv.gz:1: Not a gzipped file")
 
 
 def test_jsonl_of_tokens(tmp_path: Path) -> None:

@@ -262,12 +262,14 @@ def test_without_pyarrow_the_remedy_is_named(
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     found = problem(spec(shop, PACKED))
     assert found.code == "AC615" and "adaptcompose[parquet]" in str(found.help)
+    assert found.span is not None and found.span.text == PACKED["repo"]
 
 
 def test_a_damaged_file_is_told(shop: Workshop) -> None:
     (shop.root / "x.parquet").write_bytes(b"PAR1 no PAR1")
     found = problem(spec(shop, {"files": {"train": "x.parquet"}}))
     assert found.code == "AC413"
+    assert found.span is not None and "x.parquet" in found.span.text
 
 
 def test_layouts() -> None:
@@ -279,7 +281,9 @@ def test_layouts() -> None:
     assert read_layout(convert, {}).config(None) is None
     mixed = ["a.csv", "b.csv", "c.json", "README.md", "LICENSE.txt"]
     assert read_layout(mixed, {}).splits("default") == {"train": ("a.csv", "b.csv")}
-    assert read_layout(["x.bin"], {}).configs == {}
+    assert read_layout(["x.bin", "train.csv.zip"], {}).configs == {}
+    shards = ["en/train-00000-of-00002.json.gz", "en/train-00001-of-00002.json.gz", "en/a.csv"]
+    assert read_layout(shards, {}).splits("en") == {"train": tuple(shards[:2])}
     outside = {"configs": [{"config_name": "a", "data_files": "../../etc/*"}]}
     assert read_layout(["train.csv"], outside).config("a") is None
 

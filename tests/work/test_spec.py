@@ -196,6 +196,10 @@ def test_a_digest_is_of_what_is_said_not_of_how(folder: Path) -> None:
         ("data: {x: {files: {trian: a}}}", "AC601 5 `data.x.files` has no key `trian`"),
         ("data: {x: {files: {train: gone.jsonl}}}", "AC607 5 no file `gone.jsonl`"),
         ("data: {x: {files: {train: a.md}}}", "AC606 5 `data.x` needs the key `format`"),
+        (
+            "data: {x: {format: csv, files: {train: a.csv.zip}}}",
+            "AC605 5 `data.x.files` must be files that are not packed, or by gzip",
+        ),
         ("data: {x: {files: {test: a.txt}, columns: {label: a}}}", "AC601 5 `data.x.columns` has"),
         ("data: {x: {files: {}, columns: {tokens: [a, b]}}}", "AC605 5 `data.x.columns.tokens`"),
         ("publish: {repo: me/x}", "AC606 5 `publish` needs the key `license`"),
