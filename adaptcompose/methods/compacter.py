@@ -86,8 +86,8 @@ class Compacter(Bottleneck):
 
     def _shared_tensors(self, facts: Facts) -> dict[str, Shape]:
         shapes = self._rule("rule") if self.shared_phm_rule else {}
-        if self.shared_phm_w:
-            site = next(site for site in super().sites(facts) if site.layer is not None)
+        site = next((site for site in super().sites(facts) if site.layer is not None), None)
+        if self.shared_phm_w and site is not None:
             width, rank = facts.size(site), self.rank(site, facts)
             shapes |= self._factors("down", width, rank) | self._factors("up", rank, width)
         return shapes

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
-import adaptcompose as ac
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose
@@ -92,14 +89,6 @@ def test_the_gradient_reaches_exactly_what_is_trained(family: str, text: str) ->
         if reached == trained(part):
             return
     assert reached == trained(part)
-
-
-@in_turn
-def test_it_is_saved_and_loaded_bit_for_bit(family: str, text: str, tmp_path: Path) -> None:
-    base = make_backbone(family)
-    model = composed(text, base)
-    model.save(str(tmp_path))
-    assert torch.equal(hidden(ac.load(tmp_path, base)), hidden(model))
 
 
 def forward(family: str, model: ComposedModel, given: dict[str, Tensor], ids: Tensor) -> Tensor:

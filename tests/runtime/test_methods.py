@@ -198,6 +198,24 @@ def test_dropped_layers_hold_nothing(text: str, facts: Facts) -> None:
 
 
 @each
+def test_none_of_it_is_the_backbone_and_equal_members_are_one(text: str, facts: Facts) -> None:
+    """What cannot be averaged or merged says so."""
+    method, prelude = method_of(text, facts), f"let a = {text};"
+    one = hidden(composed(f"{prelude} a"))
+    assert torch.equal(hidden(composed(f"{prelude} a | scale(by=0)")), hidden(backbone()))
+    for law, possible in (
+        ("average(a:0.25, a:0.75)", method.additive),
+        ("merge(a:1)", method.mergeable),
+    ):
+        try:
+            found = hidden(composed(f"{prelude} {law}"))
+        except Failed as failed:
+            assert "AC313" in str(failed) if possible else "AC306" in str(failed)
+        else:
+            assert possible and distance(found, one) <= 1e-10
+
+
+@each
 def test_it_is_written_as_it_is_read(text: str, facts: Facts) -> None:
     method = method_of(text, facts)
     assert method_of(str(method), facts) == method
