@@ -14,7 +14,7 @@ Such a folder is complete: `load` rebuilds a model with bit-equal outputs from i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.manifest import FILE, HERE, LOCK, Manifest
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.stock_class import within as _within
 
 PEFT, TOKENIZER = "peft", "tokenizer"
 Public = Callable[[Locked, Ref | None], bool]
@@ -67,10 +68,12 @@ def save_composition(
     names = _folders(model, public, everything=everything)
     own = _write_tokenizer(model, folder, public)
     writer = adapterhub.Writer(made.facts)
+    head = _write_heads(model, folder, writer, names)
+    heads = {place.removeprefix("./"): flex for place, flex in _placed(model, head)}
     for name, place in names.items():
         if name in model.parts:
-            _write_part(model, name, folder / place, writer, names)
-    head = _write_heads(model, folder, writer, names)
+            within = _within(model, heads.get(place))
+            _write_part(model, name, folder / place, writer, names, within)
     base = _backbone_entry(model, public) | own
     text = str(Manifest(str(_pinned(made.graph, names)), base, head, **more))
     write_atomically(folder / LOCK, str(_lock(model, names)))
@@ -163,10 +166,11 @@ def _write_part(
     folder: Path,
     writer: adapterhub.Writer,
     names: Mapping[str, str],
+    within: Within,
 ) -> None:
     part = model.parts[name]
     if not isinstance(part.method, Fusion):
-        tensors, within = part.tensors(), _within(model)
+        tensors = part.tensors()
         formats.write(writer, folder, folder.name, part.method, tensors, within)
         is_peft = (folder / peft.WEIGHTS[0]).is_file()
         if not is_peft and peft_writing.writes(part.method, writer.facts, within):
@@ -181,25 +185,15 @@ def _write_part(
     writer.fusion(folder, members, part.method, part.tensors())
 
 
-def _within(model: ComposedModel) -> Within:
-    """The class of the backbone, where a composition uses its head; or else the base model."""
-    backbone = model.composition.backbone
-    heads = model.composition.heads.values()
-    if not heads or any(head != "backbone" for head in heads):
-        return Within()
-    paths = {id(module): path for path, module in backbone.named_modules()}
-    endings = (task for ending, task in _TASKS.items() if type(backbone).__name__.endswith(ending))
-    vocabularies = set(model.composition.facts.layout.vocabulary).intersection(paths.values())
-    base = paths.get(id(backbone.base_model), "")
-    return Within(next(endings, None), base, next(iter(vocabularies), ""))
-
-
-_TASKS = {
-    "LMHeadModel": "CAUSAL_LM",
-    "ForCausalLM": "CAUSAL_LM",
-    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
-}
-"""What PEFT calls the tasks of transformers' classes; others would need a head in the file."""
+def _placed(
+    model: ComposedModel, said: str | Mapping[str, str] | None
+) -> Iterator[tuple[str, FlexHead]]:
+    """Where heads were written, as the manifest says it, and the heads."""
+    by_branch = {"": said} if isinstance(said, str) else said or {}
+    for branch, place in by_branch.items():
+        flex = model.head_of(branch)
+        if flex is not None:
+            yield place, flex
 
 
 def _member_name(block: Block) -> str:

@@ -290,9 +290,10 @@ def test_a_regular_expression_of_a_stranger_is_never_run(facts: Facts, tmp_path:
 
 def test_a_classifier_comes_along(facts: Facts) -> None:
     contents = read(GOLDENS / "lora_classifier" / "a", facts)
-    assert contents.head is not None
-    assert contents.head["head_type"] == "classification" and contents.head["use_pooler"]
-    assert set(contents.slots) == {"1.weight", "1.bias"}
+    assert contents.head.config is not None
+    assert contents.head.config["head_type"] == "classification"
+    assert contents.head.config["use_pooler"]
+    assert set(contents.head.slots) == {"1.weight", "1.bias"}
 
 
 def test_pickled_files_are_read_too(tmp_path: Path) -> None:
@@ -360,6 +361,55 @@ def test_a_file_is_of_the_class_whose_head_is_used(
         assert layers <= {"encoder", "decoder", "h", "layers"}
         config = json.loads((file.parent / ADAPTER).read_text())
         assert config["task_type"] == (task if head else None)
+
+
+HEADS: dict[str, Any] = {
+    "SEQ_CLS": {"task": "text-classification", "labels": ["a", "b", "c"]},
+    "TOKEN_CLS": {"task": "token-classification", "labels": ["O", "B-PER", "I-PER"]},
+}
+
+
+@pytest.mark.parametrize("call", ["lora(rank=2)", "ia3()", "prefix(flat=true, positions=shifted)"])
+@pytest.mark.parametrize("task", list(HEADS))
+def test_a_head_is_in_the_file_for_peft(task: str, call: str, tmp_path: Path) -> None:
+    """Of RoBERTa's classes, whose heads are ours: two layers, a tanh; one layer for a tagger."""
+    base = load_backbone(PARITY / "goldens" / "roberta" / "backbone")
+    model = compose(call, base, head=HEADS[task])
+    model.save(str(tmp_path))
+    (path,) = (p.parent for p in tmp_path.rglob(peft.WEIGHTS[0]))
+    config, tensors = json.loads((path / ADAPTER).read_text()), load_file(path / peft.WEIGHTS[0])
+    assert config["task_type"] == task and config["modules_to_save"] == ["classifier"]
+    last = "classifier.out_proj" if task == "SEQ_CLS" else "classifier"
+    stem = "base_model." if "prompt_embeddings" in tensors else "base_model.model."
+    assert model.head is not None
+    assert torch.equal(tensors[f"{stem}{last}.bias"], list(model.head.tensors().values())[-1])
+    ids = torch.arange(5, 13)[None]
+    shutil.copytree(path, tmp_path / "alone" / "a")
+    again = compose("./a", base, root=tmp_path / "alone")
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, model(ids).logits)
+        assert torch.equal(ac.load(tmp_path, base)(ids).logits, model(ids).logits)
+
+
+def test_a_head_that_no_class_has_is_not_in_the_file(tmp_path: Path) -> None:
+    """BERT's classes have one layer on the pooler: the file is of the base model."""
+    model = compose("lora(rank=2)", load_backbone(BACKBONE), head=HEADS["SEQ_CLS"])
+    model.save(str(tmp_path))
+    (path,) = (p.parent for p in tmp_path.rglob(peft.WEIGHTS[0]))
+    config, tensors = json.loads((path / ADAPTER).read_text()), load_file(path / peft.WEIGHTS[0])
+    assert config["task_type"] is None and config["modules_to_save"] is None
+    assert all(".lora_" in key for key in tensors)
+
+
+def test_each_branch_has_its_head_in_its_own_file(tmp_path: Path) -> None:
+    base = load_backbone(PARITY / "goldens" / "roberta" / "backbone")
+    text = "let a = lora(rank=2); let b = lora(rank=3); parallel(x=a, y=b)"
+    tasks = dict(zip("xy", HEADS, strict=True))
+    model = compose(text, base, head={name: HEADS[task] for name, task in tasks.items()})
+    model.save(str(tmp_path))
+    for part, task in zip("ab", HEADS, strict=True):
+        config = json.loads((tmp_path / part / "peft" / ADAPTER).read_text())
+        assert config["task_type"] == task
 
 
 def test_what_adapterhub_has_no_form_for_is_written_for_peft(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import peft
 import torch
 import transformers
-from peft_cases import CASES, FAMILIES, Case
+from peft_cases import CASES, FAMILIES, Case, shaped
 from safetensors.torch import load_file, save_file
 
 BACKBONES = Path(__file__).parent / "goldens"
@@ -54,11 +54,15 @@ def randomise(model: Any, family: str, name: str) -> None:
 
 @torch.no_grad()
 def run(model: Any, batch: dict[str, torch.Tensor], task: str | None) -> torch.Tensor:
-    given = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    ids, mask = shaped(task, batch["input_ids"], batch["attention_mask"])
+    given = {"input_ids": ids, "attention_mask": mask}
     if model.config.is_encoder_decoder:
-        given["decoder_input_ids"] = batch["input_ids"]
+        given["decoder_input_ids"] = ids
     out = model(**given)
-    found = out.logits if task else out.last_hidden_state
+    if "start_logits" in out:
+        found = torch.stack([out.start_logits, out.end_logits], dim=-1)
+    else:
+        found = out.logits if task else out.last_hidden_state
     # virtual tokens are in front
     return found[:, -batch["input_ids"].shape[1] :] if found.dim() == 3 else found
 

@@ -31,6 +31,13 @@ class Case:
 
 BERT = ("bert",)
 
+
+def shaped(task: str | None, *tensors: Any) -> Any:
+    """A batch as a class takes it: one example with a choice in each row, or rows."""
+    several = "MultipleChoice" in str(task)
+    return [tensor[None] for tensor in tensors] if several else tensors
+
+
 ENCODER_CASES = (
     Case("lora", "LoraConfig", "query and value", {"r": 3, "lora_alpha": 5}),
     Case(
@@ -542,6 +549,33 @@ WORD_CASES = (
     ),
 )
 
+SPANS = "AutoModelForQuestionAnswering"
+HEAD_CASES = (
+    *(
+        Case(
+            f"{name}_spans",
+            config,
+            "with the head for questions among the saved modules",
+            {"task_type": "QUESTION_ANS"} | own,
+            task=SPANS,
+            families=families,
+        )
+        for name, config, families, own in (
+            # transformers finds nothing of a checkpoint of Llama in its class for questions
+            ("lora", "LoraConfig", (*ENCODERS, "gpt2", "t5"), FACTORS),
+            ("prefix", "PrefixTuningConfig", ENCODERS, {"num_virtual_tokens": 3}),
+        )
+    ),
+    Case(
+        "lora_choice",
+        "LoraConfig",
+        "a multiple choice, for which PEFT has no word: the class is named",
+        FACTORS | {"modules_to_save": ["classifier"], "target_modules": ["query"]},
+        task="AutoModelForMultipleChoice",
+        families=("bert", "roberta", "xlm-roberta"),
+    ),
+)
+
 SAVED_MAPS: dict[str, dict[str, tuple[str, ...]]] = {
     "saved_words": {
         **dict.fromkeys(ENCODERS, ("word_embeddings",)),
@@ -608,4 +642,4 @@ SAVED_CASES = (
     ),
 )
 
-CASES = (*ENCODER_CASES, *DECODER_CASES, *WORD_CASES, *SAVED_CASES)
+CASES = (*ENCODER_CASES, *DECODER_CASES, *WORD_CASES, *SAVED_CASES, *HEAD_CASES)

@@ -14,10 +14,12 @@ from transformers import PreTrainedModel
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.hub.formats import adapterhub, peft, peft_modules, peft_virtual, peft_writing
 from adaptcompose.hub.formats.peft_modules import Within
+from adaptcompose.hub.formats.static_heads import unslotted
 from adaptcompose.hub.formats.tensors import read_shapes
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose, load_backbone
-from tests.parity.peft_cases import CLASSES
+from adaptcompose.runtime.stock_class import of_class
+from tests.parity.peft_cases import CLASSES, shaped
 
 BACKBONES = Path(__file__).parent / "goldens"
 GOLDENS = Path(__file__).parent / "goldens_peft"
@@ -69,8 +71,9 @@ def test_outputs_are_those_of_peft(folder: Path, optimise: bool) -> None:
     base = backbone(case["family"], with_head=writes_text)
     model = compose("./a", base, root=folder, optimise=optimise, **head)
     more = {"decoder_input_ids": tensors["input_ids"]} if case["family"] == "t5" else {}
+    ids, mask = shaped(case["task"], tensors["input_ids"], tensors["attention_mask"])
     with torch.no_grad():
-        out = model(tensors["input_ids"], attention_mask=tensors["attention_mask"], **more)
+        out = model(ids, attention_mask=mask, **more)
     got = out.logits if case["task"] else out.last_hidden_state
     assert got.shape == tensors["output"].shape
     kept = tensors["attention_mask"].bool() if case["attended"] else ...
@@ -82,7 +85,7 @@ def test_outputs_are_those_of_peft(folder: Path, optimise: bool) -> None:
 
 @each
 def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
-    """Tensors by name, shape and value, the head apart; what is read again is the same.
+    """Tensors by name, shape and value; what is read again is the same.
 
     What is not read is not written: copies of the backbone, and modules that are never called.
     """
@@ -92,16 +95,20 @@ def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
     contents = peft.read(found, facts, read_shapes(theirs))
     weights = peft.read_weights(found, contents, facts)
     within = within_of(folder)
+    if contents.head.name:
+        head = unslotted(contents.head.name, peft.read_head(found, contents))
+        config = backbone(folder.parent.name).config
+        within = of_class(contents.head.name, config, facts, head)
     if not peft_writing.writes(contents.method, facts, within):
         assert label(folder) in UNWRITTEN
         return
     peft_writing.write(tmp_path, contents.method, weights, facts, within)
     stored = load_file(tmp_path / peft.WEIGHTS[0])
     prefix = f"{peft_modules.STEM}{facts.layout.prefix(facts.type)}."
-    unread = {*contents.slots.values(), *contents.copies.values()}
+    unread = {*contents.copies.values()}
     unread |= {key for key in load_file(theirs) if key.endswith(UNREAD) or ".shared." in key}
     expected = {
-        key if within.path else key.replace(prefix, peft_modules.STEM): tensor
+        key if within.name or within.path else key.replace(prefix, peft_modules.STEM): tensor
         for key, tensor in load_file(theirs).items()
         if key not in unread
     }
@@ -114,6 +121,7 @@ def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
     again = adapterhub.describe_adapter(tmp_path, "ours")
     read = peft.read(again, facts, read_shapes(tmp_path / peft.WEIGHTS[0]))
     assert read.method == contents.method
+    assert read.head == contents.head
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -11,9 +11,10 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft_cases import CLASSES
+from peft_cases import CLASSES, shaped
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 from write import fresh
@@ -21,8 +22,10 @@ from write import fresh
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.hub.formats import adapterhub, peft, peft_writing
 from adaptcompose.hub.formats.peft_modules import Within
+from adaptcompose.hub.formats.static_heads import unslotted
 from adaptcompose.hub.formats.tensors import read_shapes
 from adaptcompose.runtime.compose import compose, load_backbone
+from adaptcompose.runtime.stock_class import of_class
 
 BACKBONES = Path(__file__).parent / "goldens"
 GOLDENS = Path(__file__).parent / "goldens_peft"
@@ -31,13 +34,18 @@ UNWRITTEN = ["lora_all_biases_tagger", "prefix_language_model"]
 """Biases of a class without a pooler, and layers that run with the keys of others."""
 
 
-def write_adapter(golden: Path, folder: Path, facts: Facts, within: Within) -> bool:
+def write_adapter(golden: Path, folder: Path, base: Any, within: Within) -> bool:
     """The adapter of a golden with other weights; False where PEFT has no form for it."""
-    found = adapterhub.describe_adapter(golden, golden.name)
-    method = peft.read(found, facts, read_shapes(golden / peft.WEIGHTS[0])).method
+    facts = facts_of(golden.parents[1].name)
+    found = adapterhub.describe_adapter(golden, golden.parent.name)
+    contents = peft.read(found, facts, read_shapes(golden / peft.WEIGHTS[0]))
+    method, seed = contents.method, f"{facts.type}/{golden.parent.name}/peft"
+    if contents.head.name:
+        slots = {k: fresh(f"{seed}/{k}", t) for k, t in peft.read_head(found, contents).items()}
+        head = unslotted(contents.head.name, slots)
+        within = of_class(contents.head.name, base.config, facts, head)
     if not peft_writing.writes(method, facts, within):
         return False
-    seed = f"{facts.type}/{golden.parent.name}/peft"
     weights = {
         (site, name): fresh(f"{seed}/{site}.{name}", torch.empty(shape))
         for site in method.sites(facts)
@@ -47,29 +55,32 @@ def write_adapter(golden: Path, folder: Path, facts: Facts, within: Within) -> b
     return True
 
 
+def facts_of(family: str) -> Facts:
+    return read_facts(read_config(BACKBONES / family / "backbone"), f"tiny/{family}")
+
+
 def write_case(golden: Path, folder: Path) -> bool:
-    """One case: the adapter, and what we compute with it; for language models, with their head."""
+    """One case: the adapter with its head, and what we compute with it."""
     family = golden.parent.name
-    backbone = BACKBONES / family / "backbone"
-    facts = read_facts(read_config(backbone), f"tiny/{family}")
     case = json.loads((golden / "case.json").read_text())
-    within, task = Within(*CLASSES[family]), case["task"]
-    if "LM" not in str(task):
-        within, task = Within(), None
-    if not write_adapter(golden / "a", folder / "a", facts, within):
+    speaks = "LM" in str(case["task"])
+    base = load_backbone(BACKBONES / family / "backbone", with_head=speaks)
+    within = Within(*CLASSES[family]) if speaks else Within()
+    if not write_adapter(golden / "a", folder / "a", base, within):
         return False
     batch = load_file(golden / "expected.safetensors")
     stored = batch.pop("output")
-    base = load_backbone(backbone, with_head=task is not None)
-    model = compose("./a", base, root=folder, head="backbone" if task else None)
-    more = {"decoder_input_ids": batch["input_ids"]} if family == "t5" else {}
+    brought = "vocabulary" in golden.name
+    model = compose("./a", base, root=folder, head="backbone" if speaks and not brought else "auto")
+    ids, mask = shaped(case["task"], batch["input_ids"], batch["attention_mask"])
+    more = {"decoder_input_ids": ids} if family == "t5" else {}
     with torch.no_grad():
-        out = model(**batch, **more)
-    output = out.logits if task else out.last_hidden_state
+        out = model(ids, attention_mask=mask, **more)
+    output = out.logits if case["task"] else out.last_hidden_state
     if stored.shape == output.shape and (output - stored).abs().max() < 0.01:
         raise RuntimeError(f"{golden}: other weights, the same output")
     save_file(batch | {"output": output.contiguous()}, folder / "expected.safetensors")
-    described = case | {"task": task, "note": "written by adaptcompose"}
+    described = case | {"note": "written by adaptcompose"}
     (folder / "case.json").write_text(json.dumps(described, indent=2) + "\n")
     return True
 

@@ -56,7 +56,7 @@ def read(found: Described, facts: Facts, shapes: Shapes | None) -> Read:
     """
     if peft.is_peft(found):
         contents = peft.read(found, facts, shapes or _shapes(found))
-        return Read(contents.method, _beside(found) or contents.head)
+        return Read(contents.method, _beside(found) or contents.head.config)
     method = adapterhub.read_method(found, facts, shapes)
     if wrong := list(adapterhub.misfits(found, method, facts, shapes)) if shapes else []:
         raise Failed(wrong)
@@ -98,12 +98,12 @@ def read_head(
 ) -> dict[str, torch.Tensor]:
     """The tensors of the head in a folder by slot."""
     head = adapterhub.describe(folder, HEAD, title, span)
+    scale = facts.layout.scale(facts.config) if facts.layout.scale else 1.0
     if head is not None:
-        tensors = adapterhub.read_head(head)
-        scale = facts.layout.scale(facts.config) if facts.layout.scale else 1.0
-        return unscaled(head.outer, tensors, scale)
+        return unscaled(head.outer, adapterhub.read_head(head), scale)
     found = adapterhub.describe_adapter(folder, title, span)
-    return peft.read_head(found, peft.read(found, facts, _shapes(found)))
+    contents = peft.read(found, facts, _shapes(found))
+    return unscaled({"model_class": contents.head.name}, peft.read_head(found, contents), scale)
 
 
 def write(

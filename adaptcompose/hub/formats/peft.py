@@ -14,8 +14,9 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.hub.formats import adapterhub, static_heads
+from adaptcompose.hub.formats import adapterhub, peft_heads
 from adaptcompose.hub.formats.adapterhub import Described
+from adaptcompose.hub.formats.peft_heads import StoredHead
 from adaptcompose.hub.formats.peft_modules import PROJECTION, STEM, Modules, Tensor, inside
 from adaptcompose.hub.formats.peft_settings import READERS, UnsupportedError, risky
 from adaptcompose.hub.formats.tensors import Shapes, read_tensors
@@ -41,8 +42,7 @@ class Contents:
 
     method: Method
     tensors: Mapping[Place, Tensor]
-    head: Mapping[str, Any] | None = None
-    slots: Mapping[str, str] = field(default_factory=dict)
+    head: StoredHead
     copies: Mapping[Site, str] = field(default_factory=dict)
 
 
@@ -67,8 +67,8 @@ def read(found: Described, facts: Facts, shapes: Shapes) -> Contents:
             method = READERS[kind](found.outer, modules)
         except UnsupportedError as error:
             raise Failed(refused(found, f"PEFT's {kind} with {error}")) from None
-    head, slots = _head(found.outer, facts, modules.left)
-    for key in slots.values():
+    head = peft_heads.find(found.outer, facts, modules.left)
+    for key in head.slots.values():
         modules.left.pop(key)
     for what in _beyond(found.outer, modules.left):
         raise Failed(refused(found, f"PEFT's {kind} with {what}"))
@@ -77,7 +77,7 @@ def read(found: Described, facts: Facts, shapes: Shapes) -> Contents:
         raise Failed(resized)
     if wrong := list(_misfits(found, method, tensors, modules, facts)):
         raise Failed(wrong)
-    return Contents(method, tensors, head, slots, modules.copies)
+    return Contents(method, tensors, head, modules.copies)
 
 
 def _strange(config: Mapping[str, Any], kind: str, modules: Modules) -> Iterator[str]:
@@ -161,38 +161,6 @@ def _resized(found: Described, modules: Modules) -> Iterator[Diagnostic]:
             return
 
 
-def _head(
-    config: Mapping[str, Any], facts: Facts, left: Mapping[str, tuple[int, ...]]
-) -> tuple[Mapping[str, Any] | None, dict[str, str]]:
-    """A classifier of transformers among the saved modules, as a flexible head, and its keys."""
-    family = str(facts.layout.adapterhub.get(facts.type, "")).removesuffix("AdapterModel")
-    classes = [f"{family}{task}" for task in _TASKS.get(str(config.get("task_type")), ())]
-    name = next((name for name in classes if name in static_heads.STATIC), None)
-    if name is None:
-        return None, {}
-    static = static_heads.STATIC[name]
-    slots: dict[str, str] = {}
-    for slot, module in static.slots.items():
-        for kind in ("weight", "bias"):
-            for stem in (STEM, "base_model."):
-                if (key := f"{stem}{module}.{kind}") in left:
-                    slots[f"{slot}.{kind}"] = key
-    last = slots.get(f"{max(static.slots)}.weight")
-    if last is None:
-        return None, {}
-    outer = {"model_class": name, "num_labels": left[last][0]}
-    return static_heads.flexible(outer), slots
-
-
-_TASKS = {
-    "SEQ_CLS": ("ForSequenceClassification",),
-    "TOKEN_CLS": ("ForTokenClassification",),
-    "CAUSAL_LM": ("LMHeadModel", "ForCausalLM"),
-    "SEQ_2_SEQ_LM": ("ForConditionalGeneration",),
-}
-"""The classes of transformers by what PEFT calls their tasks, behind the name of the family."""
-
-
 def read_weights(found: Described, contents: Contents, facts: Facts) -> dict[Place, torch.Tensor]:
     """The tensors of an adapter by site and name, each of the expected shape."""
     stored = read_file(found)
@@ -213,7 +181,7 @@ def read_weights(found: Described, contents: Contents, facts: Facts) -> dict[Pla
 def read_head(found: Described, contents: Contents) -> dict[str, torch.Tensor]:
     """The tensors of the head by slot: `1.weight`, …"""
     stored = read_file(found)
-    return {slot: stored[key].clone() for slot, key in contents.slots.items()}
+    return {slot: stored[key].clone() for slot, key in contents.head.slots.items()}
 
 
 def read_copies(found: Described, contents: Contents) -> dict[Site, torch.Tensor]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Place, Site
 from adaptcompose.hub.formats.tensors import Shapes
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.method import Packed
+
+if TYPE_CHECKING:
+    import torch
 
 STEM = "base_model.model."
 
@@ -21,12 +24,15 @@ class Within:
     """The class of models that an adapter is used in: its task as PEFT calls it, if it has one.
 
     `path` is where in such a model the backbone is, and is part of the names of all its tensors;
-    `vocabulary` is where the last map of a language model is, if there is one.
+    `vocabulary` is where the last map of a language model is, if there is one. `head` are the
+    tensors of modules that a file has, too, by their keys, and `name` that of the class.
     """
 
     task: str | None = None
     path: str = ""
     vocabulary: str = ""
+    name: str = ""
+    head: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def module(self, site: Site, facts: Facts) -> str:
         """The path of a map in the whole model."""

@@ -102,17 +102,20 @@ def write(
         settings = _settings(method, facts, within)
         settings["target_modules"] = [_ending(s, facts, within) for s in method.places(facts)]
         saved = [within.module(site, facts) for site in _whole(method, facts)]
-        settings["modules_to_save"] = saved or None
         tensors = dict(_keyed(method, weights, facts, within))
+        tensors |= {f"{STEM}{key}": tensor for key, tensor in within.head.items()}
     else:
+        saved = []
         settings, tensors = peft_virtual.written(method, weights, facts)
         settings["task_type"] = within.task or "FEATURE_EXTRACTION"
+        tensors |= {f"base_model.{key}": tensor for key, tensor in within.head.items()}
+    saved += dict.fromkeys(key.partition(".")[0] for key in within.head)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
-        "auto_mapping": None,
+        "auto_mapping": _mapping(within, facts),
         "base_model_name_or_path": facts.name or "",
         "inference_mode": True,
-        "modules_to_save": None,
+        "modules_to_save": saved or None,
         "peft_version": "0.21.2",
         "revision": None,
         "task_type": within.task,
@@ -120,6 +123,15 @@ def write(
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     write_atomically(folder / ADAPTER, text)
     write_tensors(folder / WEIGHTS[0], tensors)
+
+
+def _mapping(within: Within, facts: Facts) -> dict[str, str] | None:
+    """What PEFT says of a class where it has no word for its task."""
+    if within.task is not None or not within.name:
+        return None
+    module = facts.type.replace("-", "_")
+    library = f"transformers.models.{module}.modeling_{module}"
+    return {"base_model_class": within.name, "parent_library": library}
 
 
 def _ending(site: Site, facts: Facts, within: Within) -> str:

@@ -187,6 +187,37 @@ def flexible(outer: Mapping[str, Any]) -> dict[str, Any] | None:
     return config
 
 
+def class_of(config: Mapping[str, Any], family: str) -> str | None:
+    """The class of a family whose head is a flexible one of these settings, if there is one.
+
+    >>> class_of({"head_type": "tagging", "layers": 1, "activation_function": "tanh"}, "Bert")
+    'BertForTokenClassification'
+    """
+    names = (f"{family}{task}" for _, task, *_ in _CLASSES)
+    return next((n for n in names if n in STATIC and _same(STATIC[n], config)), None)
+
+
+def _same(static: Static, config: Mapping[str, Any]) -> bool:
+    return static.kind == config.get("head_type") and _computed(static.settings) == _computed(
+        config
+    )
+
+
+def _computed(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of the settings of a head decides what it computes."""
+    layers = config.get("layers", 1)
+    activation = config.get("activation_function") if layers > 1 else None
+    told = (bool(config.get(name)) for name in ("use_pooler", "layer_norm", "shift_labels"))
+    return (layers, activation, bool(config.get("bias", True)), *told)
+
+
+def unslotted(model_class: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a head by the keys of a class's own modules: `classifier.weight`, …"""
+    modules = STATIC[model_class].slots
+    pairs = ((key.partition("."), tensor) for key, tensor in tensors.items())
+    return {f"{modules[int(slot)]}.{kind}": tensor for (slot, _, kind), tensor in pairs}
+
+
 def slotted(
     model_class: str, stored: Mapping[str, torch.Tensor]
 ) -> Iterator[tuple[str, torch.Tensor]]:
