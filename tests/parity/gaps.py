@@ -215,10 +215,11 @@ PEFT_GAPS = (
         Gap(
             kind,
             ("electra",),
-            "virtual tokens are as wide as the states, where the embeddings are narrower",
+            "virtual tokens are as wide as the states, unless `token_dim` says how wide words are",
             _one(config, {"num_virtual_tokens": 3, "task_type": "FEATURE_EXTRACTION"}),
             "tests/runtime/test_virtual.py::test_shifted_prompts_are_embedded_like_words",
             error="Expected size 16 but got size 8",
+            partial=True,
         )
         for kind, config in (
             ("PROMPT_TUNING", "PromptTuningConfig"),

@@ -38,6 +38,12 @@ def shaped(task: str | None, *tensors: Any) -> Any:
     return [tensor[None] for tensor in tensors] if several else tensors
 
 
+WIDTHS: tuple[tuple[tuple[str, ...], dict[str, int]], ...] = (
+    (ENCODERS[:3], {}),
+    (ENCODERS[3:], {"token_dim": 8}),
+)
+"""ELECTRA's embeddings are narrower here, which PEFT has to be told."""
+
 ENCODER_CASES = (
     Case("lora", "LoraConfig", "query and value", {"r": 3, "lora_alpha": 5}),
     Case(
@@ -93,7 +99,6 @@ ENCODER_CASES = (
             "layers_to_transform": [0, 2],
             "layers_pattern": "layer",
         },
-        families=BERT,
     ),
     Case(
         "lora_biases",
@@ -169,7 +174,7 @@ ENCODER_CASES = (
         "VeraConfig",
         "the random pair comes out of the seed",
         {"r": 5, "save_projection": False, "projection_prng_key": 11},
-        families=BERT,
+        families=("bert", "gpt2"),
     ),
     Case(
         "ia3",
@@ -185,7 +190,7 @@ ENCODER_CASES = (
         "IA3Config",
         "nothing at the input of a map",
         {"target_modules": ["key", "value", "intermediate.dense"], "feedforward_modules": []},
-        families=BERT,
+        families=("bert", "roberta"),
     ),
     Case("norms", "LNTuningConfig", "every LayerNorm", {"target_modules": ["LayerNorm"]}),
     Case(
@@ -194,36 +199,14 @@ ENCODER_CASES = (
         "the norms behind the feed-forward, and a classifier",
         {"target_modules": r".*\.\d\.output\.LayerNorm", "task_type": "SEQ_CLS"},
         task="AutoModelForSequenceClassification",
-        families=BERT,
+        families=("bert", "electra"),
     ),
-    *(
-        Case(
-            name,
-            config,
-            note,
-            {"num_virtual_tokens": 3, "task_type": "SEQ_CLS", **options},
-            task="AutoModelForSequenceClassification",
-            families=families,
-        )
-        for name, config, note, options, families in (
-            ("prefix", "PrefixTuningConfig", "keys and values of every layer", {}, ENCODERS),
-            (
-                "prefix_projection",
-                "PrefixTuningConfig",
-                "keys and values out of a network, which is not stored",
-                {"prefix_projection": True, "encoder_hidden_size": 5},
-                BERT,
-            ),
-            # ELECTRA's embeddings are narrower here, and PEFT makes prompts of the other width
-            ("prompt", "PromptTuningConfig", "virtual tokens in front", {}, ENCODERS[:3]),
-            (
-                "ptuning",
-                "PromptEncoderConfig",
-                "virtual tokens out of an LSTM, which is not stored",
-                {"encoder_hidden_size": 5, "encoder_reparameterization_type": "LSTM"},
-                ENCODERS[:3],
-            ),
-        )
+    Case(
+        "prefix_classifier",
+        "PrefixTuningConfig",
+        "keys and values of every layer; a classifier",
+        {"num_virtual_tokens": 3, "task_type": "SEQ_CLS"},
+        task="AutoModelForSequenceClassification",
     ),
     Case(
         "prefix",
@@ -244,33 +227,61 @@ ENCODER_CASES = (
         task="AutoModelForSequenceClassification",
         families=BERT,
     ),
-    Case(
-        "prompt",
-        "PromptTuningConfig",
-        "virtual tokens at the first positions; PEFT counts positions on in RoBERTa's padding",
-        {"num_virtual_tokens": 3, "task_type": "FEATURE_EXTRACTION"},
-        families=("bert", "roberta", "xlm-roberta"),  # PEFT cannot with narrow embeddings
-        attended=True,
+    *(
+        Case(
+            "prompt",
+            "PromptTuningConfig",
+            "virtual tokens at the first positions; PEFT counts positions on in RoBERTa's padding",
+            {"num_virtual_tokens": 3, "task_type": "FEATURE_EXTRACTION"} | width,
+            families=families,
+            attended=True,
+        )
+        for families, width in WIDTHS
     ),
-    Case(
-        "prompt_classifier",
-        "PromptTuningConfig",
-        "the classifier sees the first virtual token",
-        {"num_virtual_tokens": 3, "task_type": "SEQ_CLS"},
-        task="AutoModelForSequenceClassification",
-        families=("bert", "roberta"),
+    *(
+        Case(
+            "prompt_classifier",
+            "PromptTuningConfig",
+            "the classifier sees the first virtual token",
+            {"num_virtual_tokens": 3, "task_type": "SEQ_CLS"} | width,
+            task="AutoModelForSequenceClassification",
+            families=families,
+        )
+        for families, width in WIDTHS
     ),
-    Case(
-        "ptuning",
-        "PromptEncoderConfig",
-        "virtual tokens out of a network, which is not stored",
-        {
-            "num_virtual_tokens": 3,
-            "encoder_reparameterization_type": "MLP",
-            "encoder_hidden_size": 7,
-            "task_type": "FEATURE_EXTRACTION",
-        },
-        families=BERT,
+    *(
+        Case(
+            "ptuning",
+            "PromptEncoderConfig",
+            "virtual tokens out of a network, which is not stored",
+            {
+                "num_virtual_tokens": 3,
+                "encoder_reparameterization_type": "MLP",
+                "encoder_hidden_size": 7,
+                "task_type": "FEATURE_EXTRACTION",
+            }
+            | width,
+            families=families,
+            attended=families != BERT,
+        )
+        for families, width in ((BERT, {}), (ENCODERS[1:3], {}), WIDTHS[1])
+    ),
+    *(
+        Case(
+            "ptuning_classifier",
+            "PromptEncoderConfig",
+            "virtual tokens out of an LSTM, which is not stored; a classifier",
+            {
+                "num_virtual_tokens": 3,
+                "encoder_reparameterization_type": "LSTM",
+                "encoder_hidden_size": 5,
+                "task_type": "SEQ_CLS",
+            }
+            | width,
+            task="AutoModelForSequenceClassification",
+            families=families,
+        )
+        for families, width in WIDTHS
     ),
 )
 
@@ -379,7 +390,22 @@ VIRTUAL: tuple[tuple[str, str, tuple[str, ...], str, dict[str, Any]], ...] = (
     ),
 )
 
+PATTERNS = {"gpt2": ("c_attn", "h"), "llama": ("q_proj", "layers"), "t5": ("q", "block")}
+"""A map, and what PEFT calls the layers."""
+
 DECODER_CASES = (
+    *(
+        Case(
+            "lora_layers",
+            "LoraConfig",
+            "two layers only; of a decoder one",
+            {"r": 2, "lora_alpha": 3, "target_modules": [module], "layers_pattern": pattern}
+            | {"layers_to_transform": [0, 2]}
+            | ({"fan_in_fan_out": True} if family == "gpt2" else {}),
+            families=(family,),
+        )
+        for family, (module, pattern) in PATTERNS.items()
+    ),
     *(
         Case(name, SETTINGS[name][0], note, SETTINGS[name][1] | own, families=(family,))
         for family, changes in CHANGES.items()
