@@ -18,8 +18,12 @@ def _gated(config: Mapping[str, Any]) -> bool:
 
 
 def _scale(config: Mapping[str, Any]) -> float:
-    """A vocabulary that is tied to the embeddings expects smaller states."""
-    return float(config["d_model"]) ** -0.5 if config.get("tie_word_embeddings", True) else 1.0
+    """A vocabulary that is tied to the embeddings expects smaller states.
+
+    Configurations that transformers has read say of all vocabularies that they are tied.
+    """
+    tied = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
+    return float(config["d_model"]) ** -0.5 if tied else 1.0
 
 
 def _variant(config: Mapping[str, Any]) -> Layout:

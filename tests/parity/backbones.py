@@ -59,7 +59,11 @@ OTHERS = {
     },
 }
 """Families that name their sizes otherwise; they read from left to right, or decode."""
-STACKS = {"t5": (LAYERS, 2)}
+GATED = "t5-gated"
+OTHERS[GATED] = OTHERS["t5"] | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+"""T5 1.1 and Flan-T5, whose type is that of T5: a gated feed-forward, a vocabulary of its own."""
+TYPES = {GATED: "t5"}
+STACKS = {"t5": (LAYERS, 2), GATED: (LAYERS, 2)}
 
 
 def generator(*words: str) -> torch.Generator:
@@ -83,8 +87,9 @@ def make_backbone(family: str, folder: Path) -> None:
     """Save the model with its LM head, and with the pooler that this class leaves out."""
     stream = generator(family, "backbone")
     if family in OTHERS:
-        kind = AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM
-        model = kind.from_config(AutoConfig.for_model(family, **MARKS, **OTHERS[family]))
+        model_type = TYPES.get(family, family)
+        kind = AutoModelForSeq2SeqLM if model_type == "t5" else AutoModelForCausalLM
+        model = kind.from_config(AutoConfig.for_model(model_type, **MARKS, **OTHERS[family]))
         randomise(dict(model.named_modules()), stream, spread=0.2)
         model.tie_weights()
         model.save_pretrained(folder)
@@ -107,6 +112,6 @@ def make_batch(family: str, pad: int) -> dict[str, torch.Tensor]:
     lengths = torch.tensor([8, 5, 3])
     ids = torch.randint(5, VOCABULARY, (3, 8), generator=stream)
     mask = (torch.arange(8)[None] < lengths[:, None]).long()
-    if family == "t5":  # its classifiers read the last end mark
+    if TYPES.get(family, family) == "t5":  # its classifiers read the last end mark
         ids[torch.arange(3), lengths - 1] = MARKS["eos_token_id"]
     return {"input_ids": torch.where(mask.bool(), ids, pad), "attention_mask": mask}

@@ -12,6 +12,7 @@ from cases import CASES, DOUBLE, DYNAMIC, SEQ, SEQ_INV, Case
 DECODERS = ("gpt2", "llama", "t5")
 LEFT_TO_RIGHT = ("gpt2", "llama")
 T5 = ("t5",)
+GATED = ("t5-gated",)
 
 _NAMES = """
     bare drop_bottom drop_top seq_bn double_seq_bn par_bn scaled_par_bn adapter_plus mh_only
@@ -24,6 +25,12 @@ _NAMES = """
     vera_feed_forward glow cls_one_layer cls_two_layers
 """
 SAME = _NAMES.split()
+
+_NAMES = """
+    bare seq_bn double_seq_bn_inv fuse_dynamic prefix lora_feed_forward ia3 vera_feed_forward
+    unipelt cls_two_layers qa_two_layers seq2seq_lm_inverse cross
+"""
+OF_GATED = _NAMES.split()
 
 SOME = {
     "prefix_leave_out": LEFT_TO_RIGHT,
@@ -114,4 +121,5 @@ DECODER_CASES = (
     *(replace(case, families=DECODERS) for case in CASES if case.name in SAME),
     *(replace(case, families=SOME[case.name]) for case in CASES if case.name in SOME),
     *OWN,
+    *(replace(case, families=GATED) for case in (*CASES, *OWN) if case.name in OF_GATED),
 )

@@ -11,7 +11,7 @@ import torch
 from adapters import AdapterConfig, AdapterFusionConfig
 from backbones import LAYERS, STACKS, generator, make_backbone, make_batch, randomise
 from cases import CASES, FAMILIES, SAFETENSORS, Case
-from decoder_cases import DECODER_CASES, DECODERS
+from decoder_cases import DECODER_CASES, DECODERS, GATED
 from old import age
 from peer import (
     OWN_HEAD,
@@ -208,15 +208,16 @@ def main() -> None:
     """Rebuild all goldens, or only some families and cases."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=GOLDENS)
-    parser.add_argument("--family", choices=(*FAMILIES, *DECODERS), action="append")
+    every = (*FAMILIES, *DECODERS, *GATED)
+    parser.add_argument("--family", choices=every, action="append")
     parser.add_argument("--case", action="append", help="only this case, with a fresh backbone")
     arguments = parser.parse_args()
     logging.set_verbosity_error()
-    for family in arguments.family or (*FAMILIES, *DECODERS):
+    for family in arguments.family or every:
         root = arguments.out / family
         shutil.rmtree(root, ignore_errors=True)
         make_backbone(family, root / "backbone")
-        for case in DECODER_CASES if family in DECODERS else CASES:
+        for case in CASES if family in FAMILIES else DECODER_CASES:
             if family in case.families and case.name in (arguments.case or [case.name]):
                 make_case(family, case, root)
 
