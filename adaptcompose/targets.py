@@ -14,7 +14,7 @@ from adaptcompose.terminal import dim, paint
 
 if TYPE_CHECKING:
     from adaptcompose.language.check import Checked, Context
-    from adaptcompose.work.prepare import Prepared
+    from adaptcompose.work.prepared import Prepared
 
 PROBLEMS, INTERNAL, HUB, RUN, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 130
 _HUB_CODES = {"AC404", "AC405", "AC419", "AC430", "AC431", "AC433"}

@@ -17,7 +17,7 @@ from adaptcompose.targets import RUN, hint, prepared_specs, say
 
 if TYPE_CHECKING:
     from adaptcompose.terminal import Terminal
-    from adaptcompose.work.prepare import Prepared
+    from adaptcompose.work.prepared import Prepared
 
 
 @app.command()

@@ -131,10 +131,7 @@ def _told(ref: Ref, variant: Variant | None, pin: Locked | None) -> Told:
 
     known = {"licence": [(variant.licence if variant else None) or ""]}
     known["pinned"] = [f"{pin.repo}@{pin.revision}"] if pin else []
-    known["used"] = [
-        f"{path}: {used}, {size(sum(file.size for file in used.files.values()))}"
-        for path, used in _uses(str(ref))
-    ]
+    known["used"] = [f"{path}: {used}, {size(used.size)}" for path, used in _uses(str(ref))]
     return {label: texts for label, texts in known.items() if any(texts)}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
@@ -100,9 +100,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run would do. `pin` is the backbone's, `size` its bytes to fetch.
+    """Everything that a run would do. `pin` is the backbone's.
 
-    `trunk` are the layers that are computed once per example, where the training asks for that.
+    `besides` are the bytes to fetch of what is no part: backbone, tokenizer, data. `trunk` are the
+    layers that are computed once per example, where the training asks for that.
     """
 
     expression: str
@@ -112,7 +113,7 @@ class Plan:
     head: str | None = None
     title: str = ""
     pin: Locked | None = None
-    size: int = 0
+    besides: Mapping[str, int] = field(default_factory=dict)
     trunk: Trunk | None = None
 
     @property
@@ -146,7 +147,7 @@ class Plan:
     @property
     def fetch(self) -> int:
         """Bytes that are not on this machine yet."""
-        return self.size + sum(item.size for item in self.items)
+        return sum(self.besides.values()) + sum(item.size for item in self.items)
 
     def declined(self) -> dict[str, list[str]]:
         """Per pass what it leaves alone in the program, and why."""
@@ -221,9 +222,9 @@ def make_plan(  # noqa: PLR0913
         items.append(_head_item(head, graph, facts, trained))
     kind = head if isinstance(head, str) else head.kind if head else None
     remote = pin is not None and pin.path is None and "backbone" not in fetched
-    size = _bytes(pin) if remote else 0
+    besides = {"backbone": pin.size} if pin is not None and remote else {}
     return Plan(
-        expression or canonical(graph), facts, tuple(items), program, kind, title, pin, size
+        expression or canonical(graph), facts, tuple(items), program, kind, title, pin, besides
     )
 
 
@@ -288,11 +289,7 @@ def _fetched_once(item: Item, fetched: set[str]) -> Item:
     if place in fetched:
         return item
     fetched.add(place)
-    return replace(item, size=_bytes(pin))
-
-
-def _bytes(pin: Locked | None) -> int:
-    return sum(record.size for record in pin.files.values()) if pin else 0
+    return replace(item, size=pin.size)
 
 
 def _head_item(head: Head, graph: Block, facts: Facts, trained: Collection[str] | None) -> Item:

@@ -317,7 +317,8 @@ def _fetch(plan: Plan) -> list[str]:
     if not plan.fetch:
         return []
     parts = ["1 part" if len(fetched) == 1 else f"{len(fetched)} parts"] if fetched else []
-    what = ", ".join([*(["backbone"] if plan.size else []), *parts])
+    besides = [what for what, number in plan.besides.items() if number]
+    what = ", ".join([*besides, *parts])
     return [f"  fetch     {size(plan.fetch)} ({what})", ""]
 
 

@@ -70,6 +70,15 @@ class DataSet:
                 verify(folder, path, self.pin.files[path], str(self))
         return folder
 
+    def unfetched(self, paths: Collection[str]) -> dict[str, int]:
+        """Those of some files that are not on this machine yet, with their bytes."""
+        if self.pin.path is not None:
+            return {}
+        assert self.pin.repo is not None and self.pin.revision is not None
+        store = _store(self.ref, self.sources)
+        missing = store.uncached(self.pin.repo, self.pin.revision, paths)
+        return {path: self.pin.files[path].size for path in missing}
+
     def _record(self, path: str) -> FileRecord:
         # hashes of a folder are computed for what is used
         folder = None if self.pin.path is None else self.sources.local(self.pin.path)

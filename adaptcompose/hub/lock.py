@@ -62,6 +62,11 @@ class Locked:
         folder = f"/{self.subfolder}" if self.subfolder else ""
         return f"{self.repo}@{(self.revision or '')[:7]}{folder}"
 
+    @property
+    def size(self) -> int:
+        """The bytes of its files."""
+        return sum(file.size for file in self.files.values())
+
     def within(self, name: str) -> str:
         """A file of it as the repository calls it."""
         return f"{self.subfolder}/{name}" if self.subfolder else name

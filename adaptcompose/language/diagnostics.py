@@ -264,6 +264,11 @@ def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     return [found for found in diagnostics if found.severity == "error"]
 
 
+def once(found: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Each message once at its place, though what it is about was read for several runs or rows."""
+    return list({(one.code, one.message, one.position()): one for one in found}.values())
+
+
 def suggest(word: str, known: Iterable[str]) -> str | None:
     """`did you mean …?` for the nearest known word, or None if none is near.
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adaptcompose.hub.lock import Lock
-from adaptcompose.language.diagnostics import Diagnostic, Failed
+from adaptcompose.language.diagnostics import Diagnostic, Failed, once
 from adaptcompose.work.pins import digest, lock_path
-from adaptcompose.work.prepare import Preparation, Prepared, once, with_one_lock
+from adaptcompose.work.prepare import Preparation, with_one_lock
+from adaptcompose.work.prepared import Prepared
 from adaptcompose.work.sections import Spec
 from adaptcompose.work.spec import drafts
 from adaptcompose.work.template import of_variable

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptcompose.work.labels import labels
-from adaptcompose.work.prepare import Prepared
+from adaptcompose.work.prepared import Prepared
 from adaptcompose.work.report import FILE
 
 

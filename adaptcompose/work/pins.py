@@ -40,12 +40,27 @@ def references(spec: Spec) -> dict[tuple[DataRef, bool], None]:
 
 def pinned_data(spec: Spec, others: Iterable[DataRef] = ()) -> Iterator[tuple[str, Locked]]:
     """The files of every split that a run reads, `others` with those that its sections name."""
-    for ref in dict.fromkeys([*(ref for ref, _ in references(spec)), *others]):
+    for ref in _splits(spec, others):
         section = spec.data[ref.name]
         if section.held is not None:
             yield str(ref), section.held.pinned(section.parts(ref.config)[ref.split or "train"])
             continue
         yield str(ref), Locked(files={_relative(p, spec.root): record(p) for p in spec.files(ref)})
+
+
+def unfetched(spec: Spec, others: Iterable[DataRef] = ()) -> int:
+    """How many bytes of the same data are not on this machine yet."""
+    files: dict[tuple[str, str], int] = {}
+    for ref in _splits(spec, others):
+        section = spec.data[ref.name]
+        if section.held is not None:
+            found = section.held.unfetched(section.parts(ref.config)[ref.split or "train"])
+            files |= {(str(section.held), path): size for path, size in found.items()}
+    return sum(files.values())
+
+
+def _splits(spec: Spec, others: Iterable[DataRef]) -> dict[DataRef, None]:
+    return dict.fromkeys([*(ref for ref, _ in references(spec)), *others])
 
 
 def _relative(path: Path, root: Path) -> str:

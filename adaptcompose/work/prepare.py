@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from adaptcompose.backbones.layout import Facts
-from adaptcompose.compiler.lower import lower
 from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Lock, compare
@@ -17,21 +15,19 @@ from adaptcompose.hub.refs import is_path
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import syntax
 from adaptcompose.language.check import Checked, Context, check_aliases, check_tree, verify
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, once
 from adaptcompose.language.graph import Adapter, Block, Published, adapters, walk
 from adaptcompose.language.heads import Chosen
-from adaptcompose.language.operators import Fuse, parts_of
+from adaptcompose.language.operators import Fuse
 from adaptcompose.resources import resource
-from adaptcompose.work.data import Examples
 from adaptcompose.work.later import at_hub, served_later
 from adaptcompose.work.located import located, read, with_tokenizer
 from adaptcompose.work.pins import digest, kept, lock_path, merged, pinned_data, references
-from adaptcompose.work.pruning import measured_on, still, unfit, with_members
-from adaptcompose.work.references import DataRef
+from adaptcompose.work.prepared import Prepared
+from adaptcompose.work.pruning import measured_on, still, unfit
 from adaptcompose.work.sections import Spec
 from adaptcompose.work.targets import (
     Item,
-    Part,
     Section,
     branched,
     choose_task,
@@ -44,116 +40,7 @@ from adaptcompose.work.targets import (
 )
 from adaptcompose.work.tasks import Task
 
-if TYPE_CHECKING:
-    from adaptcompose.compiler.plan import Plan
-    from adaptcompose.compiler.trunk import Trunk
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A spec of which everything is checked, resolved and pinned, and nothing has run."""
-
-    spec: Spec
-    path: Path
-    backbone: Backbone
-    sources: Sources
-    tree: syntax.Tree
-    graph: Block
-    head: Chosen
-    task: Task | None
-    trained: frozenset[str]
-    items: tuple[Item, ...]
-    lock: Lock
-    notes: tuple[Diagnostic, ...] = ()
-    _examples: dict[str, tuple[Examples, list[Diagnostic]]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
-
-    @property
-    def facts(self) -> Facts:
-        return self.backbone.facts
-
-    def trunk(self) -> Trunk | None:
-        """The layers that training computes once per example; None if nobody asks for that."""
-        from adaptcompose.compiler.passes import optimise
-        from adaptcompose.compiler.trunk import Trunk, trunk_of
-
-        train = self.spec.train
-        if train is None or train.trunk != "cached":
-            return None
-        if train.robust_drop:
-            return Trunk(0, "robust drop changes from batch to batch")
-        if self.task is not None and self.task.kind == "masked-lm":
-            return Trunk(0, "other words are hidden in every epoch")
-        return trunk_of(optimise(lower(self.pruned(), self.facts)), self.trained)
-
-    def pruned(self) -> Block:
-        """The composition with the members that the lock records for its fusions, if it does."""
-        return with_members(self.graph, self.lock.members)
-
-    def plan(self) -> Plan:
-        """What the run loads, creates and trains, and what it has to fetch for that."""
-        from adaptcompose.compiler.plan import make_plan
-
-        parts = [("backbone", self.backbone), *((part.name, part) for part in self.parts())]
-        plan = make_plan(
-            self.pruned(),
-            self.facts,
-            trained=self.trained,
-            head=self.head,
-            title=self.spec.name,
-            expression=str(self.tree),
-            pin=self.backbone.pin,
-            cached={name for name, one in parts if self.sources.near(one.ref, one.pin)},
-        )
-        return replace(plan, trunk=self.trunk())
-
-    def examples(self, ref: DataRef, *, labelled: bool = True) -> Examples:
-        """The examples of a split, labels optional where nothing is scored."""
-        return self._told(ref, labelled)[0]
-
-    def _told(self, ref: DataRef, labelled: bool) -> tuple[Examples, list[Diagnostic]]:
-        """The examples of a split, read once, and what there is to say about them."""
-        key = f"{ref} {labelled}"
-        if key not in self._examples:
-            found = read(self.spec, ref, labelled=labelled)
-            notes = self.task.check(found) if self.task else []
-            if problems := errors(notes):
-                raise Failed(problems)
-            self._examples[key] = found, notes
-        return self._examples[key]
-
-    def read(self) -> list[Diagnostic]:
-        """Read all examples, fetch all adapters; everything wrong with them is in one Failed."""
-        problems = [found for part in self.parts() for found in self._fetched(part)]
-        try:
-            self.sources.check_at_hand(self.backbone.pins)
-        except Failed as failed:
-            problems += failed.diagnostics
-        notes: list[Diagnostic] = []
-        for ref, labelled in references(self.spec):
-            try:
-                notes += self._told(ref, labelled)[1]
-            except Failed as failed:
-                problems += failed.diagnostics
-        if problems:
-            raise Failed(once(problems))
-        return once(notes)
-
-    def parts(self) -> list[Part]:
-        """Every part of every composition of the run, each once."""
-        graphs = (self.graph, *(item.graph for item in self.items))
-        found = {name: part for graph in reversed(graphs) for name, part in parts_of(graph).items()}
-        return list(found.values())
-
-    def _fetched(self, part: Part) -> Iterator[Diagnostic]:
-        if part.ref is not None and part.pin is not None:
-            try:
-                self.sources.fetch(part.ref, part.pin)
-            except Failed as failed:
-                yield from failed.at(part.span).diagnostics
 
 
 def prepare(spec: Spec, path: Path) -> Prepared:
@@ -377,11 +264,6 @@ class Preparation:
         other = self.backbone.pins.get("tokenizer")
         lock = Lock("", pin, self.spec.hub, self.globs, pinned, data, tokenizer=other)
         return replace(lock, members=still(self.pins, lock, graphs))
-
-
-def once(found: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """An item with `each` is read for every combination; its mistakes are told once."""
-    return list({(one.code, one.message, one.position()): one for one in found}.values())
 
 
 def _sections(spec: Spec) -> tuple[Section, ...]:

@@ -10,7 +10,8 @@ from adaptcompose.hub.store import Store
 from adaptcompose.language.writing import canonical
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.work.card import Findings
-from adaptcompose.work.prepare import Prepared, tree_of
+from adaptcompose.work.prepare import tree_of
+from adaptcompose.work.prepared import Prepared
 from adaptcompose.work.push import Target, prepared
 from adaptcompose.work.report import Score
 from adaptcompose.work.sections import EvaluateSection, PublishSection

@@ -35,7 +35,7 @@ from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work import page, predict, publish, report
 from adaptcompose.work.encode import Encoded, encode, longest_input, tokenizer_of
 from adaptcompose.work.pins import lock_path
-from adaptcompose.work.prepare import Prepared
+from adaptcompose.work.prepared import Prepared
 from adaptcompose.work.pruning import batches, data_of, filled, record, with_members
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.report import Score

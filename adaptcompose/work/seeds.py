@@ -14,7 +14,7 @@ from adaptcompose.language.graph import Head
 from adaptcompose.language.operators import parts_of
 from adaptcompose.language.writing import canonical
 from adaptcompose.version import __version__
-from adaptcompose.work.prepare import Prepared
+from adaptcompose.work.prepared import Prepared
 
 STATE, DONE, DIGEST = "trained.safetensors", "done.json", "digest"
 _FREE = {"seeds", "budget", "device"}  # they change no step of a seed

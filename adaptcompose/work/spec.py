@@ -27,7 +27,7 @@ from adaptcompose.language.codes import (
     AC607,
     AC610,
 )
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, suggest
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, once, suggest
 from adaptcompose.work.fields import Key, Reading, describe
 from adaptcompose.work.metrics import KINDS, supported_kinds
 from adaptcompose.work.overrides import override
@@ -114,9 +114,7 @@ def _parse_all(
         spec, problems = _parse(document, root)
         specs.append(replace(spec, overrides=tuple(overrides)))
         found += problems
-    # What is read once for every combination is told once.
-    told = {(one.code, one.message, one.position()): one for one in found}
-    return tuple(specs), list(told.values())
+    return tuple(specs), once(found)
 
 
 def _parse(document: Value, root: Path) -> tuple[Spec, list[Diagnostic]]:

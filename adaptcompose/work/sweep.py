@@ -17,7 +17,7 @@ from adaptcompose.hub.lock import Lock
 from adaptcompose.work import page, report
 from adaptcompose.work.labels import labels
 from adaptcompose.work.pins import lock_path
-from adaptcompose.work.prepare import Prepared
+from adaptcompose.work.prepared import Prepared
 from adaptcompose.work.report import Score
 from adaptcompose.work.run import BEST, OWNER, Measured, Run, Sink, check_owner
 

@@ -33,7 +33,7 @@ from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.robust import RobustDrop
 from adaptcompose.work.encode import Encoded, collator, reduce_logits
-from adaptcompose.work.prepare import Prepared
+from adaptcompose.work.prepared import Prepared
 from adaptcompose.work.sections import TrainSection
 from adaptcompose.work.seeds import STATE, Finished
 

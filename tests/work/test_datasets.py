@@ -17,7 +17,8 @@ from adaptcompose.hub.lock import Lock
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.work.check import check_spec
 from adaptcompose.work.pins import lock_path
-from adaptcompose.work.prepare import Prepared, prepare, prepare_all
+from adaptcompose.work.prepare import prepare, prepare_all
+from adaptcompose.work.prepared import Prepared
 from adaptcompose.work.spec import DataRef, read_spec
 from tests.hub.connection import connected
 from tests.hub.hub_server import Hub
@@ -223,6 +224,17 @@ def test_a_wrong_name_is_told_once_where_it_stands(
     found = problem(path)
     assert found.code == code and words in f"{found.message} {found.help}", found
     assert found.span is not None and found.position()[1] > 1
+
+
+def test_a_plan_counts_the_bytes_of_data(shop: Workshop, hub: Hub) -> None:
+    labelled = {"kind": "text-classification", "labels": CLASSES}
+    path = spec(shop, PACKED, task=labelled, evaluate=[{"name": "e", "data": "d/train"}])
+    made, files = prepare(read_spec(path), path), hub.files("datasets/user/packed")
+    wanted = sum(len(files[name]) for name in files if "/train-" in name or "/valid" in name)
+    assert made.plan().besides["data"] == made.plan().fetch == wanted
+    assert "(data)" in str(made.plan())
+    made.read()
+    assert made.plan().fetch == 0
 
 
 def test_a_check_does_not_ask_the_hub(shop: Workshop, hub: Hub) -> None:
