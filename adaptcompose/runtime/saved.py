@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from adaptcompose.documents import dump, write_atomically
-from adaptcompose.hub.formats import adapterhub, peft, peft_writing
 from adaptcompose.hub.formats import adapters as formats
+from adaptcompose.hub.formats import peft, peft_writing
+from adaptcompose.hub.formats.adapterhub_writing import Writer
 from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import Ref
@@ -67,7 +68,7 @@ def save_composition(
     public = public or _is_pinned
     names = _folders(model, public, everything=everything)
     own = _write_tokenizer(model, folder, public)
-    writer = adapterhub.Writer(made.facts)
+    writer = Writer(made.facts)
     head = _write_heads(model, folder, writer, names)
     heads = {place.removeprefix("./"): flex for place, flex in _placed(model, head)}
     for name, place in names.items():
@@ -164,7 +165,7 @@ def _write_part(
     model: ComposedModel,
     name: str,
     folder: Path,
-    writer: adapterhub.Writer,
+    writer: Writer,
     names: Mapping[str, str],
     within: Within,
 ) -> None:
@@ -202,7 +203,7 @@ def _member_name(block: Block) -> str:
 
 
 def _write_heads(
-    model: ComposedModel, folder: Path, writer: adapterhub.Writer, names: Mapping[str, str]
+    model: ComposedModel, folder: Path, writer: Writer, names: Mapping[str, str]
 ) -> str | dict[str, str] | None:
     """What the manifest says of the head, or of those of several compositions by name."""
     made, taken = model.composition, set(names.values())
@@ -225,7 +226,7 @@ class _Branch:
     place: str
 
     def write(
-        self, folder: Path, writer: adapterhub.Writer, names: Mapping[str, str], taken: set[str]
+        self, folder: Path, writer: Writer, names: Mapping[str, str], taken: set[str]
     ) -> str | None:
         """What the manifest says; a head without a public source is written."""
         head = self.head

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS, Writer
+from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS
+from adaptcompose.hub.formats.adapterhub_writing import VERSION, Writer
 from adaptcompose.hub.formats.tensors import read_tensors
 from adaptcompose.methods import Method
 from adaptcompose.runtime.compose import compose, load_backbone
@@ -128,7 +129,7 @@ def test_old_files_are_written_anew(year: str, tmp_path: Path) -> None:
         weights = adapterhub.read_weights(found, method, facts)
         Writer(facts).adapter(tmp_path / folder.name, found.name, method, weights)
         again = adapterhub.describe_adapter(tmp_path / folder.name, "ours")
-        assert again.outer["version"] == adapterhub.VERSION
+        assert again.outer["version"] == VERSION
         assert adapterhub.read_method(again, facts) == method
         assert_equal(adapterhub.read_weights(again, method, facts), weights)
 

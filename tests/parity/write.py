@@ -20,7 +20,8 @@ from transformers.utils import logging
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD, Writer
+from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD
+from adaptcompose.hub.formats.adapterhub_writing import Writer
 from adaptcompose.methods import Method
 from adaptcompose.runtime.compose import compose
 

@@ -1,4 +1,4 @@
-"""AdapterHub's folders: adapter, head and fusion, read and written as `adapters` 1.3 has them.
+"""AdapterHub's folders: adapter, head and fusion, as `adapters` of every year wrote them.
 
 | object | configuration | weights |
 |---|---|---|
@@ -13,25 +13,22 @@ file says becomes a path, a module or an import.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.documents import write_atomically
 from adaptcompose.hub.formats.generations import doubtful, modern_config, modern_fusion, modern_key
 from adaptcompose.hub.formats.static_heads import flexible, renumbered, slotted
 from adaptcompose.hub.formats.tensors import (
     is_finite,
     read_shapes,
     read_tensors,
-    write_bin,
-    write_tensors,
 )
 from adaptcompose.hub.refs import canonical_id
-from adaptcompose.language.codes import AC403, AC406, AC407, AC408, AC409, AC413, AC418
+from adaptcompose.language.codes import AC403, AC406, AC407, AC408, AC413, AC418
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Span
 from adaptcompose.methods import Method, calls
 from adaptcompose.methods.changes import ARCHITECTURE
@@ -47,7 +44,6 @@ WEIGHTS = {
     HEAD: ("model_head.safetensors", "pytorch_model_head.bin"),
     FUSION: ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin"),
 }
-VERSION = "adapters.1.3.0"  # the generation of the format that is written
 _JSON_LIMIT = 1_000_000
 _ALIAS = ".prefix_tuning.pool."  # under which the peer stores a prefix once more in every layer
 _LAYER = ".adapter_fusion_layer."
@@ -234,12 +230,6 @@ def weights_file(found: Described, kind: str) -> Path:
     raise Failed(AC418.at(found.span, name=found.title, missing=missing))
 
 
-def pickled(found: Described) -> Diagnostic | None:
-    """AC409 where only a pickle holds the weights."""
-    path = weights_file(found, ADAPTER)
-    return AC409.at(found.span, name=found.title) if path.suffix == ".bin" else None
-
-
 def read_weights(
     found: Described, method: Method, facts: Facts, kind: str = ADAPTER
 ) -> dict[tuple[Site, str], torch.Tensor]:
@@ -320,80 +310,3 @@ def read_head(found: Described) -> dict[str, torch.Tensor]:
     else:
         slots = {key[len(stem) :]: t for key, t in stored.items() if key.startswith(stem)}
     return {key: t.clone() for key, t in renumbered(found.config, slots).items()}
-
-
-@dataclass(frozen=True)
-class Writer:
-    """Writes objects of one backbone; `adapters` loads them without a missing or unexpected key."""
-
-    facts: Facts
-    pickles: bool = True
-    """Also write `.bin`, without which the peer does not open a folder by default."""
-
-    def adapter(
-        self,
-        folder: Path,
-        name: str,
-        method: Method,
-        weights: Mapping[tuple[Site, str], torch.Tensor],
-    ) -> None:
-        self._describe(folder / ADAPTER, name, {"config": method.adapterhub_config(self.facts)})
-        self._weights(folder, ADAPTER, dict(self._keyed(method, name, weights)))
-
-    def fusion(
-        self,
-        folder: Path,
-        names: Sequence[str],
-        method: Fusion,
-        weights: Mapping[tuple[Site, str], torch.Tensor],
-    ) -> None:
-        name = ",".join(names)
-        more = {"config": method.adapterhub_config(self.facts), "adapter_names": list(names)}
-        self._describe(folder / FUSION, name, more)
-        self._weights(folder, FUSION, dict(self._keyed(method, name, weights)))
-
-    def head(
-        self,
-        folder: Path,
-        name: str,
-        config: Mapping[str, Any],
-        tensors: Mapping[str, torch.Tensor],
-    ) -> None:
-        self._describe(folder / HEAD, name, {"config": dict(config)})
-        self._weights(folder, HEAD, {f"heads.{name}.{key}": t for key, t in tensors.items()})
-
-    def _keyed(
-        self, method: Method, name: str, weights: Mapping[tuple[Site, str], torch.Tensor]
-    ) -> Iterator[tuple[str, torch.Tensor]]:
-        prefix = self.facts.layout.prefix(self.facts.type)
-        shares: dict[str, dict[int, torch.Tensor]] = {}
-        for site in method.sites(self.facts):
-            for tensor, keys in method.adapterhub_keys(name, site, self.facts).items():
-                packed = method.packed(tensor, site, self.facts)
-                for key in (f"{prefix}.{key}" for key in keys):
-                    if packed is None:
-                        yield key, weights[site, tensor]
-                        continue
-                    found = shares.setdefault(key, {})
-                    found[packed.index] = weights[site, tensor]
-                    if len(found) == packed.count:
-                        yield key, packed.join([found[index] for index in range(packed.count)])
-
-    def _describe(self, path: Path, name: str, more: Mapping[str, Any]) -> None:
-        outer = {
-            "hidden_size": self.facts.width,
-            "model_class": self.facts.layout.adapterhub.get(self.facts.type),
-            "model_name": self.facts.name or "",
-            "model_type": self.facts.type,
-            "name": name,
-            "version": VERSION,
-        }
-        text = json.dumps(outer | dict(more), indent=2, sort_keys=True, ensure_ascii=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
-
-    def _weights(self, folder: Path, kind: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        safe, pickle = WEIGHTS[kind]
-        write_tensors(folder / safe, tensors)
-        if self.pickles:
-            write_bin(folder / pickle, tensors)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.hub.formats import adapterhub, peft
 from adaptcompose.hub.formats.adapterhub import ADAPTER, HEAD, Described
+from adaptcompose.hub.formats.adapterhub_writing import Writer
 from adaptcompose.hub.formats.generations import doubtful
 from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.formats.setups import SETUP
@@ -107,7 +108,7 @@ def read_head(
 
 
 def write(
-    writer: adapterhub.Writer,
+    writer: Writer,
     folder: Path,
     name: str,
     method: Method,
