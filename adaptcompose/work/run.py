@@ -5,39 +5,33 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from transformers import PreTrainedModel, set_seed
+from transformers import set_seed
 
-from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.plan import Plan
 from adaptcompose.documents import write_atomically
-from adaptcompose.hub.lock import Kept, Lock
+from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.store import open_store
 from adaptcompose.language.codes import AC423
-from adaptcompose.language.diagnostics import Diagnostic, Failed
-from adaptcompose.language.graph import Block, Head
-from adaptcompose.language.heads import Chosen
-from adaptcompose.language.operators import fusions, parts_of
+from adaptcompose.language.diagnostics import Failed
+from adaptcompose.language.operators import fusions
 from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
-from adaptcompose.language.operators.prune import as_text, unmeasured
+from adaptcompose.language.operators.prune import as_text
 from adaptcompose.language.svg import svg
 from adaptcompose.language.writing import canonical
 from adaptcompose.runtime.attention import measure
-from adaptcompose.runtime.compose import build, load_backbone, make_parts
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.parts import Part
 from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work import page, predict, publish, report
-from adaptcompose.work.encode import Encoded, encode, longest_input, tokenizer_of
+from adaptcompose.work.opened import Opened
 from adaptcompose.work.pins import lock_path
 from adaptcompose.work.prepared import Prepared
-from adaptcompose.work.pruning import batches, data_of, filled, record, with_members
-from adaptcompose.work.references import DataRef
+from adaptcompose.work.pruning import batches
 from adaptcompose.work.report import Score
 from adaptcompose.work.sections import EvaluateSection, PredictSection
 from adaptcompose.work.seeds import STATE, Finished, SeedFolder, digest_of
@@ -45,8 +39,6 @@ from adaptcompose.work.targets import Item
 from adaptcompose.work.train import (
     Place,
     Trained,
-    TrainingData,
-    device_of,
     load_state,
     save_state,
     train_seed,
@@ -91,28 +83,10 @@ class Run:
     sink: Sink
     fresh: bool = False
     times: dict[str, float] = field(default_factory=dict)
-    _encoded: dict[tuple[str, bool, bool], Encoded] = field(default_factory=dict)
-    _members: dict[str, dict[str, Kept]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        prepared, section = self.prepared, self.prepared.spec.backbone
-        self._members = {text: dict(found) for text, found in prepared.lock.members.items()}
-        check_owner(self.folder, prepared.path)
-        folder = prepared.backbone.folder()
-        kind = prepared.task.kind if prepared.task else "text-classification"
-        self.tokenizer = tokenizer_of(prepared.backbone, kind, section.place("tokenizer"))
-        train = prepared.spec.train
-        self.stock: PreTrainedModel = load_backbone(
-            folder,
-            with_head=prepared.head == "backbone",
-            dtype=section.dtype,
-            attention=section.attention,
-        ).to(device_of(train.device if train else "auto"))
-        self.max_length = longest_input(
-            self.tokenizer, self.stock.config, section.max_length, section.place("max_length")
-        )
-        self.frozen = self._open_adapters()
-        self._encode_all()
+        check_owner(self.folder, self.prepared.path)
+        self.opened = Opened(self.prepared)
 
     def run(self) -> dict[str, Any]:
         """Every stage that the spec has; returns what report.json holds."""
@@ -147,33 +121,6 @@ class Run:
         drawing = svg(prepared.graph, prepared.facts)
         page.write(self.folder, found, drawing, plotted=prepared.spec.plotted)
 
-    def _open_adapters(self) -> dict[str, Part]:
-        """Every part with weights of its own in a file, read once; those that stay as they are."""
-        prepared = self.prepared
-        found: dict[str, Part] = {}
-        problems: list[Diagnostic] = []
-        for graph in (prepared.graph, *(item.graph for item in prepared.items)):
-            program = lower(graph, prepared.facts)
-            for part in parts_of(graph).values():
-                try:
-                    found |= make_parts(part, prepared.sources, found, program)
-                except Failed as failed:
-                    problems += failed.at(part.span).diagnostics
-        if problems:
-            raise Failed(dict.fromkeys(problems))
-        changing = {part.name for part in prepared.parts() if part.new} | prepared.trained
-        return {name: part for name, part in found.items() if name not in changing}
-
-    def _encode_all(self) -> None:
-        spec = self.prepared.spec
-        if spec.train is not None:
-            self._training_data()
-        for item in self.prepared.items:
-            if isinstance(item.section, EvaluateSection):
-                self._examples(item.section.data)
-            elif isinstance(item.section, PredictSection):
-                self._inputs(item.section)
-
     def _seeds(self) -> tuple[int | None, ...]:
         train = self.prepared.spec.train
         return train.seeds if train is not None else (None,)
@@ -184,53 +131,20 @@ class Run:
         yield
         self.times[name] = self.times.get(name, 0.0) + time.monotonic() - started
 
-    def _model(
-        self, graph: Block, head: Chosen, trained: ComposedModel | None = None
-    ) -> ComposedModel:
-        """A composition over the parts of the run, those that were trained among them."""
-        prepared = self.prepared
-        given = self.frozen | (dict(trained.parts.items()) if trained else {})
-        own = trained.head if trained is not None and isinstance(head, Head) else None
-        slots = own.slots if own is not None and head.part == own.part else None  # type: ignore[union-attr]
-        graph = self._pruned(graph, given)
-        model = build(
-            graph, prepared.facts, self.stock, prepared.sources, head=head, given=given, slots=slots
-        )
-        model.composition = model.composition.on(prepared.backbone)
-        return model
-
-    def _pruned(self, graph: Block, given: Mapping[str, Part]) -> Block:
-        """A graph with the attention by which its fusions are pruned: recorded, or measured now."""
-        prepared, text = self.prepared, canonical(graph)
-        graph = with_members(graph, self._members)
-        parts = parts_of(graph)
-        loaded = not any(part.new for part in parts.values()) and not {*parts} & prepared.trained
-        for block in list(unmeasured(graph)):
-            plain = build(
-                graph, prepared.facts, self.stock, prepared.sources, head=None, given=given
-            )
-            data = self._examples(data_of(block), labelled=False)
-            found = measure(plain, batches(data, self.tokenizer))
-            if loaded:
-                name = str(block.data)
-                self._members.setdefault(text, {})[name] = record(graph, name, found)
-            graph = filled(graph, block.data, found)
-        return graph
-
     def _note_members(self) -> None:
         """What was kept goes into the lock, if that is the one of this run."""
         path, own = lock_path(self.prepared.path), self.prepared.lock
         held = Lock.open(path)
         if held is not None and replace(held, members={}) == replace(own, members={}):
-            replace(held, members={**held.members, **self._members}).write(path)
+            replace(held, members={**held.members, **self.opened.members}).write(path)
 
     def _attention(self, best: Trained) -> dict[str, Any]:
         """How much attention each member of the fusions gets: `prune(by=<this run>)`."""
         train, known = self.prepared.spec.train, fusions(self.prepared.graph)
         if train is None or not known:
             return {}
-        data = self._examples(train.data, train=True)
-        found = measure(best.model, batches(data, self.tokenizer))
+        data = self.opened.examples(train.data, train=True)
+        found = measure(best.model, batches(data, self.opened.tokenizer))
         write_atomically(self.folder / ACTIVATIONS, as_text(found))
         members = {name: [str(slot.block) for slot in known[name].members] for name in found}
         return {
@@ -241,7 +155,7 @@ class Run:
         """One trained seed: finished before, gone on with, or from the start."""
         prepared = self.prepared
         set_seed(seed or 0)
-        model = self._model(prepared.graph, prepared.head)
+        model = self.opened.model(prepared.graph, prepared.head)
         if seed is None:
             return Trained(None, model, Finished(None, 0, 0.0, []))
         model.update(prepared.trained)
@@ -255,27 +169,10 @@ class Run:
         self.sink.stage("train", f"seed {seed}")
         with self._timed("train"):
             where = Place(place.path, self.sink.event)
-            found = train_seed(prepared, model, self._training_data(), seed, where)
+            found = train_seed(prepared, model, self.opened.training_data(), seed, where)
         save_state(model, place.path / STATE)
         place.finish(found)
         return Trained(seed, model, found)
-
-    def _training_data(self) -> TrainingData:
-        section = self.prepared.spec.train
-        assert section is not None
-        validation = self._examples(section.validation) if section.validation else None
-        return TrainingData(self.tokenizer, self._examples(section.data, train=True), validation)
-
-    def _examples(self, ref: DataRef, *, train: bool = False, labelled: bool = True) -> Encoded:
-        """Encoded once; masked-lm hides the same tokens whenever a split is scored."""
-        key = (str(ref), train, labelled)
-        if key not in self._encoded:
-            task = self.prepared.task
-            assert task is not None
-            examples = self.prepared.examples(ref, labelled=labelled)
-            seed = None if train else 0
-            self._encoded[key] = encode(task, examples, self.tokenizer, self.max_length, seed)
-        return self._encoded[key]
 
     def _best(self, seeds: list[Trained]) -> Trained:
         """The best on validation; the first where nothing was validated."""
@@ -287,11 +184,8 @@ class Run:
 
     def _keep(self, best: Trained) -> None:
         """The best composition, where `predict` of this run finds it; the old one until then."""
-        place, draft = self.folder / BEST, self.folder / f".{BEST}"
-        shutil.rmtree(draft, ignore_errors=True)
-        save_composition(best.model, draft, manifest=publish.manifest(self.prepared))
-        shutil.rmtree(place, ignore_errors=True)
-        draft.replace(place)
+        with replaced(self.folder / BEST) as draft:
+            save_composition(best.model, draft, manifest=publish.manifest(self.prepared))
 
     def _evaluate(self, seeds: list[Trained]) -> list[Score]:
         items = [i for i in self.prepared.items if isinstance(i.section, EvaluateSection)]
@@ -312,11 +206,11 @@ class Run:
         """One score a seed, or one in all where nothing that was trained takes part."""
         section = item.section
         assert isinstance(section, EvaluateSection)
-        data = self._examples(section.data)
+        data = self.opened.examples(section.data)
         for trained in seeds:
-            model = self._model(item.graph, item.head, trained.model)
+            model = self.opened.model(item.graph, item.head, trained.model)
             alone = not _shares(model, trained.model, self.prepared.trained)
-            found = predict.score(model, data, self.tokenizer, section.metrics)
+            found = predict.score(model, data, self.opened.tokenizer, section.metrics)
             seed = None if alone else trained.seed
             for metric, value in found.items():
                 yield Score(
@@ -331,23 +225,11 @@ class Run:
             if not isinstance(section, PredictSection):
                 continue
             self.sink.stage("predict", section.name)
-            model = self._model(item.graph, item.head, best.model)
-            records = predict.records(model, self._inputs(section), self.tokenizer)
+            model = self.opened.model(item.graph, item.head, best.model)
+            records = predict.records(model, self.opened.inputs(section), self.opened.tokenizer)
             path = self.folder / (section.out or f"predictions/{section.name}.jsonl")
             lines = (json.dumps(record, ensure_ascii=False) for record in records)
             write_atomically(path, "".join(f"{line}\n" for line in lines))
-
-    def _inputs(self, section: PredictSection) -> Encoded:
-        task = self.prepared.task
-        assert task is not None
-        if section.data is None:
-            assert section.text is not None
-            examples = predict.texts_for(task, section.text)
-        elif task.kind != "masked-lm":
-            return self._examples(section.data, labelled=False)
-        else:
-            examples = self.prepared.examples(section.data, labelled=False)
-        return encode(task, examples, self.tokenizer, self.max_length)
 
     def _report(self, seeds: list[Trained], scores: list[Score], best: Trained) -> dict[str, Any]:
         prepared = self.prepared
@@ -377,7 +259,7 @@ class Run:
         self.sink.stage("publish", section.repo)
         spec = self.prepared.spec
         item = next(one for one in self.prepared.items if one.section is section)
-        model = self._model(item.graph, item.head, best.model)
+        model = self.opened.model(item.graph, item.head, best.model)
         result = publish.Result(self.prepared, model, scores, self.plan.as_dict(), best.seed)
         revision = publish.publish(result, open_store(spec.hub, spec.root))
         return {"repo": section.repo, "revision": revision}
@@ -389,6 +271,16 @@ def _shares(model: ComposedModel, source: ComposedModel, trained: frozenset[str]
     if head and model.head.slots is source.head.slots:  # type: ignore[union-attr]
         return True
     return any(name in trained for name, _ in model.parts.items())
+
+
+@contextmanager
+def replaced(place: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of an old one when it is whole."""
+    draft = place.with_name(f".{place.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    yield draft
+    shutil.rmtree(place, ignore_errors=True)
+    draft.replace(place)
 
 
 def check_owner(folder: Path, spec: Path) -> None:

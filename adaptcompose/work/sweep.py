@@ -19,7 +19,7 @@ from adaptcompose.work.labels import labels
 from adaptcompose.work.pins import lock_path
 from adaptcompose.work.prepared import Prepared
 from adaptcompose.work.report import Score
-from adaptcompose.work.run import BEST, OWNER, Measured, Run, Sink, check_owner
+from adaptcompose.work.run import BEST, OWNER, Measured, Run, Sink, check_owner, replaced
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,8 @@ def _concluded(
     ]
     if scores:
         sink.table(*report.table(scores))
-    place, draft = folder / BEST, folder / f".{BEST}"
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(folder / best.label / BEST, draft)
-    shutil.rmtree(place, ignore_errors=True)
-    draft.replace(place)
+    with replaced(folder / BEST) as draft:
+        shutil.copytree(folder / best.label / BEST, draft)
     spec = best.run.prepared.spec
     whole: dict[str, Any] = {
         "name": spec.name,
