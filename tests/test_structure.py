@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "adaptcompose"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("."))
 
 LAYERS = """
-    version resources plugins
+    version resources plugins files
     language.diagnostics language.codes
     documents language.explanations
     language.literals language.nodes language.scanner language.syntax_messages

@@ -10,7 +10,8 @@ import typer
 
 from adaptcompose.commands.app import Quiet, app
 from adaptcompose.commands.completion import complete_target
-from adaptcompose.documents import open_source, write_atomically
+from adaptcompose.documents import open_source
+from adaptcompose.files import write_atomically
 from adaptcompose.language.codes import AC607
 from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.targets import PROBLEMS, expression, unreadable

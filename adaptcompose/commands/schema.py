@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adaptcompose.commands.app import app
-from adaptcompose.documents import write_atomically
+from adaptcompose.files import write_atomically
 from adaptcompose.targets import PROBLEMS
 
 

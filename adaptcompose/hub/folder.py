@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.documents import write_atomically
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.front import described, fits
 from adaptcompose.hub.refs import is_repo_name, is_revision, matches
 from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, listed, record, verify

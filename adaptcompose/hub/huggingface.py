@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from adaptcompose.documents import write_atomically
+from adaptcompose.files import write_atomically
 from adaptcompose.hub import pushing
 from adaptcompose.hub.front import fits, told
 from adaptcompose.hub.refs import is_repo_name, matches

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.documents import dump, load, write_atomically
+from adaptcompose.documents import dump, load
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.refs import is_repo_name, is_safe_path
 from adaptcompose.hub.store import FileRecord
 from adaptcompose.language.codes import AC410, AC413

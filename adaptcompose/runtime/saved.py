@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.documents import dump, write_atomically
+from adaptcompose.documents import dump
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.formats import adapters as formats
 from adaptcompose.hub.formats import peft, peft_writing
 from adaptcompose.hub.formats.adapterhub_writing import Writer

@@ -6,7 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from adaptcompose.documents import dump, write_atomically
+from adaptcompose.documents import dump
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.refs import parse_ref
 from adaptcompose.hub.store import open_store
 from adaptcompose.language.codes import AC420, AC422, AC425, AC426

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from adaptcompose.documents import write_atomically
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref, is_repo_name

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from transformers import set_seed
 
 from adaptcompose.compiler.plan import Plan
-from adaptcompose.documents import write_atomically
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.store import open_store
 from adaptcompose.language.codes import AC423

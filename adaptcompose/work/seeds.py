@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.documents import write_atomically
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.lock import hash_of
 from adaptcompose.language.graph import Head
 from adaptcompose.language.operators import parts_of

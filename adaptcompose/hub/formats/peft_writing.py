@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.documents import write_atomically
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.formats import peft_virtual
 from adaptcompose.hub.formats.adapterhub import ADAPTER
 from adaptcompose.hub.formats.peft import WEIGHTS

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from adaptcompose.documents import write_atomically
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.formats.pickles import (
     BrokenError,
     MoreThanTensorsError,
