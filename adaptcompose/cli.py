@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _global_first(list(sys.argv[1:] if arguments is None else arguments))
     try:
         match given:
-            case ["check", target] if not target.startswith("--"):
+            case ["check", target] if target == "-" or not target.startswith("-"):
                 # asked most often, and answered before typer would be imported
                 code = tell(diagnostics(target), target)
                 sys.stdout.flush()

@@ -121,6 +121,7 @@ def test_expressions_come_from_files_and_from_stdin(
     assert (code, "x.compose:2:8" in out) == (1, True), out
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"none")))
     assert call(shop, capsys, "check", "-")[:2] == (0, "fine\n")
+    assert call(shop, capsys, "check", "-q")[0] == 2  # an option, and nothing to check
     code, _, err = call(shop, capsys, "graph", "y.compose")
     assert (code, "error[AC607]: no file `y.compose`" in err) == (1, True)
 

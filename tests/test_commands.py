@@ -345,6 +345,11 @@ def test_set_changes_keys_with_the_errors_of_the_file(shop: Workshop, capsys: Ca
     assert "AC605" in call(shop.root, capsys, "plan", "demo.yaml", "--set", "lr")[2]
 
 
+def test_a_backbone_without_a_name_is_a_mistake(tmp_path: Path, capsys: Captured) -> None:
+    code, _, err = call(tmp_path, capsys, "plan", "none", "--backbone", "")
+    assert code == 1 and "AC109" in err
+
+
 def test_what_is_set_is_not_locked(shop: Workshop, capsys: Captured) -> None:
     (shop.root / "demo.yaml").write_text(SPEC)
     call(shop.root, capsys, "lock", "demo.yaml")

@@ -22,7 +22,10 @@ def check(
     overrides: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """Say everything that is wrong with an expression or a spec; nothing is downloaded."""
+    """Say everything that is wrong with an expression or a spec; nothing is downloaded.
+
+    What only the files on a hub tell, as the slots of a published composition, is left to plan.
+    """
     is_spec(target, backbone, hub, overrides, known_as)
     found = diagnostics(target, backbone, hub, overrides, known_as)
     if code := tell(found, target, form, quiet=quiet):

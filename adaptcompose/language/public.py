@@ -82,7 +82,7 @@ def context(
     cards = Catalogue.open(resource("hub_cards"), root / "hub_cards")
     sources = Sources(hub, root)
     facts = None
-    if backbone:
+    if backbone is not None:
         facts = find_backbone(named(backbone, root), sources, known_as=known_as).facts
     return Context(cards, facts, composed=sources.composed)
 
