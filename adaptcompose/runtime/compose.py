@@ -37,7 +37,7 @@ from adaptcompose.runtime.attach import attach
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.heads import FlexHead
-from adaptcompose.runtime.mapsites import begin, foreign
+from adaptcompose.runtime.mapsites import begin, complete, foreign
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
 
@@ -183,16 +183,21 @@ def _all_parts(
         if leaf.ref is None:
             begin(parts[name], backbone, program.facts)
         else:
-            _compare(leaf, backbone, sources, program.facts)
+            _settle(parts[name], leaf, backbone, sources, program.facts)
     for name, learns in marks(graph).items():
         if name not in given:
             parts[name].requires_grad_(learns)
     return parts.to(device=backbone.device, dtype=_exact(backbone))
 
 
-def _compare(leaf: Adapter, backbone: PreTrainedModel, sources: Sources, facts: Facts) -> None:
-    """AC408 where a file of an adapter has matrices of another backbone in it."""
-    for site in foreign(formats.read_copies(_described(leaf, sources), facts), backbone, facts):
+def _settle(
+    part: Part, leaf: Adapter, backbone: PreTrainedModel, sources: Sources, facts: Facts
+) -> None:
+    """What a file leaves to its backbone; AC408 where it has matrices of another one in it."""
+    found = _described(leaf, sources)
+    if kind := formats.begun(found):
+        complete(part, kind, backbone, facts)
+    for site in foreign(formats.read_copies(found, facts), backbone, facts):
         detail = f"the matrix of its own backbone at {site} is another one than this backbone's"
         raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail))
 

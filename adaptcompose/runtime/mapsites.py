@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import OF_ENCODER, Facts, Site
 from adaptcompose.compiler.program import Primitive
+from adaptcompose.methods.lora import Lora
 from adaptcompose.runtime.frame import ENCODED, PLACES, Frame, Places
 from adaptcompose.runtime.maps import Changed, Map, Mapping, Stock
 from adaptcompose.runtime.parts import Part
@@ -127,6 +128,28 @@ def begin(part: Part, backbone: PreTrainedModel, facts: Facts) -> None:
                     dict(part[site].items()),
                     {name: t.detach() for name, t in tensors.items() if t is not None},
                 )
+
+
+def complete(part: Part, kind: str, backbone: PreTrainedModel, facts: Facts) -> None:
+    """Fill the second half of factors with what they began with, taken away from the weights.
+
+    `pissa`: the largest singular values and vectors (Meng et al., 2024); `olora`: the first columns
+    of Q and rows of R, W = Q R (Büyükakyüz, 2024), s times.
+    """
+    assert isinstance(part.method, Lora)
+    for site in part.places:
+        stock, down, up = _stock(backbone, site, facts), part[site].get("A"), part[site].get("B")
+        if stock is None or down is None or up is None or isinstance(stock.module, nn.Embedding):
+            continue
+        weight, rank = stock.affine().weight.detach().float(), len(down) // 2
+        with torch.no_grad():
+            if kind == "pissa":
+                left, sizes, right = torch.linalg.svd(weight, full_matrices=False)
+                left = left * (sizes / part.method.scale_at(site))
+            else:
+                left, right = torch.linalg.qr(weight)
+            down[rank:].copy_(right[:rank])
+            up[:, rank:].copy_(-left[:, :rank])
 
 
 def foreign(

@@ -61,7 +61,16 @@ QUERY = "base_model.model.encoder.layer.0.attention.self.query"
         ("lora", lambda c, t: c.update(layer_replication=[[0, 2]]), "AC407", "layer_replication"),
         ("lora", lambda c, t: c.update(target_parameters=["x"]), "AC407", "target_parameters"),
         ("lora", lambda c, t: c.update(something_new=1), "AC407", "something_new"),
-        ("lora", lambda c, t: c.update(init_lora_weights="pissa"), "AC407", "not saved with"),
+        ("lora", lambda c, t: c.update(init_lora_weights="pissa_niter_4"), "AC407", "saved with"),
+        ("lora", lambda c, t: c.update(init_lora_weights="corda"), "AC407", "saved with"),
+        ("vera", lambda c, t: c.update(init_lora_weights="pissa"), "AC407", "saved with"),
+        ("pissa_raw", lambda c, t: c.update(lora_alpha=-2), "AC413", "lora_alpha must be more"),
+        (
+            "lora_head",
+            lambda c, t: c.update(init_lora_weights="pissa"),
+            "AC407",
+            "LORA with init_lora_weights=pissa at the vocabulary",
+        ),
         ("lora", lambda c, t: c.update(loftq_config={"bits": 4}), "AC407", "loftq_config"),
         ("lora", lambda c, t: c.update(bias="some"), "AC407", "bias=some"),
         ("lora", lambda c, t: c.update(bias="all"), "AC418", "bias at embed.norm"),
@@ -255,6 +264,10 @@ def test_numbers_have_to_be_finite(facts: Facts, tmp_path: Path) -> None:
         ("lora_all_biases_tagger", "lora(without=[pooler], rank=2, alpha=3, bias=all)"),
         ("vera_seed", "vera(rank=5, seed=11)"),
         ("norms", "layernorm()"),
+        (
+            "pissa_raw",
+            'lora(targets=[attn.q], rank=4, alpha=6, ranks=["1.attn.q=6"])',
+        ),
         ("saved_pooler", "lora(rank=2, alpha=3, whole=[pooler])"),
         (
             "saved_norms",
@@ -280,6 +293,22 @@ def test_a_copy_of_another_backbone_is_refused(facts: Facts, tmp_path: Path) -> 
     spoilt("lora_words_states", lambda c, t: t.update({key: own + 0.01}), folder)
     with pytest.raises(Failed, match=r"AC408(.|\n)*its own backbone at embed.tokens"):
         compose("./a", base, root=tmp_path)
+
+
+@pytest.mark.parametrize("case", ["pissa_raw", "olora_raw"])
+def test_what_peft_takes_away_is_in_what_is_saved(case: str, tmp_path: Path) -> None:
+    """A LoRA of twice the rank, which needs nothing but the backbone as it is."""
+    base = load_backbone(BACKBONE)
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    model = compose("./a", base, root=GOLDENS / case)
+    ids = torch.arange(5, 13)[None]
+    model.save(str(tmp_path))
+    with torch.no_grad():
+        expected = model(ids).last_hidden_state
+        assert torch.equal(ac.load(tmp_path, base)(ids).last_hidden_state, expected)
+    (path,) = (p.parent for p in tmp_path.rglob(peft.WEIGHTS[0]))
+    assert json.loads((path / ADAPTER).read_text())["init_lora_weights"] is True
+    assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
 
 
 def test_a_regular_expression_of_a_stranger_is_never_run(facts: Facts, tmp_path: Path) -> None:

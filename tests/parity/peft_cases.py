@@ -575,6 +575,27 @@ WORD_CASES = (
     ),
 )
 
+RAW_CASES = (
+    *(
+        Case(
+            f"{kind}_raw",
+            "LoraConfig",
+            "begun from the backbone's weights, which PEFT changes once more when it is loaded",
+            _of(family, 0) | {"init_lora_weights": kind, "task_type": "FEATURE_EXTRACTION"} | own,
+            families=(family,),
+        )
+        for kind, family, own in (
+            ("pissa", "bert", {"rank_pattern": {"layer.1.attention.self.query": 3}}),
+            ("pissa", "gpt2", {}),
+            ("pissa", "llama", {"use_rslora": True, "target_modules": ["q_proj", "embed_tokens"]}),
+            ("pissa", "t5", {"use_dora": True}),
+            ("olora", "bert", {"target_modules": ["query", "output.dense"]}),
+            ("olora", "llama", {"use_rslora": True, "target_modules": ["k_proj", "down_proj"]}),
+            ("olora", "t5", {}),
+        )
+    ),
+)
+
 SPANS = "AutoModelForQuestionAnswering"
 HEAD_CASES = (
     *(
@@ -668,4 +689,4 @@ SAVED_CASES = (
     ),
 )
 
-CASES = (*ENCODER_CASES, *DECODER_CASES, *WORD_CASES, *SAVED_CASES, *HEAD_CASES)
+CASES = (*ENCODER_CASES, *DECODER_CASES, *WORD_CASES, *SAVED_CASES, *HEAD_CASES, *RAW_CASES)

@@ -87,6 +87,11 @@ def read_weights(
     return adapterhub.read_weights(found, method, facts)
 
 
+def begun(found: Described) -> str | None:
+    """How factors began, where a file has not all of them without the backbone's weights."""
+    return peft.begun(found) if peft.is_peft(found) else None
+
+
 def read_copies(found: Described, facts: Facts) -> dict[Site, torch.Tensor]:
     """What a file of an adapter has of the backbone's own matrices."""
     if not peft.is_peft(found):

@@ -18,7 +18,7 @@ from adaptcompose.hub.formats import adapterhub, peft_heads
 from adaptcompose.hub.formats.adapterhub import Described
 from adaptcompose.hub.formats.peft_heads import StoredHead
 from adaptcompose.hub.formats.peft_modules import PROJECTION, STEM, Modules, Tensor, inside
-from adaptcompose.hub.formats.peft_settings import READERS, UnsupportedError, risky
+from adaptcompose.hub.formats.peft_settings import BEGUN, READERS, UnsupportedError, risky
 from adaptcompose.hub.formats.tensors import Shapes, read_tensors
 from adaptcompose.language.codes import AC407, AC408, AC418
 from adaptcompose.language.diagnostics import Diagnostic, Failed
@@ -171,11 +171,25 @@ def read_weights(found: Described, contents: Contents, facts: Facts) -> dict[Pla
         if count > 1:
             tensor = tensor.chunk(count)[number]
         tensor = tensor.T if place.transposed else tensor
+        if place.doubled is not None:
+            tensor = _with_zeros(tensor, place.doubled)
         shape = contents.method.tensors(site, facts)[name]
         tensor = tensor if place.packed is None else place.packed.take(tensor, shape)
         weights[site, name] = tensor.reshape(shape).clone()
     adapterhub.check_numbers(found, weights)
     return weights
+
+
+def _with_zeros(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    import torch
+
+    return torch.cat([tensor, torch.zeros_like(tensor)], dim=axis)
+
+
+def begun(found: Described) -> str | None:
+    """How factors began whose other half is to be made from the backbone's weights."""
+    kind = found.outer.get("init_lora_weights")
+    return str(kind) if kind in BEGUN else None
 
 
 def read_head(found: Described, contents: Contents) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +49,15 @@ class Tensor:
     piece: tuple[int, int] = (0, 1)
     packed: Packed | None = None
     transposed: bool = False
+    doubled: int | None = None
+    """The axis of which the file has the first half only."""
 
     def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         """Its shape in a file that has it in this one."""
         if self.transposed:
             return stored[::-1]
+        if self.doubled is not None:
+            return tuple(n * (1 + (i == self.doubled)) for i, n in enumerate(stored))
         axis, count = 0, self.piece[1]
         if self.packed is not None:
             axis, count = self.packed.axis, self.packed.count
@@ -131,6 +135,13 @@ class Modules:
         for site in sites:
             own = Tensor(key, _place(site, self.facts).piece, transposed=turned)
             self.saved.setdefault(site, {})[kind] = own
+
+    def double(self, sites: Collection[Site]) -> None:
+        """Say that what is at some places has as many columns and rows that are not in the file."""
+        for site in sites:
+            own = self.tensors[site]
+            halves = {name: axis for axis, name in enumerate("AB") if name in own}
+            own |= {name: replace(own[name], doubled=axis) for name, axis in halves.items()}
 
     @property
     def tied(self) -> bool:

@@ -57,6 +57,14 @@ def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
     ranks = {site: (modules.shape(site, "A") or (rank,))[0] for site in places}
     patterns = config.get("alpha_pattern") or {}
     alphas = {site: _pattern(patterns, modules.names[site], alpha) for site in places}
+    if config.get("init_lora_weights") in BEGUN:
+        begun = _begun(config, modules)
+        if any(alphas[site] <= 0 for site in begun):
+            raise ValueError("lora_alpha must be more than 0 where the factors were not zero")
+        factor = 2**0.5 if config.get("use_rslora") else 2.0
+        ranks |= {site: 2 * ranks[site] for site in begun}
+        alphas |= {site: factor * alphas[site] for site in begun}
+        rank, alpha = 2 * rank, factor * alpha
     method = cls(
         rank=rank,
         alpha=alpha,
@@ -76,6 +84,27 @@ def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
     there = {*modules.tensors, *modules.saved}
     kept = [site for site in expected if site in there or site.name != "pooler"]
     return found.only(kept, modules.facts)  # a class may leave out the pooler
+
+
+BEGUN = ("pissa", "olora")
+"""Values of init_lora_weights with which PEFT takes something of the backbone's weights away."""
+
+
+def _begun(config: Mapping[str, Any], modules: Modules) -> list[Site]:
+    """The maps of which PEFT takes away what their factors began with; of embeddings it does not.
+
+    So they are of twice the rank beside the weights that the backbone has: the other half is what
+    was taken away, and follows from these weights.
+    """
+    layout, kind = modules.facts.layout, config["init_lora_weights"]
+    own = [site for site, tensors in modules.tensors.items() if "A" in tensors]
+    maps = [site for site in own if layout.sites[site.name].kind == "linear"]
+    if any(layout.sites[site.name].outside for site in maps):
+        raise UnsupportedError(f"init_lora_weights={kind} at the vocabulary")
+    if kind == "olora" and layout.transposed:
+        raise UnsupportedError("init_lora_weights=olora of maps that are stored [in, out]")
+    modules.double(maps)
+    return maps
 
 
 _BIASES = {"lora_only": "backbone", "all": "all"}
@@ -247,7 +276,7 @@ def risky(config: Mapping[str, Any], kind: str) -> Iterator[str]:
     for key in sorted(config):
         if key not in _UNDERSTOOD and config[key]:
             yield key
-    if config.get("init_lora_weights") not in _STARTS:
+    if config.get("init_lora_weights") not in (*_STARTS, *(BEGUN if kind == "LORA" else ())):
         how = f"init_lora_weights={config['init_lora_weights']}"
         yield f"{how}, which changes the backbone, {_CONVERSION}"
     if config.get("bias", "none") not in ("none", *(_BIASES if kind == "LORA" else [])):
