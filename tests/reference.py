@@ -294,14 +294,17 @@ def forward(base: Any, tree: Tree | None, weights: Weights, batch: Mapping[str, 
     if hasattr(base, "wte") or hasattr(base, "rotary_emb"):
         return _left_to_right(base, tree, weights, batch)
     if hasattr(base, "decoder"):
-        from tests.reference_t5 import encode_and_decode
+        from tests import reference_bart, reference_t5
 
-        return encode_and_decode(base, tree, weights, batch)
+        family = reference_t5 if hasattr(base.encoder, "block") else reference_bart
+        return family.encode_and_decode(base, tree, weights, batch)
     state = base.embeddings(batch["input_ids"])
     state = state if tree is None else coupled(tree, state, weights)
     if hasattr(base, "embeddings_project"):
         state = base.embeddings_project(state)
     masked = (1 - batch["attention_mask"][:, None, None, :]).bool()
+    if hasattr(base, "transformer"):
+        return _distilled(base.transformer, tree, weights, state, masked)
     for number, layer in enumerate(base.encoder.layer):
         h = layer.attention.output.dense(_attention(layer.attention.self, state, masked))
         norm = layer.attention.output.LayerNorm
@@ -311,13 +314,27 @@ def forward(base: Any, tree: Tree | None, weights: Weights, batch: Mapping[str, 
     return state  # type: ignore[no-any-return]
 
 
-def _attention(module: Any, state: Tensor, masked: Tensor) -> Tensor:
-    def heads(linear: Any) -> Tensor:
-        return linear(state).unflatten(-1, (module.num_attention_heads, -1)).transpose(1, 2)  # type: ignore[no-any-return]
+def _distilled(
+    base: Any, tree: Tree | None, weights: Weights, state: Tensor, masked: Tensor
+) -> Tensor:
+    """DistilBERT's layers: BERT's under other names."""
+    for number, layer in enumerate(base.layer):
+        own = layer.attention
+        maps = (own.q_lin, own.k_lin, own.v_lin)
+        h = own.out_lin(weighed(*(heads(one, state, own.n_heads) for one in maps), masked))
+        state = after(tree, h, Place("attn.out", number, state, layer.sa_layer_norm, weights))
+        h = layer.ffn.lin2(functional.gelu(layer.ffn.lin1(state)))
+        state = after(tree, h, Place("ffn.out", number, state, layer.output_layer_norm, weights))
+    return state
 
-    q, k, v = heads(module.query), heads(module.key), heads(module.value)
-    scores = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(masked, float("-inf"))
-    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+def _attention(module: Any, state: Tensor, masked: Tensor) -> Tensor:
+    maps = (module.query, module.key, module.value)
+    return weighed(*(heads(one, state, module.num_attention_heads) for one in maps), masked)
+
+
+def heads(linear: Any, state: Tensor, count: int) -> Tensor:
+    return linear(state).unflatten(-1, (count, -1)).transpose(1, 2)  # type: ignore[no-any-return]
 
 
 def _left_to_right(
@@ -348,7 +365,7 @@ def _norms(layer: Any) -> tuple[Any, Any]:
     return layer.input_layernorm, layer.post_attention_layernorm
 
 
-def _weighed(q: Tensor, k: Tensor, v: Tensor, masked: Tensor) -> Tensor:
+def weighed(q: Tensor, k: Tensor, v: Tensor, masked: Tensor) -> Tensor:
     scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(masked, float("-inf"))
     return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
@@ -358,7 +375,7 @@ def _joint(module: Any, state: Tensor, masked: Tensor) -> Tensor:
     q, k, v = (
         one.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for one in joint.chunk(3, dim=-1)
     )
-    return _weighed(q, k, v, masked) @ module.c_proj.weight + module.c_proj.bias  # type: ignore[no-any-return]
+    return weighed(q, k, v, masked) @ module.c_proj.weight + module.c_proj.bias  # type: ignore[no-any-return]
 
 
 def _turned(layer: Any, state: Tensor, masked: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
@@ -374,7 +391,7 @@ def _turned(layer: Any, state: Tensor, masked: Tensor, turns: tuple[Tensor, Tens
     )
     times = q.shape[1] // k.shape[1]  # several heads share their keys
     k, v = (one.repeat_interleave(times, dim=1) for one in (turn(k), v))
-    return _weighed(turn(q), k, v, masked) @ module.o_proj.weight.T  # type: ignore[no-any-return]
+    return weighed(turn(q), k, v, masked) @ module.o_proj.weight.T  # type: ignore[no-any-return]
 
 
 def after(tree: Tree | None, h: Tensor, place: Place) -> Tensor:

@@ -22,6 +22,21 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "xlm-roberta": {"type_vocab_size": 1},
     "electra": {"type_vocab_size": 2, "embedding_size": 7},  # narrower, and odd
 }
+BART: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": WIDTH,
+    "encoder_layers": LAYERS,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16,
+    "max_position_embeddings": 24,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "decoder_start_token_id": 2,
+}
 OTHERS: dict[str, dict[str, Any]] = {
     "gpt2": {
         "vocab_size": VOCABULARY,
@@ -57,8 +72,28 @@ OTHERS: dict[str, dict[str, Any]] = {
         "dropout_rate": 0.0,
         "decoder_start_token_id": 0,
     },
+    "distilbert": {
+        "vocab_size": VOCABULARY,
+        "dim": WIDTH,
+        "n_heads": 2,
+        "n_layers": LAYERS,
+        "hidden_dim": 16,
+        "max_position_embeddings": 24,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "seq_classif_dropout": 0.0,
+    },
+    "bart": BART | {"encoder_attention_heads": 3},  # another number than the decoder has
+    "mbart": BART | {"scale_embedding": True},
 }
-"""Families that name their sizes otherwise; they read from left to right, or decode."""
+"""Families that name their sizes otherwise."""
+ENCODERS = (*SPECIAL, "distilbert")
+LEFT_TO_RIGHT = ("gpt2", "llama")
+ENCODER_DECODERS = ("t5", "bart", "mbart")
+GENERATING = dict.fromkeys(LEFT_TO_RIGHT, "AutoModelForCausalLM") | dict.fromkeys(
+    ENCODER_DECODERS, "AutoModelForSeq2SeqLM"
+)
+"""Families that generate, and their classes with a language-model head."""
 MARKS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 
@@ -142,7 +177,7 @@ def composed(
 def hidden(model: nn.Module, **inputs: torch.Tensor) -> torch.Tensor:
     """The last hidden state for the usual batch; transformers' T5 reads it one place later."""
     given = batch() | inputs
-    if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
+    if isinstance(model, PreTrainedModel) and model.config.model_type == "t5":
         ids = given["input_ids"]
         later = torch.cat([torch.zeros_like(ids[:, :1]), ids[:, :-1]], dim=1)
         given.setdefault("decoder_input_ids", later)

@@ -39,14 +39,33 @@ class Row:
 
 def encode(base: Any, ids: Tensor, row: Row) -> Tensor:
     """The last states of all tokens, virtual ones among them; the model's eps, BERT's shape."""
-    weights = dict(base.state_dict())
     config = base.config
+    weights = {_as_in_bert(name): tensor for name, tensor in base.state_dict().items()}
     state = _joined(_embedded(weights, config, ids, row), row.behind, row.before)
     if "embeddings_project.weight" in weights:
         state = _linear(weights, "embeddings_project", state)
     for layer in range(config.num_hidden_layers):
         state = _layer(weights, config, state, layer, row)
     return state
+
+
+_DISTILBERT = {
+    "transformer.layer.": "encoder.layer.",
+    ".attention.q_lin.": ".attention.self.query.",
+    ".attention.k_lin.": ".attention.self.key.",
+    ".attention.v_lin.": ".attention.self.value.",
+    ".attention.out_lin.": ".attention.output.dense.",
+    ".sa_layer_norm.": ".attention.output.LayerNorm.",
+    ".ffn.lin1.": ".intermediate.dense.",
+    ".ffn.lin2.": ".output.dense.",
+    ".output_layer_norm.": ".output.LayerNorm.",
+}
+
+
+def _as_in_bert(name: str) -> str:
+    for theirs, berts in _DISTILBERT.items():
+        name = name.replace(theirs, berts)
+    return name
 
 
 def _embedded(weights: dict[str, Tensor], config: Any, ids: Tensor, row: Row) -> Tensor:
@@ -56,7 +75,8 @@ def _embedded(weights: dict[str, Tensor], config: Any, ids: Tensor, row: Row) ->
     first = config.pad_token_id + 1 if "roberta" in config.model_type else 0
     places = first + row.start + torch.arange(len(state))
     state = state + weights["embeddings.position_embeddings.weight"][places]
-    state = state + weights["embeddings.token_type_embeddings.weight"][0]
+    if "embeddings.token_type_embeddings.weight" in weights:
+        state = state + weights["embeddings.token_type_embeddings.weight"][0]
     return _norm(weights, config, "embeddings.LayerNorm", state)
 
 
@@ -98,5 +118,5 @@ def _linear(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
 
 def _norm(weights: dict[str, Tensor], config: Any, name: str, x: Tensor) -> Tensor:
     centred = x - x.mean(dim=-1, keepdim=True)
-    spread = centred.square().mean(dim=-1, keepdim=True) + config.layer_norm_eps
+    spread = centred.square().mean(dim=-1, keepdim=True) + getattr(config, "layer_norm_eps", 1e-12)
     return centred / spread.sqrt() * weights[f"{name}.weight"] + weights[f"{name}.bias"]

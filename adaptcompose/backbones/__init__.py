@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from adaptcompose.backbones import bert, gpt2, llama, t5
+from adaptcompose.backbones import bart, bert, distilbert, gpt2, llama, t5
 from adaptcompose.backbones.layout import Facts, Layout, Site, layout_of, layouts, read_facts
 
 __all__ = [
     "Facts",
     "Layout",
     "Site",
+    "bart",
     "bert",
+    "distilbert",
     "gpt2",
     "layout_of",
     "layouts",

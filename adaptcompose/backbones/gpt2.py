@@ -41,11 +41,11 @@ GPT2 = add_layout(
             "attn.qkv": Place("attn.c_attn", "linear", _thrice, joint=True),
             "attn.o": Place("attn.c_proj", "linear"),
             "attn.kv": Place("attn", "attention"),
-            "attn.out": Place("attn", "sublayer", norm="ln_1", hub="attention_adapters"),
+            "attn.out": Place("attn", "sublayer", hub="attention_adapters"),
             "ffn.norm": Place("ln_2", "norm"),
             "ffn.in": Place("mlp.c_fc", "linear", _inner),
             "ffn.mid": Place("mlp.c_proj", "linear", width_in=_inner),
-            "ffn.out": Place("mlp", "sublayer", norm="ln_2", hub="output_adapters"),
+            "ffn.out": Place("mlp", "sublayer", hub="output_adapters"),
             "layer.out": Place("", "output"),
             "final.norm": Place("ln_f", "norm"),
             "vocabulary": replace(VOCABULARY, bias=False),
@@ -58,6 +58,9 @@ GPT2 = add_layout(
         width="n_embd",
         depth={"": "n_layer"},
         transposed=True,
+        heads="n_head",
+        attention_dropout="attn_pdrop",
+        head_dropout=("classifier_dropout", "resid_pdrop"),
         reads="last",
     )
 )

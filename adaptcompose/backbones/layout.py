@@ -5,8 +5,8 @@
 ...     "type_vocab_size": 2, "num_attention_heads": 12})
 >>> facts.parameters
 109482240
->>> facts.layout.path(Site("ffn.out", 5))
-'encoder.layer.5.output'
+>>> facts.layout.path(Site("ffn.in", 5))
+'encoder.layer.5.intermediate.dense'
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Kind = Literal[
     "positions",
 ]
 Size = str | Callable[[Mapping[str, Any]], int]
-"""A key of config.json, or what computes a size from all of it."""
+"""A key of config.json, with `{part}` for the part of an encoder-decoder, or what computes it."""
 
 
 LOOKUP = "embed.tokens"
-BELOW = ("tokens", "positions", "embed.norm", "embed.out", "embed.project")
+BELOW = (LOOKUP, "tokens", "positions", "embed.norm", "embed.out", "embed.project")
 ABOVE = ("final.norm", "pooler", "vocabulary", "head.in")
 """The places that are in no layer, in the order in which a state passes them."""
 OF_ENCODER = ("cross.k", "cross.v")
@@ -67,8 +67,8 @@ class Place:
     `linear`      a linear map (weight deltas act on it)
     `lookup`      the embeddings of tokens, a linear map of which token it is
     `norm`        a LayerNorm or RMSNorm
-    `sublayer`    dense, dropout, then LayerNorm(h + x): what post-norm adapters stand in; or, if
-                  there is a `norm` in front of it, a module whose output h the layer adds to x
+    `sublayer`    a module whose output h is added to its sub-layer's input x, perhaps behind
+                  dropout; `norm` is the path of what reads the sum, if that is a norm
     `output`      a module whose output is the state (embeddings, the end of a layer)
     `input`       a module whose first argument is the state (the lowest layer)
     `attention`   a module that computes attention (prefixes act on its keys and values)
@@ -79,9 +79,9 @@ class Place:
     `width` and `width_in` are the size of the output, of the input. Several maps in one module
     have the same path: `piece` (1, 3) is the second third of its outputs, and what is `joint` is
     all of them once more. `bias` says whether there is one, `there` whether a config has the place
-    at all, `parts` which parts of an encoder-decoder, if not all. `norm` is the path of the norm
-    in front of a sub-layer; `hub` is where AdapterHub's files have adapters, if not at the path.
-    What is `outside` the base model is only in classes with a language-model head.
+    at all, `parts` which parts of an encoder-decoder, if not all. `hub` is where AdapterHub's files
+    have adapters, if not at the path. What is `outside` the base model is only in classes with a
+    language-model head.
     """
 
     path: str
@@ -109,15 +109,17 @@ class Layout:
 
     `vocabulary` are the paths at which language models keep their last linear map; `adapterhub`
     are the classes that AdapterHub's files name for the types, `hub_stem` is where they have
-    invertible adapters, `hub_maps` what they call the maps of the feed-forward. `width` and `depth`
-    are keys of config.json; an encoder-decoder has a depth for each of its parts. `attributes` are
+    invertible adapters, `hub_maps` what they call the maps of the feed-forward, `hub_prefixes` the
+    prefixes of the attentions. `width`, `depth`, `heads` and the two dropouts are keys of
+    config.json; an encoder-decoder has a depth for each of its parts. `attributes` are
     others that hold the base model, in some task models. `names` are what
     stands for words in braces in the paths of a part, which has the name `part`.
 
     `unused` are modules that a class has and never calls. `transposed` says that the weights of
     linear maps in the base model are stored [in, out].
 
-    `reads` says which token's state a head classifies: the first, the last, or the last end mark.
+    `reads` says which token's state a head classifies: the first, the last, or the last end mark;
+    `starts` what decoding starts with: a mark of the configuration, or the last token of each row.
     `distances` says whether attention has scores by the distance of two positions.
     `variant` chooses another layout of the same type by the configuration; `scale` is what states
     are multiplied by in front of heads, but for those that classify.
@@ -135,13 +137,25 @@ class Layout:
     hub_maps: Mapping[str, str] = field(
         default_factory=lambda: {"intermediate_lora": "ffn.in", "output_lora": "ffn.mid"}
     )
+    hub_prefixes: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "": "self_prefix",
+            "encoder": "encoder_prefix",
+            "decoder": "self_prefix",
+            "cross": "cross_prefix",
+        }
+    )
     width: str = "hidden_size"
     depth: Mapping[str, str] = field(default_factory=lambda: {"": "num_hidden_layers"})
+    heads: str = "num_attention_heads"
+    attention_dropout: str = "attention_probs_dropout_prob"
+    head_dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     attributes: tuple[str, ...] = ()
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     transposed: bool = False
     reads: Literal["first", "last", "end"] = "first"
+    starts: Literal["mark", "last"] = "mark"
     distances: bool = False
     variant: Callable[[Mapping[str, Any]], Layout] | None = None
     scale: Callable[[Mapping[str, Any]], float] | None = None
@@ -155,8 +169,9 @@ class Layout:
         return self.vocabulary if self.sites[site.name].outside else (self.path(site),)
 
     def norm(self, site: Site) -> str:
-        """Where the norm in front of a sub-layer is."""
-        return self._below(site, self.sites[site.name].norm)
+        """Where the norm behind a sub-layer's sum is; "" where there is none."""
+        path = self.sites[site.name].norm
+        return self._below(site, path) if path else ""
 
     def hub_path(self, site: Site) -> str:
         """The module in which AdapterHub's files have the adapters of a site."""
@@ -224,13 +239,22 @@ class Facts:
 
     @cached_property
     def _sites(self) -> tuple[Site, ...]:
-        inside = [name for name in self.layout.sites if name not in (LOOKUP, *BELOW, *ABOVE)]
-        found = [Site(LOOKUP, None, part) for part in self.stacks if self.has(LOOKUP, part)]
-        found += [Site(name) for name in BELOW if self.has(name)]
-        for part in self.stacks:
+        inside = [name for name in self.layout.sites if name not in (*BELOW, *ABOVE)]
+        parts = list(self.stacks)
+        found: list[Site] = []
+        for part in parts:
+            found += self._around(BELOW, part, shared=part == parts[0])
             found += self._inside(part, inside)
-            found += [Site(name, None, part) for name in ("final.norm",) if self.has(name)]
-        return (*found, *(Site(name) for name in ABOVE[1:] if self.has(name)))
+            found += self._around(ABOVE, part, shared=part == parts[-1])
+        return tuple(found)
+
+    def _around(self, names: Iterable[str], part: str, *, shared: bool) -> Iterator[Site]:
+        """Sites of a part that are in none of its layers, and those that the parts share."""
+        for name in filter(self.has, names):
+            if "{part}" in self.layout.sites[name].path:
+                yield Site(name, None, part)
+            elif shared:
+                yield Site(name)
 
     def has(self, name: str, part: str = "") -> bool:
         """Whether there is a place of this name in a backbone with this config."""
@@ -273,15 +297,20 @@ class Facts:
 
     def size(self, site: Site) -> int:
         """Width of the state at a site (of its output, for a linear map)."""
-        return self._size(self.layout.sites[site.name].width)
+        return self._size(self.layout.sites[site.name].width, site.part)
 
     def size_in(self, site: Site) -> int:
         """Width of what a linear map reads."""
-        return self._size(self.layout.sites[site.name].width_in)
+        return self._size(self.layout.sites[site.name].width_in, site.part)
 
-    def _size(self, size: Size) -> int:
-        found = self.config.get(size) if isinstance(size, str) else size(self.config)
-        return int(found or self.width)
+    def _size(self, size: Size, part: str) -> int:
+        if not isinstance(size, str):
+            return int(size(self.config) or self.width)
+        return int(self.config.get(size.format(part=part)) or self.width)
+
+    def heads(self, part: str) -> int:
+        """How many heads the attention of a part has; of the first, where none is named."""
+        return int(self.config[self.layout.heads.format(part=part or next(iter(self.stacks)))])
 
 
 _LAYOUTS: dict[str, Layout] = {}

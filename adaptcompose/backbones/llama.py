@@ -59,18 +59,14 @@ LLAMA = add_layout(
             "attn.v": Place("self_attn.v_proj", "linear", _keys, bias=_attention_bias),
             "attn.o": Place("self_attn.o_proj", "linear", width_in=_queries, bias=_attention_bias),
             "attn.kv": Place("self_attn", "attention"),
-            "attn.out": Place(
-                "self_attn", "sublayer", norm="input_layernorm", hub="attention_adapters"
-            ),
+            "attn.out": Place("self_attn", "sublayer", hub="attention_adapters"),
             "ffn.norm": Place("post_attention_layernorm", "norm", bias=False),
             "ffn.gate": Place("mlp.gate_proj", "linear", "intermediate_size", bias=_mlp_bias),
             "ffn.in": Place("mlp.up_proj", "linear", "intermediate_size", bias=_mlp_bias),
             "ffn.mid": Place(
                 "mlp.down_proj", "linear", width_in="intermediate_size", bias=_mlp_bias
             ),
-            "ffn.out": Place(
-                "mlp", "sublayer", norm="post_attention_layernorm", hub="output_adapters"
-            ),
+            "ffn.out": Place("mlp", "sublayer", hub="output_adapters"),
             "layer.out": Place("", "output"),
             "final.norm": Place("norm", "norm", bias=False),
             "vocabulary": replace(VOCABULARY, bias=False),

@@ -54,7 +54,7 @@ def _attention(where: str, hub: str, *parts: str) -> dict[str, Place]:
     others = {
         "kv": Place(inside, "attention", parts=parts),
         "norm": Place(norm, "norm", bias=False, parts=parts),
-        "out": Place(f"{layer}.dropout", "sublayer", norm=norm, hub=hub, parts=parts),
+        "out": Place(f"{layer}.dropout", "sublayer", hub=hub, parts=parts),
     }
     return {f"{name}.{key}": place for key, place in (maps | others).items()}
 
@@ -77,7 +77,7 @@ T5 = add_layout(
             ),
             "ffn.in": Place("{ffn}.DenseReluDense.{wi}", "linear", "d_ff", bias=False),
             "ffn.mid": Place("{ffn}.DenseReluDense.wo", "linear", width_in="d_ff", bias=False),
-            "ffn.out": Place("{ffn}.dropout", "sublayer", norm="{ffn}.layer_norm", hub="{ffn}"),
+            "ffn.out": Place("{ffn}.dropout", "sublayer", hub="{ffn}"),
             "layer.out": Place("", "output"),
             "final.norm": Place("{part}.final_layer_norm", "norm", bias=False),
             "vocabulary": replace(VOCABULARY, bias=False),
@@ -90,6 +90,9 @@ T5 = add_layout(
         hub_stem="encoder.",
         width="d_model",
         depth={"encoder": "num_layers", "decoder": "num_decoder_layers"},
+        heads="num_heads",
+        attention_dropout="dropout_rate",
+        head_dropout=("classifier_dropout", "dropout_rate"),
         names={
             "encoder": {"ffn": "layer.1", "wi": "wi"},
             "decoder": {"ffn": "layer.2", "wi": "wi"},

@@ -69,7 +69,7 @@ class Fusion(Method):
     def lower_attention(self, part: str, site: Site, facts: Facts) -> Attention:
         dropout = self.dropout
         if dropout is None:
-            dropout = float(facts.config.get("attention_probs_dropout_prob") or 0.0)
+            dropout = float(facts.config.get(facts.layout.attention_dropout) or 0.0)
         return Attention(
             part,
             site,

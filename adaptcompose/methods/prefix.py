@@ -107,9 +107,9 @@ class Prefix(Method):
                 "hidden.weight": (self.hidden, facts.width),
                 "hidden.bias": (self.hidden,),
             }
-        if site == POSITIONS:
+        if site.name == POSITIONS.name:
             return {}
-        heads, size = key_heads(facts)
+        heads, size = key_heads(facts, site.part)
         shapes: dict[str, Shape] = {}
         for name in KINDS:
             if self.flat:
@@ -135,11 +135,12 @@ class Prefix(Method):
             init.kaiming_uniform_(tensor, a=5**0.5)
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        if site == POSITIONS and self.positions == "shifted":
-            return Shift(part, site, self.length)
+        if site.name == POSITIONS.name and self.positions == "shifted":
+            here = self.encoder or site.part != "encoder"
+            return Shift(part, site, self.length) if here else None
         if site not in self.attentions(facts):
             return None
-        heads, size = key_heads(facts)
+        heads, size = key_heads(facts, site.part)
         return KVPrefix(
             part,
             site,
@@ -192,7 +193,7 @@ class Prefix(Method):
         return cls(**read_settings(cls, given, _FIELDS))
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
-        kind = _GROUPS[site.part if site.name == SHARED.name else group(site).part]
+        kind = facts.layout.hub_prefixes[(site if site.name == SHARED.name else group(site)).part]
         stem = f"prefix_tuning.prefix_tunings.{name}.{kind}"
         names = {
             "embedding": "wte.weight",
@@ -218,7 +219,7 @@ class Prefix(Method):
         if kind not in KINDS:
             return None
         sites = [other for other in self.attentions(facts) if group(other) == group(site)]
-        heads, size = key_heads(facts)
+        heads, size = key_heads(facts, site.part)
         count = 2 * len(sites)
         whole = {"weight": (count * heads * size, self.hidden), "bias": (count * heads * size,)}
         shape = whole.get(what, (self.length * count * heads * size,))
@@ -234,17 +235,13 @@ def group(site: Site) -> Site:
     return Site(SHARED.name, None, "cross" if site.name.startswith("cross") else site.part)
 
 
-def key_heads(facts: Facts) -> tuple[int, int]:
-    """How many heads keys and values have on this backbone, and how many numbers each."""
-    config = facts.config
-    all_heads = next(config[key] for key in _HEADS if config.get(key))
+def key_heads(facts: Facts, part: str = "") -> tuple[int, int]:
+    """How many heads keys and values have in a part of this backbone, and how many numbers each."""
+    config, all_heads = facts.config, facts.heads(part)
     heads = config.get("num_key_value_heads") or all_heads
     size = config.get("head_dim") or config.get("d_kv") or facts.width // all_heads
     return int(heads), int(size)
 
-
-_HEADS = ("num_attention_heads", "n_head", "num_heads")
-"""Keys of config.json under which families keep the number of heads."""
 
 _FIELDS = {
     "prefix_length": "length",
@@ -259,14 +256,6 @@ _FIELDS = {
     "cross_prefix": "cross",
 }
 """Keys of AdapterHub's `config` and the fields here."""
-
-_GROUPS = {
-    "": "self_prefix",
-    "encoder": "encoder_prefix",
-    "decoder": "self_prefix",
-    "cross": "cross_prefix",
-}
-"""What AdapterHub's files call the groups of attentions."""
 
 _CONSTANTS: dict[str, Any] = {
     "architecture": "prefix_tuning",

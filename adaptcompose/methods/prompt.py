@@ -58,7 +58,8 @@ class Prompt(Method):
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         place = facts.layout.sites.get(EMBEDDINGS.name)
-        if self.positions == "kept" and (place is None or place.kind != "output"):
+        alone = place is not None and place.kind == "output" and len(facts.stacks) == 1
+        if self.positions == "kept" and not alone:
             expected = "shifted on a backbone whose embeddings are no module of their own"
             yield AC209.at(name="positions", operator=self.word, expected=expected, got="kept")
 

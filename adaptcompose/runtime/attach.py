@@ -103,7 +103,7 @@ def _order(site: Site, facts: Facts) -> tuple[int, bool]:
     """What stands inside another module has to be there before that one is taken.
 
     Sub-layers and virtual tokens come last, around what else stands at their modules and at the
-    norms in front, and so does what stands in front of a vocabulary.
+    norms behind, and so does what stands in front of a vocabulary.
     """
     kind = facts.layout.sites[site.name].kind
     return -facts.layout.path(site).count("."), kind in ("sublayer", "tokens", "vocabulary")

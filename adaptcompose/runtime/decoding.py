@@ -24,13 +24,21 @@ def by_row(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int | None]:
     return {name: tensor.flatten(0, 1) for name, tensor in batch.items()}, ids.shape[1]
 
 
-def shifted(ids: Tensor, config: Any) -> Tensor:
-    """Ids moved to the right by one, behind the token that decoding starts with."""
+def shifted(ids: Tensor, config: Any, starts: str = "mark") -> Tensor:
+    """Ids moved to the right by one, behind the token that decoding starts with.
+
+    That is a mark of the configuration, or the last token of each row: mBART's language.
+    """
     padding = config.pad_token_id
-    first = padding if config.decoder_start_token_id is None else config.decoder_start_token_id
+    ids = ids.masked_fill(ids == IGNORED, padding)
     moved = ids.roll(1, dims=1)
-    moved[:, 0] = first
-    return moved.masked_fill(moved == IGNORED, padding)
+    if starts == "last":
+        last = (ids != padding).sum(dim=1, keepdim=True) - 1
+        moved[:, :1] = ids.gather(1, last.clamp(min=0))
+    else:
+        start = config.decoder_start_token_id
+        moved[:, 0] = padding if start is None else start
+    return moved
 
 
 def classified(states: Tensor, batch: Mapping[str, Tensor], config: Any, reads: str) -> Tensor:

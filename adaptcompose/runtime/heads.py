@@ -145,7 +145,7 @@ def _layers(config: Mapping[str, Any]) -> int:
 
 def _dropout(config: Mapping[str, Any], facts: Facts) -> float:
     candidates = [config.get("dropout_prob")]
-    candidates += [facts.config.get(key) for key in ("classifier_dropout", "hidden_dropout_prob")]
+    candidates += [facts.config.get(key) for key in facts.layout.head_dropout]
     return float(next((found for found in candidates if found is not None), 0.0))
 
 

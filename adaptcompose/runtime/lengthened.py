@@ -29,6 +29,7 @@ from adaptcompose.runtime.tokens import (
     Virtual,
     Words,
     moving,
+    positions_of,
     taken,
 )
 
@@ -201,16 +202,12 @@ def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> 
         return counting(base, frame)
     encoder = getattr(base, "encoder", None)
     if encoder is not None and hasattr(base, "decoder"):
-        longer = LengthenedEncoder(encoder, words, frame, 0, sys.maxsize, inside=inside)
+        first, most = _positions(base, facts, frame)
+        longer = LengthenedEncoder(encoder, words, frame, first, most, inside=inside)
         base.set_submodule("encoder", longer)
         base.set_submodule("decoder", Attending(base.get_submodule("decoder"), words, frame))
         return base
-    first, most = 0, sys.maxsize
-    if facts.has("positions"):
-        moved = moving(base, facts.layout.path(Site("positions")), frame)
-        padding = getattr(moved.stock, "padding_idx", None)
-        first = 0 if padding is None else int(padding) + 1
-        most = int(getattr(moved.stock, "num_embeddings", most)) - first
+    first, most = _positions(base, facts, frame)
     if facts.has(EMBEDDINGS.name) and facts.layout.sites[EMBEDDINGS.name].kind == "output":
         path = facts.layout.path(EMBEDDINGS)
         base.set_submodule(path, Behind(base.get_submodule(path), frame))
@@ -218,6 +215,18 @@ def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> 
     if pooler and getattr(base, pooler, None) is not None:
         base.set_submodule(pooler, Started(base.get_submodule(pooler), frame))
     return Lengthened(base, words, frame, first, most, inside=inside)
+
+
+def _positions(base: nn.Module, facts: Facts, frame: Frame) -> tuple[int, int]:
+    """The id of the first position, and how many there are; what reads them can be moved."""
+    if not facts.has("positions"):
+        return 0, sys.maxsize
+    first_part = next(iter(facts.stacks))
+    moved = moving(base, facts.layout.path(Site("positions", None, first_part)), frame)
+    moved.longer = True
+    padding, rows = getattr(moved.stock, "padding_idx", None), positions_of(moved.stock)
+    first = 0 if padding is None else int(padding) + 1
+    return first, sys.maxsize if rows is None else rows - first
 
 
 def counting(base: nn.Module, frame: Frame) -> nn.Module:

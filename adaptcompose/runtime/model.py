@@ -182,7 +182,8 @@ class ComposedModel(nn.Module):
             return batch
         own = self.head is not None and self.head.kind == "seq2seq_lm" and labels is not None
         ids = labels if own else batch["input_ids"]
-        return batch | {"decoder_input_ids": shifted(ids, self.config)}
+        starts = self.composition.facts.layout.starts
+        return batch | {"decoder_input_ids": shifted(ids, self.config, starts)}
 
     def cache_trunk(self, layers: int) -> None:
         """In training, compute the lowest layers once per example and keep their states on disk.

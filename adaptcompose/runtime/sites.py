@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts, Kind, Site
 from adaptcompose.compiler.program import Primitive
@@ -37,26 +38,6 @@ def take(
 ) -> None:
     """Put a running primitive at its site."""
     _TAKING[facts.layout.sites[site.name].kind](base, site, facts, node, adapter, frame)
-
-
-class SubLayer(nn.Module):
-    """dense, dropout, LN(h + x), with the composition between dropout and norm."""
-
-    def __init__(self, stock: nn.Module, adapter: Running, frame: Frame, *, finish: bool) -> None:
-        super().__init__()
-        stock_parts: Any = stock
-        self.dense: nn.Module = stock_parts.dense
-        self.dropout: nn.Module = stock_parts.dropout
-        self.LayerNorm: nn.Module = stock_parts.LayerNorm
-        self.adapter = adapter
-        self.frame = frame
-        self.finish = finish
-
-    def forward(self, hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
-        h = self.dropout(self.dense(hidden_states))
-        state = State(h, input_tensor, self.LayerNorm, self.frame)
-        out = self.adapter(state)
-        return state.finish(out) if self.finish else out
 
 
 class Proxy(nn.Module):
@@ -90,74 +71,84 @@ class Wrapper(Proxy):
         self.frame = frame
 
 
-class Whole:
-    """The output of a sub-layer to which the layer's residual is not added.
+class Summand:
+    """The output h of a sub-layer, as long as the input x of the sub-layer is not added to it.
 
-    Layers compute x + h themselves; where h + x, or what replaces it, is there already, adding
-    nothing is exact, and subtracting x first is not.
+    Layers add the two themselves, some of them behind a dropout that is no module of its own. What
+    passes through that stays a summand; its sum with x is what `added` makes of h and x.
     """
 
-    def __init__(self, out: Tensor) -> None:
-        self.out = out
+    def __init__(self, h: Tensor, added: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.h = h
+        self.added = added
 
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Tensor:
-        """The sum with a residual, in the one form that torch.compile follows."""
-        assert func.__name__ in _SUMS
-        return next(arg.out for arg in args if isinstance(arg, cls))
+    ) -> Any:
+        """The functions that layers call, in the one form that torch.compile follows."""
+        first, *more = args
+        if func.__name__ not in _SUMS:
+            assert func is functional.dropout
+            return cls(func(first.h, *more, **(kwargs or {})), first.added)
+        one, x = (first, more[0]) if isinstance(first, cls) else (more[0], first)
+        return one.added(one.h, x)
 
 
 _SUMS = ("__add__", "__radd__", "add")
 """What `x + h` and `h + x` are called."""
 
 
-class Entrance(Proxy):
-    """The norm in front of a sub-layer: what enters it is the x of the site behind."""
-
-    def __init__(self, stock: nn.Module, site: Site, frame: Frame) -> None:
-        super().__init__(stock)
-        self.site = site
-        self.frame = frame
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.frame.kept[self.site] = x
-        normed: Tensor = self.stock(x)
-        return normed
-
-
 class Inner(Wrapper):
-    """A sub-layer whose output h the layer adds to x, with the composition on h."""
+    """A sub-layer with the composition behind it: there where its layer adds x to what it gives.
+
+    `norm` is the norm of that sum, if the layer has one. Where a composition does without x, what
+    it gives takes the place of the sum.
+    """
 
     def __init__(
-        self, stock: nn.Module, site: Site, adapter: Running, frame: Frame, *, finish: bool
+        self,
+        stock: nn.Module,
+        adapter: Running,
+        frame: Frame,
+        norm: nn.Module | None,
+        *,
+        finish: bool,
     ) -> None:
         super().__init__(stock, adapter, frame)
-        self.site = site
+        self.norm = [norm]  # it is registered where it stands
         self.finish = finish
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         found = self.stock(*args, **kwargs)
-        h, *more = found if isinstance(found, tuple) else (found,)
-        out = self.adapter(State(h, self.frame.kept.pop(self.site), None, self.frame))
-        out = out if self.finish else Whole(out)
-        return (out, *more) if isinstance(found, tuple) else out
+        if isinstance(found, tuple):
+            return (Summand(found[0], self.added), *found[1:])
+        return Summand(found, self.added)
+
+    def added(self, h: Tensor, x: Tensor) -> Tensor:
+        """What stands in the layer for h + x."""
+        out: Tensor = self.adapter(State(h, x, self.norm[0], self.frame))
+        return out + x if self.finish else out
+
+
+class Passed(Proxy):
+    """The norm behind a sum, where the composition has done all that follows the sum."""
+
+    def forward(self, state: Tensor) -> Tensor:
+        return state
 
 
 @takes("sublayer")
 def take_sublayer(
     base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
 ) -> None:
-    """In place of the module that computes LN(h + x), or around the one that computes h."""
-    path, finish = facts.layout.path(site), node.placement.finish
+    """Around the module that computes h."""
+    path, behind, finish = facts.layout.path(site), facts.layout.norm(site), node.placement.finish
+    norm = base.get_submodule(behind) if behind else None
+    if norm is not None and not finish:
+        base.set_submodule(behind, Passed(norm))
     stock = base.get_submodule(path)
-    if not facts.layout.sites[site.name].norm:
-        base.set_submodule(path, SubLayer(stock, adapter, frame, finish=finish))
-        return
-    norm = facts.layout.norm(site)
-    base.set_submodule(norm, Entrance(base.get_submodule(norm), site, frame))
-    base.set_submodule(path, Inner(stock, site, adapter, frame, finish=finish))
+    base.set_submodule(path, Inner(stock, adapter, frame, norm, finish=finish))
 
 
 class Output(Wrapper):

@@ -6,6 +6,7 @@ embeddings; position ids are moved where they would count what is not there.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -190,11 +191,12 @@ class Behind(Proxy):
 
 
 class Moved(Proxy):
-    """What reads position ids, given others."""
+    """What reads position ids, given others; `longer` if there are virtual tokens among its own."""
 
     def __init__(self, stock: nn.Module, frame: Frame) -> None:
         super().__init__(stock)
         self.frame = frame
+        self.longer = False
         self.shifts: Pieces[RunningShift] | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -207,7 +209,7 @@ class Moved(Proxy):
         padding = getattr(self.stock, "padding_idx", None)
         first = 0 if padding is None else padding + 1
         moved, by = ids, 0
-        virtual: Virtual | None = self.frame.kept.get(VIRTUAL)
+        virtual: Virtual | None = self.frame.kept.get(VIRTUAL) if self.longer else None
         if virtual is not None and not virtual.behind and (padding is None or virtual.counted):
             moved = (moved + virtual.moves[:, None]).clamp(min=first)
         if self.shifts is not None:
@@ -221,9 +223,30 @@ class Moved(Proxy):
 
     def _check(self, ids: Tensor, highest: int) -> None:
         """AC517 where there are no such positions; `highest` is the most that they can be."""
-        most = getattr(self.stock, "num_embeddings", highest)
-        if highest > most and (needed := int(ids.max()) + 1) > most:
+        most = positions_of(self.stock)
+        if most is not None and highest > most and (needed := int(ids.max()) + 1) > most:
             raise Failed(AC517.at(needed=needed, most=most))
+
+
+class MovedCount(Moved):
+    """What counts the tokens of a call itself, and is given other positions for each row."""
+
+    def forward(
+        self, tokens: Tensor | None, past: int = 0, position_ids: Tensor | None = None
+    ) -> Tensor:
+        if position_ids is None:
+            assert tokens is not None
+            position_ids = torch.arange(past, past + tokens.shape[1], device=tokens.device)
+        rows, count = 1 if tokens is None else tokens.shape[0], position_ids.shape[0]
+        ids: Tensor = self._moved(position_ids.expand(rows, -1))
+        found: Tensor = self.stock(tokens, position_ids=ids.flatten())  # as one long row
+        return found.view(-1, count, found.shape[-1])
+
+
+def positions_of(stock: nn.Module) -> int | None:
+    """How many positions a table has, those among them that stand for padding."""
+    rows = getattr(stock, "num_embeddings", None)
+    return None if rows is None else int(rows) - int(getattr(stock, "offset", 0))
 
 
 class Started(Proxy):
@@ -261,6 +284,11 @@ def moving(base: nn.Module, path: str, frame: Frame) -> Moved:
     stock = base.get_submodule(path)
     if isinstance(stock, Moved):
         return stock
-    moved = Moved(stock, frame)
+    counts = isinstance(stock, nn.Embedding) and "position_ids" in _arguments(stock)
+    moved = (MovedCount if counts else Moved)(stock, frame)
     base.set_submodule(path, moved)
     return moved
+
+
+def _arguments(module: nn.Module) -> tuple[str, ...]:
+    return tuple(inspect.signature(module.forward).parameters)

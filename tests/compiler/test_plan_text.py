@@ -21,6 +21,8 @@ ABSENT = {
     "gpt2": ["prompt_tuning"],  # their embeddings are no module of their own
     "llama": ["prompt_tuning", "bitfit"],  # no biases
     "t5": ["prompt_tuning", "bitfit"],
+    "bart": ["prompt_tuning"],
+    "mbart": ["prompt_tuning"],
 }
 EVERYWHERE = "lora(targets=[attn.q, attn.k, attn.v, attn.o, ffn.gate, ffn.in, ffn.mid])"
 

@@ -36,6 +36,19 @@ SPECIAL = {
 }
 
 MARKS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1}
+SHORT = {"max_position_embeddings": 40}
+BART = {
+    "d_model": 16,
+    "encoder_layers": LAYERS,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 20,
+    "decoder_start_token_id": 1,
+    "forced_eos_token_id": None,
+    **SHORT,
+}
 OTHERS = {
     "gpt2": {"n_embd": 16, "n_head": 2, "n_layer": LAYERS, "n_inner": 24, "n_positions": 40},
     "llama": {
@@ -57,13 +70,21 @@ OTHERS = {
         "relative_attention_max_distance": 12,
         "decoder_start_token_id": 0,
     },
+    "distilbert": {"dim": 16, "n_heads": 2, "n_layers": LAYERS, "hidden_dim": 24, **SHORT},
+    "bart": BART,
+    "mbart": {**BART, "scale_embedding": True},
 }
-"""Families that name their sizes otherwise; they read from left to right, or decode."""
+"""Families that name their sizes otherwise."""
 GATED = "t5-gated"
 OTHERS[GATED] = OTHERS["t5"] | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 """T5 1.1 and Flan-T5, whose type is that of T5: a gated feed-forward, a vocabulary of its own."""
 TYPES = {GATED: "t5"}
-STACKS = {"t5": (LAYERS, 2), GATED: (LAYERS, 2)}
+STACKS = dict.fromkeys(("t5", GATED, "bart", "mbart"), (LAYERS, 2))
+KINDS = {
+    "gpt2": AutoModelForCausalLM,
+    "llama": AutoModelForCausalLM,
+    "distilbert": AutoModelForMaskedLM,
+} | dict.fromkeys(STACKS, AutoModelForSeq2SeqLM)
 
 
 def generator(*words: str) -> torch.Generator:
@@ -87,9 +108,8 @@ def make_backbone(family: str, folder: Path) -> None:
     """Save the model with its LM head, and with the pooler that this class leaves out."""
     stream = generator(family, "backbone")
     if family in OTHERS:
-        model_type = TYPES.get(family, family)
-        kind = AutoModelForSeq2SeqLM if model_type == "t5" else AutoModelForCausalLM
-        model = kind.from_config(AutoConfig.for_model(model_type, **MARKS, **OTHERS[family]))
+        config = AutoConfig.for_model(TYPES.get(family, family), **MARKS, **OTHERS[family])
+        model = KINDS[family].from_config(config)
         randomise(dict(model.named_modules()), stream, spread=0.2)
         model.tie_weights()
         model.save_pretrained(folder)
@@ -112,6 +132,6 @@ def make_batch(family: str, pad: int) -> dict[str, torch.Tensor]:
     lengths = torch.tensor([8, 5, 3])
     ids = torch.randint(5, VOCABULARY, (3, 8), generator=stream)
     mask = (torch.arange(8)[None] < lengths[:, None]).long()
-    if TYPES.get(family, family) == "t5":  # its classifiers read the last end mark
+    if family in STACKS:  # their classifiers read the last end mark
         ids[torch.arange(3), lengths - 1] = MARKS["eos_token_id"]
     return {"input_ids": torch.where(mask.bool(), ids, pad), "attention_mask": mask}

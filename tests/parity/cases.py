@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "distilbert")
 WITH_POOLER = ("bert", "roberta", "xlm-roberta")
+PROMPTED = ("bert", "roberta", "xlm-roberta", "electra")  # the peer has no mask for DistilBERT's
 
 # The family of roberta's code: its folders carry safetensors wherever the peer can write them.
 SAFETENSORS = "xlm-roberta"
@@ -579,7 +580,7 @@ VIRTUAL = (
         "two prefixes beside each other",
         families=BERT,
     ),
-    _prompt("prompt", "virtual tokens in front", families=FAMILIES),
+    _prompt("prompt", "virtual tokens in front", families=PROMPTED),
     _prompt("prompt_pooler", "virtual tokens before the pooler", pool=True),
     _prompt("prompt_after_bos", "behind the first token", combine="prefix_after_bos"),
     Case(

@@ -1,6 +1,6 @@
 """What is compared on models that read from left to right, or decode: most of it as on the others.
 
-Without `residual_post_add`, which the peer cannot compute where the norms stand in front.
+`residual_post_add` only where the norms stand behind: the peer cannot compute it elsewhere.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from dataclasses import replace
 
 from cases import CASES, DOUBLE, DYNAMIC, SEQ, SEQ_INV, Case
 
-DECODERS = ("gpt2", "llama", "t5")
 LEFT_TO_RIGHT = ("gpt2", "llama")
 T5 = ("t5",)
 GATED = ("t5-gated",)
+BART = ("bart", "mbart")
+SEQ2SEQ = (*T5, *BART)
+DECODERS = (*LEFT_TO_RIGHT, *SEQ2SEQ)
 
 _NAMES = """
     bare drop_bottom drop_top seq_bn double_seq_bn par_bn scaled_par_bn adapter_plus mh_only
@@ -22,7 +24,7 @@ _NAMES = """
     stack_fuse stack_fuse_drop fuse_dynamic fuse_static fuse_query_before_ln fuse_residual_before
     fuse_double prefix prefix_flat prefix_gate prefix_gates prefix_long
     stack_prefixes mam unipelt lora lora_feed_forward lora_leave_out lora_gate ia3 ia3_gate
-    vera_feed_forward glow cls_one_layer cls_two_layers
+    glow cls_one_layer cls_two_layers
 """
 SAME = _NAMES.split()
 
@@ -33,12 +35,15 @@ _NAMES = """
 OF_GATED = _NAMES.split()
 
 SOME = {
-    "prefix_leave_out": LEFT_TO_RIGHT,
-    "prefix_drop": LEFT_TO_RIGHT,
-    "stack_lora_bottleneck": ("llama", "t5"),
-    "dora": ("llama", "t5"),
-    "vera": T5,
-    "dvora": T5,
+    "prefix_leave_out": (*LEFT_TO_RIGHT, *BART),
+    "prefix_drop": (*LEFT_TO_RIGHT, *BART),
+    "stack_lora_bottleneck": ("llama", *SEQ2SEQ),
+    "dora": ("llama", *SEQ2SEQ),
+    "vera": SEQ2SEQ,
+    "dvora": SEQ2SEQ,
+    "vera_feed_forward": (*LEFT_TO_RIGHT, *T5),
+    "residual_post_add": ("bart",),
+    "static_cls": BART,
     "madx": LEFT_TO_RIGHT,
     "static_qa": DECODERS,
     "qa_two_layers": DECODERS,
@@ -61,7 +66,15 @@ OWN = (
         "lang",
         "language model of a decoder; the inverse of the encoder's part runs before the vocabulary",
         head=("lang", "seq2seq_lm", {}),
-        families=T5,
+        families=SEQ2SEQ,
+    ),
+    Case(
+        "static_seq2seq_lm",
+        {"a": SEQ},
+        "a",
+        "a head saved from AutoModelForSeq2SeqLM",
+        static="AutoModelForSeq2SeqLM",
+        families=BART,
     ),
     *(
         Case(
@@ -78,14 +91,14 @@ OWN = (
         {"a": (DOUBLE[0], {**DOUBLE[1], "cross_adapter": True})},
         "a",
         "behind cross-attention, too",
-        families=T5,
+        families=SEQ2SEQ,
     ),
     Case(
         "cross_only",
         {"a": (SEQ[0], {**SEQ[1], "cross_adapter": True, "output_adapter": False})},
         "a",
         "behind cross-attention only",
-        families=T5,
+        families=SEQ2SEQ,
     ),
     Case(
         "fuse_cross",
@@ -96,7 +109,7 @@ OWN = (
         ["Fuse", "a", "b"],
         "fused at all three places",
         fusion=DYNAMIC,
-        families=T5,
+        families=SEQ2SEQ,
     ),
     Case(
         "prefix_self",
@@ -113,7 +126,7 @@ OWN = (
         },
         "a",
         "a prefix in the decoder's own attention only",
-        families=T5,
+        families=SEQ2SEQ,
     ),
 )
 

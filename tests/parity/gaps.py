@@ -34,9 +34,9 @@ class Gap:
     partial: bool = False  # other settings have a golden
 
 
-ENCODERS = ("bert", "roberta", "xlm-roberta", "electra")
-EVERY = (*ENCODERS, "gpt2", "llama", "t5")
-IN_FRONT = ("gpt2", "llama", "t5")
+ENCODERS = ("bert", "roberta", "xlm-roberta", "electra", "distilbert")
+IN_FRONT = ("gpt2", "llama", "t5", "mbart")
+EVERY = (*ENCODERS, *IN_FRONT, "bart")
 """The norms stand in front of the sub-layers."""
 SEPARATE = tuple(family for family in EVERY if family != "gpt2")
 """Queries, keys and values are maps of their own."""
@@ -70,7 +70,15 @@ GAPS = (
     ),
     Gap(
         "prompt_tuning",
-        IN_FRONT,
+        ("distilbert",),
+        "it lengthens a mask of four dimensions, and here is one of two",
+        _one("prompt_tuning", {"prompt_length": 3}, {}, {"combine": "prefix_after_bos"}),
+        "tests/runtime/test_virtual.py::test_kept_prompts_join_behind_the_embeddings",
+        error="list assignment index out of range",
+    ),
+    Gap(
+        "prompt_tuning",
+        (*IN_FRONT, "bart"),
         "these classes have no prompts; nor can ours stand behind embeddings that are no module",
         _one("prompt_tuning", {"prompt_length": 3}, {}, {"combine": "prefix_after_bos"}),
         "tests/runtime/test_virtual_decoding.py::test_a_prompt_is_more_embeddings",
@@ -137,6 +145,15 @@ GAPS = (
     ),
     Gap(
         "vera",
+        ("bart", "mbart"),
+        "the same, and the decoder's feed-forward is narrower than the encoder's",
+        _one("vera", VERA, INTERMEDIATE),
+        "tests/runtime/test_changes.py::test_a_change_is_another_weight",
+        error="shapes cannot be multiplied",
+        partial=True,
+    ),
+    Gap(
+        "vera",
         SEPARATE,
         "the random pair has the shape of the first map that is met, and not all are of that shape",
         _one("vera", VERA, BESIDE, INTERMEDIATE | OUTPUT | {"selfattn_lora": False}),
@@ -164,7 +181,7 @@ GAPS = (
     ),
     Gap(
         "lora",
-        (*ENCODERS, "llama"),
+        (*ENCODERS, "llama", "bart", "mbart"),
         "in a stack the upper LoRA reads what the lower one adds, and only the upper one's counts",
         ((QUERIES, QUERIES),),
         "tests/runtime/test_changes.py::test_loras_of_a_stack_add",
@@ -211,6 +228,23 @@ GAPS = (
 )
 
 PEFT_GAPS = (
+    Gap(
+        "PREFIX_TUNING",
+        ("distilbert",),
+        "it puts the prefix into a cache, which DistilBERT has not, and makes the mask longer",
+        _one(
+            "PrefixTuningConfig",
+            {
+                "num_virtual_tokens": 3,
+                "task_type": "FEATURE_EXTRACTION",
+                "token_dim": 16,
+                "num_layers": 3,
+                "num_attention_heads": 2,
+            },
+        ),
+        "tests/runtime/test_virtual.py::test_a_prefix_is_more_keys_and_values",
+        error="The size of tensor a (8) must match the size of tensor b (11)",
+    ),
     *(
         Gap(
             kind,

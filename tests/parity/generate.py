@@ -27,6 +27,7 @@ from torch import nn
 from transformers.utils import logging
 
 GOLDENS = Path(__file__).parent / "goldens"
+LANGUAGE = ("AutoModelForMaskedLM", "AutoModelForSeq2SeqLM")
 
 
 def expression(case: Case) -> str:
@@ -101,7 +102,7 @@ def spread_of(path: str, module: nn.Module) -> float:
 
 def in_safetensors(family: str, case: Case) -> bool:
     """Which file format; the peer cannot write safetensors of what it lists twice."""
-    twice = case.static == "AutoModelForMaskedLM"  # the bias of the vocabulary
+    twice = case.static in LANGUAGE  # the vocabulary, or its bias
     twice |= any(base.startswith("prefix_tuning") for base, _ in case.adapters.values())
     if twice or any(changes.get("ln_before") for _, changes in case.adapters.values()):
         return False
@@ -172,7 +173,7 @@ def make_static_case(family: str, case: Case, root: Path) -> None:
     known = {id(p) for p in model.base_model.parameters()}
     ((name, (base, changes)),) = case.adapters.items()
     model.add_adapter(name, config=AdapterConfig.load(base, **changes))
-    known |= {id(p) for p in model.parameters()} if case.static == "AutoModelForMaskedLM" else set()
+    known |= {id(p) for p in model.parameters()} if case.static in LANGUAGE else set()
     own = (f".{name}.", "qa_outputs.")  # T5 is its own base model
     known -= {id(p) for key, p in model.named_parameters() if any(one in key for one in own)}
     randomise_parts(model, known, stream)

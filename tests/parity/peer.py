@@ -114,7 +114,7 @@ def run(model: Any, batch: dict[str, torch.Tensor], output: str) -> torch.Tensor
         return (
             out.logits if "logits" in out else torch.stack([out.start_logits, out.end_logits], -1)
         )
-    if model.config.is_encoder_decoder:
+    if hasattr(model, "_shift_right"):  # others do that themselves
         inputs["decoder_input_ids"] = model._shift_right(inputs["input_ids"])
     return model.base_model(**inputs).last_hidden_state
 

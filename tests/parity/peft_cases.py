@@ -7,8 +7,9 @@ from typing import Any
 
 ENCODERS = ("bert", "roberta", "xlm-roberta", "electra")
 LEFT_TO_RIGHT = ("gpt2", "llama")
-DECODERS = (*LEFT_TO_RIGHT, "t5")
-FAMILIES = (*ENCODERS, *DECODERS)
+SEQ2SEQ = ("t5", "bart", "mbart")
+DECODERS = (*LEFT_TO_RIGHT, *SEQ2SEQ)
+FAMILIES = (*ENCODERS, "distilbert", *DECODERS)
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ STATES = {"task_type": "FEATURE_EXTRACTION"}
 LANGUAGE = {
     "gpt2": ("CAUSAL_LM", "AutoModelForCausalLM"),
     "llama": ("CAUSAL_LM", "AutoModelForCausalLM"),
-    "t5": ("SEQ_2_SEQ_LM", "AutoModelForSeq2SeqLM"),
+    **dict.fromkeys(SEQ2SEQ, ("SEQ_2_SEQ_LM", "AutoModelForSeq2SeqLM")),
 }
 CLASSES: dict[str, tuple[str | None, str, str]] = {
     "bert": (None, "bert", "cls.predictions.decoder"),
@@ -299,9 +300,58 @@ CLASSES: dict[str, tuple[str | None, str, str]] = {
     "gpt2": ("CAUSAL_LM", "transformer", "lm_head"),
     "llama": ("CAUSAL_LM", "model", "lm_head"),
     "t5": ("SEQ_2_SEQ_LM", "", "lm_head"),
+    "distilbert": (None, "distilbert", "vocab_projector"),
+    "bart": ("SEQ_2_SEQ_LM", "model", "lm_head"),
+    "mbart": ("SEQ_2_SEQ_LM", "model", "lm_head"),
 }
 """The classes of language models: PEFT's word, where the backbone is, and their last map."""
+BART: dict[str, tuple[str, dict[str, Any]]] = {
+    "lora": ("PEFT's default modules of BART", {"target_modules": ["q_proj", "v_proj"]}),
+    "lora_patterns": (
+        "other ranks and alphas at some modules",
+        {
+            "target_modules": ["q_proj", "v_proj", "fc1"],
+            "rank_pattern": {"fc1": 4, "encoder.layers.1.self_attn.q_proj": 3},
+            "alpha_pattern": {r"decoder\.layers\.1\.encoder_attn\.(q_proj|v_proj)": 7},
+        },
+    ),
+    "lora_all_biases": ("all biases are trained, too", {"target_modules": ["fc1"]}),
+    "dora": ("lengths of the rows apart", {"target_modules": ["q_proj", "fc2"]}),
+    "vera": ("one random pair for maps of all shapes", {"target_modules": ["q_proj", "fc1"]}),
+    "ia3": (
+        "PEFT's default modules of BART",
+        {"target_modules": ["q_proj", "v_proj", "fc2"], "feedforward_modules": ["fc2"]},
+    ),
+    "norms": (
+        "PEFT's default norms of BART",
+        {"target_modules": ["self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"]},
+    ),
+}
 CHANGES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "distilbert": {
+        "lora": ("query and value", {"target_modules": ["q_lin", "v_lin"]}),
+        "lora_patterns": (
+            "other ranks and alphas at some modules",
+            {
+                "target_modules": ["q_lin", "v_lin", "lin1"],
+                "rank_pattern": {"lin1": 4, "layer.1.attention.q_lin": 3},
+                "alpha_pattern": {r"layer\.2\.attention\.(q_lin|v_lin)": 7},
+            },
+        ),
+        "lora_all_biases": ("all biases are trained, too", {"target_modules": ["q_lin"]}),
+        "dora": ("lengths of the rows apart", {"target_modules": ["k_lin", "lin2"]}),
+        "vera": ("one random pair for maps of all shapes", {"target_modules": ["q_lin", "lin1"]}),
+        "ia3": (
+            "keys, values, and the inside of the feed-forward",
+            {"target_modules": ["k_lin", "v_lin", "lin2"], "feedforward_modules": ["lin2"]},
+        ),
+        "norms": (
+            "the norms of the layers",
+            {"target_modules": ["sa_layer_norm", "output_layer_norm"]},
+        ),
+    },
+    "bart": BART,
+    "mbart": BART,
     "gpt2": {
         "lora": ("queries, keys and values in one map, transposed", {"fan_in_fan_out": True}),
         "lora_patterns": (
@@ -369,6 +419,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "norms": ("LNTuningConfig", {}),
 }
 
+TOLD = {"token_dim": 16, "num_layers": 3, "num_attention_heads": 2}
 T5 = ("t5",)
 SAVED = {"modules_to_save": ["classification_head"]}
 VIRTUAL: tuple[tuple[str, str, tuple[str, ...], str, dict[str, Any]], ...] = (
@@ -377,7 +428,7 @@ VIRTUAL: tuple[tuple[str, str, tuple[str, ...], str, dict[str, Any]], ...] = (
     (
         "prompt",
         "PromptTuningConfig",
-        T5,
+        SEQ2SEQ,
         "PEFT stores a prompt of the decoder, too, and does not use it",
         {},
     ),
@@ -417,7 +468,8 @@ DECODER_CASES = (
             "LoraConfig",
             "modules are named as in the language model",
             {"r": 2, "lora_alpha": 3, "use_rslora": True, "task_type": task}
-            | ({"fan_in_fan_out": True} if family == "gpt2" else {}),
+            | ({"fan_in_fan_out": True} if family == "gpt2" else {})
+            | ({"target_modules": ["k_proj"]} if family in SEQ2SEQ[1:] else {}),
             task=kind,
             families=(family,),
         )
@@ -442,6 +494,20 @@ DECODER_CASES = (
                 {"encoder_reparameterization_type": "MLP", "encoder_hidden_size": 7},
                 DECODERS,
             ),
+            (
+                "prompt",
+                "PromptTuningConfig",
+                "virtual tokens in front; PEFT does not know what DistilBERT calls its sizes",
+                TOLD,
+                ("distilbert",),
+            ),
+            (
+                "ptuning",
+                "PromptEncoderConfig",
+                "virtual tokens out of a network, which is not stored",
+                {"encoder_reparameterization_type": "MLP", "encoder_hidden_size": 7} | TOLD,
+                ("distilbert",),
+            ),
         )
     ),
     *(
@@ -464,12 +530,21 @@ DECODER_CASES = (
         task="AutoModelForSeq2SeqLM",
         families=("t5",),
     ),
+    Case(
+        "prefix_language_model",
+        "PrefixTuningConfig",
+        "the same",
+        {"num_virtual_tokens": 3, "task_type": "SEQ_2_SEQ_LM"},
+        task="AutoModelForSeq2SeqLM",
+        families=SEQ2SEQ[1:],
+    ),
     *(
         Case(
             "lora_vocabulary",
             "LoraConfig",
             "with a vocabulary of its own among the saved modules",
-            {"r": 2, "lora_alpha": 3, "task_type": task, "modules_to_save": ["lm_head"]},
+            {"r": 2, "lora_alpha": 3, "task_type": task, "modules_to_save": ["lm_head"]}
+            | ({"target_modules": ["k_proj"]} if family in SEQ2SEQ[1:] else {}),
             task=kind,
             families=(family,),
         )
@@ -490,6 +565,23 @@ DECODER_CASES = (
             ("prefix", "PrefixTuningConfig", LEFT_TO_RIGHT, {"num_virtual_tokens": 3}),
             ("lora", "LoraConfig", T5, {"r": 2, "lora_alpha": 3} | SAVED),
             ("ia3", "IA3Config", T5, SAVED),
+            (
+                "lora",
+                "LoraConfig",
+                SEQ2SEQ[1:],
+                {"r": 2, "lora_alpha": 3, "target_modules": ["q_proj"]} | SAVED,
+            ),
+            (
+                "lora",
+                "LoraConfig",
+                ("distilbert",),
+                {
+                    "r": 2,
+                    "lora_alpha": 3,
+                    "target_modules": ["q_lin"],
+                    "modules_to_save": ["pre_classifier", "classifier"],
+                },
+            ),
         )
     ),
     Case(
@@ -520,8 +612,13 @@ TARGETS = {
     "gpt2": ("c_attn", "wte", "lm_head"),
     "llama": ("q_proj", "embed_tokens", "lm_head"),
     "t5": ("q", "embed_tokens", "lm_head"),
+    "distilbert": ("q_lin", "word_embeddings", "vocab_projector"),
+    "bart": ("q_proj", "embed_tokens", "lm_head"),
+    "mbart": ("q_proj", "embed_tokens", "lm_head"),
 }
 """A map in the layers, the embeddings, and the last map of a language model."""
+SCALED = "mbart"
+"""Its embeddings are multiplied by a factor: changes of their table are not read."""
 FACTORS = {"r": 2, "lora_alpha": 3}
 
 
@@ -554,6 +651,7 @@ WORD_CASES = (
                 {"use_dora": True},
             ),
         )
+        if 1 not in places or family != SCALED
     ),
     *(
         Case(
@@ -565,6 +663,7 @@ WORD_CASES = (
             families=(family,),
         )
         for family in FAMILIES
+        if family != SCALED
     ),
     Case(
         "lora_shared",

@@ -30,7 +30,7 @@ from adaptcompose.runtime.stock_class import of_class
 BACKBONES = Path(__file__).parent / "goldens"
 GOLDENS = Path(__file__).parent / "goldens_peft"
 
-UNWRITTEN = ["lora_all_biases_tagger", "prefix_language_model"]
+UNWRITTEN = {"lora_all_biases_tagger", "prefix_language_model"}
 """Biases of a class without a pooler, and layers that run with the keys of others."""
 
 
@@ -73,7 +73,7 @@ def write_case(golden: Path, folder: Path) -> bool:
     brought = "vocabulary" in golden.name
     model = compose("./a", base, root=folder, head="backbone" if speaks and not brought else "auto")
     ids, mask = shaped(case["task"], batch["input_ids"], batch["attention_mask"])
-    more = {"decoder_input_ids": ids} if family == "t5" else {}
+    more = {"decoder_input_ids": ids} if base.config.is_encoder_decoder else {}
     with torch.no_grad():
         out = model(ids, attention_mask=mask, **more)
     output = out.logits if case["task"] else out.last_hidden_state
@@ -96,7 +96,7 @@ def main() -> int:
     folders = sorted(path.parent for path in GOLDENS.glob("*/*/case.json"))
     left = [str(g) for g in folders if not write_case(g, root / g.relative_to(GOLDENS))]
     print(f"{len(folders) - len(left)} cases written to {root}; no form for {', '.join(left)}")
-    return 0 if [Path(one).name for one in left] == UNWRITTEN else 1
+    return 0 if {Path(one).name for one in left} == UNWRITTEN else 1
 
 
 if __name__ == "__main__":

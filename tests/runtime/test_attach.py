@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.model import ComposedModel
-from tests.tiny import SPECIAL, backbone, batch, composed, distance, hidden, make_backbone
+from tests.tiny import ENCODERS, backbone, batch, composed, distance, hidden, make_backbone
 
 FIRST = "stack(lang=language(reduction=4), task=houlsby(reduction=4))"
 SECOND = "fuse(pfeiffer(reduction=4), pfeiffer(reduction=2)) | drop(bottom=1)"
@@ -96,7 +96,7 @@ def test_a_detached_composition_says_that_it_no_longer_runs() -> None:
         model(**batch())
 
 
-@pytest.mark.parametrize("family", SPECIAL)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_storage_is_shared(family: str) -> None:
     body = make_backbone(family)
     model = composed(FIRST, body)

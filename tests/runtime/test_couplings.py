@@ -10,9 +10,8 @@ from torch import Tensor
 from adaptcompose.backbones.layout import Site
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.primitives import State, running
-from tests.runtime.test_families import KINDS
 from tests.sampling import sampled
-from tests.tiny import OTHERS, SPECIAL, backbone, batch, composed, distance, hidden
+from tests.tiny import GENERATING, OTHERS, SPECIAL, backbone, batch, composed, distance, hidden
 
 FAMILIES = (*SPECIAL, *OTHERS)
 GLOW = "bottleneck(invertible=glow, activation={activation}, invertible_reduction={reduction})"
@@ -59,7 +58,7 @@ def test_it_is_its_formula(family: str) -> None:
     size=st.floats(0.01, 100),
 )
 def test_the_inverse_undoes_it(family: str, activation: str, reduction: float, size: float) -> None:
-    body = backbone(family, KINDS.get(family, "AutoModelForMaskedLM"))
+    body = backbone(family, GENERATING.get(family, "AutoModelForMaskedLM"))
     text = GLOW.format(activation=activation, reduction=reduction)
     model = composed(text, body, head="backbone")
     state = size * torch.randn(2, 3, model.composition.facts.embedding, dtype=torch.float64)

@@ -35,7 +35,7 @@ EVERYWHERE = [
     "prefix(length=2)",
     "prompt(length=2)",
 ]
-FAMILIES = ["bert", "gpt2", "llama", "t5"]
+FAMILIES = ["bert", "gpt2", "llama", "t5", "bart", *(["distilbert", "mbart"] if SOAK else [])]
 
 
 def frozen(text: str, family: str = "bert", **changes: Any) -> ComposedModel:

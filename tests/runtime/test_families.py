@@ -14,6 +14,9 @@ from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from tests.runtime.test_methods import CALLS, method_of, part_of, trained
 from tests.tiny import (
+    ENCODER_DECODERS,
+    GENERATING,
+    LEFT_TO_RIGHT,
     LENGTH,
     backbone,
     batch,
@@ -24,13 +27,6 @@ from tests.tiny import (
     hidden,
     make_backbone,
 )
-
-KINDS = {
-    "gpt2": "AutoModelForCausalLM",
-    "llama": "AutoModelForCausalLM",
-    "t5": "AutoModelForSeq2SeqLM",
-}
-LEFT_TO_RIGHT = ("gpt2", "llama")
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -49,17 +45,19 @@ def refused(family: str, text: str) -> bool:
     return False
 
 
-CASES = [(family, text) for family in KINDS for text in CALLS if not refused(family, text)]
+CASES = [(family, text) for family in GENERATING for text in CALLS if not refused(family, text)]
 GATES = ("gate=true", "unipelt")
 
 each = pytest.mark.parametrize(("family", "text"), CASES, ids=str)
-TURNS = [case for case in CASES if list(KINDS)[CALLS.index(case[1]) % 3] == case[0]]
+TURNS = [
+    case for case in CASES if list(GENERATING)[CALLS.index(case[1]) % len(GENERATING)] == case[0]
+]
 in_turn = pytest.mark.parametrize(("family", "text"), TURNS, ids=str)
 """One family for each method, where what is tested hardly depends on the family."""
 
 
 def test_few_settings_are_refused() -> None:
-    for family in KINDS:
+    for family in GENERATING:
         kept = [text for one, text in CASES if one == family]
         assert len(kept) >= len(CALLS) - 10
         words = {text.partition("(")[0] for text in kept}
@@ -94,7 +92,7 @@ def test_the_gradient_reaches_exactly_what_is_trained(family: str, text: str) ->
 def forward(family: str, model: ComposedModel, given: dict[str, Tensor], ids: Tensor) -> Tensor:
     """The logits behind each of the ids, those of the decoder where there is one."""
     with torch.no_grad():
-        if family == "t5":
+        if family in ENCODER_DECODERS:
             return model(**given, decoder_input_ids=ids).logits
         new = torch.ones(len(ids), ids.shape[1] - LENGTH, dtype=torch.long)
         mask = torch.cat([given["attention_mask"], new], dim=1)
@@ -104,19 +102,19 @@ def forward(family: str, model: ComposedModel, given: dict[str, Tensor], ids: Te
 
 def again(family: str, model: ComposedModel, given: dict[str, Tensor], ids: Tensor) -> Tensor:
     """The logits of the new ids by one forward."""
-    start = 1 if family == "t5" else LENGTH
+    start = 1 if family in ENCODER_DECODERS else LENGTH
     return forward(family, model, given, ids[:, :-1])[:, start - 1 :]
 
 
 def by_step(family: str, model: ComposedModel, given: dict[str, Tensor], ids: Tensor) -> Tensor:
     """Of each by a forward of what is before it: gates would see what comes after it, too."""
-    ends = range(1 if family == "t5" else LENGTH, ids.shape[1])
+    ends = range(1 if family in ENCODER_DECODERS else LENGTH, ids.shape[1])
     return torch.cat([forward(family, model, given, ids[:, :end])[:, -1:] for end in ends], dim=1)
 
 
 @each
 def test_generation_with_a_cache_is_the_full_forward(family: str, text: str) -> None:
-    model = composed(text, backbone(family, KINDS[family]), head="backbone")
+    model = composed(text, backbone(family, GENERATING[family]), head="backbone")
     given = batch(rows=2)
     if family in LEFT_TO_RIGHT:  # padded on the left
         given = {name: value.flip(1) for name, value in given.items()}
@@ -132,7 +130,7 @@ def test_behind_a_cache_a_gate_averages_over_the_newest_token(text: str) -> None
     for family in LEFT_TO_RIGHT:
         if (family, text) not in CASES:
             continue
-        model = composed(text, backbone(family, KINDS[family]), head="backbone")
+        model = composed(text, backbone(family, GENERATING[family]), head="backbone")
         given = batch(rows=2, pad=False)
         ids, logits = generated(model, given, use_cache=True)
         full = by_step(family, model, given, ids)
@@ -140,9 +138,9 @@ def test_behind_a_cache_a_gate_averages_over_the_newest_token(text: str) -> None
         assert distance(logits[:, 1:], full[:, 1:]) > 1e-5
 
 
-@pytest.mark.parametrize("family", list(KINDS))
+@pytest.mark.parametrize("family", list(GENERATING))
 def test_route_generates_for_every_row_what_it_alone_generates(family: str) -> None:
-    base = backbone(family, KINDS[family])
+    base = backbone(family, GENERATING[family])
     text = "route(a=pfeiffer(reduction=3), b=lora(rank=2), c=prefix(length=2, flat=true))"
     model = composed(text, base, head="backbone")
     given, rows = batch(pad=False, rows=4), ["c", "a", None, "b"]
@@ -161,7 +159,7 @@ def test_route_generates_for_every_row_what_it_alone_generates(family: str) -> N
 @pytest.mark.parametrize("family", LEFT_TO_RIGHT)
 def test_route_generates_without_a_cache_where_one_row_is_gated(family: str) -> None:
     text = "route(gated=unipelt(length=2, reduction=3, rank=2), plain=pfeiffer(reduction=3))"
-    model = composed(text, backbone(family, KINDS[family]), head="backbone")
+    model = composed(text, backbone(family, GENERATING[family]), head="backbone")
     given, rows = batch(rows=3, pad=False), ["plain", "gated", None]
     ids, logits = generated(model, given, rows=rows)
     for number, name in enumerate(rows):
@@ -179,14 +177,14 @@ def test_generate_needs_the_backbones_own_head() -> None:
         composed("pfeiffer(reduction=3)", backbone("gpt2")).generate(**batch())
     with pytest.raises(Failed, match="AC508"):
         composed(
-            "parallel(a=none, b=none)", backbone("gpt2", KINDS["gpt2"]), head="backbone"
+            "parallel(a=none, b=none)", backbone("gpt2", GENERATING["gpt2"]), head="backbone"
         ).generate(**batch())
 
 
-@pytest.mark.parametrize("family", list(KINDS))
+@pytest.mark.parametrize("family", list(GENERATING))
 def test_a_cache_is_given_where_it_is_asked_for(family: str) -> None:
-    model = composed("pfeiffer(reduction=3)", backbone(family, KINDS[family]), head="backbone")
-    more = {"decoder_input_ids": batch()["input_ids"]} if family == "t5" else {}
+    model = composed("pfeiffer(reduction=3)", backbone(family, GENERATING[family]), head="backbone")
+    more = {"decoder_input_ids": batch()["input_ids"]} if family in ENCODER_DECODERS else {}
     assert model(**batch(), **more).past_key_values is None
     first = model(**batch(pad=False), **more, use_cache=True)
     assert first.past_key_values.get_seq_length() == LENGTH
@@ -197,36 +195,37 @@ def test_a_cache_is_given_where_it_is_asked_for(family: str) -> None:
         assert distance(rest.logits, whole) <= 1e-12
 
 
-@pytest.mark.parametrize("family", list(KINDS))
+@pytest.mark.parametrize("family", list(GENERATING))
 def test_the_backbones_of_a_language_model_and_of_no_head_are_one(family: str) -> None:
     text = "language(reduction=3)"
-    bare, whole = backbone(family), backbone(family, KINDS[family])
+    bare, whole = backbone(family), backbone(family, GENERATING[family])
     assert torch.equal(hidden(composed(text, bare)), hidden(composed(text, whole)))
 
 
-@pytest.mark.parametrize("family", list(KINDS))
+@pytest.mark.parametrize("family", list(GENERATING))
 def test_the_inverse_stands_before_the_vocabulary(family: str) -> None:
     """With nothing but an invertible part, what enters the vocabulary is undone, and no more."""
-    base = backbone(family, KINDS[family])
+    base = backbone(family, GENERATING[family])
     model = composed("language(reduction=3, output=false)", base, head="backbone")
     seen: list[Tensor] = []
     vocabulary = model.body.lm_head
     vocabulary.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     vocabulary.stock.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
-    more = {"decoder_input_ids": batch()["input_ids"]} if family == "t5" else {}
+    more = {"decoder_input_ids": batch()["input_ids"]} if family in ENCODER_DECODERS else {}
     with torch.no_grad():
         model(**batch(), **more)
     assert distance(seen[1], seen[0]) > 1e-3
 
 
-@pytest.mark.parametrize("family", list(KINDS))
+@pytest.mark.parametrize("family", [*GENERATING, "bert", "distilbert"])
 @pytest.mark.parametrize("flag", ["true", "false"])
 def test_what_replaces_the_residual_is_exactly_what_it_computes(family: str, flag: str) -> None:
     """original_ln_after=false: the sub-layer's output is the adapter's, x is not added to it."""
     text = f"bottleneck(reduction=3, original_ln_after={flag})"
     model = composed(text, backbone(family))
     site = next(iter(model.program.sites))
-    inner = model.body.get_submodule(model.program.facts.layout.path(site))
+    layout = model.program.facts.layout
+    inner = model.body.get_submodule(layout.path(site))
     layer = inner_layer(model, site)
     seen: dict[str, Tensor] = {}
     inner.adapter.register_forward_hook(lambda _, args, out: seen.update(out=out, x=args[0].x))
@@ -235,6 +234,8 @@ def test_what_replaces_the_residual_is_exactly_what_it_computes(family: str, fla
     )
     hidden(model)
     expected = seen["out"] + seen["x"] if flag == "true" else seen["out"]
+    if flag == "true" and layout.norm(site):
+        expected = model.body.get_submodule(layout.norm(site))(expected)
     assert torch.equal(seen["after"], expected)
 
 
@@ -244,7 +245,7 @@ def inner_layer(model: ComposedModel, site: Site) -> nn.Module:
     return found
 
 
-@pytest.mark.parametrize("family", list(KINDS))
+@pytest.mark.parametrize("family", list(GENERATING))
 def test_rows_may_or_may_not_replace_the_residual(family: str) -> None:
     model = composed(
         "route(a=bottleneck(reduction=3, original_ln_after=false), b=pfeiffer(reduction=2))",
@@ -289,6 +290,11 @@ def test_a_part_of_an_encoder_decoder_can_be_left_alone() -> None:
         ("llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 8}),
         ("t5", {}),
         ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+        ("distilbert", {}),
+        ("distilbert", {"sinusoidal_pos_embds": True}),
+        ("bart", {"decoder_ffn_dim": 20}),
+        ("bart", {"tie_word_embeddings": False}),
+        ("mbart", {"decoder_layers": 4}),
     ],
 )
 def test_parameters_are_those_of_the_model(family: str, changes: dict[str, object]) -> None:

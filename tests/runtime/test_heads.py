@@ -13,7 +13,7 @@ from torch.nn import functional
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Head
 from adaptcompose.runtime.model import ComposedModel
-from tests.tiny import LENGTH, SPECIAL, VOCABULARY, WIDTH, backbone, batch, composed, hidden
+from tests.tiny import ENCODERS, LENGTH, VOCABULARY, WIDTH, backbone, batch, composed, hidden
 
 TEXT = "stack(lang=language(reduction=4), task=pfeiffer(reduction=4))"
 
@@ -121,7 +121,7 @@ def uncoupled(model: ComposedModel, part: str, state: torch.Tensor) -> torch.Ten
     return torch.cat([one - net("F", two), two], dim=-1)
 
 
-@pytest.mark.parametrize("family", SPECIAL)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_new_language_model_head_undoes_the_invertible_part_before_the_vocabulary(
     family: str,
 ) -> None:
@@ -141,7 +141,7 @@ def test_new_language_model_head_undoes_the_invertible_part_before_the_vocabular
     assert out.loss.item() == pytest.approx(by_hand.item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("family", SPECIAL)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_backbones_own_language_model_head_gets_the_inverse(family: str) -> None:
     body = backbone(family, "AutoModelForMaskedLM")
     model = composed(TEXT, body, head="backbone")
@@ -155,6 +155,9 @@ def test_backbones_own_language_model_head_gets_the_inverse(family: str) -> None
             state, decoder = head.transform(state), head.decoder
         elif family == "electra":
             state, decoder = body.generator_predictions(state), body.generator_lm_head
+        elif family == "distilbert":
+            state = body.vocab_layer_norm(functional.gelu(body.vocab_transform(state)))
+            decoder = body.vocab_projector
         else:
             head = body.lm_head
             state = head.layer_norm(functional.gelu(head.dense(state)))

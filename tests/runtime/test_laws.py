@@ -42,6 +42,7 @@ from tests.compositions import leaf as leaves
 from tests.compositions import text as written
 from tests.sampling import sampled
 from tests.tiny import (
+    ENCODERS,
     LAYERS,
     OTHERS,
     SPECIAL,
@@ -56,7 +57,7 @@ from tests.tiny import (
 )
 
 EXACT = 1e-9  # in float64, relative to the largest value
-FAMILIES = st.sampled_from(sorted(SPECIAL))
+FAMILIES = st.sampled_from(sorted(ENCODERS))
 DENOTED = sorted([*SPECIAL, *OTHERS])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.runtime.test_families import refused
 from tests.runtime.test_methods import CALLS
 from tests.sampling import sampled
-from tests.tiny import OTHERS, SPECIAL, backbone, batch, composed
+from tests.tiny import ENCODER_DECODERS, OTHERS, SPECIAL, backbone, batch, composed
 
 FAMILIES = (*SPECIAL, *OTHERS)
 texts = st.sampled_from(CALLS)
@@ -41,7 +41,7 @@ def test_a_row_is_the_row_alone(
     if left:
         given = {name: value.flip(1) for name, value in given.items()}
     read = given["attention_mask"].bool()
-    if family == "t5":
+    if family in ENCODER_DECODERS:
         given["decoder_input_ids"] = given["input_ids"]
         read = torch.ones_like(read)
     together = states(model, given, rows=rows)

@@ -13,13 +13,18 @@ from adaptcompose.language.operator import operators
 from adaptcompose.language.operators.prune import as_text
 from adaptcompose.runtime.attention import measure
 from adaptcompose.runtime.model import ComposedModel
-from tests.tiny import LENGTH, backbone, batch, composed, distance, generated, hidden
+from tests.tiny import (
+    ENCODER_DECODERS,
+    GENERATING,
+    LENGTH,
+    backbone,
+    batch,
+    composed,
+    distance,
+    generated,
+    hidden,
+)
 
-KINDS = {
-    "gpt2": "AutoModelForCausalLM",
-    "llama": "AutoModelForCausalLM",
-    "t5": "AutoModelForSeq2SeqLM",
-}
 LETS = "let a = pfeiffer(reduction=3); let b = pfeiffer(reduction=2); let c = lora(rank=2);"
 RANGES = "split(a, c, none, at=[3, 7])"
 OPERATORS = {
@@ -54,7 +59,7 @@ def test_every_operator_is_here() -> None:
 
 
 def model_of(family: str, text: str, folder: Path) -> ComposedModel:
-    base = backbone(family, KINDS[family])
+    base = backbone(family, GENERATING[family])
     if "{by}" in text:
         whole = composed(f"{LETS} let f = fuse(a, b); f", backbone(family))
         (folder / "activations.yaml").write_text(as_text(measure(whole, [batch()])))
@@ -66,7 +71,9 @@ def model_of(family: str, text: str, folder: Path) -> ComposedModel:
 def padded(family: str, *, pad: bool) -> dict[str, Tensor]:
     """On the left, where text is read from left to right."""
     given = batch(rows=2, pad=pad)
-    return given if family == "t5" else {name: value.flip(1) for name, value in given.items()}
+    if family in ENCODER_DECODERS:
+        return given
+    return {name: value.flip(1) for name, value in given.items()}
 
 
 def continued(model: ComposedModel, given: dict[str, Tensor], **more: object) -> tuple[Tensor, ...]:
@@ -75,7 +82,7 @@ def continued(model: ComposedModel, given: dict[str, Tensor], **more: object) ->
     return generated(model, given, 5, **rows, **more)
 
 
-@pytest.mark.parametrize("family", list(KINDS))
+@pytest.mark.parametrize("family", list(GENERATING))
 @pytest.mark.parametrize("text", [*OPERATORS.values(), *NESTED.values()], ids=str)
 def test_with_a_cache_is_without(family: str, text: str, tmp_path: Path) -> None:
     model = model_of(family, text, tmp_path)
@@ -87,7 +94,7 @@ def test_with_a_cache_is_without(family: str, text: str, tmp_path: Path) -> None
         assert distance(logits, full) <= 1e-6  # they come in float32
 
 
-@pytest.mark.parametrize("family", list(KINDS))
+@pytest.mark.parametrize("family", list(GENERATING))
 @pytest.mark.parametrize("word", ["split", "route"])
 def test_a_search_with_a_cache_is_that_without(family: str, word: str, tmp_path: Path) -> None:
     model, given = model_of(family, OPERATORS[word], tmp_path), padded(family, pad=True)
@@ -97,7 +104,7 @@ def test_a_search_with_a_cache_is_that_without(family: str, word: str, tmp_path:
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_places_in_a_cache_of_fixed_size_are_counted_as_they_are_filled(family: str) -> None:
-    base = backbone(family, KINDS[family])
+    base = backbone(family, GENERATING[family])
     model = composed(f"{LETS} {RANGES}", base, head="backbone")
     ids = batch(pad=False)["input_ids"]
     ids = torch.cat([ids, ids[:, :2]], dim=1)
@@ -117,7 +124,7 @@ def test_places_in_a_cache_of_fixed_size_are_counted_as_they_are_filled(family: 
 
 def test_rows_with_prompts_of_their_own_need_no_mask_behind_a_cache() -> None:
     model = composed(
-        "route(a=prompt(length=3), b=none)", backbone("gpt2", KINDS["gpt2"]), head="backbone"
+        "route(a=prompt(length=3), b=none)", backbone("gpt2", GENERATING["gpt2"]), head="backbone"
     )
     ids = batch(pad=False, rows=2)["input_ids"]
     with torch.no_grad():

@@ -105,7 +105,7 @@ def gradients(model: ComposedModel, **more: Any) -> tuple[list[Tensor], int]:
     return [value.grad for _, value in model.trained() if value.grad is not None], saved
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5", "distilbert", "bart", "mbart"])
 @pytest.mark.parametrize(
     "text",
     [

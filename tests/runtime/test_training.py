@@ -88,7 +88,7 @@ def test_below_the_lowest_trained_site_no_graph_is_kept(bottom: int) -> None:
     assert kept == [False] * (bottom + 1) + [True] * (LAYERS - bottom)
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "distilbert"])
 @pytest.mark.parametrize("bottom", range(LAYERS))
 @pytest.mark.parametrize(
     "text", ["pfeiffer(reduction=4)", "fuse(pfeiffer(), pfeiffer(reduction=4))"]

@@ -53,7 +53,7 @@ def cached(text: str, folder: Path, layers: int, body: Any = None) -> ComposedMo
         "none",
     ],
 )
-@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "gpt2", "llama"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert", "gpt2", "llama"])
 def test_the_losses_are_those_of_a_live_trunk(text: str, family: str, tmp_path: Path) -> None:
     body = backbone(family)
     live = composed(text, body, head=HEAD)
@@ -225,7 +225,7 @@ def test_what_a_frozen_method_shares_between_layers_is_in_the_key(tmp_path: Path
     assert found[0] != found[1]
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "gpt2", "llama"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert", "gpt2", "llama"])
 @pytest.mark.parametrize(
     "pair",
     [

@@ -18,6 +18,8 @@ from adaptcompose.methods.prefix import Prefix
 from adaptcompose.methods.prompt import Prompt
 from adaptcompose.resources import resource
 from tests.tiny import (
+    ENCODER_DECODERS,
+    GENERATING,
     LENGTH,
     VOCABULARY,
     WIDTH,
@@ -29,11 +31,6 @@ from tests.tiny import (
     make_backbone,
 )
 
-KINDS = {
-    "gpt2": "AutoModelForCausalLM",
-    "llama": "AutoModelForCausalLM",
-    "t5": "AutoModelForSeq2SeqLM",
-}
 EVERY = (
     "prefix(length=3, hidden=4)",
     "prefix(length=2, flat=true)",
@@ -42,15 +39,15 @@ EVERY = (
     "stack(prefix(length=2, flat=true), prompt(length=2), lora(rank=2))",
 )
 COUNTING = ("prefix(length=3, flat=true, positions=shifted)", "deep_prompt(length=2)")
-CASES = [(family, text) for family in KINDS for text in EVERY]
-CASES += [(family, text) for family in KINDS for text in COUNTING]
-CAUSAL = [case for case in CASES if case[0] != "t5"]
+CASES = [(family, text) for family in GENERATING for text in EVERY]
+CASES += [(family, text) for family in GENERATING for text in COUNTING]
+CAUSAL = [case for case in CASES if case[0] not in ENCODER_DECODERS]
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def language_model(family: str, way: str = "sdpa") -> PreTrainedModel:
-    model = make_backbone(family, KINDS[family]).double()
+    model = make_backbone(family, GENERATING[family]).double()
     model.set_attn_implementation(way)
     return model
 
@@ -67,7 +64,7 @@ def test_generation_with_a_cache_is_the_full_forward(family: str, text: str) -> 
     given, steps = batch(pad=False), 4
     sequences, found = generated(model, given, steps)
     for step in range(steps):
-        if family == "t5":
+        if family in ENCODER_DECODERS:
             full = logits(model, given, decoder_input_ids=sequences[:, : step + 1])
         else:
             ids = sequences[:, : LENGTH + step]
@@ -91,7 +88,7 @@ def test_every_way_to_compute_attention_gives_the_same(family: str, text: str) -
     found = []
     for way in ("sdpa", "eager"):
         model = composed(text, language_model(family, way), head="backbone")
-        more = {"decoder_input_ids": batch()["input_ids"]} if family == "t5" else {}
+        more = {"decoder_input_ids": batch()["input_ids"]} if family in ENCODER_DECODERS else {}
         found.append(logits(model, batch(), **more)[batch()["attention_mask"].bool()])
         found.append(logits(model, {"input_ids": batch()["input_ids"]}, **more))
     exact = 1e-6 if family == "llama" else 1e-12  # its eager function rounds to float32
@@ -128,13 +125,14 @@ def test_a_prefix_is_a_cache_that_is_there_before(family: str, positions: str) -
     assert distance(logits(model, given), expected) <= 1e-12
 
 
-def test_a_decoders_prefix_is_a_cache_where_it_counts_as_the_first_positions() -> None:
-    """T5's scores by distance are those of the cache that transformers is given."""
-    base = language_model("t5")
+@pytest.mark.parametrize("family", ENCODER_DECODERS)
+def test_a_decoders_prefix_is_a_cache_where_it_counts_as_the_first_positions(family: str) -> None:
+    """T5's scores by distance, others' positions are those of the cache of transformers."""
+    base = language_model(family)
     text = "prefix(length=3, flat=true, encoder=false, cross=false, positions={})"
     model = composed(text.format("shifted"), base, head="backbone")
     ((_, part),) = model.parts.items()
-    layers = base.config.num_decoder_layers
+    layers = model.program.facts.stacks["decoder"]
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     for layer in range(layers):
         own = part[Site("attn.kv", layer, "decoder")]
@@ -155,9 +153,10 @@ def test_a_decoders_prefix_is_a_cache_where_it_counts_as_the_first_positions() -
     assert distance(logits(kept, given), expected) > 1e-3
 
 
-def test_rows_may_count_their_prefixes_in_different_ways() -> None:
+@pytest.mark.parametrize("family", ENCODER_DECODERS)
+def test_rows_may_count_their_prefixes_in_different_ways(family: str) -> None:
     """A row with a prefix of either convention is the row alone."""
-    base = language_model("t5")
+    base = language_model(family)
     one = "a=prefix(length=3, flat=true, positions=shifted)"
     text = f"route({one}, b=prefix(length=2, flat=true), c=none)"
     model = composed(text, base, head="backbone")
@@ -191,23 +190,23 @@ def test_a_cache_of_fixed_size_is_the_full_forward(family: str, text: str, way: 
     assert distance(second[:, -1], full[:, -1]) <= exact
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+@pytest.mark.parametrize("family", list(GENERATING))
 def test_a_prompt_is_more_embeddings(family: str) -> None:
     base = language_model(family)
     model = composed("prompt(length=3)", base, head="backbone")
     ((_, part),) = model.parts.items()
     own = part[Site("tokens")]["embedding"].detach().expand(3, -1, -1)
-    given = batch(pad=family == "t5")
+    given = batch(pad=family in ENCODER_DECODERS)
     words = base.get_input_embeddings()(given["input_ids"])
     mask = torch.cat([torch.ones(3, 3, dtype=torch.long), given["attention_mask"]], dim=1)
-    more = {"decoder_input_ids": given["input_ids"]} if family == "t5" else {}
+    more = {"decoder_input_ids": given["input_ids"]} if family in ENCODER_DECODERS else {}
     with torch.no_grad():
         embeds = torch.cat([own, words], dim=1)
         expected = base(inputs_embeds=embeds, attention_mask=mask, **more).logits
     assert distance(logits(model, given, **more), expected[:, 0 if more else 3 :]) <= 1e-12
 
 
-@pytest.mark.parametrize("family", list(KINDS))
+@pytest.mark.parametrize("family", list(GENERATING))
 def test_a_row_is_the_row_alone(family: str) -> None:
     texts = (*EVERY, "bottleneck(reduction=3)") + (COUNTING if family != "t5" else ())
     names = "abcdefgh"[: len(texts)]
@@ -215,7 +214,7 @@ def test_a_row_is_the_row_alone(family: str) -> None:
     model = composed(f"route({members})", language_model(family), head="backbone")
     rows = [*names, None]
     given = batch(rows=len(rows), pad=False)
-    more = {"decoder_input_ids": given["input_ids"]} if family == "t5" else {}
+    more = {"decoder_input_ids": given["input_ids"]} if family in ENCODER_DECODERS else {}
     given |= more
     with torch.no_grad():
         together = model(**given, rows=rows).logits

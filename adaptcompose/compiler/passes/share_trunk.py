@@ -3,7 +3,7 @@
 Literally, `parallel` repeats the batch in front of the embeddings, once per branch. As long as all
 branches have the same primitives with the same weights, their states are the same: the batch needs
 to be repeated only in front of the first layer in which they differ; inside of it, at the first
-site, if they differ behind sub-layers whose residual goes through the site (BERT and its kin).
+site, if they differ behind sub-layers only: their residual goes through the site.
 
 Condition: the branches agree at the embeddings (and in what stands beside the tokens). Law: exact.
 """
@@ -38,7 +38,7 @@ def share_trunk(program: Program, log: Log) -> Program:
         same = isinstance(node, Rows) and not program.differ(site) and site in inner
         sites[site] = node.inner()[0] if same else node
     firsts = [places[site.name] for site in differing if _level(site) == fan]
-    inside = bool(firsts) and all(place.kind == "sublayer" and not place.norm for place in firsts)
+    inside = bool(firsts) and all(place.kind == "sublayer" for place in firsts)
     return replace(program, sites=sites, fan=fan, inside=inside)
 
 

@@ -73,7 +73,7 @@ def _of_decoder(config: Mapping[str, Any], prefix: Prefix, facts: Facts) -> tupl
     if config.get("num_transformer_submodules") != len(facts.stacks):
         raise ValueError(f"num_transformer_submodules must be {len(facts.stacks)}")
     own = replace(prefix, encoder=False, cross=False)
-    sites, heads, size = own.attentions(facts), *key_heads(facts)
+    sites, heads, size = own.attentions(facts), *key_heads(facts, "decoder")
     pairs = config.get("num_layers")
     if type(pairs) is not int or pairs < len(sites):
         raise ValueError(f"num_layers must be a whole number, at least {len(sites)}")
