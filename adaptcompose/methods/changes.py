@@ -133,7 +133,11 @@ class Changing(Method):
     def _beside(self, site: Site, facts: Facts) -> list[Site] | None:
         """The maps in the module of a site, if their tensors are of one shape."""
         path = facts.layout.path(site)
-        found = [other for other in self.places(facts) if facts.layout.path(other) == path]
+        places = [site for site in self.sites(facts) if site.name in facts.layout.sites]
+        here = [other for other in places if facts.layout.path(other) == path]
+        found = [other for other in here if other in self.places(facts)]
+        if site not in found and len(here) > 1:
+            return None
         shapes = self.tensors(site, facts)
         return found if all(self.tensors(one, facts) == shapes for one in found) else None
 

@@ -33,11 +33,15 @@ LETTERS = ("q", "k", "v")
 class Lora(Changing):
     """A product of two thin matrices beside linear maps of the backbone.
 
+    Of these, `embed.tokens` are the embeddings of tokens, and `vocabulary` is the last map of a
+    language model, which has an effect where the backbone's own head is used.
+
     `ranks` and `alphas` are exceptions, the last that fits counts: `attn.q=4`, or `3.attn.q=4`.
 
     Examples:
         lora(rank=8, alpha=16)
         lora(targets=[attn.q, attn.k, attn.v, attn.o, ffn.in, ffn.mid], rslora=true)
+        lora(targets=[attn.q, attn.v, vocabulary], whole=[embed.tokens])
         stack(lang=sw, task=lora(ranks=["attn.v=16"], leave_out=[0..3]))
     """
 

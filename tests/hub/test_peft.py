@@ -139,7 +139,31 @@ QUERY = "base_model.model.encoder.layer.0.attention.self.query"
                 t.update({f"{WORDS}.weight": torch.ones(60, 17)}),
             ),
             "AC408",
-            r"weight at embed.tokens is \(17, 60\)",
+            r"word_embeddings.weight is \(60, 17\), the backbone needs \(60, 16\)",
+        ),
+        (
+            "lora",
+            lambda c, t: t.update({f"{QUERY}.lora_A.weight": torch.tensor(1.0)}),
+            "AC408",
+            r"A at 0.attn.q is \(\)",
+        ),
+        (
+            "lora_words_states",
+            lambda c, t: t.update({f"{WORDS}.base_layer.weight": torch.ones(60, 17)}),
+            "AC408",
+            r"the backbone needs \(60, 16\)",
+        ),
+        (
+            "lora_words_states",
+            lambda c, t: t.update({f"{WORDS}.base_layer.weight": torch.tensor(1.0)}),
+            "AC408",
+            r"the backbone needs \(60, 16\)",
+        ),
+        (
+            "lora_classifier",
+            lambda c, t: t.update({"base_model.model.classifier.weight": torch.tensor(1.0)}),
+            "AC407",
+            "modules_to_save=classifier",
         ),
         (
             "lora",

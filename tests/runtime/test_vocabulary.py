@@ -160,6 +160,29 @@ def test_it_is_saved_and_loaded_bit_for_bit(family: str, text: str, tmp_path: Pa
     assert model.detach() is base
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lora(rank=2, targets=[attn.v, vocabulary])",
+        "lora(rank=2, gate=true, targets=[attn.v], whole=[embed.tokens, attn.q, attn.k])",
+        "lora(rank=2, targets=[embed.tokens], bias=own, whole=[attn.qkv])",
+        "lora(rank=2, targets=[attn.v], whole=[attn.o, ffn.in, attn.norm])",
+    ],
+)
+def test_what_peft_has_no_form_for_is_saved_too(text: str, tmp_path: Path) -> None:
+    """The last map without its head, maps that are pieces of one module, gates beside it all."""
+    base = make_backbone("gpt2")
+    model = composed(text, base)
+    model.save(str(tmp_path))
+    again = ac.load(tmp_path, base)
+    with torch.no_grad():
+        out, expected = (m(**batch()).last_hidden_state for m in (again, model))
+    assert torch.equal(out, expected)
+    for (_, part), (_, other) in zip(again.parts.items(), model.parts.items(), strict=True):
+        assert part.tensors().keys() == other.tensors().keys()
+        assert all(torch.equal(t, other.tensors()[key]) for key, t in part.tensors().items())
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
 @pytest.mark.parametrize("text", CALLS)
 def test_text_with_a_cache_is_text_without(family: str, text: str) -> None:

@@ -151,13 +151,17 @@ def _saved(config: Mapping[str, Any]) -> list[str]:
 
 
 def _resized(found: Described, modules: Modules) -> Iterator[Diagnostic]:
-    """AC408 where a file is of embeddings with another number of tokens."""
-    for key in modules.of_words():
-        stored, tokens = modules.shapes[key], int(modules.facts.config["vocab_size"])
-        if stored[0] != tokens:
-            detail = f"it is for {stored[0]} tokens, the backbone has {tokens} ({key})"
+    """AC408 where a file is of embeddings with another number of tokens, or of another width."""
+    for key, expected in modules.of_words():
+        stored = modules.shapes[key]
+        if len(stored) == 2 and stored[0] != expected[0]:
+            detail = f"it is for {stored[0]} tokens, the backbone has {expected[0]} ({key})"
             help = f"give a backbone saved after model.resize_token_embeddings({stored[0]})"
             yield AC408.at(found.span, name=found.title, detail=detail, help=help)
+            return
+        if stored != expected:
+            detail = f"{key} is {stored}, the backbone needs {expected}"
+            yield AC408.at(found.span, name=found.title, detail=detail)
             return
 
 

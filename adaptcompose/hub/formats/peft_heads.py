@@ -61,7 +61,7 @@ def find(
         if f"{stem}{module}.{kind}" in left
     }
     last = slots.get(f"{max(static.slots)}.weight")
-    if last is None:
+    if last is None or not left[last]:
         return StoredHead()
     count = {} if static.kind == "multiple_choice" else {"num_labels": left[last][0]}
     return StoredHead(name, static_heads.flexible({"model_class": name} | count), slots)

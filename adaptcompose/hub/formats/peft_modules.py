@@ -61,7 +61,7 @@ class Tensor:
         axis, count = 0, self.piece[1]
         if self.packed is not None:
             axis, count = self.packed.axis, self.packed.count
-        if stored[axis] % count:
+        if len(stored) <= axis or stored[axis] % count:
             return stored
         return (*stored[:axis], stored[axis] // count, *stored[axis + 1 :])
 
@@ -155,12 +155,15 @@ class Modules:
         """A method at the places of the file."""
         return method.settled(self.facts, tuple(self.tensors), tuple(self.saved))
 
-    def of_words(self) -> Iterator[str]:
-        """The keys of matrices with a row for every token."""
-        yield from self.copies.values()
+    def of_words(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """The keys of matrices with a row for every token, and what shapes they need."""
+        found = dict(self.copies)
         for site, tensors in self.saved.items():
             if _vocabulary(site, self.facts) and "weight" in tensors:
-                yield tensors["weight"].key
+                found[site] = tensors["weight"].key
+        for site, key in found.items():
+            shape = (self.facts.size(site), self.facts.size_in(site))
+            yield key, shape[::-1] if self.facts.transposed(site) else shape
 
     def shape(self, site: Site, name: str) -> tuple[int, ...] | None:
         """The shape of one of our tensors in the file."""
