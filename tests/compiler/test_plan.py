@@ -57,6 +57,30 @@ LARGE = {
 }
 
 T5 = {"model_type": "t5", "d_model": 768, "d_kv": 64, "num_heads": 12, "d_ff": 3072}
+DISTILBERT = {
+    "model_type": "distilbert",
+    "dim": 768,
+    "n_layers": 6,
+    "n_heads": 12,
+    "hidden_dim": 3072,
+    "vocab_size": 30522,
+    "max_position_embeddings": 512,
+}
+
+
+def bart(layers: int, width: int, vocabulary: int, model_type: str = "bart") -> dict[str, Any]:
+    """A configuration of BART's families; its feed-forward is four times as wide."""
+    found = {
+        f"{part}_{what}": n
+        for part in ("encoder", "decoder")
+        for what, n in (("layers", layers), ("ffn_dim", 4 * width), ("attention_heads", 16))
+    }
+    sizes = {"d_model": width, "vocab_size": vocabulary, "max_position_embeddings": 1024}
+    return found | sizes | {"model_type": model_type}
+
+
+BART_BASE, BART_LARGE = bart(6, 768, 50265), bart(12, 1024, 50265)
+MBART = bart(12, 1024, 250027, "mbart")
 GPT2 = {"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16}
 
 BACKBONES = {
@@ -230,7 +254,13 @@ def test_a_head_that_cannot_run_is_refused() -> None:
         head_parameters(head, read_facts(BERT))
 
 
-@pytest.mark.parametrize("config", [BERT, ROBERTA, XLMR, ELECTRA, {**BERT, **LARGE}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(BERT, ROBERTA, XLMR, ELECTRA, {**BERT, **LARGE}),
+        *(DISTILBERT, BART_BASE, BART_LARGE, MBART),
+    ],
+)
 def test_the_backbone_is_as_large_as_transformers_makes_it(config: dict[str, Any]) -> None:
     import torch
     from transformers import AutoConfig, AutoModel
@@ -239,6 +269,14 @@ def test_the_backbone_is_as_large_as_transformers_makes_it(config: dict[str, Any
     with torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **settings))
     assert read_facts(config).parameters == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [(DISTILBERT, 66_362_880), (BART_BASE, 139_420_416), (BART_LARGE, 406_291_456)],
+)
+def test_published_counts(config: dict[str, Any], count: int) -> None:
+    assert read_facts(config).parameters == count
 
 
 @pytest.mark.parametrize("config", [BERT, ELECTRA])

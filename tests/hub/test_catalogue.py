@@ -8,9 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig
 
+from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.hub.cards import Card, Catalogue
 from adaptcompose.hub.refs import canonical_id
+from adaptcompose.language.check import Context, check
+from adaptcompose.language.diagnostics import errors
 from adaptcompose.language.syntax import parse_tree
 from adaptcompose.resources import resource
 
@@ -18,6 +22,17 @@ ROOT = Path(__file__).parents[2]
 TABLES = sorted((ROOT.parent / "shared" / "design" / "catalogue").glob("adapterhub_*.csv"))
 needs_tables = pytest.mark.skipif(len(TABLES) != 2, reason="the tables are not here")
 
+TYPES = {
+    "FacebookAI/roberta-": "roberta",
+    "FacebookAI/xlm-roberta-": "xlm-roberta",
+    "aubmindlab/bert-": "bert",
+    "distilbert/distilbert-": "distilbert",
+    "facebook/bart-": "bart",
+    "facebook/mbart-": "mbart",
+    "google-bert/bert-": "bert",
+    "openai-community/gpt2": "gpt2",
+}
+"""The model types of the catalogue's backbones, by how their names begin."""
 GLUE = ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb"]
 XLMR, BERT = "FacebookAI/xlm-roberta-base", "google-bert/bert-base-uncased"
 
@@ -82,6 +97,23 @@ def test_methods_are_calls_of_the_language(cards: list[Card]) -> None:
     assert {text.partition("(")[0] for text in texts} == {"language", "pfeiffer", "houlsby"}
     for text in texts:
         assert str(parse_tree(text)) == text
+
+
+def facts_of(backbone: str) -> Facts:
+    """Those of a model of its type."""
+    (model_type,) = (kind for start, kind in TYPES.items() if backbone.startswith(start))
+    return read_facts(AutoConfig.for_model(model_type).to_dict(), backbone)
+
+
+def test_every_name_is_a_composition_on_its_backbone(
+    catalogue: Catalogue, cards: list[Card]
+) -> None:
+    known = {one.backbone: facts_of(one.backbone) for card in cards for one in card.variants}
+    for card in cards:
+        for one in card.variants:
+            text = f"{card.space}/{card.name}@{one.key}"
+            found = check(text, Context(catalogue, known[one.backbone])).diagnostics
+            assert not errors(found), f"{text} on {one.backbone}: {found}"
 
 
 def test_no_adapter_has_two_names(cards: list[Card]) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.primitives import Running, RunningMixture
+from adaptcompose.runtime.primitives import Running, RunningBottleneck, RunningMixture
 from tests.tiny import (
     LAYERS,
     LENGTH,
@@ -286,3 +286,32 @@ def test_trainer_knows_labels_and_columns(tmp_path: Path) -> None:
     predicted = trainer.predict(Rows())
     assert predicted.predictions.shape == (8, LENGTH, 3)
     assert isinstance(model, nn.Module)
+
+
+DROPOUT = {
+    "bert": "hidden_dropout_prob",
+    "distilbert": "dropout",
+    "gpt2": "resid_pdrop",
+    "t5": "dropout_rate",
+    "bart": "dropout",
+    "mbart": "dropout",
+}
+"""What configurations call the dropout of what a sub-layer adds."""
+
+
+@pytest.mark.parametrize("family", DROPOUT)
+@pytest.mark.parametrize("flag", ["true", "false"])
+def test_an_adapter_stands_behind_the_dropout_of_its_sublayer(family: str, flag: str) -> None:
+    base = make_backbone(family, **{DROPOUT[family]: 0.5})
+    model = composed(f"bottleneck(reduction=3, original_ln_after={flag})", base).train()
+    seen: list[Tensor] = []
+    for module in model.body.modules():
+        if isinstance(module, RunningBottleneck):
+            module.register_forward_pre_hook(lambda _, args: seen.append(args[0].h))
+    model(**batch())
+    assert len(seen) == len(model.program.sites)
+    shares = [float((h == 0).float().mean()) for h in seen]
+    assert all(0.3 < share < 0.7 for share in shares), shares
+    seen.clear()
+    model.eval()(**batch())
+    assert all(h.all() for h in seen)
