@@ -29,11 +29,6 @@ def _parameters(config: Mapping[str, Any]) -> int:
     return int(words + positions + layers + final)
 
 
-def _unscaled(config: Mapping[str, Any]) -> bool:
-    """Whether the embeddings are their table's rows, which a change is added to."""
-    return not config.get("scale_embedding")
-
-
 def _attention(name: str, module: str, hub: str, *parts: str, behind: bool) -> dict[str, Place]:
     """The places of one of the attentions."""
     maps = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"}
@@ -51,9 +46,7 @@ def _sites(*, behind: bool) -> dict[str, Place]:
     """The places of all; the norms of sub-layers are `behind` their sums, or in front of them."""
     norm, inner = "final_layer_norm", "{part}_ffn_dim"
     return {
-        "embed.tokens": Place(
-            "{part}.embed_tokens", "lookup", width_in="vocab_size", bias=False, there=_unscaled
-        ),
+        "embed.tokens": Place("{part}.embed_tokens", "lookup", width_in="vocab_size", bias=False),
         "tokens": Place("encoder.embed_tokens", "tokens"),
         "positions": Place("{part}.embed_positions", "positions"),
         "embed.norm": Place("{part}.layernorm_embedding", "norm"),

@@ -81,7 +81,7 @@ class RunningLowRank(RunningDelta):
     def inner(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
         """A x."""
         if self.node.lookup:
-            return nn.functional.embedding(state.x, weights["A"].T)
+            return state.below.stock.look_up(state.x, weights["A"])
         return product(self.dropout(state.x.to(weights["A"].dtype)), weights["A"])
 
     def shifted(self, added: Tensor, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
@@ -246,7 +246,7 @@ class RunningReplaced(RunningDelta):
     def _replaced(self, state: Mapping, weights: Tensors[str, Tensor]) -> Tensor:
         """W' x + b'."""
         if self.node.lookup:
-            return nn.functional.embedding(state.x, weights["weight"].T)
+            return state.below.stock.look_up(state.x, weights["weight"])
         x = state.x.to(weights["weight"].dtype)
         return product(x, weights["weight"], weights.get("bias"))
 

@@ -104,6 +104,12 @@ class Stock(Map):
             weight, bias = weight[self.rows], None if bias is None else bias[self.rows]
         return Affine(weight, bias)
 
+    def look_up(self, ids: Tensor, weight: Tensor) -> Tensor:
+        """The columns of a weight for these tokens; some embeddings multiply what they give out."""
+        found = functional.embedding(ids, weight.T)
+        factor = getattr(self.module, "embed_scale", 1.0)
+        return found if factor == 1.0 else found * factor
+
     def normalised(self, x: Tensor) -> Tensor:
         """x̂ of a LayerNorm or, where there is no bias, of an RMSNorm."""
         module: Any = self.module

@@ -617,8 +617,6 @@ TARGETS = {
     "mbart": ("q_proj", "embed_tokens", "lm_head"),
 }
 """A map in the layers, the embeddings, and the last map of a language model."""
-SCALED = "mbart"
-"""Its embeddings are multiplied by a factor: changes of their table are not read."""
 FACTORS = {"r": 2, "lora_alpha": 3}
 
 
@@ -651,7 +649,6 @@ WORD_CASES = (
                 {"use_dora": True},
             ),
         )
-        if 1 not in places or family != SCALED
     ),
     *(
         Case(
@@ -663,7 +660,6 @@ WORD_CASES = (
             families=(family,),
         )
         for family in FAMILIES
-        if family != SCALED
     ),
     Case(
         "lora_shared",
@@ -724,10 +720,9 @@ HEAD_CASES = (
 
 SAVED_MAPS: dict[str, dict[str, tuple[str, ...]]] = {
     "saved_words": {
-        **dict.fromkeys(ENCODERS, ("word_embeddings",)),
+        **dict.fromkeys((*ENCODERS, "distilbert"), ("word_embeddings",)),
         "gpt2": ("wte",),
-        "llama": ("embed_tokens",),
-        "t5": ("embed_tokens",),
+        **dict.fromkeys(("llama", *SEQ2SEQ), ("embed_tokens",)),
     },
     "saved_norms": {
         **dict.fromkeys(ENCODERS, ("LayerNorm",)),

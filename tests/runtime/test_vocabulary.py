@@ -21,9 +21,12 @@ KINDS = {
     "bert": "AutoModelForMaskedLM",
     "roberta": "AutoModelForMaskedLM",
     "electra": "AutoModelForMaskedLM",
+    "distilbert": "AutoModelForMaskedLM",
     "gpt2": "AutoModelForCausalLM",
     "llama": "AutoModelForCausalLM",
     "t5": "AutoModelForSeq2SeqLM",
+    "bart": "AutoModelForSeq2SeqLM",
+    "mbart": "AutoModelForSeq2SeqLM",
 }
 WORDS, LAST = Site("embed.tokens"), Site("vocabulary")
 BOTH = "lora(rank=2, alpha=3, targets=[embed.tokens, vocabulary])"
@@ -63,7 +66,8 @@ def weights_at(model: ComposedModel, site: Site) -> dict[str, Tensor]:
 def words_of(model: Any) -> list[Any]:
     """The embeddings of every stack of a stock model."""
     if model.config.is_encoder_decoder:
-        return [model.encoder.embed_tokens, model.decoder.embed_tokens]
+        base = model.base_model
+        return [base.encoder.embed_tokens, base.decoder.embed_tokens]
     return [model.get_input_embeddings()]
 
 
