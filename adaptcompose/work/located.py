@@ -15,7 +15,7 @@ from adaptcompose.work.data import Examples, open_data
 from adaptcompose.work.pins import data_pin
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import BackboneSection, Spec
-from adaptcompose.work.spec import resolved
+from adaptcompose.work.splits import resolved
 from adaptcompose.work.tasks import roles_of
 
 

@@ -36,13 +36,7 @@ from adaptcompose.work.report import Score
 from adaptcompose.work.sections import EvaluateSection, PredictSection
 from adaptcompose.work.seeds import STATE, Finished, SeedFolder, digest_of
 from adaptcompose.work.targets import Item
-from adaptcompose.work.train import (
-    Place,
-    Trained,
-    load_state,
-    save_state,
-    train_seed,
-)
+from adaptcompose.work.train import Place, Trained, load_state, save_state, train_seed
 
 BEST, OWNER = "best", ".spec"
 

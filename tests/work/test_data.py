@@ -10,9 +10,9 @@ import pytest
 
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.work.data import Examples, examples_of, open_data, read_examples
-from adaptcompose.work.references import Word
+from adaptcompose.work.references import DataRef, Word
 from adaptcompose.work.sections import DataSection
-from adaptcompose.work.spec import DataRef, read_spec
+from adaptcompose.work.spec import read_spec
 
 TOKENS, LABELS = ("tokens", "labels"), ("text", "labels")
 REAL = Path(os.environ.get("ADAPTCOMPOSE_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -19,7 +19,8 @@ from adaptcompose.work.check import check_spec
 from adaptcompose.work.pins import lock_path
 from adaptcompose.work.prepare import prepare, prepare_all
 from adaptcompose.work.prepared import Prepared
-from adaptcompose.work.spec import DataRef, read_spec
+from adaptcompose.work.references import DataRef
+from adaptcompose.work.spec import read_spec
 from tests.hub.connection import connected
 from tests.hub.hub_server import Hub
 from tests.workshop import Workshop, sentences

@@ -11,7 +11,9 @@ import pytest
 
 from adaptcompose.documents import dump, load
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source
-from adaptcompose.work.spec import DataRef, LayerRange, Spec, keys, parse_spec, read_spec
+from adaptcompose.work.references import DataRef, LayerRange
+from adaptcompose.work.sections import Spec
+from adaptcompose.work.spec import keys, parse_spec, read_spec
 
 MINIMAL = "spec: 1\nname: demo\nbackbone: demo/xlmr-tiny\ncompose: stack(lang=no, task=ner)\n"
 

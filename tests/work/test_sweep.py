@@ -17,7 +17,8 @@ from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.work.labels import label_of, labels
 from adaptcompose.work.overrides import override
 from adaptcompose.work.prepare import prepare_all
-from adaptcompose.work.spec import Spec, parse_specs, read_specs
+from adaptcompose.work.sections import Spec
+from adaptcompose.work.spec import parse_specs, read_specs
 from tests.test_errors import SPEC
 from tests.workshop import Workshop, inside
 
