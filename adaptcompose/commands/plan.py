@@ -101,9 +101,9 @@ def _plan(
 ) -> tuple[Plan, list[Diagnostic]]:
     from adaptcompose.compiler.plan import make_plan
     from adaptcompose.hub.resolve import Sources, resolve
-    from adaptcompose.language.check import verify
     from adaptcompose.language.heads import head_of
     from adaptcompose.language.operators import parts_of
+    from adaptcompose.language.verify import verify
 
     checked, base, root = checked_expression(target, backbone, hub, known_as)
     graph, facts = checked.raise_errors(), base.backbone

@@ -27,8 +27,6 @@ from adaptcompose.language.signature import Binding, parameters
 from adaptcompose.language.verify import verify
 from adaptcompose.methods import calls
 
-__all__ = ["Checked", "Checker", "Context", "check", "check_aliases", "check_tree", "verify"]
-
 Read = dict[str, Block | None]  # aliases, each of which is read once
 
 

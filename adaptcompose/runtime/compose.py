@@ -26,12 +26,13 @@ from adaptcompose.hub.refs import is_repo_name
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer
 from adaptcompose.language import codes
-from adaptcompose.language.check import Context, check, verify
+from adaptcompose.language.check import Context, check
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors
 from adaptcompose.language.graph import Adapter, Block, adapters, carriers, transform
 from adaptcompose.language.heads import Chosen, HeadChoice, heads_of, needs_inverse
 from adaptcompose.language.operators import Fuse, fusions, irreversible, marks
 from adaptcompose.language.operators.prune import beyond_text
+from adaptcompose.language.verify import verify
 from adaptcompose.resources import resource
 from adaptcompose.runtime.attach import attach
 from adaptcompose.runtime.branched import BranchedModel

@@ -17,10 +17,11 @@ from adaptcompose.hub.refs import is_path, is_safe_path, repository_ref
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer, find_tokenizer
 from adaptcompose.language import codes
-from adaptcompose.language.check import Context, check, verify
+from adaptcompose.language.check import Context, check
 from adaptcompose.language.diagnostics import Failed, Source, errors
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import NEW, HeadChoice
+from adaptcompose.language.verify import verify
 from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import build, load_backbone, loaded_facts
 from adaptcompose.runtime.manifest import FILE, LOCK, Manifest, places

@@ -14,11 +14,12 @@ from adaptcompose.hub.lock import Lock, compare
 from adaptcompose.hub.refs import is_path
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import syntax
-from adaptcompose.language.check import Checked, Context, check_aliases, check_tree, verify
+from adaptcompose.language.check import Checked, Context, check_aliases, check_tree
 from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, once
 from adaptcompose.language.graph import Adapter, Block, Published, adapters, walk
 from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import Fuse
+from adaptcompose.language.verify import verify
 from adaptcompose.resources import resource
 from adaptcompose.work.later import at_hub, served_later
 from adaptcompose.work.located import located, read, with_tokenizer
