@@ -230,17 +230,13 @@ class Preparation:
         """The compositions with their references pinned and read, and their structure verified."""
         assert self.backbone is not None
         facts = self.backbone.facts
-        graphs: list[Block] = []
-        for one in checked:
-            assert one.graph is not None
-            resolved = self._try(resolve, one.graph, facts, self.sources)
-            if resolved is not None:
-                self.problems += errors(verify(resolved.graph, facts))
-                self.notes += resolved.notes
-                graphs.append(resolved.graph)
-        self.problems += unfit(graphs, self.spec)
+        found = [self._try(resolve, one.raise_errors(), facts, self.sources) for one in checked]
+        for one in filter(None, found):
+            self.problems += errors(verify(one.graph, facts))
+            self.notes += one.notes
+        self.problems += unfit([one.graph if one else None for one in found], self.spec)
         self._stop()
-        return graphs
+        return [one.graph for one in found if one]
 
     def _task(self, graph: Block) -> tuple[Task | None, Chosen]:
         assert self.backbone is not None

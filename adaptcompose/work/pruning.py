@@ -37,10 +37,13 @@ def data_of(block: Prune) -> DataRef:
     return ref if ref.split else replace(ref, split="train")
 
 
-def unfit(graphs: Sequence[Block], spec: Spec) -> Iterator[Diagnostic]:
-    """AC610 for data that the spec has not, AC501 where a fusion is pruned before it is trained."""
+def unfit(graphs: Sequence[Block | None], spec: Spec) -> Iterator[Diagnostic]:
+    """AC610 for data that the spec has not, AC501 where a fusion is pruned before it is trained.
+
+    The first composition is the one that is trained; what could not be resolved is None.
+    """
     for number, graph in enumerate(graphs):
-        for block in unmeasured(graph):
+        for block in unmeasured(graph) if graph is not None else ():
             new = [name for name, fusion in fusions(block.body).items() if fusion.new]
             if number == 0 and new:
                 help = "prune it in evaluate, predict or publish: pipe: prune(…)"

@@ -96,6 +96,15 @@ train: {data: d, steps: 1, batch: 4}
 """
 
 
+def test_what_is_unknown_moves_no_other_composition_to_the_front(shop: Workshop) -> None:
+    other = 'compose: "fuse(demo/glue-a, demo/glue-b) | prune(keep=1, data=d)"'
+    text = SPEC.replace("demo/ner)", "demo/nosuch)").replace('pipe: "prune(keep=1, data=d)"', other)
+    (shop.root / "demo.yaml").write_text(text)
+    with pytest.raises(Failed) as caught:
+        prepare(read_spec(shop.root / "demo.yaml"), shop.root / "demo.yaml")
+    assert {one.code for one in caught.value.diagnostics} == {"AC401"}
+
+
 def test_the_lock_records_what_is_kept_of_a_loaded_fusion(shop: Workshop) -> None:
     (shop.root / "demo.yaml").write_text(SPEC)
     spec = shop.root / "loaded.yaml"
