@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, get_args, get_origin
@@ -165,13 +164,3 @@ def _argument(one: Parameter) -> dict[str, Any]:
     found |= {"enum": list(one.choices)} if one.choices else {}
     bounds = {"minimum": one.least, "exclusiveMaximum": one.below}
     return found | {name: value for name, value in bounds.items() if value is not None}
-
-
-def with_modeline(text: str) -> str:
-    """A spec whose first lines name its schema for editors.
-
-    >>> print(with_modeline("spec: 1"))
-    # yaml-language-server: $schema=./spec.schema.json
-    spec: 1
-    """
-    return text if re.search(r"^# yaml-language-server:", text, re.M) else f"{MODELINE}\n{text}"
