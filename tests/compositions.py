@@ -97,6 +97,13 @@ class Cut(Tree):
         return f"({self.body} | {self.word}(layers={spelt(named)}))"
 
 
+def standing(tree: Tree) -> frozenset[int]:
+    """The layers in which cuts leave something; a composition that has none is refused."""
+    inner = [standing(one) for one in tree.inner()] or [frozenset(range(LAYERS))]
+    found = frozenset[int]().union(*inner)
+    return found & tree.kept if isinstance(tree, Cut) else found
+
+
 @dataclass(frozen=True)
 class Mean(Tree):
     """`average`; without weights all count the same."""
@@ -345,7 +352,8 @@ def tree(
         return Factor(body, draw(st.sampled_from([0.5, -1.5, 2, 1, 0])))
     if kind == "marked":
         return Marked(body, draw(st.sampled_from(["train", "freeze"])))
-    return Cut(body, draw(layers), draw(st.sampled_from(["drop", "keep"])))
+    kept = draw(layers.filter(lambda found: found & standing(body)))
+    return Cut(body, kept, draw(st.sampled_from(["drop", "keep"])))
 
 
 @st.composite
