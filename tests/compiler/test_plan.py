@@ -275,7 +275,7 @@ def test_the_backbone_is_as_large_as_transformers_makes_it(config: dict[str, Any
     ("config", "count"),
     [(DISTILBERT, 66_362_880), (BART_BASE, 139_420_416), (BART_LARGE, 406_291_456)],
 )
-def test_published_counts(config: dict[str, Any], count: int) -> None:
+def test_published_sizes(config: dict[str, Any], count: int) -> None:
     assert read_facts(config).parameters == count
 
 
