@@ -668,6 +668,17 @@ WORD_CASES = (
         FACTORS | {"target_modules": ["q", "shared"]},
         families=T5,
     ),
+    *(
+        Case(
+            "saved_shared",
+            "LoraConfig",
+            "embeddings that are saved by the name under which the class never calls them",
+            _of(family, 0) | {"modules_to_save": ["shared"]},
+            task=LANGUAGE[family][1],
+            families=(family,),
+        )
+        for family in SEQ2SEQ
+    ),
 )
 
 RAW_CASES = (

@@ -105,6 +105,8 @@ class Modules:
                 continue
             module, kind = match["module"], match["kind"]
             paths = [module.removeprefix(stem) for stem in stems]
+            if not set(paths).isdisjoint(facts.layout.unused):
+                continue
             sites = next((places[path] for path in paths if path in places), None)
             whole = next(inside(module, saved), None) is not None
             if whole and sites and kind in _WHOLE and not _place(sites[0], facts).outside:
@@ -119,7 +121,7 @@ class Modules:
                 sorted_.left[key] = shape
             elif sites:
                 sorted_._put(key, module, kind, sites)
-            elif not set(paths) & set(facts.layout.unused):
+            else:
                 sorted_.unplaced = sorted_.unplaced or module
         return sorted_
 
