@@ -62,6 +62,8 @@ def _key_of_2020(key: str, kind: str) -> str:
     for new, old in (
         ("attention.output.adapters.", f"attention.output.attention_{kind}_adapters."),
         ("output.adapters.", f"output.layer_{kind}_adapters."),
+        ("attention_adapters.adapters.", f"attention_adapters.attention_{kind}_adapters."),
+        ("output_adapters.adapters.", f"output_adapters.layer_{kind}_adapters."),
         ("invertible_adapters.", "invertible_lang_adapters."),
     ):
         key = key.replace(new, old)
