@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptcompose.documents import write_atomically
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.cards import DEFAULT, Card, Variant
 from adaptcompose.hub.refs import canonical_id
 

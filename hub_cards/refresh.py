@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptcompose.documents import write_atomically
+from adaptcompose.files import write_atomically
 from adaptcompose.hub.cards import Card, Catalogue, Variant
 from adaptcompose.hub.huggingface import HuggingFaceStore
 from adaptcompose.hub.store import Found
