@@ -180,12 +180,12 @@ class RunningFolded(Running):
             return products.unflatten(-1, (len(self.ranks), self.ranks[0])).sum(dim=-1)
         return torch.stack([products[..., part].sum(dim=-1) for part in self.slices], dim=-1)
 
-    def _spread(self, per_member: Tensor) -> Tensor:
-        """[…, N] repeated over the rank of each member: […, R]."""
+    def _times(self, z: Tensor, per_member: Tensor) -> Tensor:
+        """z, […, R], with what is each member's multiplied by its number of […, N]."""
         if len(set(self.ranks)) == 1:
-            wide = per_member.unsqueeze(-1).expand(*per_member.shape, self.ranks[0])
-            return wide.flatten(-2)
-        return per_member.index_select(-1, self.member_of)
+            own = z.unflatten(-1, (len(self.ranks), self.ranks[0]))
+            return (own * per_member.unsqueeze(-1)).flatten(-2)
+        return z * per_member.index_select(-1, self.member_of)
 
     def _folded(self, x: Tensor, query: Tensor, gates: Tensor | None, found: Folded) -> Tensor:
         rank = sum(self.ranks)
@@ -201,7 +201,7 @@ class RunningFolded(Running):
         scores = self._sums(scoring[..., :rank] * z) + scoring[..., rank:]
         alpha = (scores if gates is None else scores * gates).softmax(dim=-1)
         weighted = alpha if gates is None else alpha * gates
-        return product(torch.cat([self._spread(weighted) * z, weighted], dim=-1), found.value)
+        return product(torch.cat([self._times(z, weighted), weighted], dim=-1), found.value)
 
     def _moved(self, residual: Tensor) -> Tensor:
         """What `residual_before` adds: W_v r − r."""
@@ -228,7 +228,7 @@ class RunningFolded(Running):
             scores = scores / self.literal.temperature
         alpha = self.dropout(scores).softmax(dim=-1)
         weighted = alpha if gates is None else alpha * gates
-        return value(torch.cat([self._spread(weighted) * z, weighted], dim=-1))
+        return value(torch.cat([self._times(z, weighted), weighted], dim=-1))
 
     def _folds(self, columns: Tensor, tokens: int) -> bool:
         """Whether a step multiplies less with matrices made anew than with maps of every token.
