@@ -8,7 +8,7 @@ SEED ?= $(shell date +%Y%m%d)
 WORKERS ?= 2
 
 # Workers share the cores between them: one thread each is fastest, and results do not depend on it.
-PYTEST = OMP_NUM_THREADS=1 ADAPTCOMPOSE_SEED=$(SEED) $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST = OMP_NUM_THREADS=1 ADAPTCOMPOSE_SEED=$(SEED) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: quickstart test lint types check demo soak parity benchmarks constraints clean
 
