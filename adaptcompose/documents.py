@@ -176,7 +176,7 @@ class _Reader:
         found: Value | None = None
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent) and found is not None:
-                raise self._refuse(event, "it holds more than one document")
+                raise self._refuse(event, "it contains more than one document")
             if isinstance(event, yaml.NodeEvent):
                 found = self._node(event, 0)
         return found or Value(None, self.source.span(0, 0))
@@ -191,13 +191,17 @@ class _Reader:
 
     def _check(self, event: Any, depth: int) -> None:
         if isinstance(event, yaml.AliasEvent):
-            raise self._refuse(event, "aliases (`*name`) are not supported", "write it out")
+            raise self._refuse(event, "aliases (`*name`) are not supported", "write the value out")
         if event.anchor is not None:
             raise self._refuse(event, "anchors (`&name`) are not supported", "remove it")
         if event.tag is not None:
-            raise self._refuse(event, "tags (`!name`) are not supported", "quote a text with `!`")
+            raise self._refuse(
+                event,
+                "tags (`!name`) are not supported",
+                "put a text that starts with `!` in quotes",
+            )
         if depth > DEPTH_LIMIT:
-            raise self._refuse(event, f"it is nested deeper than {DEPTH_LIMIT}")
+            raise self._refuse(event, f"it is nested deeper than {DEPTH_LIMIT} levels")
 
     def _scalar(self, event: Any) -> Value:
         start, end = self._range(event)
@@ -210,7 +214,7 @@ class _Reader:
         try:
             return Value(scalar(event.value), span)
         except ValueError:
-            raise self._refuse(event, "the number is too long") from None
+            raise self._refuse(event, "a number is too long") from None
 
     def _sequence(self, event: Any, depth: int) -> Value:
         start, end = self._range(event)
@@ -241,7 +245,7 @@ class _Reader:
     def _key(self, event: Any, depth: int) -> tuple[str, Span]:
         self._check(event, depth)
         if not isinstance(event, yaml.ScalarEvent):
-            raise self._refuse(event, "a key must be a text")
+            raise self._refuse(event, "a key must be a string")
         if event.implicit[0] and event.value == "<<":
             raise self._refuse(event, "merge keys (`<<`) are not supported", "write the keys out")
         if not event.value:
@@ -273,11 +277,20 @@ def _translation(source: Source, error: yaml.MarkedYAMLError) -> Failed:
     place = min(mark.index if mark else 0, len(source.text))
     why = (error.problem or "unreadable").rstrip(".")
     if source.text[place : place + 1] == "\t":
-        return _refusal(source, place, place + 1, "a tab cannot indent", "use blanks")
+        return _refusal(
+            source, place, place + 1, "tabs cannot be used for indentation", "use spaces"
+        )
     if why.startswith("mapping values are not allowed"):
-        why, help = "`: ` inside an unquoted text", "quote the text, or remove the blank after `:`"
+        why, help = (
+            "`: ` inside a text without quotes",
+            "put the text in quotes, or remove the space after `:`",
+        )
         return _refusal(source, place, place + 1, why, help)
-    remedy = "quote a text that holds { } [ ] or `, `" if "flow" in (error.context or "") else None
+    remedy = (
+        "put a text that contains { } [ ] or `, ` in quotes"
+        if "flow" in (error.context or "")
+        else None
+    )
     why = f"{why} {error.context}" if error.context else why
     return _refusal(source, place, place, why, remedy)
 
@@ -370,7 +383,7 @@ def _check_keys(data: Any) -> None:
     if isinstance(data, dict):
         for key, value in data.items():
             if not isinstance(key, str) or not key:
-                raise TypeError(f"a key must be a text: {key!r}")
+                raise TypeError(f"a key must be a string: {key!r}")
             _check_keys(value)
     elif isinstance(data, (list, tuple)):
         for value in data:

@@ -114,7 +114,7 @@ def hint(*words: str, quiet: bool = False) -> None:
 def unreadable(error: OSError) -> Diagnostic:
     """What an operating system says of a file of the user's."""
     why = error.strerror or str(error)
-    help = "check that it is there, and may be read and written"
+    help = "check that it exists, and that you may read and write it"
     return AC413.at(file=error.filename or "a file", why=why, help=help)
 
 

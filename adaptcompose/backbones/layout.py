@@ -342,11 +342,11 @@ def read_facts(config: Mapping[str, Any], name: str | None = None) -> Facts:
     try:
         facts = _facts(layout.variant(config) if layout.variant else layout, config, name)
         if facts.parameters <= 0:
-            raise ValueError("they are not positive")
+            raise ValueError("a size is not above 0")
     except KeyError as error:
-        raise Failed(AC413.at(file="config.json", why=f"it lacks {error.args[0]}")) from None
+        raise Failed(AC413.at(file="config.json", why=f"it has no {error.args[0]}")) from None
     except (TypeError, ValueError, ArithmeticError) as error:
-        why = f"its sizes mean nothing: {str(error)[:80]}"
+        why = f"it has invalid sizes: {str(error)[:80]}"
         raise Failed(AC413.at(file="config.json", why=why)) from None
     return facts
 
@@ -374,7 +374,7 @@ _WIDEST, _DEEPEST = 1_000_000, 1_000
 
 def _number(value: Any, most: int) -> int:
     if type(value) is not int or not 0 < value <= most:
-        raise ValueError(f"{str(value)[:40]} is not from 1 to {most}")
+        raise ValueError(f"{str(value)[:40]} is not between 1 and {most}")
     return value
 
 
@@ -385,8 +385,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise Failed(
-            AC413.at(file=path, why=str(error), help="a backbone needs config.json")
+            AC413.at(
+                file=path,
+                why=str(error),
+                help="name a folder or repository with a checkpoint of transformers",
+            )
         ) from None
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise Failed(AC413.at(file=path, why="it names no model_type"))
+        raise Failed(AC413.at(file=path, why="it has no model_type"))
     return config

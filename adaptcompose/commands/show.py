@@ -69,8 +69,8 @@ def _print_shelf(shelf: Shelf, reference: str, found: Context, form: str, told: 
 
     objects = contents(shelf, found.backbone)
     if not objects:
-        what, help = "nothing that adaptcompose knows", "show one of the folders below it"
-        raise Failed(AC406.at(name=reference, what=what, help=help))
+        what = {"what": "other files", "wanted": "anything that adaptcompose knows"}
+        raise Failed(AC406.at(name=reference, **what, help="show one of the folders in it"))
     if form == "json":
         plain = {"reference": reference, "contents": [one.as_plain() for one in objects], **told}
         print(json.dumps(plain, indent=2, ensure_ascii=False))
@@ -108,7 +108,7 @@ def _shelf(text: str, found: Context, hub: str) -> tuple[Shelf | Card, Told]:
         path = text if text.startswith((".", "/", "~")) else f"./{text}"
         return open_shelf(local_ref(path), sources), {}
     if Path(text).is_file():
-        help = "show a folder, a repository, a name of the catalogue or a spec"
+        help = "name a folder, a repository, a catalogue entry or a spec"
         raise Failed(AC109.at(span, name=text, why="it is a file", help=help))
     names = Names(found.catalogue, found.backbone)
     ref = names.parse(text, span)

@@ -311,7 +311,11 @@ def head_parameters(head: Head, facts: Facts) -> int:
     """How many numbers a head has on this backbone."""
     if head.kind not in _HEADS:
         known = ", ".join(_HEADS)
-        raise Failed(AC416.at(name=head.part, kind=head.kind, help=f"adaptcompose runs: {known}"))
+        raise Failed(
+            AC416.at(
+                name=head.part, kind=head.kind, help=f"use a head of one of these kinds: {known}"
+            )
+        )
     maps, norms = _HEADS[head.kind](head.config, facts)
     biased = bool(head.config.get("bias", True))
     return sum(a * b for a, b in maps) + sum(_biases(maps, biased, head.kind)) + norms

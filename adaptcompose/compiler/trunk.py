@@ -51,7 +51,7 @@ def trunk_of(program: Program, trained: Collection[str]) -> Trunk:
     if level == 0:
         return Trunk(0, "something is trained in the lowest layer")
     if program.fan is not None and program.fan < level:
-        return Trunk(0, "the branches differ below what is trained")
+        return Trunk(0, "the branches differ below the first trained layer")
     for site, node in program.sites.items():
         if why := _obstacle(site, node, level):
             return Trunk(0, why)
@@ -60,10 +60,10 @@ def trunk_of(program: Program, trained: Collection[str]) -> Trunk:
 
 def _obstacle(site: Site, node: Primitive, level: int) -> str | None:
     if site.name == "tokens":
-        return "virtual tokens stand beside the input"
+        return "virtual tokens are added to the input"
     if isinstance(node, Rows) and (site.layer is None or site.layer < level):
-        return "rows have different compositions below what is trained"
-    return "a gate averages over padding, whose states are not kept" if gated(node) else None
+        return "rows have different compositions below the first trained layer"
+    return "a gate averages over padding, whose states are not cached" if gated(node) else None
 
 
 def gated(node: Primitive) -> bool:

@@ -52,7 +52,7 @@ class Backbone:
         needed = tokenizer and self.tokenizer is None
         if not weights or (needed and not TOKENIZERS & names):
             missing = "tokenizer.json" if weights else "model.safetensors"
-            help = "name a whole checkpoint, with safetensors and tokenizer"
+            help = "name a complete checkpoint, with safetensors and a tokenizer"
             raise Failed(AC418.at(span, name=str(self.ref), missing=missing, help=help))
 
 
@@ -70,7 +70,7 @@ def find_backbone(
     known = pin if ref.kind == "hub" else None
     pin = known or sources.checkpoint(ref, _is_of_backbone, span)
     if "config.json" not in pin.files:
-        help = "a backbone is a checkpoint of transformers"
+        help = "name a checkpoint of transformers"
         raise Failed(AC418.at(span, name=text, missing="config.json", help=help))
     folder = sources.fetch(ref, pin, ["config.json"])
     name = known_as or (ref.repo if ref.kind == "hub" else None)

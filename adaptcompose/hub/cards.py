@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 SIZE_LIMIT = 1_000_000
 DEFAULT = "default"
+NO_CARDS = "add cards in a folder hub_cards/, or write `user/repo`"
 
 _SPACE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -158,7 +159,8 @@ class Catalogue:
         """The entries that fit `space/glob` and have this variant on this backbone, by name."""
         space, _, glob = pattern.partition("/")
         if space not in self.spaces():
-            raise Failed(AC106.at(span, space=space, known=", ".join(self.spaces()) or "none"))
+            near = None if self.spaces() else NO_CARDS
+            raise Failed(AC106.at(span, space=space, known=", ".join(self.spaces()), help=near))
         fitting = [name for name in self.names(space) if matches(glob, name)]
         found = ((name, self.card(space, name).variant(backbone, key)) for name in fitting)
         return [(name, variant) for name, variant in found if variant is not None]
@@ -181,7 +183,7 @@ class Catalogue:
         if (found := card.variant(backbone, key)) is not None:
             return found
         if keys := card.keys(backbone):
-            near = suggest(key, keys) or f"variants: {', '.join(f'{label}@{one}' for one in keys)}"
+            near = suggest(key, keys) or f"use one of {', '.join(f'{label}@{one}' for one in keys)}"
             raise Failed(AC103.at(span, name=f"{label}@{key}", help=near))
         bases = " and ".join(card.backbones)
         raise Failed(AC403.at(span, name=label, base=bases, backbone=canonical_id(backbone)))
@@ -197,11 +199,11 @@ def _read_card(path: Path, space: str, name: str) -> Card:
     label = f"{space}/{name}"
     try:
         if path.stat().st_size > SIZE_LIMIT:
-            raise _CardError("it is longer than 1 MB")
+            raise _CardError("it is larger than 1 MB")
         page = path.read_text("utf-8").replace("\r\n", "\n")
         parts = re.fullmatch(r"---\n(.*?\n)---\n(.*)", page, re.DOTALL)
         if parts is None:
-            raise _CardError("it does not begin with a YAML part between `---` lines")
+            raise _CardError("it does not start with YAML front matter between `---` lines")
         head = _mapping(load(parts[1], str(path)), _KEYS, "the card")
         variants = tuple(_variants(_mapping(head.get("variants"), None, "`variants`")))
         title = _text(head.get("title"), "`title`")
@@ -211,7 +213,7 @@ def _read_card(path: Path, space: str, name: str) -> Card:
     except OSError as error:
         raise Failed(AC421.at(name=label, why=error.strerror or str(error))) from None
     except (_CardError, UnicodeDecodeError) as error:
-        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        why = "it is not valid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise Failed(AC421.at(name=label, why=why)) from None
     return Card(space, name, title, variants, languages, parts[2].strip(), task, datasets)
 
@@ -228,7 +230,7 @@ def _mapping(value: Any, keys: set[str] | None, what: str) -> dict[str, Any]:
         raise _CardError(f"{what} must be a mapping")
     for key in value:
         if keys is not None and key not in keys:
-            near = suggest(key, keys) or f"keys: {', '.join(sorted(keys))}"
+            near = suggest(key, keys) or f"use one of {', '.join(sorted(keys))}"
             raise _CardError(f"{what} has no key `{key}` ({near})")
     return value
 
@@ -248,10 +250,10 @@ def _list(value: Any, what: str) -> tuple[str, ...]:
 def _variants(entries: dict[str, Any]) -> Iterable[Variant]:
     for backbone, variants in entries.items():
         if not is_repo_name(backbone):
-            raise _CardError(f"`{backbone}` is no backbone of the Hub")
+            raise _CardError(f"`{backbone}` is not the name of a model on the Hub")
         for key, entry in _mapping(variants, None, f"`{backbone}`").items():
             if not _NAME.fullmatch(key):
-                raise _CardError(f"`{key}` cannot be the name of a variant")
+                raise _CardError(f"`{key}` is not a valid name for a variant")
             yield _variant(key, canonical_id(backbone), entry)
 
 
@@ -263,7 +265,7 @@ def _variant(key: str, backbone: str, entry: Any) -> Variant:
     }
     for name, is_fine in _CHECKS.items():
         if name in given and not is_fine(given[name]):
-            raise _CardError(f"`{given[name]}` is no {name}, in {what}")
+            raise _CardError(f"`{given[name]}` is not a valid {name}, in {what}")
     if "repo" not in given:
         raise _CardError(f"{what} has no `repo`")
     return Variant(key, backbone, **given)

@@ -127,17 +127,17 @@ def _adapter(
     """With the method as the language says it, on the backbone or on one that fits the file."""
     unusual = [*oddities(described.outer), *_missing(described)]
     if plugged:
-        unusual.append(f"made through a plug-in interface, {INTERFACE}")
+        unusual.append(f"was made through a plug-in interface, {INTERFACE}")
     if set(content.files) & {WEIGHTS[ADAPTER][1]} and WEIGHTS[ADAPTER][0] not in content.files:
-        unusual.append("weights as a pickle only; it is read without being run")
+        unusual.append("has its weights only as a pickle, which is read without running any code")
     content = replace(content, method=adapterhub.family_of(described.config))
     assumed = facts or _assumed(described.outer, shapes or {})
     if assumed is None and content.type and content.type not in layouts():
-        why = f"no layout for backbone type `{content.type}`"
+        why = f"backbones of type `{content.type}` are not supported"
         return replace(content, why=why, unusual=tuple(unusual))
     if assumed is None:
         lacking = "width" if content.type else "type"
-        unusual.append(f"it does not say the {lacking} of its backbone; --backbone tells more")
+        unusual.append(f"does not record the {lacking} of its backbone; add --backbone to see more")
         return replace(content, unusual=tuple(unusual))
     return replace(_read(content, described, shapes, assumed, facts), unusual=tuple(unusual))
 
@@ -162,9 +162,9 @@ def _read(
 
 def _missing(described: Described) -> Iterator[str]:
     if not described.name:
-        yield "it says no name"
+        yield "has no name"
     if not described.base:
-        yield "it does not say on which backbone it was trained"
+        yield "does not record which backbone it was trained on"
 
 
 def _assumed(outer: Mapping[str, Any], shapes: Shapes) -> Facts | None:
@@ -203,9 +203,9 @@ def _head(content: Content, described: Described) -> Content:
     labels = Head("", config).labels if config.get("label2id") or config.get("num_labels") else ()
     unusual = []
     if flexible(described.outer) is not None:
-        unusual.append(f"saved from {described.outer.get('model_class')}")
+        unusual.append(f"was saved from {described.outer.get('model_class')}")
     layers = f", {config['layers']} layers" if "layers" in config else ""
-    kind = str(config.get("head_type") or "of a class that is not known")
+    kind = str(config.get("head_type") or "of an unknown class")
     return replace(content, method=f"{kind}{layers}", labels=labels, unusual=tuple(unusual))
 
 

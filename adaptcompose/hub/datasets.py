@@ -59,7 +59,7 @@ class DataSet:
     def fetch(self, paths: Collection[str], span: Span | None = None) -> Path:
         """The folder with some of its files, each with its hash."""
         if sum(self.pin.files[path].size for path in paths) > MOST_BYTES:
-            why = f"they are larger than {MOST_BYTES // 10**9} GB"
+            why = f"the files are larger than {MOST_BYTES // 10**9} GB"
             raise Failed(AC413.at(span, file=f"{self}: {', '.join(sorted(paths))}", why=why))
         if self.pin.path is not None:
             return self.sources.local(self.pin.path, span)
@@ -109,7 +109,7 @@ def find_data(
         bare = DataSet(ref, found, Layout({}, None, {}), sources, read)
         layout = read_layout(found.files, _metadata(bare))
         if not layout.configs:
-            why = "it has no files of examples"
+            why = "it has no files with examples"
             raise Failed(AC413.at(file=str(ref), why=why, help=_help(found)))
     return replace(bare, layout=layout)
 
@@ -117,8 +117,9 @@ def find_data(
 def _help(pin: Locked) -> str:
     if any(path.endswith(".py") for path in pin.files):
         # what such repositories would print is kept by the Hub in files
-        return f"it is a script, which is never run: repo: {pin.repo}@refs/convert/parquet"
-    return "it needs parquet, csv, tsv, jsonl, json, conll or txt, packed by gzip or not at all"
+        parquet = f"`repo: {pin.repo}@refs/convert/parquet`"
+        return f"use its Parquet files, {parquet}; scripts are never run"
+    return "use files in parquet, csv, tsv, jsonl, json, conll or txt, plain or compressed by gzip"
 
 
 def _metadata(found: DataSet) -> dict[str, object]:

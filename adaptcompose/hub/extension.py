@@ -29,7 +29,7 @@ def install() -> Path:
     with _expected() as layout:
         folder = _folder(layout)
         if folder.exists() and not _is_ours(layout, folder):
-            raise Failed(AC434.at(why=f"it has another extension `{NAME}`, in {folder}"))
+            raise Failed(AC434.at(why=f"`hf` already has another extension `{NAME}`, in {folder}"))
         layout.ExtensionManifest(
             owner=OWNER,
             repo=f"hf-{NAME}",

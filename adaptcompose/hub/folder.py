@@ -115,17 +115,19 @@ class FolderStore:
         folder, label = self._place(repo, revision), f"{repo}@{revision[:7]}"
         for path in sorted(recorded if paths is None else paths):
             if path not in recorded:
-                raise Failed(AC413.at(file=f"{label}: {path}", why="there is no such file"))
+                raise Failed(AC413.at(file=f"{label}: {path}", why="the file does not exist"))
             self._refuse_links(folder / path)
             verify(folder, path, recorded[path], label)
         for path in set(listed(folder)) - set(recorded):
-            raise Failed(AC413.at(file=f"{label}: {path}", why="it was added after publishing"))
+            raise Failed(
+                AC413.at(file=f"{label}: {path}", why="it was added to the folder after publishing")
+            )
         return folder
 
     def tag(self, repo: str, name: str, revision: str | None = None) -> None:
         """Give a revision a name of its own."""
         if not is_revision(name) or _HEX.fullmatch(name):
-            raise Failed(AC415.at(repo=repo, why=f"`{name}` cannot be the name of a tag"))
+            raise Failed(AC415.at(repo=repo, why=f"`{name}` is not a valid name for a tag"))
         found = self.resolve(repo, revision)
         with _explained(repo), _only_one(self._folder(repo) / "revisions"):
             write_atomically(self._folder(repo) / "tags" / name, f"{found}\n")
@@ -146,7 +148,7 @@ class FolderStore:
         any change the parent is the answer.
         """
         if not is_revision(branch):
-            raise Failed(AC415.at(repo=repo, why=f"`{branch}` cannot be the name of a branch"))
+            raise Failed(AC415.at(repo=repo, why=f"`{branch}` is not a valid name for a branch"))
         revisions = self._folder(repo) / "revisions"
         with _explained(repo):
             revisions.mkdir(parents=True, exist_ok=True)
@@ -278,7 +280,9 @@ class FolderStore:
         with path.open("rb") as file:
             text = file.read(64).decode("ascii", "replace").strip()
         if not _HEX.fullmatch(text):
-            raise Failed(AC413.at(file=f"{repo}: {kind}/{name}", why="it names no revision"))
+            raise Failed(
+                AC413.at(file=f"{repo}: {kind}/{name}", why="it does not contain a revision")
+            )
         return text
 
     def _names(self, repo: str, kind: str) -> list[str]:
@@ -305,7 +309,7 @@ class FolderStore:
             raise Failed(AC402.at(repo=repo, revision=wanted, known=shown))
         if len(fitting) > 1:
             help = f"write more digits: {', '.join(found[:12] for found in fitting)}"
-            text = f"`{wanted}` fits {len(fitting)} revisions of `{repo}`"
+            text = f"`{wanted}` matches {len(fitting)} revisions of `{repo}`"
             raise Failed(Diagnostic("AC402", text, help=help))
         return fitting[0]
 

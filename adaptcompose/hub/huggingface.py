@@ -112,7 +112,7 @@ class HuggingFaceStore:
         folder: Path | None = None
         for path in sorted(recorded if paths is None else paths):
             if path not in recorded:
-                raise Failed(AC413.at(file=f"{label}: {path}", why="there is no such file"))
+                raise Failed(AC413.at(file=f"{label}: {path}", why="the file does not exist"))
             folder = self._download(repo, revision, path)
             try:
                 verify(folder, path, recorded[path], label)
@@ -190,7 +190,7 @@ class HuggingFaceStore:
         """The repositories of one author whose name fits a glob: `AdapterHub/bert-*`, sorted."""
         author, slash, glob = pattern.partition("/")
         if not slash or not is_repo_name(author):
-            raise Failed(AC420.at(name=pattern, help="user/glob: one author at a time"))
+            raise Failed(AC420.at(name=pattern, help="write `user/glob`, with one author"))
         words = re.findall(r"[A-Za-z0-9_-]{3,}", re.sub(r"\{[^{}]*\}", " ", glob))
         with self._asking(pattern):
             self._reach()
@@ -288,7 +288,7 @@ class HuggingFaceStore:
         for path, content in files.items():
             if not pushing.same(content, listed.get(path)):
                 (self._folder(repo) / f"{revision}.json").unlink(missing_ok=True)
-                help = "the hub changed it on its way; push again"
+                help = "push again; the hub changed the file on its way"
                 raise Failed(AC411.at(file=path, repo=f"{repo}@{revision[:7]}", help=help))
 
     def _folder(self, repo: str) -> Path:
@@ -341,7 +341,7 @@ class HuggingFaceStore:
             raise Failed(AC402.at(repo=repo, revision=revision, known=f"`{commits[0][:7]}`"))
         if len(fitting) > 1:
             help = f"write more digits: {', '.join(found[:12] for found in fitting)}"
-            text = f"`{revision}` fits {len(fitting)} revisions of `{repo}`"
+            text = f"`{revision}` matches {len(fitting)} revisions of `{repo}`"
             raise Failed(Diagnostic("AC402", text, help=help))
         return fitting[0]
 

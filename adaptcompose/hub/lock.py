@@ -129,7 +129,9 @@ class Lock:
         try:
             return _read_lock(data)
         except _DamagedError as error:
-            raise Failed(AC413.at(file=name, why=str(error), help=f"rm {name}")) from None
+            raise Failed(
+                AC413.at(file=name, why=str(error), help=f"remove it: `rm {name}`")
+            ) from None
 
     @classmethod
     def open(cls, path: Path) -> Lock | None:
@@ -137,7 +139,7 @@ class Lock:
         path = Path(path)
         try:
             if path.stat().st_size > SIZE_LIMIT:
-                raise Failed(AC413.at(file=path.name, why="it is longer than 1 MB"))
+                raise Failed(AC413.at(file=path.name, why="it is larger than 1 MB"))
             return cls.read(path.read_text("utf-8"), path.name)
         except FileNotFoundError:
             return None
@@ -177,7 +179,7 @@ def compare(old: Lock, new: Lock, name: str = "spec.lock") -> list[Diagnostic]:
             changed += _differences(f"`{key}`", before.get(key), after.get(key))
     if not changed:
         gone = (text for text, kept in old.members.items() if new.members.get(text) != kept)
-        changed += [f"what is kept of `{text}`" for text in gone]
+        changed += [f"the members kept of `{text}`" for text in gone]
     if old.spec != new.spec and not changed:
         changed.append("the spec")
     return [AC410.at(lock=name, what=what) for what in changed]
@@ -222,10 +224,10 @@ _KEYS = {"lock", "spec", "hub", "backbone", "tokenizer", "globs", "adapters", "d
 def _read_lock(data: Any) -> Lock:
     entry = _mapping(data, _KEYS)
     if entry.get("lock") != VERSION:
-        raise _DamagedError(f"it is of version {entry.get('lock')}, not {VERSION}")
+        raise _DamagedError(f"it has version {entry.get('lock')}, not {VERSION}")
     globs = _mapping(entry.get("globs", {}))
     if not all(isinstance(names, list) for names in globs.values()):
-        raise _DamagedError("what a glob stands for is a list")
+        raise _DamagedError("the matches of a glob must be a list")
     return Lock(
         spec=_text(entry.get("spec")),
         hub=_text(entry.get("hub")),
@@ -265,7 +267,7 @@ def _read_members(data: Any) -> dict[str, dict[str, Kept]]:
 
 def _numbers(data: Any) -> tuple[int, ...]:
     if not isinstance(data, list) or not all(type(number) is int for number in data) or not data:
-        raise _DamagedError("members that are kept are a list of numbers")
+        raise _DamagedError("kept members must be a list of numbers")
     return tuple(data)
 
 
@@ -297,7 +299,7 @@ def _read_file(data: Any) -> FileRecord:
     entry = _mapping(data, {"size", "sha256", "blob"})
     size, sha256, blob = entry.get("size"), entry.get("sha256"), entry.get("blob")
     if not isinstance(size, int) or isinstance(size, bool) or (sha256 is None and blob is None):
-        raise _DamagedError("a file needs its size and its hash")
+        raise _DamagedError("a file must have a size and a hash")
     if sha256 is not None:
         _checked(_text(sha256), _HASH.fullmatch, "sha256")
     if blob is not None:
@@ -315,11 +317,11 @@ def _mapping(data: Any, keys: set[str] | None = None) -> dict[str, Any]:
 
 def _text(data: Any) -> str:
     if not isinstance(data, str) or not data:
-        raise _DamagedError("a text is missing")
+        raise _DamagedError("a string is missing")
     return data
 
 
 def _checked(text: str, is_fine: Callable[[str], Any], what: str) -> str:
     if not is_fine(text):
-        raise _DamagedError(f"`{text[:60]}` is no {what}")
+        raise _DamagedError(f"`{text[:60]}` is not a valid {what}")
     return text

@@ -70,7 +70,7 @@ def expand_setup(leaf: Adapter, pin: Locked, facts: Facts, sources: Sources) -> 
         text = expression(json.loads((folder / SETUP).read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         known = "setups of Stack, Fuse, Average, Parallel and Split"
-        method = f"a setup that is no composition here: {error}"
+        method = f"an AdapterHub setup ({error})"
         raise Failed(codes.AC407.at(leaf.span, name=title, method=method, known=known)) from None
     context = Context(Catalogue.open(resource("hub_cards")), facts)
     graph = check(Source(text, f"{title}: {SETUP}"), context).raise_errors()
@@ -113,7 +113,7 @@ class _Place:
             named = {self.renamed.get(name, name): found for name, found in measured.items()}
             return block.fitted(named, self.title)
         if isinstance(block, Adapter | Fuse):
-            why = f"`{block}` has no weights there"
+            why = f"it has no weights for `{block}`"
             raise Failed(codes.AC413.at(file=self.title, why=why))
         return block
 
@@ -126,7 +126,7 @@ class _Place:
         """A folder of the composition's own, as a reference from outside."""
         name = path.removeprefix("./")
         if not path.startswith("./") or not is_safe_path(name):
-            why = f"`{path}` is not in its folder"
+            why = f"`{path}` is outside its folder"
             raise Failed(codes.AC413.at(file=self.title, why=why))
         if self.pin.path is not None:
             return Ref("local", path=f"{self.pin.path.rstrip('/')}/{name}")

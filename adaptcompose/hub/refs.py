@@ -202,8 +202,8 @@ def _fail(text: str, why: str, span: Span | None, help: str | None = None) -> Fa
 def _name(text: str, name: str, span: Span | None) -> str:
     pattern = _PATTERN if is_glob(name) else _NAME
     if not pattern.fullmatch(name) or ".." in name:
-        shown = f"`{name}`" if name else "an empty part"
-        raise _fail(text, f"{shown} cannot be the name of an adapter", span)
+        why = f"`{name}` is not a valid name for an adapter" if name else "a part of it is empty"
+        raise _fail(text, why, span)
     return name
 
 
@@ -211,8 +211,8 @@ def _variant(text: str, at: str, variant: str, span: Span | None) -> str | None:
     if not at:
         return None
     if not _NAME.fullmatch(variant) or ".." in variant:
-        example = "for example lang/sw@houlsby"
-        raise _fail(text, "here `@` names a variant of the card", span, example)
+        example = "write the name of a variant, as in `lang/sw@houlsby`"
+        raise _fail(text, f"`{variant}` is not the name of a variant", span, example)
     return variant
 
 
@@ -220,9 +220,14 @@ def _catalogue_ref(text: str, span: Span | None) -> Ref:
     head, at, tail = text.partition("@")
     space, *rest = head.split("/")
     if is_glob(space):
-        raise _fail(text, "the space of a glob is written out", span, "for example glue/*")
+        raise _fail(
+            text,
+            "the space before `/` cannot be a glob",
+            span,
+            "write the space out, as in `glue/*`",
+        )
     if len(rest) != 1:
-        raise _fail(text, f"an entry of `{space}/` has one name", span)
+        raise _fail(text, f"an entry of `{space}/` has exactly one name after `{space}/`", span)
     name = _name(text, rest[0], span)
     return Ref("catalogue", space=space, name=name, variant=_variant(text, at, tail, span))
 
@@ -232,7 +237,7 @@ def _hub_ref(text: str, body: str, span: Span | None) -> Ref:
     forced = body is not text
     parts = head.split("/")
     if forced and len(parts) > 2 and parts[0] in ("datasets", "spaces"):
-        raise _fail(text, f"it names one of the Hub's {parts[0]}, not a model", span)
+        raise _fail(text, f"it is one of the Hub's {parts[0]}, not a model", span)
     repo, inner = "/".join(parts[:2]), "/".join(parts[2:])
     globbed = is_glob(repo)
     sample = re.sub(r"\{[^{}]*\}|[*?]", "x", repo) if globbed else repo
@@ -240,11 +245,13 @@ def _hub_ref(text: str, body: str, span: Span | None) -> Ref:
         raise Failed(AC420.at(span, name=repo))
     revision, subfolder = _split_revision(text, tail, span) if at else (None, inner)
     if inner and at:
-        raise _fail(text, "`@` follows the repository", span, "user/repo@rev/sub/dir")
+        raise _fail(
+            text, "`@` is not directly after the repository", span, "write `user/repo@rev/sub/dir`"
+        )
     if globbed and (subfolder or is_glob(subfolder)):
-        raise _fail(text, "a glob stands for whole repositories", span)
+        raise _fail(text, "a glob matches whole repositories, without a folder in them", span)
     if (inner or subfolder) and not is_safe_path(subfolder):
-        raise _fail(text, f"`{subfolder}` is no folder of a repository", span)
+        raise _fail(text, f"`{subfolder}` is not a valid folder in a repository", span)
     return Ref("hub", repo=repo, revision=revision, subfolder=subfolder or None, forced=forced)
 
 
@@ -254,8 +261,8 @@ def _split_revision(text: str, tail: str, span: Span | None) -> tuple[str, str]:
     subfolder = tail[len(raw) + 1 :]
     revision = raw if special else unquote(raw)
     if not is_revision(revision) or _encode(revision) != raw or tail.endswith("/"):
-        example = "a branch, tag or commit: user/repo@main"
-        raise _fail(text, f"`{raw}` is no revision", span, example)
+        example = "write a branch, tag or commit, as in `user/repo@main`"
+        raise _fail(text, f"`{raw}` is not a valid revision", span, example)
     return revision, subfolder
 
 
@@ -276,15 +283,15 @@ def _encode(revision: str | None) -> str:
 
 def _local_ref(text: str, span: Span | None) -> Ref:
     if is_glob(text):
-        raise _fail(text, "globs stand for entries of the catalogue or of the hub", span)
+        raise _fail(text, "globs match entries of the catalogue or the hub, not folders", span)
     if not _PLAIN_PATH.fullmatch(text):
-        raise _fail(text, "a path with unusual characters stands in quotes", span, f'"{text}"')
+        raise _fail(text, "it has unusual characters", span, f'put it in quotes: `"{text}"`')
     return Ref("local", path=text)
 
 
 def _unquote_path(text: str, span: Span | None) -> str:
     if len(text) < 3 or text[-1] != text[0]:
-        raise _fail(text, "an empty path", span)
+        raise _fail(text, "the path is empty", span)
     return re.sub(r"\\(.)", r"\1", text[1:-1])
 
 

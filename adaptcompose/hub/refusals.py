@@ -49,7 +49,7 @@ class Request:
 
     @property
     def terms(self) -> str:
-        return f"hf auth login, then accept its terms at {self.place}/{self.repo}"
+        return f"run `hf auth login`, then accept the terms at {self.place}/{self.repo}"
 
 
 @contextlib.contextmanager
@@ -76,7 +76,7 @@ def diagnose(error: BaseException, request: Request) -> Diagnostic:
     if isinstance(cause, errors.EntryNotFoundError) and not isinstance(
         cause, errors.LocalEntryNotFoundError
     ):
-        return AC413.at(file=request.label, why="a file is missing")
+        return AC413.at(file=request.label, why="a file is missing on the hub")
     if request.pushing:
         return AC415.at(repo=request.repo, why=reason(cause))
     return AC419.at(hub=request.hub, why=reason(cause))
@@ -94,11 +94,11 @@ def _refused(error: Any, request: Request) -> Diagnostic:
         known = request.known() if request.known is not None else "`main`"
         return AC402.at(repo=request.repo, revision=str(request.revision), known=known)
     if isinstance(error, errors.EntryNotFoundError):
-        return AC413.at(file=request.label, why="a file is missing")
+        return AC413.at(file=request.label, why="a file is missing on the hub")
     if request.pushing:
         return _not_pushed(error, status, request)
     if isinstance(error, errors.RepositoryNotFoundError):
-        help = f"check the name; if it is private: hf auth login ({request.terms})"
+        help = f"check the name; if the repository is private, {request.terms}"
         return AC401.at(repo=request.repo, hub=request.hub, help=help)
     if status in (401, 403):
         return AC404.at(repo=request.repo, help=request.terms)
@@ -110,7 +110,7 @@ def _not_pushed(error: Any, status: int, request: Request) -> Diagnostic:
         return AC431.at(repo=request.repo)
     help = _later(error)
     if status in (401, 403) or isinstance(error, _errors().RepositoryNotFoundError):
-        help = "hf auth login, with a token that may write"
+        help = "run `hf auth login` with a token that has write access"
     return AC415.at(repo=request.repo, why=reason(error), help=help)
 
 

@@ -246,8 +246,9 @@ def _chosen(block: Block, ref: Ref) -> bool:
     if ref.kind in ("hub", "local"):
         return True
     if isinstance(block, Fuse):
-        help = "load= names a folder or a repository"
-        raise Failed(codes.AC406.at(block.span, name=str(ref), what="no fusion", help=help))
+        help = "set `load` to a folder or a repository"
+        what = {"what": "an adapter", "wanted": "a fusion"}
+        raise Failed(codes.AC406.at(block.span, name=str(ref), **what, help=help))
     return isinstance(block, Adapter) and block.variant is not None
 
 
@@ -311,7 +312,9 @@ def _described(leaf: Adapter, pin: Locked, sources: Sources) -> adapterhub.Descr
     folder = sources.fetch(leaf.ref, pin, configurations)
     described = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
     if described.outer.get("adapter_names") is not None:
-        raise Failed(codes.AC406.at(leaf.span, name=str(leaf.ref), what="a fusion"))
+        what = {"what": "a fusion", "wanted": "an adapter"}
+        help = f"load it: `fuse(…, load={leaf.ref})`"
+        raise Failed(codes.AC406.at(leaf.span, name=str(leaf.ref), **what, help=help))
     return described
 
 
@@ -322,7 +325,7 @@ def _shapes(
     for name in names:
         if name in pin.files:
             return sources.shapes(ref, pin, name)
-    raise Failed(codes.AC418.at(span, name=str(ref), missing=" and ".join(names)))
+    raise Failed(codes.AC418.at(span, name=str(ref), missing=" or ".join(names)))
 
 
 def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Fuse:
@@ -332,9 +335,9 @@ def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]
     folder = sources.fetch(block.ref, pin, [adapterhub.FUSION])
     described = adapterhub.describe(folder, adapterhub.FUSION, title, block.span)
     if described is None:
-        raise Failed(
-            codes.AC406.at(block.span, name=title, what="no fusion", help="load= names one")
-        )
+        what = {"what": "other files", "wanted": "a fusion"}
+        help = f"set `load` to a folder or repository with {adapterhub.FUSION}"
+        raise Failed(codes.AC406.at(block.span, name=title, **what, help=help))
     trained = described.outer.get("adapter_names")
     given = [str(getattr(slot.block, "ref", slot.block)).split("/")[-1] for slot in block.members]
     if isinstance(trained, list) and len(trained) != len(given):

@@ -216,7 +216,7 @@ def not_cached(
     label = f"{repo}@{revision[:12]}: {', '.join(names)}"
     given = f"{repo} {' '.join(names)} --revision {revision}"
     given += " --repo-type dataset" if kind == "dataset" else ""
-    help = f"once online: hf download {given}"
+    help = f"run this once while you are online: `hf download {given}`"
     return AC405.at(name=label, help=help)
 
 
@@ -228,6 +228,8 @@ def check_paths(paths: Collection[str], repo: str) -> None:
         above = ("/".join(parents[: n + 1]) for n in range(len(parents)))
         if not is_safe_path(path) or any(folder in folded for folder in above):
             shown = ascii(path[:80])[1:-1]
-            raise Failed(AC413.at(file=f"{repo}: {shown}", why="a file cannot be called so"))
+            raise Failed(AC413.at(file=f"{repo}: {shown}", why="this is not an allowed file name"))
     if len(folded) != len(paths):
-        raise Failed(AC413.at(file=repo, why="two of its files differ by case only"))
+        raise Failed(
+            AC413.at(file=repo, why="two of its file names differ only in upper and lower case")
+        )

@@ -51,6 +51,6 @@ def find_tokenizer(
     known = pin if ref.kind == "hub" else None
     found = known or sources.checkpoint(ref, FILES.__contains__, span)
     if not TOKENIZERS & found.files.keys():
-        help = "name a repository or a folder with a tokenizer of transformers"
+        help = "name a folder or repository with a tokenizer of transformers"
         raise Failed(AC418.at(span, name=text, missing="tokenizer.json", help=help))
     return Tokenizer(ref, found, sources)

@@ -15,7 +15,15 @@ from adaptcompose.backbones.layout import Facts
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.refs import Ref, is_glob, local_ref, matches
 from adaptcompose.language import codes, syntax
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, suggest
+from adaptcompose.language.diagnostics import (
+    Diagnostic,
+    Failed,
+    Source,
+    Span,
+    counted,
+    errors,
+    suggest,
+)
 from adaptcompose.language.extent import DEPTH, PARTS, Extent, told
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.names import Names, open_ended
@@ -140,7 +148,7 @@ class Checker:
     def _path(self, node: syntax.Text) -> Block | None:
         if node.value.strip() and "\0" not in node.value:
             return self.names.adapter(local_ref(node.value), node.span)
-        self.problems.append(codes.AC109.at(node.span, name=node, why="it is no path"))
+        self.problems.append(codes.AC109.at(node.span, name=node, why="it is not a path"))
         return None
 
     def _pipe(self, pipe: syntax.Pipe) -> Block | None:
@@ -321,7 +329,11 @@ class Checker:
         globs = [a.value for a in call.arguments if isinstance(a, syntax.Argument)]
         patterns = [g for g in globs if isinstance(g, syntax.Reference) and is_glob(g.text)]
         word, least = operator.word, operator.least
-        values: dict[str, Any] = {"operator": word, "least": least, "count": count}
+        values: dict[str, Any] = {
+            "operator": word,
+            "least": counted(least, "adapter"),
+            "count": count,
+        }
         code, place = (codes.AC304, patterns[0]) if patterns else (codes.AC303, call)
         self.problems.append(code.at(place.span, pattern=place, **values))
         return False
@@ -373,7 +385,7 @@ class Checker:
         depth = sum(1 + syntax.nesting(aliases[one]) for one in self._resolving)
         try:
             if depth > DEPTH:
-                what = f"is {depth} brackets and aliases deep"
+                what = f"nests brackets and aliases {depth} deep"
                 raise Failed(codes.AC904.at(aliases[name].span(), what=what, limit=DEPTH))
             return inner.tree(syntax.parse_tree(aliases[name]), hint=name)
         except Failed as failed:
@@ -392,7 +404,8 @@ class Checker:
             return [self.names.unread(node.text, node.span, slot)]
         self.globs[node.text] = tuple(leaf.name for leaf in found)
         if slot is not None and len(found) > 1:
-            got, help = f"{len(found)} of them: `{node}`", f"combine them: {slot}=fuse({node})"
+            got = f"`{node}`, which matches {counted(len(found), 'adapter')}"
+            help = f"combine them: `{slot}=fuse({node})`"
             self.problems.append(codes.AC205.at(node.span, got=got, help=help))
             return [None]
         return list(found)

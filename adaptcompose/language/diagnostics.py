@@ -1,4 +1,4 @@
-"""What is said to a user who made a mistake: where, what, and what to do about it.
+"""Diagnostics: what a user did wrong, where, and what to do about it.
 
 >>> from adaptcompose.language.codes import AC201
 >>> source = Source("stack(sw) | drop(botom=5)")
@@ -267,6 +267,24 @@ def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 def once(found: Iterable[Diagnostic]) -> list[Diagnostic]:
     """Each message once at its place, though what it is about was read for several runs or rows."""
     return list({(one.code, one.message, one.position()): one for one in found}.values())
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which is in the plural unless the number is 1.
+
+    >>> counted(1, "adapter"), counted(3, "adapter")
+    ('1 adapter', '3 adapters')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def either(words: Sequence[str]) -> str:
+    """Alternatives in a sentence.
+
+    >>> either(["linear", "ties", "dare"])
+    'linear, ties or dare'
+    """
+    return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from adaptcompose.language.codes import AC904, AC905
-from adaptcompose.language.diagnostics import Diagnostic, Span, errors
+from adaptcompose.language.diagnostics import Diagnostic, Span, counted, errors
 from adaptcompose.language.graph import Block
 
 PARTS, DEPTH, WORK = 10_000, 100, 1_000_000
@@ -39,11 +39,11 @@ class Extent:
         depth = 1 + max((depth for _, depth in found), default=0)
         self._work += parts
         if parts > PARTS:
-            yield AC904.at(span, what=f"has {parts} parts", limit=PARTS)
+            yield AC904.at(span, what=f"has {parts:,} blocks", limit=f"{PARTS:,}")
         elif depth > DEPTH:
-            yield AC904.at(span, what=f"is {depth} blocks deep", limit=DEPTH)
+            yield AC904.at(span, what=f"nests blocks {depth:,} deep", limit=DEPTH)
         elif self._work > WORK:
-            yield AC904.at(span, what=f"takes {self._work} steps to write out", limit=WORK)
+            yield AC904.at(span, what=f"takes {self._work:,} steps to expand", limit=f"{WORK:,}")
 
 
 def told(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
@@ -53,4 +53,4 @@ def told(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     if more <= 0:
         return tuple(ordered)
     kept = (errors(ordered) or ordered)[:MOST]
-    return (*kept, AC905.at(count=len(ordered) - len(kept)))
+    return (*kept, AC905.at(count=counted(len(ordered) - len(kept), "more problem")))

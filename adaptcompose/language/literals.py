@@ -66,7 +66,7 @@ def mistake(kind: str, span: Span) -> Diagnostic | None:
     """What is wrong with a token that has the right form, if anything is."""
     text = span.text
     if kind in ("INT", "FLOAT", "RANGE"):
-        help = "numbers end at 1.8e308" if kind == "FLOAT" else None
+        help = "write a number below 1.8e308" if kind == "FLOAT" else None
         return AC903.at(span, text=_short(text), help=help) if _too_large(kind, text) else None
     if kind == "STRING":
         return _wrong_escape(span)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.hub.cards import DEFAULT, Catalogue, Variant
+from adaptcompose.hub.cards import DEFAULT, NO_CARDS, Catalogue, Variant
 from adaptcompose.hub.refs import Ref, matches, parse_ref
 from adaptcompose.language import codes
 from adaptcompose.language.diagnostics import Failed, Span, standing, suggest
@@ -49,7 +49,7 @@ class Names:
         keys = sorted({found.key for found in card.variants})
         if ref.variant not in keys:
             label = f"{ref.space}/{ref.name}"
-            listed = f"variants: {', '.join(f'{label}@{key}' for key in keys)}"
+            listed = f"use one of {', '.join(f'{label}@{key}' for key in keys)}"
             near = suggest(ref.variant, keys) or listed
             raise Failed(codes.AC103.at(span, name=ref, help=near))
 
@@ -63,10 +63,8 @@ class Names:
     def _space(self, space: str, span: Span) -> None:
         spaces = self.catalogue.spaces()
         if space not in spaces:
-            known = ", ".join(spaces) or "none"
-            raise Failed(
-                codes.AC106.at(span, space=space, known=known, help=suggest(space, spaces))
-            )
+            known, near = ", ".join(spaces), suggest(space, spaces) if spaces else NO_CARDS
+            raise Failed(codes.AC106.at(span, space=space, known=known, help=near))
 
     def unknown(self, text: str, span: Span, space: str | None, *others: str) -> Failed:
         """AC103 with the nearest name: the same word in another space, or a like one."""
@@ -91,7 +89,13 @@ class Names:
         if ref.kind == "bare":
             raise self.unknown(text, span, None)
         if ref.kind == "local":
-            raise Failed(codes.AC109.at(span, name=text, why="globs hold entries of the catalogue"))
+            raise Failed(
+                codes.AC109.at(
+                    span,
+                    name=text,
+                    why="globs do not match folders, so there is nothing to exclude",
+                )
+            )
         if ref.kind == "catalogue" or not ref.forced:
             self._space(ref.space or str(ref.repo).partition("/")[0], span)
         return str(ref)
@@ -99,7 +103,9 @@ class Names:
     def glob(self, ref: Ref, span: Span) -> list[Adapter]:
         """Every entry that matches and is there for this backbone, sorted by name."""
         if ref.kind == "bare":
-            raise Failed(codes.AC109.at(span, name=ref, why="a pattern has a space, as glue/* has"))
+            raise Failed(
+                codes.AC109.at(span, name=ref, why="a glob needs a space before it, as in `glue/*`")
+            )
         if ref.kind != "catalogue":
             return self._repositories(ref, span)
         assert ref.space is not None and ref.name is not None
@@ -125,7 +131,7 @@ class Names:
             found = [replace(ref, repo=repo) for repo in self.listing(ref.repo)]
         if not found:
             author = ref.repo.partition("/")[0]
-            help = f"adaptcompose search {author}"
+            help = f"run `adaptcompose search {author}` to see what there is"
             raise Failed(codes.AC105.at(span, pattern=ref, space=author, known="", help=help))
         return [self.adapter(one, span) for one in found]
 

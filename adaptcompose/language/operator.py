@@ -116,7 +116,7 @@ C = TypeVar("C", bound=type[Operator])
 def operator(cls: C) -> C:
     """Make an operator known to the language by its word."""
     if _OPERATORS.setdefault(cls.word, cls) is not cls:
-        raise ValueError(f"`{cls.word}` is an operator already")
+        raise ValueError(f"the operator `{cls.word}` already exists")
     return cls
 
 

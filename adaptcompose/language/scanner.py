@@ -96,23 +96,23 @@ def unreadable(token: Token, before: Token | None) -> Diagnostic | None:
 
 def _address(token: Token) -> Diagnostic:
     if ":\\" in token.text:
-        help = 'quote it, with `/`: "{}"'.format(token.text.replace("\\", "/"))
+        help = 'put it in quotes, with `/`: `"{}"`'.format(token.text.replace("\\", "/"))
         return AC013.at(token.span, expected="a reference", got=token.shown, help=help)
     path = re.sub(r"https?://", "", token.text).split("/")
     repo = "/".join(path[1:3]) if path[0] == "huggingface.co" and len(path) > 2 else "user/repo"
-    help = f"write hf://{repo}"
+    help = f"write `hf://{repo}`"
     return AC013.at(token.span, expected="a reference", got=token.shown, help=help)
 
 
 _HELP = {
     "“”„‟«»‘’‚": "use straight quotes",
     ">&+→": "separate stages with `|`",
-    "$": "`${…}` is only known inside an item with `each:`",
-    "/": "a reference has no empty parts and no `/` at its end",
-    "\\": "write `/`, or quote the path",
-    "~": "your own folder is ~/name",
-    "@": "a reference has one revision: user/repo@main",
-    "}": "patterns look like glue/{mnli,qqp}",
+    "$": "use `${…}` only in an item of spec.yaml that has `each:`",
+    "/": "remove the empty part, or the `/` at the end",
+    "\\": "write `/` instead, or put the path in quotes",
+    "~": "write `~/name` for a folder in your home directory",
+    "@": "write one revision, after the repository: `user/repo@main`",
+    "}": "write alternatives as in `glue/{mnli,qqp}`",
 }
 
 
@@ -134,9 +134,9 @@ def _braces(span: Span) -> Diagnostic:
     inside = span.source.text[start + 1 : span.end - 1]
     names = [name.strip() for name in re.split("[{},]", inside) if name.strip()]
     simple = len(names) > 1 and all(re.fullmatch(r"[\w.*?-]+", name) for name in names)
-    why = "braces do not nest" if "{" in inside else "no blanks inside"
-    help = f"{why}: {{{','.join(names)}}}" if simple else None
-    return AC003.at(mark, char="{", help=help or "patterns look like glue/{mnli,qqp}")
+    wrong = "nested braces" if "{" in inside else "spaces"
+    help = f"write it without {wrong}: `{{{','.join(names)}}}`" if simple else None
+    return AC003.at(mark, char="{", help=help or "write alternatives as in `glue/{mnli,qqp}`")
 
 
 def _shown(text: str) -> str:

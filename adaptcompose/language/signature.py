@@ -31,7 +31,7 @@ from adaptcompose.language.codes import (
     AC210,
     AC211,
 )
-from adaptcompose.language.diagnostics import Diagnostic, suggest
+from adaptcompose.language.diagnostics import Diagnostic, either, suggest
 from adaptcompose.language.literals import quote
 
 Layers = frozenset[int]
@@ -72,7 +72,7 @@ class Parameter:
     @property
     def expected(self) -> str:
         """The type in the user's words."""
-        return " or ".join(_WORDS.get(kind) or _literals(kind) for kind in _alternatives(self.type))
+        return _in_words(_alternatives(self.type))
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -192,12 +192,12 @@ class Binding:
     def unknown(self, argument: syntax.Argument) -> Diagnostic:
         assert argument.name is not None
         names = [parameter.name for parameter in self.known]
-        remedy = suggest(argument.name, names)
+        remedy = suggest(argument.name, names) if names else "remove it"
         return AC201.at(
             argument.name_span,
             operator=self.operator,
             name=argument.name,
-            known=", ".join(names) or "none",
+            known=", ".join(names),
             help=remedy,
         )
 
@@ -211,13 +211,13 @@ class Binding:
     def _misfit(
         self, code: Any, parameter: Parameter, argument: syntax.Argument, expected: str
     ) -> Diagnostic:
-        span = argument.value.span
+        span, value = argument.value.span, argument.value
         found: Diagnostic = code.at(
             span,
             name=parameter.name,
             operator=self.operator,
             expected=expected,
-            got=str(argument.value),
+            got=str(value) if isinstance(value, syntax.Number) else f"`{value}`",
         )
         return found
 
@@ -333,8 +333,10 @@ def _is_literal(kind: Any) -> bool:
     return typing.get_origin(kind) is Literal
 
 
-def _literals(kind: Any) -> str:
-    return ", ".join(map(str, typing.get_args(kind)))
+def _in_words(kinds: Sequence[Any]) -> str:
+    """What a value of one of these types is, for a sentence."""
+    words = [[_WORDS[kind]] if kind in _WORDS else typing.get_args(kind) for kind in kinds]
+    return either([str(word) for group in words for word in group])
 
 
 def _bounds(parameter: Parameter, value: Any) -> str | None:
@@ -360,8 +362,7 @@ def accept(cls: type, name: str, value: Any) -> Any:
     kinds = _alternatives(_hints(cls)[name])
     fitting = [kind for kind in kinds if _ACCEPTED.get(kind, _literal(kind))(value)]
     if not fitting:
-        words = " or ".join(_WORDS.get(kind) or _literals(kind) for kind in kinds)
-        raise ValueError(f"must be {words}, not {value!r}")
+        raise ValueError(f"must be {_in_words(kinds)}, not {value!r}")
     read = float(value) if fitting[0] is float else value
     for parameter in parameters(cls):
         if parameter.name == name and (bounded := _bounds(parameter, read)):

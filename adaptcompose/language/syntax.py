@@ -121,8 +121,8 @@ _BRACKET = re.compile(r"""(?P<open>[(\[])|[)\]]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]
 def _check_size(source: Source) -> None:
     text = source.text
     if len(text) > SIZE:
-        size = f"{len(text)} characters"
-        raise Failed(AC901.at(source.span(0, 1), size=size, limit=SIZE))
+        size = f"{len(text):,} characters"
+        raise Failed(AC901.at(source.span(0, 1), size=size, limit=f"{SIZE:,}"))
     if text.count("(") + text.count("[") <= DEPTH:
         return
     for depth, span in _brackets(source):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from adaptcompose.language.diagnostics import Diagnostic, Source
 
 MOST = 20
+LET = "write a definition as in `let x = stack(sw);`"
 VALUES = {"REF", "INT", "FLOAT", "RANGE", "STRING", "BOOLEAN", ADDRESS, UNCLOSED}
 
 
@@ -119,7 +120,9 @@ class _Reader:
             self._key(token)
         elif token.kind == "!":
             if self._inside != "call" or self.phase is not Phase.START:
-                self._unexpected(token, self._part, "`!` belongs into a call")
+                self._unexpected(
+                    token, self._part, "use `!` inside a call, as in `fuse(glue/*, !glue/rte)`"
+                )
             self.phase = Phase.REFERENCE
         elif token.kind == "LET":
             self._let(token)
@@ -158,19 +161,19 @@ class _Reader:
         else:
             free = self.phase in (Phase.START, Phase.VALUE) and self._inside == "call"
             if not free:
-                self._unexpected(token, self._part, "lists are values of arguments")
+                self._unexpected(token, self._part, "use a list only as the value of an argument")
             self.brackets.append(Bracket("list", token, "]"))
         self.phase = Phase.START
 
     def _key(self, token: Token) -> None:
         if self._inside != "call":
             name = token.text
-            help = f"arguments belong into a call: stack({name}=…)"
+            help = f"put arguments into a call: `stack({name}=…)`"
             if name == "let":
-                help = "for example let x = stack(sw);"
+                help = LET
                 self.binding = self._semicolon_follows()
             elif self._inside == "top" and self.phase is Phase.START and not self.binding:
-                help = f"to bind a name: let {name} = …;"
+                help = f"to define a name, write `let {name} = …;`"
                 self.binding = self._semicolon_follows()
             self._unexpected(token, self._part, help)
         elif self.phase is not Phase.START:
@@ -179,7 +182,7 @@ class _Reader:
 
     def _let(self, token: Token) -> None:
         if self.brackets or self.binding or self.phase is not Phase.START:
-            help = "write every `let` at the beginning"
+            help = "move every `let` to the beginning"
             self._unexpected(token, PART, help)
         if not self.brackets:
             self.phase = Phase.BOUND
@@ -190,15 +193,15 @@ class _Reader:
             self.phase = Phase.EQUALS
             return
         if token.kind == "=":
-            self._unexpected(token, "a name after `let`", "for example let x = stack(sw);")
+            self._unexpected(token, "a name after `let`", LET)
             self.phase = Phase.VALUE
             return
         if self._next.kind == "=" and token.kind in VALUES:
-            help = f"write let {say.lower(token.text)} = …;"
+            help = f"write `let {say.lower(token.text)} = …;`"
             self._unexpected(token, "a lower-case name after `let`", help)
             self.phase = Phase.EQUALS
             return
-        self._unexpected(token, "a name and `=` after `let`", "for example let x = stack(sw);")
+        self._unexpected(token, "a name and `=` after `let`", LET)
         self.phase = Phase.VALUE
         if self._next.kind == END:
             self._end_binding()
@@ -255,7 +258,7 @@ class _Reader:
             self._unexpected(token, "`,` or `]`")
         elif self.phase is Phase.CLOSED:
             weighted = self.before is not None and self.before.kind in ("INT", "FLOAT")
-            help = "put a pipe with a weight in brackets: (a | b):0.3" if weighted else None
+            help = "put a pipe that has a weight in brackets: `(a | b):0.3`" if weighted else None
             self._unexpected(token, "`,` or `)`", help)
         self.phase = Phase.STAGE
 
@@ -264,15 +267,15 @@ class _Reader:
         if self._inside == "call" and (self.phase is Phase.DONE or (last and last.kind == "]")):
             self.phase = Phase.WEIGHT
             return
-        help = "weights belong to the arguments of a call: average(a:0.3, b:0.7)"
+        help = "use weights inside a call: `average(a:0.3, b:0.7)`"
         if self._inside == "call":
-            help = "an argument has one weight, at its end"
+            help = "give an argument one weight, at its end"
         self._unexpected(token, self._follower(), help)
         self.phase = Phase.STAGE
 
     def _semicolon(self, token: Token) -> None:
         if not self.binding:
-            self._unexpected(token, self._follower(), "only `let x = …` ends with `;`")
+            self._unexpected(token, self._follower(), "use `;` only after `let x = …`")
         elif self.brackets:
             self.found += [bracket.unclosed() for bracket in self.brackets]
         if self.brackets and not self.binding:
@@ -291,7 +294,7 @@ class _Reader:
         if last is None or last.kind not in VALUES or self.begun is not Phase.START:
             self._unexpected(token, self._follower())
         elif self._inside != "call":
-            self._unexpected(token, self._follower(), "arguments belong into a call")
+            self._unexpected(token, self._follower(), "put arguments into a call: `stack(lang=…)`")
         else:
             self._tell(say.bad_name(last))
         self.phase = Phase.VALUE
@@ -320,7 +323,7 @@ class _Reader:
             ends = self.binding and not self.brackets and not self._semicolon_follows()
             help = f"put `;` before {token.shown}" if ends else "separate stages with `|`"
             if token.kind == ",":
-                help = "arguments belong into a call: stack(a, b)"
+                help = "put several adapters into a call: `stack(a, b)`"
             self._unexpected(token, self._follower(), help)
             if ends:
                 self._end_binding()
@@ -332,7 +335,7 @@ class _Reader:
 
     def _follower(self) -> str:
         if self._inside == "top":
-            return "`|` or `;`" if self.binding else "`|` or the end"
+            return "`|` or `;`" if self.binding else "`|` or the end of the expression"
         bracket = self.brackets[-1]
         before = "`|`" if bracket.kind == "group" else "`,`"
         return f"{before} or `{bracket.closing}`"
@@ -379,7 +382,7 @@ class _Reader:
 
     def _finish(self, token: Token) -> None:
         if len(self.tokens) == 1:
-            self._tell(codes.AC009.at(self.source.span(0, 0), what="empty composition"))
+            self._tell(codes.AC009.at(self.source.span(0, 0), problem="the expression is empty"))
             return
         if any(known.kind == UNCLOSED for known in self.tokens):
             # what is missing likely went into the string without an end

@@ -51,7 +51,7 @@ class Bracket:
 
 
 def unexpected(token: Token, expected: str, help: str | None = None) -> Diagnostic:
-    """`expected …, got …` at the token."""
+    """`expected …, found …` at the token."""
     return codes.AC013.at(token.span, expected=expected, got=token.shown, help=help)
 
 
@@ -62,7 +62,7 @@ def missing(phase: Phase, last: Token | None, token: Token, expected: str) -> Di
     if phase is Phase.WEIGHT and last:
         return codes.AC007.at(last.span)
     if phase is Phase.START and token.kind == "|":
-        return codes.AC009.at(token.span, what="a composition cannot start with `|`")
+        return codes.AC009.at(token.span, problem="the composition starts with `|`")
     if phase is Phase.START and token.kind == END and last and last.kind == ";":
         return codes.AC010.at(last.span, mark=";")
     place = last if token.kind == END and last else token
@@ -77,7 +77,7 @@ def bad_weight(token: Token) -> Diagnostic | None:
     if token.kind == UNCLOSED:
         return None
     remedy = literals.with_digits(token.text)
-    return codes.AC007.at(token.span, help=f"write {remedy}" if remedy else None)
+    return codes.AC007.at(token.span, help=f"write `{remedy}`" if remedy else None)
 
 
 _LATIN = dict(zip("асеорхуіѕјԁһкмтнвѵοαυνιρκ", "aceopxyisjdhkmthbvoauvipk", strict=True))
@@ -91,7 +91,9 @@ def look_alike(token: Token) -> Diagnostic | None:
             start = token.span.start + place
             span = Span(token.span.source, start, start + 1)
             name = unicodedata.name(char, f"U+{ord(char):04X}")
-            return codes.AC003.at(span, char=char, help=f"it is {name}; write the Latin `{latin}`")
+            return codes.AC003.at(
+                span, char=char, help=f"replace this {name} with the Latin `{latin}`"
+            )
     return None
 
 
@@ -99,10 +101,12 @@ def bad_name(token: Token) -> Diagnostic:
     """What is wrong with the name of an argument."""
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", token.text):
         return codes.AC006.at(token.span, name=shortened(token.text), lower=lower(token.text))
-    expected = "an argument name (a-z, 0-9, _)"
+    expected = "an argument name made of a-z, 0-9 and _"
     name = lower(token.text)
     alike = len(name) == len(token.text)
-    return unexpected(token, expected, f"write `{name}`" if alike else "for example lang=sw")
+    return unexpected(
+        token, expected, f"write `{name}`" if alike else "write a name as in `lang=sw`"
+    )
 
 
 def lower(text: str) -> str:

@@ -258,7 +258,7 @@ def _per_layer(factors: dict[str, Any], layers: int) -> tuple[Any, ...]:
     """The peer's mapping of layers, as one factor per layer."""
     found = [factors.get(str(layer), factors.get("default")) for layer in range(layers)]
     if None in found:
-        raise ValueError(f"reduction_factor has nothing for layer {found.index(None)}")
+        raise ValueError(f"reduction_factor has no entry for layer {found.index(None)}")
     return tuple(found)
 
 

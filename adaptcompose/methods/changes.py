@@ -41,16 +41,23 @@ class Changing(Method):
         known = self.known(facts)
         for name in self.targets:
             if name not in known:
-                yield self._misfit("targets", f"some of {', '.join(known)}", name)
+                yield self._misfit("targets", f"a list of names from {', '.join(known)}", [name])
         places = facts.layout.sites
         paths = {places[name].path for name in self.targets if name in known and places[name].joint}
         for name in self.targets:
             if name in known and not places[name].joint and places[name].path in paths:
-                yield self._misfit("targets", "a joint map, or maps that are in it", name)
+                expected = "free of maps that are inside another target"
+                yield self._misfit("targets", expected, [name])
         if not self.places(facts):
-            yield self._misfit("targets", "at least one place that is left", spell(self.targets))
+            expected = "a list of which `leave_out` and `without` leave at least one place"
+            yield self._misfit("targets", expected, self.targets)
 
-    def _misfit(self, name: str, expected: str, got: object) -> Diagnostic:
+    def _misfit(self, name: str, expected: str, given: object) -> Diagnostic:
+        """AC209 for an argument; `given` is its value, or a list with the items that are wrong."""
+        if isinstance(given, list):
+            got = f"a list with {' and '.join(f'`{one}`' for one in given)}"
+        else:
+            got = spell(given) if isinstance(given, int) else f"`{spell(given)}`"
         return AC209.at(name=name, operator=self.word, expected=expected, got=got)
 
     def known(self, facts: Facts) -> tuple[str, ...]:
@@ -169,7 +176,7 @@ def read_native(cls: type[Any], config: Mapping[str, Any]) -> Any:
     fields = {parameter.name: parameter for parameter in parameters(cls)}
     settings = config.get("settings")
     if not isinstance(settings, dict) or not settings.keys() <= fields.keys():
-        raise ValueError(f"settings are not those of {cls.word}")
+        raise ValueError(f"its settings are not those of {cls.word}")
     read = {}
     for name, written in settings.items():
         field, value = fields[name], written

@@ -64,13 +64,14 @@ class Compacter(Bottleneck):
         ranks = sorted({self.rank(site, facts) for site in sites})
         for number in sorted({facts.size(site) for site in sites} | set(ranks)):
             if number % self.phm_dim:
-                expected = f"a divisor of width and ranks, and {number} is one of them"
+                expected = f"a divisor of {number}, which is the width or a rank"
                 yield AC209.at(
                     name="phm_dim", operator=self.word, expected=expected, got=self.phm_dim
                 )
         if self.shared_phm_w and len(ranks) > 1:
-            expected = "one number where right factors are shared"
-            yield AC209.at(name="reduction", operator=self.word, expected=expected, got=ranks)
+            expected = "one number when the right factors are shared"
+            got = f"a list that makes the ranks {', '.join(map(str, ranks))}"
+            yield AC209.at(name="reduction", operator=self.word, expected=expected, got=got)
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         return (*((SHARED,) if self._shares else ()), *super().sites(facts))

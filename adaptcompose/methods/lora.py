@@ -74,16 +74,18 @@ class Lora(Changing):
         for name in ("ranks", "alphas"):
             for text in getattr(self, name):
                 if not (_EXCEPTION.fullmatch(text) and isfinite(float(text.rpartition("=")[2]))):
-                    yield self._misfit(name, "a place and a number, such as attn.q=4", text)
+                    yield self._misfit(
+                        name, 'a list of places with numbers, such as "attn.q=4"', [text]
+                    )
         known = dict.fromkeys(site.name for site in facts.of_kind(*self.kinds, "norm"))
         for name in self.whole:
             if name not in known or name in self.targets:
                 others = ", ".join(one for one in known if one not in self.targets)
-                yield self._misfit("whole", f"some of {others}", name)
+                yield self._misfit("whole", f"a list of names from {others}", [name])
         for site in self.places(facts):
             most = min(facts.size(site), facts.size_in(site))
             if not 1 <= self.rank_at(site) <= most:
-                expected = f"at least 1 and at most {most}, the width at {site}"
+                expected = f"from 1 to {most}, the width at {site}"
                 yield self._misfit("rank", expected, self.rank_at(site))
                 return
 
@@ -291,7 +293,7 @@ def targets_of(config: Mapping[str, Any], facts: Facts) -> tuple[str, ...]:
     """The maps that AdapterHub's flags mean on this backbone."""
     letters = config.get("attn_matrices", ["q", "v"])
     if not isinstance(letters, list) or not set(letters) <= set(LETTERS):
-        raise ValueError(f"attn_matrices must be some of q, k, v, not {letters!r}")
+        raise ValueError(f"attn_matrices must be a list of q, k and v, not {letters!r}")
     names = [f"{where}.{letter}" for where in ATTENTIONS for letter in LETTERS if letter in letters]
     if not config.get("selfattn_lora", True):
         names = []
@@ -305,9 +307,9 @@ def lora_settings(cls: type[Any], config: dict[str, Any], facts: Facts) -> dict[
     settings = read_settings(cls, config, known)
     layers = config.get("leave_out") or []
     if not all(type(layer) is int and layer >= 0 for layer in layers):
-        raise ValueError(f"leave_out must be layers, not {layers!r}")
+        raise ValueError(f"leave_out must be a list of layers, not {layers!r}")
     if config.get("dtype") not in (None, "float64", "float32", "float16", "bfloat16"):
-        raise ValueError(f"dtype {config['dtype']!r} is not read")
+        raise ValueError(f"dtype {config['dtype']!r} is not supported")
     init = {"init": "bert"} if config.get("init_weights") == "bert" else {}
     targets = targets_of(config, facts)
     return settings | init | {"targets": targets, "leave_out": frozenset(layers)}

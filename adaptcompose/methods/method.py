@@ -198,7 +198,7 @@ def method(cls: M) -> M:
 def configuration(word: str, settings: Method) -> None:
     """Make a well-known setting of a method callable by a word of its own."""
     if word in _CALLS and _CALLS[word] != settings:
-        raise ValueError(f"`{word}` is a method already")
+        raise ValueError(f"the method `{word}` already exists")
     _CALLS[word] = settings
 
 

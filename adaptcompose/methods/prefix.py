@@ -76,8 +76,8 @@ class Prefix(Method):
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         counted = facts.has(POSITIONS.name) or facts.layout.distances
         if self.positions == "shifted" and not counted:
-            expected = "kept on a backbone that counts no positions"
-            yield AC209.at(name="positions", operator=self.word, expected=expected, got="shifted")
+            expected = "`kept` on a backbone that does not count positions"
+            yield AC209.at(name="positions", operator=self.word, expected=expected, got="`shifted`")
 
     def attentions(self, facts: Facts) -> tuple[Site, ...]:
         """The sites of its keys and values."""

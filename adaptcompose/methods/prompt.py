@@ -60,8 +60,8 @@ class Prompt(Method):
         place = facts.layout.sites.get(EMBEDDINGS.name)
         alone = place is not None and place.kind == "output" and len(facts.stacks) == 1
         if self.positions == "kept" and not alone:
-            expected = "shifted on a backbone whose embeddings are no module of their own"
-            yield AC209.at(name="positions", operator=self.word, expected=expected, got="kept")
+            expected = "`shifted` on a backbone without a separate module for its embeddings"
+            yield AC209.at(name="positions", operator=self.word, expected=expected, got="`kept`")
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         return (TOKENS,)
@@ -110,7 +110,7 @@ class Prompt(Method):
             return own
         combine = config.get("combine") or "prefix"
         if combine not in ("prefix", "prefix_after_bos"):
-            raise ValueError(f"combine is {combine}")
+            raise ValueError(f"combine {combine!r} is not supported")
         given = {key: value for key, value in config.items() if value is not None}
         fields = {"prompt_length": "length", "random_uniform_scale": "spread"}
         settings = read_settings(cls, given, fields)

@@ -55,13 +55,13 @@ class Vera(Changing):
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         yield from super().problems(facts)
         if self.matrices and not self.stored:
-            yield self._misfit("matrices", "false, or stored=true beside it", "true")
+            yield self._misfit("matrices", "false unless `stored=true`", True)
         shapes = {(facts.size(site), facts.size_in(site)) for site in self.places(facts)}
         if self.matrices and len(shapes) > 1:
-            yield self._misfit("matrices", "false where the maps differ in shape", "true")
+            yield self._misfit("matrices", "false when the maps differ in shape", True)
         for name in ("dora", "gate"):
             if getattr(self, name) and not self.matrices:
-                yield self._misfit(name, "false, or matrices=true beside it", "true")
+                yield self._misfit(name, "false unless `matrices=true`", True)
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         return (*((SHARED,) if self.stored else ()), *self.places(facts))

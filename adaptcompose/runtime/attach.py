@@ -67,7 +67,7 @@ def attach(
     if base is whole and not own:
         whole = base = _without_head(whole)
     if own and whole.get_output_embeddings() is None and base is whole:
-        help = "load it with its head, for instance with AutoModelForMaskedLM"
+        help = "load the backbone with its head, for example with `AutoModelForMaskedLM`"
         raise Failed(AC508.at(what="head=backbone", help=help))
     for site, node in sorted(program.sites.items(), key=lambda item: _order(item[0], facts)):
         if not facts.layout.sites[site.name].outside:
@@ -116,6 +116,6 @@ def _of_branch(node: Primitive | None, index: int) -> Primitive | None:
 def _flexible(head: Head, base: nn.Module, facts: Facts, inverse: Running | None) -> FlexHead:
     pooler = getattr(base, facts.layout.pooler or "pooler", None)
     if head.config.get("use_pooler") and pooler is None:
-        help = "its checkpoint or its class has no pooler: give AutoModel's"
-        raise Failed(AC416.at(name=head.part, kind=f"{head.kind} on the pooler", help=help))
+        help = "load the backbone with `AutoModel`, which builds the pooler"
+        raise Failed(AC416.at(name=head.part, kind=f"{head.kind} that reads a pooler", help=help))
     return FlexHead(head, facts, inverse)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptcompose.language.codes import AC505, AC508, AC510, AC513, AC519
-from adaptcompose.language.diagnostics import Failed, suggest
+from adaptcompose.language.diagnostics import Failed, counted, suggest
 from adaptcompose.language.operators import branch_of
 from adaptcompose.runtime.decoding import inputs
 from adaptcompose.runtime.frame import Choice, Frame, in_order
@@ -68,8 +68,8 @@ class BranchedModel(ComposedModel):
         self._head_names = tuple(heads)
         for head in heads.values():
             if self.program.fan is None and head.kind == "multiple_choice":
-                problem = "`route` gives every row a composition of its own"
-                help = "model.branch(name), or parallel: one composition has all rows"
+                problem = "`route` lets every row choose its own composition"
+                help = "use `model.branch(name)`, or `parallel`, where one composition has all rows"
                 raise Failed(AC519.at(choices=head.choices, problem=problem, help=help))
 
     def branch(self, name: str) -> ComposedModel:
@@ -131,7 +131,7 @@ class BranchedModel(ComposedModel):
         """Text of a language model; `rows` names a composition of `route` for every row."""
         model = self.language_model()
         if self.program.fan is not None:
-            help = "generate with the branches one by one"
+            help = "generate with one branch at a time: `model.branch(name)`"
             raise Failed(AC508.at(what="generate()", help=help))
         first = args[0] if args else next(iter(kwargs[key] for key in _INPUTS if key in kwargs))
         self._begin(self._members(rows, len(first)))
@@ -230,14 +230,20 @@ class BranchedModel(ComposedModel):
     def _members(self, rows: Sequence[str | None] | None, size: int) -> tuple[int, ...]:
         known = ", ".join(self.names)
         if rows is None or isinstance(rows, str) or len(rows) != size:
-            count = "is missing" if rows is None else f"has {len(rows)} names for {size} rows"
+            count = (
+                "is missing"
+                if rows is None
+                else f"has {counted(len(rows), 'name')} for {counted(size, 'row')}"
+            )
             raise Failed(AC505.at(problem=count, known=known))
         index: dict[str | None, int] = {name: number for number, name in enumerate(self.names)}
         index[None] = -1
         for row in rows:
             if row not in index:
                 remedy = suggest(str(row), self.names)
-                raise Failed(AC505.at(problem=f"has `{row}`", known=known, help=remedy))
+                raise Failed(
+                    AC505.at(problem=f"contains the unknown name `{row}`", known=known, help=remedy)
+                )
         return tuple(index[row] for row in rows)
 
 

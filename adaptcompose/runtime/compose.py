@@ -199,7 +199,7 @@ def _settle(
     if kind := formats.begun(found):
         complete(part, kind, backbone, facts)
     for site in foreign(formats.read_copies(found, facts), backbone, facts):
-        detail = f"the matrix of its own backbone at {site} is another one than this backbone's"
+        detail = f"it was saved with other backbone weights at {site}"
         raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail))
 
 
@@ -277,7 +277,7 @@ def _fill_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> 
     try:
         flex.fill(formats.read_head(folder, str(leaf.ref), facts, leaf.span))
     except (RuntimeError, KeyError) as error:
-        detail = f"its head does not fit its configuration: {str(error).splitlines()[-1].strip()}"
+        detail = f"its head does not match its configuration: {str(error).splitlines()[-1].strip()}"
         raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail)) from None
     flex.slots.requires_grad_(False)
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.language.codes import AC413, AC416, AC519
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.language.diagnostics import Failed, counted
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import VOCABULARIES
 from adaptcompose.runtime.primitives import Running, State, activation
@@ -30,7 +30,7 @@ class FlexHead(nn.Module):
     def __init__(self, head: Head, facts: Facts, inverse: Running | None = None) -> None:
         super().__init__()
         if head.kind not in _SLOTS:
-            known = f"kinds that it can: {', '.join(_SLOTS)}"
+            known = f"use a head of one of these kinds: {', '.join(_SLOTS)}"
             raise Failed(AC416.at(name=head.part, kind=head.kind, help=known))
         self.part = head.part
         self.kind = head.kind
@@ -38,7 +38,7 @@ class FlexHead(nn.Module):
         try:
             self.slots = nn.ModuleList(_SLOTS[head.kind](self.config, facts))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            why = f"its configuration is not understood: {error}"
+            why = f"its configuration is invalid: {error}"
             raise Failed(AC413.at(file=f"{head.part}: its head", why=why)) from None
         self.inverse = inverse
         self.choices = int(self.config.get("num_choices") or 2)
@@ -77,7 +77,9 @@ class FlexHead(nn.Module):
             return logits
         count = choices or self.choices
         if len(logits) % count:
-            raise Failed(AC519.at(choices=count, problem=f"here are {len(logits)}"))
+            raise Failed(
+                AC519.at(choices=count, problem=f"the batch has {counted(len(logits), 'row')}")
+            )
         return logits.view(-1, count)
 
     def loss(self, logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:

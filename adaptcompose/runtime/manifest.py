@@ -55,7 +55,7 @@ class Manifest:
         data = load(open_source(path, f"{title}: {FILE}").text, f"{title}: {FILE}")
         try:
             if not isinstance(data, dict) or data.pop("composition", None) != VERSION:
-                raise ValueError(f"it is not of version {VERSION}")
+                raise ValueError(f"its version is not {VERSION}")
             return cls(**_checked(data))
         except (TypeError, ValueError) as error:
             raise Failed(codes.AC413.at(file=f"{title}: {FILE}", why=str(error))) from None
@@ -75,17 +75,17 @@ def _checked(data: dict[str, Any]) -> dict[str, Any]:
         if name not in data:
             raise ValueError(f"it has no {name}")
     if wrong := [name for name in _TEXTS if not isinstance(data.get(name, ""), str)]:
-        raise ValueError(f"its {wrong[0]} is no text")
+        raise ValueError(f"its {wrong[0]} is not a string")
     if wrong := [n for n in ("backbone", "task", "card") if not isinstance(data.get(n, {}), dict)]:
-        raise ValueError(f"its {wrong[0]} is no mapping")
+        raise ValueError(f"its {wrong[0]} is not a mapping")
     head = data.get("head", "")
     if not all(isinstance(h, str) for h in (head.values() if isinstance(head, dict) else [head])):
-        raise ValueError("its head is no text")
+        raise ValueError("its head is not a string")
     if not all(isinstance(value, str) for value in data["backbone"].values()):
-        raise ValueError("its backbone holds more than texts")
+        raise ValueError("its backbone has values that are not strings")
     for name, known in _HOW.items():
         if data["backbone"].get(name, known[0]) not in known:
-            raise ValueError(f"its {name} is none of {', '.join(known)}")
+            raise ValueError(f"its {name} is not one of {', '.join(known)}")
     return data
 
 

@@ -172,7 +172,7 @@ class ComposedModel(nn.Module):
     def language_model(self) -> Any:
         """The backbone with its own head and the composition in it; AC508 if it has another."""
         if set(self.composition.heads.values()) != {"backbone"}:
-            help = 'load the backbone with its language-model head and compose with head="backbone"'
+            help = 'load the backbone with its language-model head, and pass `head="backbone"`'
             raise Failed(AC508.at(what="generate()", help=help))
         return self.body
 

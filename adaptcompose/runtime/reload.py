@@ -66,7 +66,7 @@ class Saved:
         if repository_ref(text).kind == "hub":
             return find_tokenizer(text, sources, pin=self.lock.tokenizer)
         if not text.startswith("./") or not is_safe_path(text[2:]):
-            why = "its tokenizer is not in its folder"
+            why = "its tokenizer is outside its folder"
             raise Failed(codes.AC413.at(file=f"{self.title}: {FILE}", why=why))
         return find_tokenizer(str((self.folder / text[2:]).resolve()), sources)
 
@@ -81,12 +81,16 @@ class Saved:
             return find_backbone(self.manifest.backbone["model"], sources, pin=pin)
         place = self.here.get("backbone", "")
         if not Path(place).is_dir() or not place:
-            name = known_as or "a backbone without a name"
+            name = known_as or "(without a name)"
             raise Failed(codes.AC424.at(name=self.title, backbone=name))
         found = find_backbone(place, sources, known_as=known_as)
         for path, file in pin.files.items():
             if found.pin.files.get(path) != file:
-                raise Failed(codes.AC411.at(file=path, repo=place, help="say which: backbone=…"))
+                raise Failed(
+                    codes.AC411.at(
+                        file=path, repo=place, help="pass the right backbone: `backbone=…`"
+                    )
+                )
         return found
 
 
@@ -141,7 +145,7 @@ def _head(text: str, folder: Path, title: str) -> tuple[HeadChoice, Any]:
         return text, None
     place = text[2:]
     if not is_safe_path(place):
-        raise Failed(codes.AC413.at(file=f"{title}: {FILE}", why="its head is not in its folder"))
+        raise Failed(codes.AC413.at(file=f"{title}: {FILE}", why="its head is outside its folder"))
     found = adapterhub.describe(folder / place, adapterhub.HEAD, f"{title}: {place}")
     if found is None or not found.config:
         raise Failed(codes.AC418.at(name=title, missing=f"{place}/{adapterhub.HEAD}"))

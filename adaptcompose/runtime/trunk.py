@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.trunk import trunk_of
 from adaptcompose.language.codes import AC518
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.language.diagnostics import Failed, counted
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.kept import Kept
@@ -141,7 +141,7 @@ class CachedTrunk:
             return
         most = trunk_of(self.program, trained)
         if not 0 < self.layers <= most.layers:
-            raise Failed(AC518.at(layers=self.layers, trunk=most))
+            raise Failed(AC518.at(layers=f"lowest {counted(self.layers, 'layer')}", trunk=most))
         self._trained = trained
 
     def _keeps(self, batch: Mapping[str, Tensor]) -> bool:

@@ -38,7 +38,7 @@ def answer(
         return _answer(model, texts)
     names = ", ".join(model.names)
     if model.program.fan is None:
-        raise Failed(AC512.at(operator="route", what="predict", known=names))
+        raise Failed(AC512.at(operator="route", what="`adaptcompose predict`", known=names))
     found = {name: _answer(model.branch(name), texts) for name in model.names}
     return [
         _joined(text, {n: records[row] for n, records in found.items()})
@@ -73,7 +73,7 @@ def _model(target: str, backbone: str | None, hub: str | None) -> ComposedModel:
     if target.endswith((".yaml", ".yml")):
         run = Path("runs") / read_spec(Path(target)).name
         if not (run / "best").is_dir():
-            help = f"run it first: adaptcompose run {target}"
+            help = f"run the spec first: `adaptcompose run {target}`"
             raise Failed(AC412.at(path=run / "best", root=Path.cwd(), help=help))
         return load(run, backbone, hub)
     if Path(target).is_dir() or _is_published(target, hub):
@@ -81,12 +81,14 @@ def _model(target: str, backbone: str | None, hub: str | None) -> ComposedModel:
     source = Source(target)
     if backbone is None:
         syntax.parse_tree(source)
-        help = "an expression needs --backbone; or name a published composition, a run, a spec"
+        help = (
+            "add --backbone to use an expression, or name a published composition, a run or a spec"
+        )
         raise Failed(AC412.at(source.span(), path=target, root=Path.cwd(), help=help))
     model = compose(source, backbone, hub=hub)
     parts = parts_of(model.composition.graph)
     if new := {name for name, part in parts.items() if part.new}:
-        raise Failed(untrained(source.span(), new, "predict with trained parts only"))
+        raise Failed(untrained(source.span(), new, "use an expression whose parts are all trained"))
     return model
 
 
@@ -113,8 +115,8 @@ def _task(model: ComposedModel) -> Task:
     elif head == "backbone" and type(model.composition.backbone).__name__.endswith("ForMaskedLM"):
         kind = "masked-lm"
     if kind is None:
-        help = "give a composition whose head is for classification, tagging or masked words"
-        raise Failed(AC508.at(what="predict", help=help))
+        help = "use a composition with a head for classification, tagging or masked words"
+        raise Failed(AC508.at(what="`adaptcompose predict`", help=help))
     return Task(kind, labels, METRICS[TASKS[kind].metrics[0]])
 
 

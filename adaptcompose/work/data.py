@@ -21,7 +21,7 @@ from typing import Any
 from adaptcompose.hub.datasets import MOST_BYTES
 from adaptcompose.hub.layouts import GZIP, Classes
 from adaptcompose.language.codes import AC605, AC606, AC607, AC608
-from adaptcompose.language.diagnostics import Diagnostic, Failed, suggest
+from adaptcompose.language.diagnostics import Diagnostic, Failed, counted, suggest
 from adaptcompose.work.parquet import open_parquet
 from adaptcompose.work.readers import READERS, Lines, Record
 from adaptcompose.work.references import DataRef
@@ -153,7 +153,7 @@ class _Collecting:
             self.places.append((self.number, line))
             self._check_lengths(values, line)
         if len(self.rows) == before and not self.problems:
-            self.problem(1, "the file holds no examples")
+            self.problem(1, "the file contains no examples")
 
     def examples(self, files: Sequence[Path]) -> Examples:
         order = list(range(len(self.rows)))
@@ -196,8 +196,8 @@ class _Collecting:
             near, expected = suggest(name, known), f"one of the columns {', '.join(known)}"
             values = {"name": f"columns.{role}", "expected": expected, "got": f"`{name}`"}
             raise Failed([*self.problems, AC605.at(place, **values, help=near)])
-        help = f"columns: {', '.join(known)}; data.columns says which is which: {{{role}: …}}"
-        self.problem(line, f"no column `{name}`", help)
+        help = f"map one of its columns ({', '.join(known)}): `data.columns: {{{role}: …}}`"
+        self.problem(line, f"the column `{name}` is missing", help)
 
     def _unlabelled(self, name: str, value: Any, line: int) -> bool:
         """Whether an example of a data set has no class, which is fine where none is scored."""
@@ -206,7 +206,7 @@ class _Collecting:
         if "labels" in self.optional:
             self.missing.add("labels")
             return True
-        self.problem(line, f"`{name}` is {value}: this split has no labels")
+        self.problem(line, f"`{name}` is {value}, so this split has no labels")
         raise Failed(self.problems)
 
     def _checked(self, role: str, name: str, value: Any, line: int) -> Any:
@@ -222,19 +222,19 @@ class _Collecting:
                 return tuple(value)
             if role == "labels" and all(issubclass(kind, (str, int, float)) for kind in kinds):
                 return tuple(map(_label, value))
-        expected = {"text": "a text", "tokens": "a list of words", "labels": "a label or a list"}
+        expected = {"text": "a string", "tokens": "a list of words", "labels": "a label or a list"}
         self.problem(line, f"`{name}` must be {expected.get(role, 'a value')}")
         return None
 
     def _check_lengths(self, values: Mapping[str, Any], line: int) -> None:
         tokens, labels = values.get("tokens"), values.get("labels")
         if values.get("text") and isinstance(labels, tuple):
-            self.problem(line, f"one label expected, got a list of {len(labels)}")
+            self.problem(line, f"expected one label, found a list of {len(labels)}")
         if not tokens or not labels:
             return
         if isinstance(labels, str) or len(tokens) != len(labels):
-            count = "one label" if isinstance(labels, str) else f"{len(labels)} labels"
-            self.problem(line, f"{len(tokens)} tokens and {count}")
+            count = "one label" if isinstance(labels, str) else counted(len(labels), "label")
+            self.problem(line, f"{counted(len(tokens), 'token')} but {count}")
 
 
 def _label(value: Any) -> str:
@@ -267,7 +267,7 @@ def _content(path: Path, section: DataSection) -> bytes:
         with gzip.open(path) as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
-            raise OSError(None, f"unpacked it is larger than {MOST_BYTES // 10**9} GB")
+            raise OSError(None, f"it is larger than {MOST_BYTES // 10**9} GB when unpacked")
         return content
     except FileNotFoundError:
         raise Failed(_no_file(path, section)) from None

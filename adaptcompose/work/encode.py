@@ -57,8 +57,8 @@ def tokenizer_of(backbone: Backbone, kind: str, place: Span | None = None) -> An
     most = backbone.facts.config.get("vocab_size")
     needed = max(tokenizer.get_vocab().values(), default=-1) + 1
     if backbone.tokenizer is not None and isinstance(most, int) and needed > most:
-        expected = f"one of at most {most} tokens, the embeddings of the backbone"
-        values = {"name": "backbone.tokenizer", "expected": expected, "got": f"{needed} tokens"}
+        expected = f"a tokenizer with at most {most:,} tokens, the embeddings of the backbone"
+        values = {"name": "backbone.tokenizer", "expected": expected, "got": f"one with {needed:,}"}
         raise Failed(AC605.at(place, **values))
     return tokenizer
 
@@ -74,7 +74,7 @@ def longest_input(
     if wanted is None:
         return min(positions, int(tokenizer.model_max_length))
     if wanted > positions:
-        expected = f"at most {positions}, the positions of the backbone"
+        expected = f"at most {positions}, the number of positions of the backbone"
         raise Failed(
             AC605.at(place, name="backbone.max_length", expected=expected, got=str(wanted))
         )

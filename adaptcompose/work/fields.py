@@ -236,7 +236,7 @@ class Reading:
             given = [name for name in names if name in value.data]
             if not given:
                 either = "` or `".join(names)
-                help = f"add {' or '.join(f'{name}:' for name in names)}"
+                help = f"add {' or '.join(f'`{name}:`' for name in names)}"
                 self.problems.append(AC606.at(place, section=section, name=either, help=help))
         for names in kind.choices:
             given = [name for name in value.data if name in names]
@@ -245,8 +245,10 @@ class Reading:
                 self.problems.append(AC613.at(value.keys[given[1]], **values))
 
     def _mistyped(self, where: str, expected: str, value: Value, near: str | None = None) -> None:
-        values = {"name": where or _document(value.span), "expected": expected}
-        self.problems.append(AC605.at(value.span.first_line(), **values, got=got(value), help=near))
+        values = {"name": where or _document(value.span), "expected": expected, "got": got(value)}
+        brace = isinstance(value.data, dict) and value.span.text.startswith("{")
+        help = near or ("put a text that starts with `{` in quotes" if brace else None)
+        self.problems.append(AC605.at(value.span.first_line(), **values, help=help))
 
     def _defaults(self, kind: type[Section]) -> dict[str, Any]:
         defaults = {entry.name: _default(entry) for entry in entries(kind).values()}
@@ -254,16 +256,16 @@ class Reading:
 
 
 def got(value: Value) -> str:
-    """What stands there, in a few words."""
+    """A value in a few words, for `must be …, but is …`."""
     if value.data is None:
-        return "nothing"
+        return "empty"
     if isinstance(value.data, dict):
-        flow = value.span.text.startswith("{")
-        return "a mapping; quote a text that starts with {" if flow else "a mapping"
+        return "a mapping"
     if isinstance(value.data, tuple):
         return "a list" if value.data else "an empty list"
     text = value.span.text.split("\n")[0]
-    return text if len(text) <= 40 else f"{text[:40]}…"
+    text = text if len(text) <= 40 else f"{text[:40]}…"
+    return text if type(value.data) in (int, float) else f"`{text}`"
 
 
 def word(kind: Any, traits: Traits) -> str:
@@ -284,7 +286,7 @@ def word(kind: Any, traits: Traits) -> str:
         return str(kind.expected)
     if isinstance(kind, type) and issubclass(kind, Section):
         return "a mapping of keys"
-    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+    names = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
     return names.get(kind, "an expression") + _limits(traits)
 
 
@@ -296,7 +298,7 @@ def _limits(traits: Traits) -> str:
     return "" if traits.above is None else f" above {traits.above:g}"
 
 
-_PLURALS = {str: "texts", Word: "texts", int: "whole numbers", float: "numbers"}
+_PLURALS = {str: "strings", Word: "strings", int: "whole numbers", float: "numbers"}
 
 
 def _scalar(kind: Any, value: Value, traits: Traits) -> Any:

@@ -54,7 +54,11 @@ def parse(text: str) -> Assignment:
         at = found.end()
     if not steps or at != len(path) or isinstance(steps[0][0], int):
         expected = "a key and its value, such as train.lr=5e-5"
-        raise Failed(AC605.at(source.span(), name=NAME, expected=expected, got=text or "nothing"))
+        raise Failed(
+            AC605.at(
+                source.span(), name=NAME, expected=expected, got=f"`{text}`" if text else "empty"
+            )
+        )
     start = len(path) + 1
     if not value.strip():
         return Assignment(tuple(steps), None)
@@ -95,8 +99,8 @@ def _put_item(
     (step, place), rest = steps[0], steps[1:]
     count = len(value.data) if isinstance(value.data, tuple) else 0
     if not isinstance(step, int) or step >= count:
-        expected = f"an item of a list of {count}" if count else "a key"
-        raise Failed(AC605.at(place, name=NAME, expected=expected, got=step))
+        expected = f"an index below {count}, the length of the list" if count else "a key"
+        raise Failed(AC605.at(place, name=NAME, expected=expected, got=f"`{step}`"))
     items = list(value.data)
     if rest:
         items[step] = _put(items[step], rest, new, section)
@@ -117,7 +121,9 @@ def _mapping(value: Value, section: type[Section] | None, place: Span) -> Value:
     if value.data is None:
         return Value({}, value.span)
     got = value.span.text.split("\n")[0]
-    raise Failed(AC605.at(place, name=NAME, expected="a key inside a mapping", got=got))
+    raise Failed(
+        AC605.at(place, name=NAME, expected="a key inside a mapping", got=f"inside `{got}`")
+    )
 
 
 def _inside(section: type[Section] | None, name: str) -> type[Section] | None:

@@ -33,7 +33,7 @@ def open_parquet(
         metadata = file.metadata
         groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
         if sum(group.total_byte_size for group in groups) > MOST_BYTES:
-            raise ValueError(f"it holds more than {MOST_BYTES // 10**9} GB")
+            raise ValueError(f"it contains more than {MOST_BYTES // 10**9} GB")
     except (ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, error, place) from None
     names = dict.fromkeys(file.schema_arrow.names)

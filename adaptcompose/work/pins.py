@@ -25,7 +25,7 @@ def lock_of(spec_path: Path) -> Lock:
     """The lock beside a spec, or AC607 with the command that writes it."""
     path = lock_path(spec_path)
     if (found := Lock.open(path)) is None:
-        help = f"write it: adaptcompose lock {spec_path}"
+        help = f"write it with `adaptcompose lock {spec_path}`"
         raise Failed(AC607.at(path=path, root=Path.cwd(), help=help))
     return found
 

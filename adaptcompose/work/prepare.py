@@ -80,7 +80,7 @@ def with_one_lock(
     # values from a command line are no part of what was locked
     bound = old is not None and (old.spec == code or not found[0].spec.overrides)
     if bound and old is not None and (changed := compare(old, lock, lock_path(path).name)):
-        raise Failed(replace(one, help=f"adaptcompose lock {path}") for one in changed)
+        raise Failed(replace(one, help=f"run `adaptcompose lock {path}`") for one in changed)
     return tuple(replace(one, lock=lock) for one in found)
 
 

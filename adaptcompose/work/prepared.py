@@ -64,9 +64,9 @@ class Prepared:
         if train is None or train.trunk != "cached":
             return None
         if train.robust_drop:
-            return Trunk(0, "robust drop changes from batch to batch")
+            return Trunk(0, "robust_drop changes the composition with every batch")
         if self.task is not None and self.task.kind == "masked-lm":
-            return Trunk(0, "other words are hidden in every epoch")
+            return Trunk(0, "masked-lm hides other words in every epoch")
         return trunk_of(optimise(lower(self.pruned(), self.facts)), self.trained)
 
     def pruned(self) -> Block:

@@ -46,19 +46,19 @@ def unfit(graphs: Sequence[Block | None], spec: Spec) -> Iterator[Diagnostic]:
         for block in unmeasured(graph) if graph is not None else ():
             new = [name for name, fusion in fusions(block.body).items() if fusion.new]
             if number == 0 and new:
-                help = "prune it in evaluate, predict or publish: pipe: prune(…)"
+                help = "prune it in `evaluate`, `predict` or `publish`: `pipe: prune(…)`"
                 names = ", ".join(f"`{name}`" for name in new)
                 yield codes.AC501.at(block.span, names=names, help=help)
             yield from _unknown(block, spec)
 
 
 def _unknown(block: Prune, spec: Spec) -> Iterator[Diagnostic]:
-    written, known = str(block.data), ", ".join(spec.data) or "none"
+    written, known = str(block.data), ", ".join(spec.data)
     try:
         ref = data_of(block)
         files = spec.data[ref.name].parts(ref.config)
     except (KeyError, ValueError):
-        near = suggest(written, list(spec.data))
+        near = suggest(written, list(spec.data)) if known else "add `data:` to the spec"
         yield codes.AC610.at(block.span, name=written, known=known, help=near)
         return
     if ref.split not in files:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adaptcompose.language.diagnostics import counted
 from adaptcompose.work.sections import DataSection
 
 Record = tuple[int, Mapping[str, Any]]
@@ -34,7 +35,7 @@ class Lines:
             try:
                 yield number, line.removesuffix(b"\r").decode()
             except UnicodeDecodeError as error:
-                self.problem(number, f"the byte 0x{line[error.start]:02x} is not UTF-8")
+                self.problem(number, f"the byte 0x{line[error.start]:02x} is not valid UTF-8")
 
 
 def _read_jsonl(lines: Lines, section: DataSection) -> Iterator[Record]:
@@ -44,15 +45,17 @@ def _read_jsonl(lines: Lines, section: DataSection) -> Iterator[Record]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            lines.problem(number, f"not JSON: {error.msg} at column {error.colno}")
+            lines.problem(number, f"invalid JSON: {error.msg} at column {error.colno}")
             continue
         except (ValueError, RecursionError):
-            lines.problem(number, "not JSON that can be read: too long a number, or too deep")
+            lines.problem(
+                number, "invalid JSON: a number is too long, or values are nested too deeply"
+            )
             continue
         if isinstance(record, dict):
             yield number, record
         else:
-            lines.problem(number, "expected a JSON object, {…}")
+            lines.problem(number, "expected a JSON object: `{…}`")
 
 
 def _read_json(lines: Lines, section: DataSection) -> Iterator[Record]:
@@ -63,13 +66,13 @@ def _read_json(lines: Lines, section: DataSection) -> Iterator[Record]:
     try:
         records = json.loads(lines.content)
     except (ValueError, RecursionError) as error:
-        lines.problem(1, f"not JSON: {str(error)[:80]}")
+        lines.problem(1, f"invalid JSON: {str(error)[:80]}")
         return
     for number, record in enumerate(records, 1):
         if isinstance(record, dict):
             yield number, record
         else:
-            lines.problem(number, "expected a JSON object, {…}")
+            lines.problem(number, "expected a JSON object: `{…}`")
 
 
 def _read_table(lines: Lines, section: DataSection, **dialect: Any) -> Iterator[Record]:
@@ -93,11 +96,13 @@ def _read_table(lines: Lines, section: DataSection, **dialect: Any) -> Iterator[
                 if section.header:
                     continue
             if len(cells) != len(header):
-                lines.problem(line, f"{len(header)} columns expected, got {len(cells)}")
+                lines.problem(
+                    line, f"expected {counted(len(header), 'column')}, found {len(cells)}"
+                )
             else:
                 yield line, _named(header, cells)
     except csv.Error as error:
-        lines.problem(start, f"not a table: {error}")
+        lines.problem(start, f"invalid table: {error}")
 
 
 def _read_csv(lines: Lines, section: DataSection) -> Iterator[Record]:
@@ -139,7 +144,7 @@ def _read_conll(lines: Lines, section: DataSection) -> Iterator[Record]:
         if cells[0] == "-DOCSTART-":
             continue
         if len(cells) != width:
-            lines.problem(number, f"{width} columns expected, got {len(cells)}")
+            lines.problem(number, f"expected {counted(width, 'column')}, found {len(cells)}")
             continue
         first = first if sentence else number
         sentence.append(cells)

@@ -60,7 +60,7 @@ class LayerRange:
 class Word(str):
     """A text that may look like a number: a label, a column, a value to substitute."""
 
-    expected: ClassVar[str] = "a text or a number"
+    expected: ClassVar[str] = "a string or a number"
 
     @classmethod
     def parse(cls, text: str) -> Word:

@@ -102,9 +102,11 @@ def _check(spec: Spec) -> Iterator[Diagnostic]:
     train = spec.train
     if train and len(set(train.seeds)) < len(train.seeds):
         place = train.place("seeds")
-        yield AC605.at(place, name="train.seeds", expected="distinct", got="equal ones")
+        expected, got = "a list of different numbers", "a list with repeated numbers"
+        yield AC605.at(place, name="train.seeds", expected=expected, got=got)
     if train and train.update == ():
-        yield AC605.at(train.place("update"), name="train.update", expected="names", got="none")
+        expected, place = "a list of at least one name", train.place("update")
+        yield AC605.at(place, name="train.update", expected=expected, got="an empty list")
 
 
 def _check_task(spec: Spec) -> Iterator[Diagnostic]:
@@ -113,7 +115,7 @@ def _check_task(spec: Spec) -> Iterator[Diagnostic]:
         for name in ("train", "evaluate", "predict"):
             if getattr(spec, name):
                 place = spec.place(name)
-                help = f"`{name}` needs it: add task: with kind:"
+                help = f"add `task: {{kind: …}}`, which `{name}` needs"
                 yield AC606.at(place and place.first_line(), section="spec", name="task", help=help)
         return
     if task.kind in KINDS and not KINDS[task.kind].supported:
@@ -126,10 +128,13 @@ def _check_task(spec: Spec) -> Iterator[Diagnostic]:
             yield AC602.at(task.place(f"labels[{index}]"), name=label)
         seen.add(label)
     if labels and task.kind == "masked-lm":
-        yield AC605.at(task.place("labels"), name="task.labels", expected="left out", got="labels")
+        expected = "left out for masked-lm"
+        yield AC605.at(task.place("labels"), name="task.labels", expected=expected, got="given")
     if labels and len(labels) < 2 and task.kind == "text-classification":
-        expected = "a list of at least 2 labels"
-        yield AC605.at(task.place("labels"), name="task.labels", expected=expected, got="1")
+        expected = "a list of at least two labels"
+        yield AC605.at(
+            task.place("labels"), name="task.labels", expected=expected, got="a list of one"
+        )
 
 
 def _check_metrics(spec: Spec) -> Iterator[Diagnostic]:
@@ -143,8 +148,8 @@ def _check_metrics(spec: Spec) -> Iterator[Diagnostic]:
             named.append((name, "evaluate.metrics", item.place(f"metrics[{index}]")))
     for name, key, place in named:
         if name not in known:
-            expected = f"a metric of {task.kind}: {', '.join(known)}"
-            yield AC605.at(place, name=key, expected=expected, got=name, help=suggest(name, known))
+            expected, near = f"one of {', '.join(known)}", suggest(name, known)
+            yield AC605.at(place, name=key, expected=expected, got=f"`{name}`", help=near)
 
 
 def _check_names(spec: Spec) -> Iterator[Diagnostic]:
@@ -153,8 +158,8 @@ def _check_names(spec: Spec) -> Iterator[Diagnostic]:
             yield AC605.at(
                 spec.key_place("adapters", name),
                 name=f"adapters.{name}",
-                expected="named by a word of letters, digits, `_` and `-` that is not reserved",
-                got=name,
+                expected="named by letters, digits, `_` and `-`, and not by a reserved word",
+                got=f"named `{name}`",
             )
     for what, items in (("evaluate", spec.evaluate), ("predict", spec.predict)):
         seen: dict[str, list[dict[str, str]]] = {}
@@ -172,9 +177,9 @@ def _check_report(spec: Spec) -> Iterator[Diagnostic]:
     baseline = spec.report.baseline if spec.report else None
     known = list(dict.fromkeys(item.name for item in spec.evaluate if item.name))
     if spec.report and baseline is not None and baseline not in known:
-        expected = f"a row of evaluate: {', '.join(known) or 'there are none'}"
+        expected = f"the name of a row of evaluate ({', '.join(known) or 'there are none'})"
         place, near = spec.report.place("baseline"), suggest(baseline, known)
-        values = {"name": "report.baseline", "expected": expected, "got": baseline}
+        values = {"name": "report.baseline", "expected": expected, "got": f"`{baseline}`"}
         yield AC605.at(place, **values, help=near)
 
 
@@ -187,7 +192,9 @@ def _check_columns(name: str, section: DataSection) -> Iterator[Diagnostic]:
             yield AC601.at(at, **values, help=suggest(role, ROLES))
         elif len(columns) > ROLES[role]:
             expected = "one column" if ROLES[role] == 1 else "one column or two"
-            yield AC605.at(place, name=f"{key}.{role}", expected=expected, got=len(columns))
+            yield AC605.at(
+                place, name=f"{key}.{role}", expected=expected, got=f"a list of {len(columns)}"
+            )
 
 
 def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
@@ -196,10 +203,10 @@ def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
     for split, paths in (section.files or {}).items():
         place = section.place(f"files.{split}")
         if packed := next((path for path in paths if path.lower().endswith(_PACKED)), None):
-            expected = "files that are not packed, or by gzip"
-            yield AC605.at(place, name=f"data.{name}.files", expected=expected, got=packed)
+            expected = "plain files, or files compressed by gzip"
+            yield AC605.at(place, name=f"data.{name}.files", expected=expected, got=f"`{packed}`")
         elif unclear := next((path for path in paths if section.format_of(path) is None), None):
-            help = f"`{unclear}` does not say: add format: {', '.join(FORMATS)}"
+            help = f"add `format:` for `{unclear}`: one of {', '.join(FORMATS)}"
             yield AC606.at(place, section=f"data.{name}", name="format", help=help)
     for key, splits in (("files", section.files), ("splits", section.splits)):
         for split in [one for one in splits or {} if one not in SPLITS]:
@@ -210,7 +217,7 @@ def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
 def _check_repo(name: str, section: DataSection) -> Iterator[Diagnostic]:
     if section.repo is None:
         if section.splits:
-            help = "it names the splits of a data set of the hub"
+            help = "add `repo:` with the data set that has these splits"
             place = section.place("splits")
             yield AC606.at(place, section=f"data.{name}", name="repo", help=help)
         return

@@ -55,7 +55,7 @@ class _Resolving:
         keep = train.keep or ("best" if validation else "last")
         needing = {"keep": train.keep == "best", "every": train.every, "patience": train.patience}
         for name in [name for name, given in needing.items() if given and not validation]:
-            help = f"`{name}` needs validation data"
+            help = f"add `validation:`, which `{name}` needs"
             place = train.place(name)
             self.problems.append(AC606.at(place, section="train", name="validation", help=help))
         return replace(train, data=data, validation=validation, keep=keep)
@@ -80,9 +80,9 @@ class _Resolving:
         templated = any("{config}" in path for path in files[split])
         why = None
         if templated and not config:
-            why = f"its files have {{config}}: write {ref.name}[config], or set config"
+            why = f"write `{ref.name}[config]` or set `config:`, since its files contain {{config}}"
         if ref.config and not templated:
-            why = f"the files of `{ref.name}` have no {{config}}"
+            why = f"write `{ref.name}`, since its files do not contain {{config}}"
         if why:
             self.problems.append(AC610.at(place, name=str(ref), help=why))
             return ref
@@ -133,6 +133,6 @@ class _Resolving:
 
     def _unknown(self, name: str, known: Iterable[str], place: Span | None) -> None:
         known = list(known)
-        near = suggest(name, known)
-        listed = ", ".join(known) or "none; add data:"
+        near = suggest(name, known) if known else "add `data:` to the spec"
+        listed = ", ".join(known)
         self.problems.append(AC610.at(place, name=name, known=listed, help=near))

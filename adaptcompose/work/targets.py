@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, suggest
+from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, counted, suggest
 from adaptcompose.language.graph import Adapter, Block, Head, adapters, walk
 from adaptcompose.language.heads import (
     KINDS,
@@ -121,12 +121,12 @@ def choose_task(
 
 def _of_backbone(section: TaskSection, facts: Facts) -> Task:
     if section.kind != "masked-lm":
-        name = "task.head: of-backbone for this kind"
+        name = f"task.head: of-backbone for {section.kind}"
         found = codes.AC604.at(section.place("head"), name=name, known="new, of-adapter")
         raise Failed(found)
     saved = [str(name) for name in facts.config.get("architectures") or ()]
     if saved and not any(name.endswith("ForMaskedLM") for name in saved):
-        help = f"this backbone was saved as {saved[0]}; take one with its head, or task.head: new"
+        help = f"set `task.head` to `new`, or use a backbone that was not saved as {saved[0]}"
         raise Failed(codes.AC508.at(section.place("kind"), what="task.kind: masked-lm", help=help))
     return open_task(section)
 
@@ -139,14 +139,16 @@ def _named_head(graph: Block, section: TaskSection) -> Head:
     if section.head not in named:
         known = ", ".join(["new", "of-adapter", "of-backbone", *named])
         place, wanted = section.place("head"), section.head
-        found = codes.AC605.at(place, name="task.head", expected=f"one of {known}", got=wanted)
+        found = codes.AC605.at(
+            place, name="task.head", expected=f"one of {known}", got=f"`{wanted}`"
+        )
         raise Failed(found)
     return named[section.head]
 
 
 def _told(labels: Sequence[str]) -> str:
     more = ", …" if len(labels) > 8 else ""
-    return f"{len(labels)} labels ({', '.join(labels[:8])}{more})"
+    return f"{counted(len(labels), 'label')} ({', '.join(labels[:8])}{more})"
 
 
 def _other_head(section: TaskSection, brought: Head, found: str, wanted: str) -> Diagnostic:
@@ -177,7 +179,7 @@ def choose_trained(spec: Spec, graph: Block, head: Chosen) -> frozenset[str]:
         known = ", ".join(_updatable(graph, head))
         raise Failed(codes.AC502.at(train.place("update") or spec.place("compose"), known=known))
     if left := new - chosen:
-        help = "add it to train.update"
+        help = "add them to `train.update`" if len(left) > 1 else "add it to `train.update`"
         raise Failed(untrained(train.place("update"), left, help))
     return frozenset(chosen)
 
@@ -207,14 +209,14 @@ def _updated(spec: Spec, graph: Block, head: Chosen) -> set[str]:
     known, chosen, problems = _updatable(graph, head), set(), []
     said = marks(graph)
     for index, name in enumerate(train.update):
-        place, expected = train.place(f"update[{index}]"), f"among {', '.join(known)}"
+        place, expected = train.place(f"update[{index}]"), f"one of {', '.join(known)}"
         if any(said.get(part) is False for part in known.get(name, ())):
             problems.append(codes.AC507.at(place, name=name))
             continue
         if name in known:
             chosen |= known[name]
             continue
-        values = {"name": "train.update", "expected": expected, "got": name}
+        values = {"name": f"train.update[{index}]", "expected": expected, "got": f"`{name}`"}
         problems.append(codes.AC605.at(place, **values, help=suggest(name, known)))
     if problems:
         raise Failed(problems)
@@ -235,10 +237,10 @@ def unready(
         for name, part in new.items():
             place = part.span
             if place is not None and place.source is item.written:
-                help = f"name a part of `compose` instead: {', '.join(known)}"
+                help = f"use a part of `compose` instead: {', '.join(known)}"
                 yield codes.AC501.at(place, names=f"`{name}`", help=help)
             elif site := _missing(used.get(name, ()), reach.get(name, ())):
-                help = "training does not reach it there: drop it here, or train it there"
+                help = "drop it at this site, or train it there"
                 yield codes.AC501.at(item.place, names=f"`{name}` at {site}", help=help)
             elif name not in trained:
                 yield untrained(item.place, {name})

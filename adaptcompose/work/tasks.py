@@ -108,9 +108,11 @@ def open_task(
     name = section.metric or _default_metric(section.kind, labels)
     metric = _metric(section.kind, name, section)
     if metric.name == "span-f1" and not _are_spans(labels):
-        expected = "a metric of plain labels, as these are not B-…, I-… and O: accuracy, macro-f1"
+        expected = "accuracy or macro-f1, because the labels are not B-…, I-… and O"
         raise Failed(
-            AC605.at(section.place("metric"), name="task.metric", expected=expected, got=name)
+            AC605.at(
+                section.place("metric"), name="task.metric", expected=expected, got=f"`{name}`"
+            )
         )
     return Task(section.kind, labels, metric, section.mask)
 
@@ -131,12 +133,12 @@ def _labels(
     if brought:
         return tuple(brought)
     if train is None or "labels" not in train.columns:
-        help = "add labels: [a, b]; nothing here is trained, so no data says them"
+        help = "add `labels: [a, b]`; without training there is no data to take them from"
         raise Failed(AC606.at(section.place("kind"), section="task", name="labels", help=help))
     labels = train.classes or label_set(train)
     if len(labels) < 2 and section.kind == "text-classification":
         file, line = train.place(0)
-        why = f"all examples have one label, {', '.join(labels)}"
+        why = f"all examples have the same label, {', '.join(labels)}"
         raise Failed(AC608.at(None, file=file, line=line, why=why))
     return labels
 
@@ -146,9 +148,9 @@ def _metric(kind: str, name: str, section: TaskSection | None = None) -> Metric:
     if name in known:
         return METRICS[name]
     place = section.place("metric") if section else None
-    expected = f"a metric of {kind}: {', '.join(known)}"
+    expected, got = f"one of {', '.join(known)}", f"`{name}`"
     help = suggest(name, known)
-    raise Failed(AC605.at(place, name="task.metric", expected=expected, got=name, help=help))
+    raise Failed(AC605.at(place, name="task.metric", expected=expected, got=got, help=help))
 
 
 def _default_metric(kind: str, labels: Iterable[str]) -> str:

@@ -62,7 +62,7 @@ def _check_shadows(document: Value, reading: Reading) -> None:
         each = item.data.get("each") if isinstance(item.data, dict) else None
         for name, place in each.keys.items() if each is not None else ():
             if isinstance(outer, dict) and name in outer:
-                help = "the sweep has this variable already: give one of them another name"
+                help = "give one of them another name; the sweep already has this variable"
                 reading.problems.append(AC602.at(place, name=name, help=help))
 
 
@@ -79,10 +79,9 @@ def _combinations(item: Value, reading: Reading, where: str) -> Iterator[Value]:
     for options in values.values():
         count *= len(options)
     if not values or count > COMBINATION_LIMIT:
-        expected = f"between 1 and {COMBINATION_LIMIT} combinations"
-        reading.problems.append(
-            AC605.at(each.span, name="each", expected=expected, got=f"{count if values else 0}")
-        )
+        expected = f"a mapping with 1 to {COMBINATION_LIMIT:,} combinations"
+        got = f"one with {count if values else 0:,}"
+        reading.problems.append(AC605.at(each.span, name="each", expected=expected, got=got))
         return
     body = {name: one for name, one in item.data.items() if name != "each"}
     for choice in itertools.product(*values.values()):

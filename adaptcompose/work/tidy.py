@@ -39,7 +39,7 @@ def tidy(source: Source) -> str:
     for start, end, new in sorted(places, reverse=True):
         text = text[:start] + new + text[end:]
     if _said(read(Source(text, source.name))) != _said(document):
-        raise RuntimeError(f"{source.name} would say something else if it were formatted")
+        raise RuntimeError(f"formatting {source.name} would change its meaning")
     return text
 
 

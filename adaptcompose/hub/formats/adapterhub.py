@@ -81,7 +81,7 @@ def describe(folder: Path, kind: str, title: str, span: Span | None = None) -> D
             raise ValueError("it is larger than 1 MB")
         outer = json.loads(path.read_bytes())
         if not isinstance(outer, dict):
-            raise ValueError("it is no mapping")
+            raise ValueError("it is not a mapping")
     except (OSError, ValueError, RecursionError) as error:
         raise Failed(AC413.at(span, file=f"{title}: {kind}", why=str(error))) from None
     name = outer.get("name")
@@ -107,18 +107,23 @@ def describe_adapter(folder: Path, title: str, span: Span | None = None) -> Desc
     """The adapter of a folder; AC406 or AC407 say what else is there."""
     found = describe(folder, ADAPTER, title, span)
     if found is None:
-        what = _what_else(folder)
-        help = None if what else f"an adapter has {ADAPTER}"
-        raise Failed(AC406.at(span, name=title, what=what or "other files", help=help))
+        what, help = _what_else(folder, title)
+        raise Failed(AC406.at(span, name=title, what=what, wanted="an adapter", help=help))
     if "peft_type" in found.outer:  # peft.py reads the rest of these
         base = found.outer.get("base_model_name_or_path")
         return replace(found, outer={**found.outer, "model_name": base})
     return found
 
 
-def _what_else(folder: Path) -> str | None:
-    kinds = {"composition.yaml": "a composition", FUSION: "a fusion", "config.json": "a full model"}
-    return next((what for name, what in kinds.items() if (folder / name).is_file()), None)
+def _what_else(folder: Path, title: str) -> tuple[str, str]:
+    """What a folder without an adapter contains, and how to use that."""
+    kinds = {
+        "composition.yaml": ("a composition", "name it alone, or as a slot of a stack"),
+        FUSION: ("a fusion", f"load it: `fuse(…, load={title})`"),
+        "config.json": ("a full model", f"use it as the backbone: `backbone: {title}`"),
+    }
+    found = (what for name, what in kinds.items() if (folder / name).is_file())
+    return next(found, ("other files", f"name a folder or repository with {ADAPTER}"))
 
 
 def _unknown(found: Described, method: str) -> Diagnostic:
@@ -174,7 +179,7 @@ def understood(found: Described, kind: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        why = f"its configuration is not understood: {error}"
+        why = f"its configuration is invalid: {error}"
         raise Failed(AC413.at(found.span, file=f"{found.title}: {kind}", why=why)) from None
 
 
@@ -182,14 +187,17 @@ def check_base(found: Described, facts: Facts) -> None:
     """Facts first, then names: an adapter of another backbone is refused."""
     model_type, width = found.outer.get("model_type"), found.outer.get("hidden_size")
     if model_type is not None and model_type != facts.type:
-        base = found.base or f"a {model_type}"
+        base = found.base or f"a {model_type} model"
         raise Failed(
             AC403.at(
-                found.span, name=found.title, base=base, backbone=facts.name or f"a {facts.type}"
+                found.span,
+                name=found.title,
+                base=base,
+                backbone=facts.name or f"a {facts.type} model",
             )
         )
     if width is not None and width != facts.width:
-        detail = f"it is made for width {width}, the backbone has {facts.width}"
+        detail = f"it was made for width {width}, but the backbone has width {facts.width}"
         raise Failed(AC408.at(found.span, name=found.title, detail=detail))
     if found.base and facts.name and found.base != facts.name:
         raise Failed(AC403.at(found.span, name=found.title, base=found.base, backbone=facts.name))
@@ -226,7 +234,7 @@ def weights_file(found: Described, kind: str) -> Path:
     for name in WEIGHTS[kind]:
         if (found.folder / name).is_file():
             return found.folder / name
-    missing = " and ".join(WEIGHTS[kind])
+    missing = " or ".join(WEIGHTS[kind])
     raise Failed(AC418.at(found.span, name=found.title, missing=missing))
 
 
@@ -266,13 +274,16 @@ def misfits(
         if key is None:
             lacking = lacking or f"the tensor {keys[0]}"
         elif shapes[key] != expected:
-            odd = odd or f"{name} at {site} is {shapes[key]}, the backbone needs {expected}"
+            odd = (
+                odd
+                or f"{name} at {site} has shape {shapes[key]}, but the backbone needs {expected}"
+            )
         for alias in keys:
             left.pop(alias, None)
     if lacking:
         yield AC418.at(found.span, name=found.title, missing=lacking)
     if not lacking and not odd and left:
-        odd = f"its configuration does not explain the tensor {min(left)}"
+        odd = f"its configuration does not account for the tensor {min(left)}"
     if odd:
         yield AC408.at(found.span, name=found.title, detail=odd)
 
@@ -296,7 +307,7 @@ def check_numbers(found: Described, weights: Mapping[tuple[Site, str], torch.Ten
     """AC413 where a tensor has anything but finite numbers."""
     for (site, name), tensor in weights.items():
         if not tensor.is_floating_point() or not is_finite(tensor):
-            why = f"{name} at {site} is not made of finite floating-point numbers"
+            why = f"{name} at {site} contains values that are not finite floating-point numbers"
             raise Failed(AC413.at(found.span, file=found.title, why=why))
 
 

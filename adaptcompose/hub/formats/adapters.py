@@ -74,7 +74,7 @@ def _shapes(found: Described) -> Shapes:
     for name in weights_names(found):
         if (found.folder / name).is_file():
             return read_shapes(found.folder / name, f"{found.title}: {name}")
-    missing = " and ".join(weights_names(found))
+    missing = " or ".join(weights_names(found))
     raise Failed(AC418.at(found.span, name=found.title, missing=missing))
 
 

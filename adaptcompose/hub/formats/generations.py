@@ -107,7 +107,7 @@ def modern_config(outer: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(config, str):
         return _named(config)
     if not isinstance(config, Mapping):
-        raise ValueError("config is no mapping")
+        raise ValueError("config is not a mapping")
     config = dict(config)
     if "version" not in outer:
         _rename_activation(config)
@@ -140,20 +140,20 @@ def oddities(outer: Mapping[str, Any]) -> Iterator[str]:
     config, version = outer.get("config"), outer.get("version")
     if config is None:
         if "config" in outer:
-            yield "no configuration: AdapterHub's default, seq_bn"
+            yield "has no configuration, so it uses AdapterHub's default, seq_bn"
         return
     if isinstance(config, str):
-        yield f"configuration by name: {config}"
+        yield f"names its configuration: {config}"
         return
     if version is None:
-        yield "no version: written before 2022"
+        yield "has no version, so it was written before 2022"
         if config.get("non_linearity") in _ACTIVATIONS:
             name = config["non_linearity"]
-            yield f"activation {name}, which meant {_ACTIVATIONS[name]} then"
+            yield f"has the activation {name}, which then meant {_ACTIVATIONS[name]}"
     if doubtful(outer):
         yield "declares an invertible part, which task adapters of 2020 seldom have"
     if config.get("architecture") == "lora" and _unscaled(str(version)):
-        yield f"alpha {config.get('alpha')}, which its version did not heed"
+        yield f"has alpha {config.get('alpha')}, which its version ignored"
 
 
 def modern_key(key: str) -> str:
@@ -185,7 +185,7 @@ def _named(text: str) -> dict[str, Any]:
     for one in _split(text, "|"):
         match = _NAME.fullmatch(one.strip())
         if match is None or match[1] not in NAMED:
-            raise ValueError(f"no configuration is called {text!r}")
+            raise ValueError(f"there is no configuration called {text!r}")
         given = dict(_setting(pair) for pair in _split(match[2] or "", ","))
         found.append(NAMED[match[1]] | given)
     return found[0] if len(found) == 1 else {"architecture": "union", "configs": found}
@@ -208,7 +208,7 @@ def _setting(pair: str) -> tuple[str, Any]:
     try:
         return key.strip(), ast.literal_eval(value.strip())
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise ValueError(f"`{pair}` is no setting") from None
+        raise ValueError(f"`{pair}` is not a setting") from None
 
 
 def _rename_activation(config: dict[str, Any]) -> None:

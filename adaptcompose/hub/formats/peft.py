@@ -87,12 +87,12 @@ def _strange(config: Mapping[str, Any], kind: str, modules: Modules) -> Iterator
     if modules.saved and kind != "LORA":
         yield f"PEFT's {kind} with modules_to_save={min(modules.saved)}"
     if modules.unplaced is not None:
-        yield f"a change of {modules.unplaced}"
+        yield f"weights for {modules.unplaced}"
 
 
 def refused(found: Described, method: str) -> Diagnostic:
     """AC407 with all that can be read."""
-    known = f"PEFT's {', '.join(READERS)}, and AdapterHub's methods"
+    known = f"{', '.join(READERS)} of PEFT, or any method of AdapterHub"
     return AC407.at(found.span, name=found.title, method=method, known=known)
 
 
@@ -129,11 +129,11 @@ def _misfits(
         if wanted is None:
             modules.left[tensor.key] = shape
         elif shape != wanted and not (prod(shape) == prod(wanted) and len(wanted) == 1):
-            detail = f"{name} at {site} is {shape}, the backbone needs {wanted}"
+            detail = f"{name} at {site} has shape {shape}, but the backbone needs {wanted}"
             yield AC408.at(found.span, name=found.title, detail=detail)
             return
     if modules.left:
-        detail = f"its configuration does not explain the tensor {min(modules.left)}"
+        detail = f"its configuration does not account for the tensor {min(modules.left)}"
         yield AC408.at(found.span, name=found.title, detail=detail)
 
 
@@ -155,12 +155,12 @@ def _resized(found: Described, modules: Modules) -> Iterator[Diagnostic]:
     for key, expected in modules.of_words():
         stored = modules.shapes[key]
         if len(stored) == 2 and stored[0] != expected[0]:
-            detail = f"it is for {stored[0]} tokens, the backbone has {expected[0]} ({key})"
-            help = f"give a backbone saved after model.resize_token_embeddings({stored[0]})"
+            detail = f"{key} has {stored[0]} tokens, but the backbone has {expected[0]}"
+            help = f"use a backbone saved after `model.resize_token_embeddings({stored[0]})`"
             yield AC408.at(found.span, name=found.title, detail=detail, help=help)
             return
         if stored != expected:
-            detail = f"{key} is {stored}, the backbone needs {expected}"
+            detail = f"{key} has shape {stored}, but the backbone needs {expected}"
             yield AC408.at(found.span, name=found.title, detail=detail)
             return
 
@@ -213,5 +213,5 @@ def read_file(found: Described) -> dict[str, torch.Tensor]:
     for name in WEIGHTS:
         if (found.folder / name).is_file():
             return read_tensors(found.folder / name, f"{found.title}: {name}")
-    missing = " and ".join(WEIGHTS)
+    missing = " or ".join(WEIGHTS)
     raise Failed(AC418.at(found.span, name=found.title, missing=missing))

@@ -53,14 +53,14 @@ def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
     places = [s for s, own in modules.tensors.items() if bias != "all" or own.keys() != {"bias"}]
     lacking = [site for site in places if modules.shape(site, "A") is None]
     if lacking:
-        raise ValueError(f"there is no lora_A at {lacking[0]}")
+        raise ValueError(f"{lacking[0]} has no lora_A")
     ranks = {site: (modules.shape(site, "A") or (rank,))[0] for site in places}
     patterns = config.get("alpha_pattern") or {}
     alphas = {site: _pattern(patterns, modules.names[site], alpha) for site in places}
     if config.get("init_lora_weights") in BEGUN:
         begun = _begun(config, modules)
         if any(alphas[site] <= 0 for site in begun):
-            raise ValueError("lora_alpha must be more than 0 where the factors were not zero")
+            raise ValueError("lora_alpha must be above 0 unless the factors started at zero")
         factor = 2**0.5 if config.get("use_rslora") else 2.0
         ranks |= {site: 2 * ranks[site] for site in begun}
         alphas |= {site: factor * alphas[site] for site in begun}
@@ -79,7 +79,7 @@ def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
         return modules.settle(method)  # type: ignore[no-any-return]
     found = replace(method, targets=tuple(dict.fromkeys(site.name for site in places)))
     if set(found.places(modules.facts)) != set(places):
-        raise UnsupportedError("bias=all beside lora_A in some of the layers")
+        raise UnsupportedError("bias=all and lora_A in only some of the layers")
     expected = found.sites(modules.facts)
     there = {*modules.tensors, *modules.saved}
     kept = [site for site in expected if site in there or site.name != "pooler"]
@@ -100,9 +100,9 @@ def _begun(config: Mapping[str, Any], modules: Modules) -> list[Site]:
     own = [site for site, tensors in modules.tensors.items() if "A" in tensors]
     maps = [site for site in own if layout.sites[site.name].kind == "linear"]
     if any(layout.sites[site.name].outside for site in maps):
-        raise UnsupportedError(f"init_lora_weights={kind} at the vocabulary")
+        raise UnsupportedError(f"init_lora_weights={kind} for the vocabulary")
     if kind == "olora" and layout.transposed:
-        raise UnsupportedError("init_lora_weights=olora of maps that are stored [in, out]")
+        raise UnsupportedError("init_lora_weights=olora for maps stored as [in, out]")
     modules.double(maps)
     return maps
 
@@ -127,8 +127,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         if _ways(pattern) <= _MOST_WAYS:
             return re.compile(rf"(.*\.)?({pattern})")
     except re.error as error:
-        raise ValueError(f"the pattern {pattern!r} means nothing: {error}") from None
-    raise UnsupportedError(f"the pattern {pattern[:_LONGEST]!r}, which may take for ever")
+        raise ValueError(f"the pattern {pattern!r} is not a regular expression: {error}") from None
+    raise UnsupportedError(f"the pattern {pattern[:_LONGEST]!r}, which could take forever to match")
 
 
 def _ways(pattern: str) -> float:
@@ -205,7 +205,7 @@ def _norms(config: Mapping[str, Any], modules: Modules) -> Method:
 def _virtual(config: Mapping[str, Any], modules: Modules) -> Method:
     key = peft_virtual.KEY
     if key not in modules.left:
-        raise ValueError(f"its weights lack {key}")
+        raise ValueError(f"its weights do not contain {key}")
     method, places = peft_virtual.read(config, modules.facts, modules.left.pop(key))
     for (site, name), packed in places.items():
         modules.tensors.setdefault(site, {})[name] = Tensor(key, packed=packed)

@@ -52,7 +52,7 @@ def read(config: Mapping[str, Any], facts: Facts, shape: tuple[int, ...]) -> tup
         raise ValueError(f"{KEY} must have two dimensions, not {shape}")
     if str(config.get("peft_type")).rpartition(".")[2].upper() != "PREFIX_TUNING":
         if shape[0] % count:
-            raise ValueError(f"{KEY} must have {count} times as many rows as there are tokens")
+            raise ValueError(f"{KEY} must have {count} rows for each virtual token")
         # PEFT stores tokens for the decoder, too, and uses those of the encoder
         first = Packed(0, count, 0, shape) if count > 1 else None
         method = Prompt(length=shape[0] // count, positions="shifted")

@@ -32,7 +32,7 @@ def expression(outer: Mapping[str, Any], place: str = ".") -> str:
 def _written(node: Any, place: str, depth: int) -> str:
     kind, children, settings = _parts(node)
     if depth > _DEEPEST:
-        raise ValueError("its blocks are nested too deep")
+        raise ValueError("its blocks are nested too deeply")
     if kind == "single":
         return _reference(f"{place}/{_name(children)}")
     inner = [_written(child, place, depth + 1) for child in children]
@@ -49,22 +49,22 @@ def _written(node: Any, place: str, depth: int) -> str:
         return f"parallel({', '.join(f'{n}={e}' for n, e in zip(names, inner, strict=True))})"
     if kind == "Split":
         return f"split({', '.join(inner)}, at={_starts(settings.get('splits'), len(inner))})"
-    raise ValueError(f"it is made with {kind}")
+    raise ValueError(f"it uses {kind}")
 
 
 def _parts(node: Any) -> tuple[str, Sequence[Any], Mapping[str, Any]]:
     if not isinstance(node, Mapping) or not isinstance(children := node.get("children"), list):
-        raise ValueError("adapter_setup is no block")
+        raise ValueError("adapter_setup is not a block")
     settings = node.get("kwargs") or {}
     if not children or not isinstance(settings, Mapping):
-        raise ValueError("adapter_setup is no block")
+        raise ValueError("adapter_setup is not a block")
     return str(node.get("type")), children, settings
 
 
 def _name(children: Sequence[Any]) -> str:
     (name,) = children if len(children) == 1 else (None,)
     if not isinstance(name, str) or not is_safe_path(name) or "/" in name:
-        raise ValueError(f"{name!r} is no name of an adapter")
+        raise ValueError(f"{name!r} is not the name of an adapter")
     return name
 
 
@@ -88,6 +88,6 @@ def _starts(splits: Any, count: int) -> str:
     """Lengths of ranges as the token with which each but the first begins."""
     lengths = [splits] * count if isinstance(splits, int) else splits
     if not isinstance(lengths, list) or len(lengths) != count:
-        raise ValueError("its splits do not fit its members")
+        raise ValueError("its splits do not match its members")
     starts = list(accumulate(int(length) for length in lengths[:-1]))
     return str(starts[0]) if len(starts) == 1 else spell(tuple(starts))

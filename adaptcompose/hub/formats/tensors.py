@@ -193,7 +193,7 @@ def _safe_header(data: bytes, size: int) -> dict[str, Any]:
     _require(8 + length <= len(data), "it is cut off")
     try:
         header: dict[str, Any] = json.loads(data[8 : 8 + length], object_pairs_hook=_unique)
-        _require(isinstance(header, dict), "its header is no mapping")
+        _require(isinstance(header, dict), "its header is not a mapping")
         header.pop("__metadata__", None)
         _require(len(header) <= TENSOR_LIMIT, "it has too many tensors")
         extents = sorted(_extent(entry) for entry in header.values())
@@ -204,13 +204,13 @@ def _safe_header(data: bytes, size: int) -> dict[str, Any]:
         _require(begin == end, "its tensors overlap or leave gaps")
         end = stop
     _require(8 + length + end <= size, "it is cut off")
-    _require(8 + length + end == size, "it has more bytes than its header says")
+    _require(8 + length + end == size, "it has more bytes than its header describes")
     return header
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result := dict(pairs)) != len(pairs):
-        raise ValueError("a name appears twice")
+        raise ValueError("a tensor name appears twice")
     return result
 
 
@@ -219,10 +219,15 @@ def _extent(entry: Any) -> tuple[int, int]:
     shape = entry["shape"]
     kind = _SAFE_DTYPES.get(entry["dtype"])
     if kind is None:
-        raise BrokenError(f"it has tensors of kind {printable(str(entry['dtype']))}")
+        raise BrokenError(
+            f"it has tensors of the unsupported type {printable(str(entry['dtype']))}"
+        )
     if not all(isinstance(n, int) and 0 <= n < 2**48 for n in (begin, end, *shape)):
         raise ValueError("sizes")
-    _require(len(shape) <= 8 and end - begin == math.prod(shape) * _WIDTHS[kind], "sizes disagree")
+    _require(
+        len(shape) <= 8 and end - begin == math.prod(shape) * _WIDTHS[kind],
+        "the sizes of a tensor do not match",
+    )
     return begin, end
 
 
@@ -248,15 +253,15 @@ def _read_archive(data: bytes) -> tuple[_Named, _Data]:
     sizes = sum(entry.file_size for entry in entries.values())
     plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries.values())
     _require(len(entries) == len(archive.infolist()), "an entry of its archive appears twice")
-    _require(plain and sizes <= len(data), "its archive unpacks to more than it is")
+    _require(plain and sizes <= len(data), "its archive unpacks to more data than it declares")
     pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
-    _require(len(pickles) == 1, "it is no file of tensors of torch")
+    _require(len(pickles) == 1, "it is not a file of torch tensors")
     folder = pickles[0].removesuffix("data.pkl")
 
     def entry(name: str, expected: int | None = None) -> bytes:
         _require(name in entries, "a part of it is missing")
         limit = HEADER_LIMIT if expected is None else expected
-        _require(entries[name].file_size <= limit, "its sizes disagree")
+        _require(entries[name].file_size <= limit, "its sizes do not match")
         try:
             return archive.read(name)
         except broken as error:
@@ -275,7 +280,7 @@ _LEGACY_VERSION = 1001
 def _read_legacy(data: bytes) -> tuple[_Named, _Data]:
     """The files of torch before 1.6: five pickles, then each storage with its count before it."""
     file = io.BytesIO(data)
-    _require(data[:2] == b"\x80\x02", "it is no file of tensors of torch")
+    _require(data[:2] == b"\x80\x02", "it is not a file of torch tensors")
     if read_pickle(file) != _LEGACY_MAGIC:
         raise MoreThanTensorsError("a pickle that torch did not write")
     _require(read_pickle(file) == _LEGACY_VERSION, "its version is unknown")
@@ -285,10 +290,13 @@ def _read_legacy(data: bytes) -> tuple[_Named, _Data]:
     keys = read_pickle(file)
     storages = {tensor.storage.key: tensor.storage for tensor in named.values()}
     listed = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
-    _require(listed and sorted(keys) == sorted(storages), "its storages disagree")
+    _require(listed and sorted(keys) == sorted(storages), "its storages do not match")
     held: dict[str, bytes] = {}
     for key in keys:
-        _require(int.from_bytes(file.read(8), "little") == storages[key].count, "sizes disagree")
+        _require(
+            int.from_bytes(file.read(8), "little") == storages[key].count,
+            "the sizes of a tensor do not match",
+        )
         held[key] = file.read(_extent_of(storages[key]))
     return named, lambda storage: held[storage.key]
 
@@ -304,7 +312,7 @@ def _named(value: Any) -> dict[str, Strided]:
     kinds: dict[str, Storage] = {}
     for tensor in value.values():
         known = kinds.setdefault(tensor.storage.key, tensor.storage)
-        _require(known == tensor.storage, "its storages disagree")
+        _require(known == tensor.storage, "its storages do not match")
         _check_view(tensor)
     return value
 
@@ -315,7 +323,7 @@ def _extent_of(storage: Storage) -> int:
 
 def _check_view(tensor: Strided) -> None:
     """The view lies inside its storage and repeats none of it: a few bytes stay a few bytes."""
-    _require(len(tensor.shape) == len(tensor.strides), "a tensor's sizes disagree")
+    _require(len(tensor.shape) == len(tensor.strides), "the sizes of a tensor do not match")
     steps = zip(tensor.shape, tensor.strides, strict=True)
     last = tensor.offset + sum((size - 1) * stride for size, stride in steps)
     count = math.prod(tensor.shape)

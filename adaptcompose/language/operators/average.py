@@ -76,7 +76,7 @@ def one_ending(block: Members, facts: Facts) -> Iterator[Diagnostic]:
         ends = [node is None or node.placement.finish for node in found]
         if any(ends) and not all(ends):
             name = block.inner()[ends.index(False)]
-            help = f"all branches of `{block.word}` have to end the same way at every site"
+            help = f"use adapters that keep the residual and norm in all branches of `{block.word}`"
             yield codes.AC320.at(name.span, name=name, help=help)
             return
 

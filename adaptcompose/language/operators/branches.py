@@ -37,7 +37,7 @@ class Branches(Members):
             if slot.name is None:
                 yield codes.AC309.at(slot.block.span, operator=self.word)
             elif slot.name == "loss":
-                help = "`loss` is the sum of the losses: give this output another name"
+                help = "give this output another name; `loss` is the sum of the losses"
                 yield codes.AC202.at(slot.block.span, name=slot.name, help=help)
             elif slot.name in names:
                 yield codes.AC202.at(slot.block.span, name=slot.name)

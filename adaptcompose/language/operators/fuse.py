@@ -135,7 +135,7 @@ class Fuse(Members):
                 for place in primitive.entries() if primitive is not None else ():
                     found.setdefault(place, slot.block)
             if len(found) > 1:
-                detail = ", ".join(f"`{block}` is {place}" for place, block in found.items())
+                detail = ", ".join(f"`{block}` computes {place}" for place, block in found.items())
                 yield codes.AC314.at(self.span, detail=detail)
                 return
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.language.diagnostics import Diagnostic, counted
 from adaptcompose.language.graph import Block
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.language.signature import Layers, option, spans
@@ -58,9 +58,12 @@ class Restriction(Modifier):
         if facts is None:
             return
         if self.part is not None and self.part not in facts.stacks:
-            expected = "left out on a backbone that is no encoder-decoder"
+            expected, got = (
+                "left out on a backbone that is not an encoder-decoder",
+                f"`{self.part}`",
+            )
             yield codes.AC209.at(
-                self.span, name="part", operator=self.word, expected=expected, got=self.part
+                self.span, name="part", operator=self.word, expected=expected, got=got
             )
             return
         beyond = [layer for layer in self.layers if layer >= facts.layers]
@@ -71,7 +74,9 @@ class Restriction(Modifier):
         if any(reach(self.body, facts).values()) and not any(reach(self, facts).values()):
             given = [name for name in ("bottom", "top", "layers") if getattr(self, name)]
             name = given[0] if len(given) == 1 else ""
-            yield codes.AC311.at(self.span, name=name, operator=self.word, layers=facts.layers)
+            yield codes.AC311.at(
+                self.span, name=name, operator=self.word, layers=counted(facts.layers, "layer")
+            )
 
 
 def reach(block: Block, facts: Facts) -> dict[str, frozenset[int]]:

@@ -65,9 +65,9 @@ class Merge(Members):
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         yield from incomplete(self.members, self.span)
         if not 0 < self.density <= 1:
-            yield self._option("density", "more than 0 and at most 1")
+            yield self._option("density", "above 0 and at most 1")
         elif self.density < 1 and self.method == "linear":
-            yield self._option("density", "1 with method=linear")
+            yield self._option("density", "1 with `method=linear`")
         unfit = [found for block in self.inner() for found in self._unfit(block)]
         yield from unfit
         if facts is not None and complete(self) and not unfit:
@@ -88,7 +88,7 @@ class Merge(Members):
                     block.span, operator=self.word, what="weights", method=name, help=help
                 )
         elif not isinstance(block, Merge):
-            help = "average(…) combines what blocks compute"
+            help = "use `average(…)`, which combines what blocks compute"
             inner = getattr(block, "word", str(block))
             yield codes.AC305.at(block.span, operator=self.word, inner=inner, help=help)
 
@@ -105,13 +105,13 @@ class Merge(Members):
         there = [leaf is not None for leaf in found]
         if any(there) and not all(there):
             here, gone = (blocks[there.index(sure)] for sure in (True, False))
-            told = f"`{here}` is at {site}, `{gone}` is not"
+            told = f"`{here}` adapts {site}, `{gone}` does not"
             yield codes.AC307.at(self.span, operator=self.word, detail=told)
         for block, leaf in zip(blocks, found, strict=True):
             if detail := _difference((blocks[0], found[0]), (block, leaf)):
                 yield codes.AC313.at(block.span, detail=detail)
             if self.rank is not None and isinstance(leaf, Leaf) and "rank" not in leaf.free:
-                yield self._option("rank", "left to merges of LoRA")
+                yield self._option("rank", "left out unless LoRA adapters are merged")
 
 
 def _difference(

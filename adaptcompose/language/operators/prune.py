@@ -63,11 +63,11 @@ class Prune(Modifier):
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         if not fusions(self.body):
-            help = "put it after a fuse(…)"
+            help = f"put it after a fusion: `fuse(…) | {self.word}(…)`"
             yield codes.AC301.at(self.span, operator=self.word, help=help)
         if (self.by is None) == (self.data is None):
-            expected = "a run, or data= names what to measure on: one of the two"
-            got = "neither" if self.by is None else "both"
+            expected = "given, or else `data`, but not both of them"
+            got = "missing" if self.by is None else "given together with `data`"
             yield codes.AC204.at(
                 self.span, name="by", operator=self.word, expected=expected, got=got
             )
@@ -78,8 +78,8 @@ class Prune(Modifier):
             sizes = {len(means) for means in measured.get(name, {}).values()}
             if name not in measured or sizes - {len(fusion.members)}:
                 known = ", ".join(measured) or "nothing"
-                told = f"it measures `{name}` on {sizes.pop()} members" if sizes else None
-                why = told or f"it measures {known}, not `{name}`"
+                told = f"it has `{name}` with {sizes.pop()} members" if sizes else None
+                why = told or f"it has the attention of {known}, not of `{name}`"
                 raise Failed(codes.AC413.at(self.span, file=title, why=why))
         return replace(self, measured=measured)
 
@@ -88,9 +88,9 @@ def beyond_text(graph: Block) -> Iterator[Diagnostic]:
     """AC204 for `data=` outside of a spec: an expression alone has none."""
     for block in unmeasured(graph):
         if block.data is not None:
-            expected = "left to a spec, which has data: here by= names a run"
+            expected = "left out of an expression that is not in a spec (use `by`)"
             values = {"name": "data", "operator": block.word, "expected": expected}
-            yield codes.AC204.at(block.span, **values, got=block.data)
+            yield codes.AC204.at(block.span, **values, got=f"`{block.data}`")
 
 
 def read_activations(path: Path, title: str, span: Span | None = None) -> Activations:
@@ -102,7 +102,9 @@ def read_activations(path: Path, title: str, span: Span | None = None) -> Activa
     try:
         return from_plain(plain["fusions"])
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise Failed(codes.AC413.at(span, file=title, why="it holds no activations")) from None
+        raise Failed(
+            codes.AC413.at(span, file=title, why="it does not contain the attention of fusions")
+        ) from None
 
 
 def from_plain(plain: Any) -> Activations:

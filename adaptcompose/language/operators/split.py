@@ -67,9 +67,11 @@ class Split(Members):
         needed = len(self.members) - 1
         rising = all(a < b for a, b in pairwise((-1, *self.edges)))
         if not rising or len(self.edges) != needed:
-            expected = f"{needed} rising whole numbers: where the ranges after the first begin"
+            expected = (
+                f"{needed} rising whole numbers (the first tokens of ranges 2 to {needed + 1})"
+            )
             if needed == 1:
-                expected = "one whole number: where the second range begins"
+                expected = "one whole number (the first token of the second range)"
             yield codes.AC209.at(
                 self.span, name="at", operator=self.word, expected=expected, got=spell(self.starts)
             )

@@ -62,7 +62,9 @@ class Stack(Members):
                 found.setdefault(kind, {}).setdefault(word, block)
         for kind, words in found.items():
             if len(words) > 1:
-                told = ", ".join(f"`{block}` has them {word}" for word, block in words.items())
+                told = ", ".join(
+                    f"`{block}` has `positions={word}`" for word, block in words.items()
+                )
                 yield codes.AC316.at(self.span, kind=kind, detail=told)
 
     def _groundless(self, facts: Facts | None) -> Iterator[Diagnostic]:

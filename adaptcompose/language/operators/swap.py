@@ -24,6 +24,8 @@ from adaptcompose.language.graph import (
 from adaptcompose.language.operator import Modifier, Takes, operator
 from adaptcompose.language.operators.stack import Stack, slots
 
+NO_SLOTS = "give an adapter a slot first, as in `stack(lang=sw)`"
+
 
 @operator
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def strangers(names: Mapping[str, Span | None], known: list[str]) -> Iterator[Di
     """AC310 for every name that is none of those known."""
     for name, span in names.items():
         if name not in known:
-            listed, near = ", ".join(known) or "none", suggest(name, known)
+            listed, near = ", ".join(known), suggest(name, known) if known else NO_SLOTS
             yield codes.AC310.at(span, name=name, known=listed, help=near)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, Span
+from adaptcompose.language.diagnostics import Diagnostic, Span, either
 from adaptcompose.language.graph import Block, Slot, adapters
 from adaptcompose.methods.method import Method
 
@@ -37,7 +37,7 @@ def unbalanced(
     if normalize and EXACT < total < math.inf:
         return
     if normalize or abs(total - 1) > EXACT:
-        help = "weights have a mean if they sum to more than 0" if normalize else None
+        help = "use weights whose sum is above 0" if normalize else None
         yield codes.AC208.at(span, operator=word, total=f"{total:.6g}", help=help)
 
 
@@ -55,7 +55,6 @@ def unadditive(
 
 
 def instead(method: Method) -> str:
-    """What else combines adapters of a method, where an operator does not."""
-    known = {"average(…) combines outputs": method.additive}
-    known |= {"merge(…) combines weights": method.mergeable, "stack(…) has them beside": True}
-    return "; ".join(words for words, possible in known.items() if possible)
+    """A remedy: the operators that can combine adapters of a method."""
+    known = {"`average(…)`": method.additive, "`merge(…)`": method.mergeable, "`stack(…)`": True}
+    return f"use {either([word for word, possible in known.items() if possible])}"
