@@ -107,12 +107,12 @@ def _run(given: Sequence[str]) -> int:
 def _tell_broken() -> None:
     """A package that adds something and cannot be imported is told, whatever was asked."""
     for one in broken():
-        text = f"warning: `{one.name}` of {one.package} cannot be loaded: {one.error}"
+        text = f"warning: cannot load the plug-in `{one.name}` of {one.package}: {one.error}"
         print(paint(text, sys.stderr), file=sys.stderr)
 
 
 def _interrupted() -> int:
-    print("interrupted; run the same command again to go on", file=sys.stderr)
+    print("interrupted; run the same command again to continue", file=sys.stderr)
     return INTERRUPTED
 
 

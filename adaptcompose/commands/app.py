@@ -25,9 +25,9 @@ adaptcompose pull demo/sw-ner --hub examples/demo/hub
 """
 
 EXIT_CODES = """\
-Exit codes: 0 fine · 1 problems in what you wrote · 2 usage or an error of ours · 3 the hub cannot
-be reached or refuses · 4 a run failed · 5 plan --detailed-exitcode: something would change ·
-130 interrupted · 141 whoever read the output is gone.
+Exit codes: 0 success · 1 problems in your input · 2 wrong usage or an internal error · 3 the hub
+cannot be reached or refuses the request · 4 a run failed · 5 the plan differs from the last run
+(--detailed-exitcode) · 130 interrupted · 141 the output pipe was closed.
 """
 
 GROUPS = {
@@ -71,45 +71,49 @@ app = typer.Typer(
 Target = Annotated[
     str,
     typer.Argument(
-        help="an expression, a spec.yaml, a .compose file, or -", autocompletion=complete_target
+        help="An expression, a spec.yaml, a .compose file, or - for standard input.",
+        autocompletion=complete_target,
     ),
 ]
 Base = Annotated[
     str | None,
-    typer.Option(help="backbone: a folder or a repository", autocompletion=complete_backbone),
+    typer.Option(help="The backbone: a folder or a repository.", autocompletion=complete_backbone),
 ]
 KnownAs = Annotated[
     str | None,
     typer.Option(
         "--as",
         metavar="REPO",
-        help="what the backbone is on the Hub, if it is a folder",
+        help="The name of the backbone on the Hub, if --backbone is a folder.",
         autocompletion=complete_backbone,
     ),
 ]
-Hub = Annotated[str | None, typer.Option(help="hf, the default, or the folder of a hub")]
-Form = Annotated[Literal["text", "json"], typer.Option("--format", help="for people or programs")]
+Hub = Annotated[str | None, typer.Option(help="The hub: hf (the default), a URL or a folder.")]
+Form = Annotated[
+    Literal["text", "json"], typer.Option("--format", help="Output for people or for programs.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="another value for a key of the spec: train.lr=5e-5",
+        help="Replace a value of the spec, as in train.lr=5e-5. Can be repeated.",
         autocompletion=complete_key,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the result only")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
 
 
 @app.callback(invoke_without_command=True)
 def version(
-    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     color: Annotated[
         Literal["auto", "always", "never"],
-        typer.Option(help="colours; auto: on a terminal, unless NO_COLOR is set"),
+        typer.Option(help="Use colours. With auto, on a terminal unless NO_COLOR is set."),
     ] = "auto",
     offline: Annotated[
-        bool, typer.Option("--offline", help="nothing but the cache of the Hub, in any command")
+        bool,
+        typer.Option("--offline", help="Use only what is in the cache of the Hub, in any command."),
     ] = False,
 ) -> None:
     choose_colour(color)
@@ -130,11 +134,14 @@ def is_spec(
     """Whether a target is a spec; usage errors for options that do not go with it."""
     if not target.endswith(SPECS):
         if overrides:
-            raise typer.BadParameter("only a spec has keys to set", param_hint="--set")
+            raise typer.BadParameter("use it with a spec only", param_hint="--set")
         if known_as is not None and backbone is None:
-            raise typer.BadParameter("it goes with --backbone", param_hint="--as")
+            raise typer.BadParameter("use it together with --backbone", param_hint="--as")
         return False
     for name, given in (("backbone", backbone), ("hub", hub), ("as", known_as)):
         if given is not None:
-            raise typer.BadParameter(f"the spec says its {name}", param_hint=f"--{name}")
+            raise typer.BadParameter(
+                f"set `{'backbone.as' if name == 'as' else name}` in the spec instead",
+                param_hint=f"--{name}",
+            )
     return True

@@ -17,14 +17,18 @@ def check(
     known_as: KnownAs = None,
     hub: Hub = None,
     form: Annotated[
-        Literal["text", "json", "github"], typer.Option("--format", help="for people or programs")
+        Literal["text", "json", "github"],
+        typer.Option(
+            "--format", help="Output for people, for programs, or as annotations for GitHub."
+        ),
     ] = "text",
     overrides: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """Say everything that is wrong with an expression or a spec; nothing is downloaded.
+    """Find all mistakes in an expression or a spec, without downloading anything.
 
-    What only the files on a hub tell, as the slots of a published composition, is left to plan.
+    Mistakes that only the files on a hub reveal, such as an unknown slot of a published
+    composition, are found by plan.
     """
     is_spec(target, backbone, hub, overrides, known_as)
     found = diagnostics(target, backbone, hub, overrides, known_as)

@@ -15,10 +15,10 @@ from adaptcompose.targets import HUB, INTERNAL
 @app.command()
 def doctor(
     hub: Hub = None,
-    offline: Annotated[bool, typer.Option("--offline", help="do not ask the hub")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not contact the hub.")] = False,
     form: Form = "text",
 ) -> None:
-    """Say what is installed, whether the hub answers, and whether a small composition works."""
+    """Check the installation: versions, hub, plug-ins, and a small composition."""
     from adaptcompose.terminal import hush
     from adaptcompose.work.health import examine
 

@@ -21,12 +21,14 @@ def explain(
     code: Annotated[
         str | None,
         typer.Argument(
-            metavar="WORD", help="a code, an operator or a method", autocompletion=complete_word
+            metavar="WORD",
+            help="The code of a diagnostic, an operator or a method.",
+            autocompletion=complete_word,
         ),
     ] = None,
     form: Form = "text",
 ) -> None:
-    """Print the page of a diagnostic, AC303, or of a word of the language, fuse.
+    """Explain a diagnostic (AC303), an operator (fuse) or a method (lora).
 
     Without a word, list all diagnostics.
     """
@@ -42,8 +44,10 @@ def _page(code: str) -> Explanation:
     page = explanations().get(name if name.startswith("AC") else f"AC{name}")
     if page is None:
         near = suggest(name, explanations()) or suggest(code, words())
-        remedy = near or "adaptcompose explain lists all diagnostics"
-        raise typer.BadParameter(f"no diagnostic and no word is called {printable(code)}; {remedy}")
+        remedy = near or "run `adaptcompose explain` to list all diagnostics"
+        raise typer.BadParameter(
+            f"{printable(code)} is not a diagnostic, an operator or a method; {remedy}"
+        )
     return page
 
 

@@ -23,7 +23,7 @@ Targets = Annotated[
     list[str],
     typer.Argument(
         metavar="TARGET...",
-        help="expressions, .compose files, specs, or -",
+        help="Expressions, .compose files, specs, or - for standard input.",
         autocompletion=complete_target,
     ),
 ]
@@ -32,13 +32,15 @@ Targets = Annotated[
 @app.command()
 def fmt(
     targets: Targets,
-    check: Annotated[bool, typer.Option("--check", help="1 if a text would change")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit with 1 if something would change.")
+    ] = False,
     as_yaml: Annotated[
-        bool, typer.Option("--yaml", help="expressions as spec.yaml takes them, on one line")
+        bool, typer.Option("--yaml", help="Print expressions on one line, quoted for spec.yaml.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write expressions in their canonical form; files are rewritten, the rest is printed."""
+    """Format expressions: rewrite files in place, and print everything else."""
     stale, problems = False, list[Diagnostic]()
     for target in targets:
         try:

@@ -22,21 +22,28 @@ def graph(
     backbone: Base = None,
     known_as: KnownAs = None,
     hub: Hub = None,
-    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Mermaid text")] = False,
-    as_dot: Annotated[bool, typer.Option("--dot", help="text for Graphviz")] = False,
-    as_svg: Annotated[bool, typer.Option("--svg", help="a picture")] = False,
-    layer: Annotated[int | None, typer.Option(min=0, help="what stands in this layer")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="a file instead")] = None,
+    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw as Mermaid text.")] = False,
+    as_dot: Annotated[bool, typer.Option("--dot", help="Draw as DOT text for Graphviz.")] = False,
+    as_svg: Annotated[bool, typer.Option("--svg", help="Draw as an SVG picture.")] = False,
+    layer: Annotated[
+        int | None, typer.Option(min=0, help="Draw only what runs in this layer.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write to this file instead of standard output."),
+    ] = None,
     overrides: Set = None,
 ) -> None:
-    """Draw a composition: for the terminal, as Mermaid or DOT text, or as an SVG picture."""
+    """Draw a composition: in the terminal, as Mermaid or DOT text, or as an SVG picture."""
     if as_mermaid + as_dot + as_svg > 1:
         raise typer.BadParameter("choose one of --mermaid, --dot and --svg")
     form = "mermaid" if as_mermaid else "dot" if as_dot else "svg" if as_svg else "text"
     graphs = _graphs(target, backbone, hub, overrides, known_as)
     drawings = [_drawn(form, *one, layer) for one in graphs.values()]
     if form == "svg" and len(drawings) > 1:
-        raise typer.BadParameter("a picture shows one composition; --set chooses one of the sweep")
+        raise typer.BadParameter(
+            "a picture shows one composition; choose one of the sweep with --set"
+        )
     text = "\n\n".join(drawings)
     if out is None:
         print(text)
@@ -67,8 +74,8 @@ def _drawn(form: str, block: Block, facts: Facts | None, layer: int | None) -> s
 
     if layer is not None:
         if facts is None or layer >= facts.layers:
-            known = f"0..{facts.layers - 1}" if facts else "known with --backbone only"
-            raise typer.BadParameter(f"layers are {known}", param_hint="--layer")
+            why = f"the layers are 0..{facts.layers - 1}" if facts else "add --backbone"
+            raise typer.BadParameter(why, param_hint="--layer")
         block, facts = in_layer(block, facts, layer), None
     if form == "mermaid":
         from adaptcompose.language.mermaid import mermaid

@@ -7,14 +7,14 @@ import typer
 from adaptcompose.commands.app import app
 
 extension = typer.Typer(
-    no_args_is_help=True, help="Let `hf compose …` mean `adaptcompose …`.", rich_markup_mode=None
+    no_args_is_help=True, help="Make `hf compose …` run `adaptcompose …`.", rich_markup_mode=None
 )
 app.add_typer(extension, name="hf-extension")
 
 
 @extension.command()
 def install() -> None:
-    """Register adaptcompose with the command line `hf`."""
+    """Register adaptcompose as an extension of the command `hf`."""
     from adaptcompose.hub.extension import install as register
 
     print(f"registered in {register()}")
@@ -23,7 +23,7 @@ def install() -> None:
 
 @extension.command()
 def remove() -> None:
-    """Take the registration away."""
+    """Remove the extension from the command `hf`."""
     from adaptcompose.hub.extension import remove as take_away
 
-    print("removed" if take_away() else "it was not registered")
+    print("removed" if take_away() else "`hf compose` was not registered")

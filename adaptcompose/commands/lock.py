@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 
 @app.command()
 def lock(
-    spec: Annotated[Path, typer.Argument(help="a spec.yaml", autocompletion=complete_spec)],
+    spec: Annotated[Path, typer.Argument(help="A spec.yaml.", autocompletion=complete_spec)],
     names: Annotated[
-        list[str] | None, typer.Argument(help="with --upgrade: only glue/mnli, backbone, data …")
+        list[str] | None,
+        typer.Argument(help="With --upgrade: only these names (glue/mnli, backbone, data …)."),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="1 if the lock is out of date")] = False,
-    upgrade: Annotated[bool, typer.Option("--upgrade", help="the newest revisions")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Change nothing; exit with 1 if the lock is out of date."),
+    ] = False,
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Take the newest revisions.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pin everything that a spec uses by revision and hash, in <spec>.lock beside it.
+    """Pin everything that a spec uses by revision and hash, in <spec>.lock next to it.
 
-    What is pinned stays as it is; --upgrade takes the newest revisions and anew what globs match.
+    Existing pins are kept. --upgrade takes the newest revisions, and expands globs again.
     """
     from adaptcompose.hub.lock import Lock
     from adaptcompose.work.check import read_whole
@@ -36,7 +40,7 @@ def lock(
     from adaptcompose.work.prepare import prepare_all
 
     if names and not upgrade:
-        raise typer.BadParameter("names go with --upgrade", param_hint="NAMES")
+        raise typer.BadParameter("use names only with --upgrade", param_hint="NAMES")
     specs, path = read_whole(spec), lock_path(spec)
     if check:
         lock_of(spec)
@@ -48,12 +52,12 @@ def lock(
     new = prepared[0].lock
     say(note for one in prepared for note in one.notes)
     if unknown := _unknown(names or (), old, new):
-        raise typer.BadParameter(f"{spec} uses no {', '.join(unknown)}", param_hint="NAMES")
+        raise typer.BadParameter(f"{spec} does not use {', '.join(unknown)}", param_hint="NAMES")
     new.write(path)
     changed = () if old is None else _changed(old, new)
     for what in changed:
         _say(f"~ {what}", quiet)
-    _say(f"{path} {'is as it was' if old == new else 'written'}", quiet)
+    _say(f"{path} {'is unchanged' if old == new else 'written'}", quiet)
     hint("run", str(spec), quiet=quiet)
 
 

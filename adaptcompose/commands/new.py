@@ -24,33 +24,41 @@ COMPOSE = "stack(lang=en, task=pfeiffer(reduction=16))"
 
 Kind = Annotated[
     str | None,
-    typer.Option(help="a kind of task: text-classification", autocompletion=complete_kind),
+    typer.Option(
+        help="The kind of task, such as text-classification.", autocompletion=complete_kind
+    ),
 ]
 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="lower-case letters, digits and -: the run's name")],
+    name: Annotated[
+        str, typer.Argument(help="The name of the run: lower-case letters, digits and -.")
+    ],
     backbone: Annotated[
         str | None,
-        typer.Option(help="a folder or a repository", autocompletion=complete_backbone),
+        typer.Option(
+            help="The backbone: a folder or a repository.", autocompletion=complete_backbone
+        ),
     ] = None,
     compose: Annotated[
-        str | None, typer.Option(help="the composition", autocompletion=complete_target)
+        str | None, typer.Option(help="The composition.", autocompletion=complete_target)
     ] = None,
     task: Kind = None,
-    train: Annotated[str | None, typer.Option(help="a file of training data")] = None,
-    validation: Annotated[str | None, typer.Option(help="a file of validation data")] = None,
-    test: Annotated[str | None, typer.Option(help="a file of test data")] = None,
-    hub: Annotated[str | None, typer.Option(help="hf, the default, or the folder of a hub")] = None,
+    train: Annotated[str | None, typer.Option(help="A file with training data.")] = None,
+    validation: Annotated[str | None, typer.Option(help="A file with validation data.")] = None,
+    test: Annotated[str | None, typer.Option(help="A file with test data.")] = None,
+    hub: Annotated[
+        str | None, typer.Option(help="The hub: hf (the default), a URL or a folder.")
+    ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", help="a published composition to go on with")
+        str | None, typer.Option("--from", help="A published composition to start from.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a spec to start from, <name>.yaml, and its JSON Schema for editors beside it.
+    """Write a spec to start from, <name>.yaml, with its JSON Schema for editors.
 
-    On a terminal what is not given is asked for.
+    On a terminal, it asks for everything that you leave out.
     """
     from adaptcompose.work.origin import start_from
     from adaptcompose.work.starter import Start, starter
@@ -102,7 +110,7 @@ def _check_name(name: str) -> None:
 
     if not NAME.fullmatch(name):
         words = "lower-case letters, digits and single `-`"
-        raise typer.BadParameter(f"a name is made of {words}", param_hint="NAME")
+        raise typer.BadParameter(f"use {words}", param_hint="NAME")
 
 
 def _check_kind(kind: str | None) -> None:
@@ -110,4 +118,4 @@ def _check_kind(kind: str | None) -> None:
 
     known = supported_kinds()
     if kind is not None and kind not in known:
-        raise typer.BadParameter(f"one of {', '.join(known)}", param_hint="--task")
+        raise typer.BadParameter(f"use one of {', '.join(known)}", param_hint="--task")

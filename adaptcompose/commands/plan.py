@@ -26,20 +26,23 @@ def plan(
     known_as: KnownAs = None,
     hub: Hub = None,
     form: Form = "text",
-    program: Annotated[bool, typer.Option(help="print the program after each pass")] = False,
+    program: Annotated[bool, typer.Option(help="Print the program after each pass.")] = False,
     overrides: Set = None,
     detailed: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="5 if it differs from the last run's")
+        bool,
+        typer.Option(
+            "--detailed-exitcode", help="Exit with 5 if the plan differs from that of the last run."
+        ),
     ] = False,
 ) -> None:
-    """Show what would be loaded, created and trained; no weights are read."""
+    """Show what a run would load, create and train, without reading any weights."""
     if is_spec(target, backbone, hub, overrides, known_as):
         _plan_spec(target, overrides, form, program=program, detailed=detailed)
         hint("run", target)
     elif backbone is None:
-        raise typer.BadParameter("a plan needs a backbone", param_hint="--backbone")
+        raise typer.BadParameter("add it to plan an expression", param_hint="--backbone")
     elif detailed:
-        raise typer.BadParameter("only a spec has a last run", param_hint="--detailed-exitcode")
+        raise typer.BadParameter("use it with a spec only", param_hint="--detailed-exitcode")
     else:
         found, notes = _plan(target, backbone, hub, known_as)
         if form == "json":
@@ -86,7 +89,7 @@ def _since(folder: Path, found: Sequence[Change]) -> str:
 
     if last_plan(folder) is None:
         return ""
-    lines = [f"  {one}" for one in found] or ["  nothing changed"]
+    lines = [f"  {one}" for one in found] or ["  no changes"]
     return "\n".join(["", "since the last run", *lines, ""])
 
 
@@ -124,8 +127,8 @@ def _print_program(program: Program) -> None:
 
     before = None
     for name, after, log in stages(program):
-        print(f"\n{name}: {after.multiplications():,} multiplications a token")
+        print(f"\n{name}: {after.multiplications():,} multiplications per token")
         print("  unchanged" if after == before else after)
         for reason in log.reasons():
-            print(f"  left alone: {reason}")
+            print(f"  not applied: {reason}")
         before = after

@@ -13,9 +13,9 @@ from adaptcompose.commands.app import Base, Form, Hub, app
 @app.command()
 def predict(
     target: Annotated[
-        str, typer.Argument(help="a published composition, a run, a spec or an expression")
+        str, typer.Argument(help="A published composition, a run, a spec or an expression.")
     ],
-    text: Annotated[list[str], typer.Option("--text", "-t", help="a text; several times for more")],
+    text: Annotated[list[str], typer.Option("--text", "-t", help="A text. Can be repeated.")],
     backbone: Base = None,
     hub: Hub = None,
     form: Form = "text",

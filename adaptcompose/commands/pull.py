@@ -12,12 +12,16 @@ from adaptcompose.commands.app import Hub, app
 
 @app.command()
 def pull(
-    ref: Annotated[str, typer.Argument(help="user/repo@revision of a published composition")],
-    folder: Annotated[Path | None, typer.Argument(help="where to; else its name here")] = None,
+    ref: Annotated[
+        str, typer.Argument(help="A published composition: user/repo or user/repo@revision.")
+    ],
+    folder: Annotated[
+        Path | None, typer.Argument(help="The new folder. Default: the name of the repository.")
+    ] = None,
     hub: Hub = None,
 ) -> None:
-    """Fetch a published composition, verified, into a folder."""
+    """Download a published composition into a folder, and verify it."""
     from adaptcompose.work.pull import pull as pull_folder
 
     place = pull_folder(ref, folder, hub or "hf")
-    print(f"{ref} is in {place}")
+    print(f"pulled {ref} into {place}")

@@ -21,20 +21,32 @@ Weights = Literal["new", "all"]
 
 @app.command()
 def push(
-    source: Annotated[Path, typer.Argument(help="a run, or a saved or pulled composition")],
-    repo: Annotated[str, typer.Argument(help="user/repo")],
+    source: Annotated[Path, typer.Argument(help="A run, or a saved or pulled composition.")],
+    repo: Annotated[str, typer.Argument(help="The repository: user/repo.")],
     hub: Hub = None,
-    revision: Annotated[str, typer.Option(help="branch; it is made if need be")] = "main",
-    pr: Annotated[bool, typer.Option("--pr", help="open a pull request instead")] = False,
-    private: Annotated[bool, typer.Option("--private/--public", help="if it is new")] = True,
-    weights: Annotated[Weights, typer.Option(help="what is new, or everything used")] = "new",
-    license: Annotated[str | None, typer.Option(help="such as apache-2.0")] = None,
-    message: Annotated[str, typer.Option("--message", "-m", help="of the commit")] = "",
+    revision: Annotated[
+        str, typer.Option(help="The branch; it is created if it does not exist.")
+    ] = "main",
+    pr: Annotated[
+        bool, typer.Option("--pr", help="Open a pull request instead of pushing to the branch.")
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private/--public", help="The visibility of a new repository.")
+    ] = True,
+    weights: Annotated[
+        Weights, typer.Option(help="Publish only new weights, or all weights that are used.")
+    ] = "new",
+    license: Annotated[str | None, typer.Option(help="The licence, such as apache-2.0.")] = None,
+    message: Annotated[
+        str, typer.Option("--message", "-m", help="The message of the commit.")
+    ] = "",
     backbone: Base = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show files, card and diff")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Push nothing; show the files, the card and the diff.")
+    ] = False,
     form: Form = "text",
 ) -> None:
-    """Publish a composition in one commit: what is new, the pins of the rest, and its card."""
+    """Publish a composition in one commit: new weights, pins of the rest, and a card."""
     from adaptcompose.hub.store import open_store
     from adaptcompose.terminal import hush
     from adaptcompose.work.push import Target, opened
@@ -43,7 +55,9 @@ def push(
     if not source.is_dir():
         raise Failed(AC412.at(path=source, root=Path.cwd()))
     if pr and revision != "main":
-        raise typer.BadParameter("a pull request is against main", param_hint="--revision")
+        raise typer.BadParameter(
+            "leave it out with --pr: a pull request targets main", param_hint="--revision"
+        )
     target = Target(repo, revision, pr, private, weights == "all", message)
     store = open_store(hub or "hf", Path())
     with opened(source, target, store, license=license, backbone=backbone) as ready:

@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 @app.command()
 def run(
-    spec: Annotated[Path, typer.Argument(help="a spec.yaml", autocompletion=complete_spec)],
-    fresh: Annotated[bool, typer.Option("--fresh", help="train again what is done")] = False,
+    spec: Annotated[Path, typer.Argument(help="A spec.yaml.", autocompletion=complete_spec)],
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Train again, even if a seed is already finished.")
+    ] = False,
     locked: Annotated[
-        bool, typer.Option("--locked", help="only with a lock that is there and up to date")
+        bool, typer.Option("--locked", help="Require a lock that is up to date.")
     ] = False,
     overrides: Set = None,
     quiet: Quiet = False,
     form: Form = "text",
 ) -> None:
-    """Do everything that a spec says: lock, plan, train, evaluate, predict, report, publish."""
+    """Run a spec: lock, plan, train, evaluate, predict, report and publish."""
     from adaptcompose.terminal import Terminal
 
     if locked:

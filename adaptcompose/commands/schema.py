@@ -15,18 +15,23 @@ from adaptcompose.targets import PROBLEMS
 
 @app.command()
 def schema(
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="a file instead")] = None,
-    check: Annotated[bool, typer.Option("--check", help="1 if that file says another")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write to this file instead of standard output."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 if the file of --out is out of date.")
+    ] = False,
 ) -> None:
-    """Print the JSON Schema of spec.yaml, for editors; installed packages are in it."""
+    """Print the JSON Schema of spec.yaml for editors, including installed plug-ins."""
     from adaptcompose.work.schema import schema as whole
 
     text = json.dumps(whole(), indent=2, ensure_ascii=False)
     if check:
         if out is None:
-            raise typer.BadParameter("--check compares a file: --out", param_hint="--check")
+            raise typer.BadParameter("add --out with the file to compare", param_hint="--check")
         if not out.is_file() or out.read_text("utf-8") != f"{text}\n":
-            print(f"{out} is not the schema: adaptcompose schema --out {out}")
+            print(f"{out} is out of date; run `adaptcompose schema --out {out}`")
             raise typer.Exit(PROBLEMS)
     elif out is None:
         print(text)

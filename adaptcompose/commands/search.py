@@ -23,16 +23,25 @@ _MOST_SHOWN = 20
 
 @app.command()
 def search(
-    words: Annotated[list[str] | None, typer.Argument(help="words that all occur")] = None,
-    backbone: Annotated[str | None, typer.Option(help="for this backbone only")] = None,
-    language: Annotated[str | None, typer.Option(help="its code: en, sw")] = None,
-    task: Annotated[str | None, typer.Option(help="such as token-classification")] = None,
-    method: Annotated[str | None, typer.Option(help="such as pfeiffer; cards only")] = None,
-    cards: Annotated[bool, typer.Option("--cards", help="ask no hub")] = False,
+    words: Annotated[list[str] | None, typer.Argument(help="Words that must all occur.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Only for this backbone.")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Only for this language code, such as en or sw.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Only for this task, such as token-classification.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Only with this method, such as pfeiffer; searches cards only."),
+    ] = None,
+    cards: Annotated[
+        bool, typer.Option("--cards", help="Search the cards only, not the hub.")
+    ] = False,
     hub: Hub = None,
     form: Form = "text",
 ) -> None:
-    """Find adapters and compositions: in the cards first, then on the hub."""
+    """Search for adapters and compositions, in the cards and on the hub."""
     from adaptcompose.hub.cards import Catalogue
     from adaptcompose.hub.search import Query, search_cards
     from adaptcompose.resources import resource
@@ -48,7 +57,7 @@ def search(
     _print_cards(hits, query)
     _print_found(found, hub or "hf")
     if not hits and not found:
-        print("nothing fits", file=sys.stderr)
+        print("no results", file=sys.stderr)
 
 
 def _on_hub(query: Query, hub: str) -> list[Found]:

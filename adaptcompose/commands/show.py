@@ -35,24 +35,24 @@ Told = Mapping[str, Sequence[str]]
 @app.command()
 def show(
     reference: Annotated[
-        str, typer.Argument(help="a folder, a repository, a catalogue name, or a spec")
+        str, typer.Argument(help="A folder, a repository, a catalogue entry or a spec.")
     ],
     backbone: Base = None,
     known_as: KnownAs = None,
     hub: Hub = None,
     form: Form = "text",
-    full: Annotated[bool, typer.Option("--full", help="of a spec: its defaults, too")] = False,
+    full: Annotated[bool, typer.Option("--full", help="For a spec: include defaults.")] = False,
     overrides: Set = None,
 ) -> None:
-    """Describe what a folder or a repository holds: method, sites, sizes, base, head, oddities.
+    """Describe the contents of a folder or repository: method, sites, sizes, base and head.
 
-    Of a spec it is what was read: every key with its value, `each` filled in.
+    For a spec, print every key with its value, with `each` filled in.
     """
     if is_spec(reference, backbone, hub, overrides, known_as):
         _print_spec(reference, overrides or (), form, full=full)
         return
     if full:
-        raise typer.BadParameter("only a spec has defaults", param_hint="--full")
+        raise typer.BadParameter("use it with a spec only", param_hint="--full")
     from adaptcompose.hub.cards import Card
     from adaptcompose.language.public import context
 
@@ -207,7 +207,7 @@ def _rows(one: Content) -> Told:
 
 
 def _base(one: Content) -> str:
-    kind = f"a {one.type} of width {one.width}" if one.type and one.width else one.type
+    kind = f"{one.type}, width {one.width}" if one.type and one.width else one.type
     return f"{one.base} ({kind})" if one.base and kind else one.base or kind
 
 

@@ -111,7 +111,7 @@ def _backbone(plan: Plan) -> str:
 def _parts(plan: Plan) -> list[str]:
     """One row a part; where sources do not fit beside it, they get a block of their own."""
     if not plan.items and plan.head is None:
-        return ["  no adapters: the backbone alone"]
+        return ["  no adapters, only the backbone"]
     rows = _rows(plan, pinned=True)
     if _excess(rows) > 0:
         rows = _rows(plan, pinned=False)
@@ -280,7 +280,9 @@ def _run(run: list[Item]) -> Iterator[tuple[str, Item]]:
 def _notes(plan: Plan) -> list[str]:
     """What is computed once, and what was compared only in part."""
     trunk = [] if plan.trunk is None else [f"  trunk     cached: {plan.trunk}"]
-    left = [f"{name} leaves {reason}" for name, why in plan.declined().items() for reason in why]
+    left = [
+        f"{name} not applied: {reason}" for name, why in plan.declined().items() for reason in why
+    ]
     told = [("passes", one) for one in left] + [("lowered", one) for one in _lowered(plan)]
     return [*trunk, *(row for one in told for row in _wrapped(*one)), *_bases(plan)]
 
@@ -289,7 +291,8 @@ def _lowered(plan: Plan) -> Iterator[str]:
     """Counts of papers are often those of what a network makes, without the network."""
     for item in plan.items:
         if item.kind == "adapter" and item.lowered != item.parameters:
-            told = f"{item.lowered:,} numbers once its network has run, {item.parameters:,} with it"
+            network = "with the network that computes its weights"
+            told = f"{item.parameters:,} {network}, {item.lowered:,} without"
             yield f"{shorten(item.name, _LABEL)}: {told}"
 
 
@@ -297,12 +300,12 @@ def _bases(plan: Plan) -> list[str]:
     names = plan.unrecorded()
     if not names:
         return []
-    whose = "this backbone has no name of the Hub" if plan.facts.name is None else None
+    whose = "the name of this backbone on the Hub is not known" if plan.facts.name is None else None
     listed = ", ".join(shorten(name, 40) for name in names[:3]) + (
         f" and {len(names) - 3} more" if len(names) > 3 else ""
     )
-    said = whose or f"not recorded for {listed}"
-    return _wrapped("base", f"{said}: type, width and layers were compared, no names")
+    said = whose or f"the base model is not recorded for {listed}"
+    return _wrapped("base", f"{said}; only type, width and layers were compared, not the name")
 
 
 def _wrapped(word: str, told: str) -> list[str]:

@@ -1,19 +1,19 @@
-"""What stands behind a code: its meaning, an example that causes it and one that does not.
+"""The page of a code: its meaning, an example that causes it and one that does not.
 
 >>> print(explanation("AC005"))
 AC005: missing comma between arguments
 <BLANKLINE>
-Arguments of a call and the items of a list are separated by commas; a blank separates
-nothing.
+Separate the arguments of a call and the items of a list by commas. Spaces alone do not
+separate them.
 <BLANKLINE>
-not so
+causes the error
     stack(lang=sw task=ner)
 <BLANKLINE>
-but so
+does not
     stack(lang=sw, task=ner)
 <BLANKLINE>
-remedy
-    put `,` before `WORD`
+help
+    add `,` before `WORD`
 """
 
 from __future__ import annotations
@@ -76,14 +76,15 @@ class Explanation:
 
     def examples(self) -> Iterator[tuple[str, Example]]:
         """Both examples with their headings."""
-        yield f"not so{self.bad.remark}", self.bad
-        yield f"but so{self.good.remark}", self.good
+        kind = self.code.severity
+        yield f"causes the {kind}{self.bad.remark}", self.bad
+        yield f"does not{self.good.remark}", self.good
 
     def __str__(self) -> str:
         kind = "" if self.code.severity == "error" else f" ({self.code.severity})"
         parts = [f"{self.code.id}{kind}: {self.message}", textwrap.fill(self.about, _WIDTH)]
         parts += [_indented(heading, example.lines()) for heading, example in self.examples()]
-        parts += [_indented("remedy", [self.remedy])] if self.remedy else []
+        parts += [_indented("help", [self.remedy])] if self.remedy else []
         return "\n\n".join(parts)
 
     def as_dict(self) -> dict[str, Any]:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 @method
 @dataclass(frozen=True)
 class BitFit(Changing):
-    """Other biases of linear maps and norms, as differences from the backbone's.
+    """Trained biases of linear maps and norms, stored as differences from the backbone.
 
-    Without targets these are all biases that the backbone has; named maps get one in any case.
+    Without targets, all biases of the backbone are trained. A map that you name gets a bias even
+    if the backbone has none there.
 
     Examples:
         bitfit()
@@ -34,7 +35,9 @@ class BitFit(Changing):
     stem: ClassVar[str] = "biases"
     mergeable: ClassVar[bool] = True
 
-    targets: tuple[str, ...] = option((), "the maps that get another bias; none: all that have one")
+    targets: tuple[str, ...] = option(
+        (), "the maps whose bias changes (default: all that have one)"
+    )
 
     def names(self, facts: Facts) -> Collection[str]:
         places = facts.layout.sites

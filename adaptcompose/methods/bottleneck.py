@@ -41,8 +41,8 @@ STATES = {"attn.out": "attention", "cross.out": "cross", "ffn.out": "output"}
 class Bottleneck(Method):
     """A small network with a residual after attention, feed-forward or both.
 
-    Written without arguments it is the adapter of Pfeiffer et al. (2021): one after each
-    feed-forward block, reading LN(h + x), with the backbone's own norm used a second time.
+    Without arguments it is the adapter of Pfeiffer et al. (2021): one after each feed-forward
+    block, which reads LN(h + x) and is followed by the norm of the backbone a second time.
 
     Examples:
         bottleneck(reduction=16)
@@ -55,40 +55,40 @@ class Bottleneck(Method):
     mergeable: ClassVar[bool] = True
 
     reduction: float | tuple[float, ...] = option(
-        16.0, "width divided by rank; a list gives one number per layer", least=0.001
+        16.0, "width divided by the bottleneck size; a list has one number per layer", least=0.001
     )
-    activation: str = option("relu", "any activation that transformers knows")
-    attention: bool = option(False, "an adapter after self-attention")
-    output: bool = option(True, "an adapter after the feed-forward block")
-    cross: bool = option(False, "an adapter after the cross-attention of a decoder")
+    activation: str = option("relu", "any activation that transformers has")
+    attention: bool = option(False, "place an adapter after self-attention")
+    output: bool = option(True, "place an adapter after the feed-forward block")
+    cross: bool = option(False, "place an adapter after the cross-attention of a decoder")
     parallel: bool = option(False, "read the input of the block instead of its output")
     scale: float | Literal["learned", "channel"] = option(
-        1.0, "factor of what is added: a number, one learned number, or one per channel"
+        1.0, "factor of the output: a number, one learned number, or one per channel"
     )
-    gate: bool = option(False, "a learned gate per example")
-    ln_before: bool = option(False, "an own LayerNorm in front")
-    ln_after: bool = option(False, "an own LayerNorm behind")
-    original_ln_before: bool = option(True, "read LN(h + x), the backbone's own norm")
-    original_ln_after: bool = option(True, "the backbone's residual and norm follow")
+    gate: bool = option(False, "multiply by a learned gate per example")
+    ln_before: bool = option(False, "apply a LayerNorm of its own first")
+    ln_after: bool = option(False, "apply a LayerNorm of its own last")
+    original_ln_before: bool = option(True, "read LN(h + x), with the norm of the backbone")
+    original_ln_after: bool = option(True, "apply the residual and norm of the backbone afterwards")
     residual_before_ln: bool | Literal["post_add"] = option(
-        True, "add to h; false: to what is read; post_add: to h + x"
+        True, "where to add: true, to h; false, to the state that is read; post_add, to h + x"
     )
-    adapter_residual_before_ln: bool = option(False, "add the residual in front of ln_after")
-    dropout: float = option(0.0, "on what is added, in training", least=0, below=1)
+    adapter_residual_before_ln: bool = option(False, "add the residual before ln_after")
+    dropout: float = option(0.0, "dropout on the output, in training", least=0, below=1)
     stochastic_depth: float = option(
-        0.0, "chance to leave the adapter out for an example, in training", least=0, below=1
+        0.0, "probability of skipping the adapter for an example, in training", least=0, below=1
     )
-    init: Init = option("bert", "how new weights start")
+    init: Init = option("bert", "initialisation of new weights")
     leave_out: Layers = option(frozenset(), "layers without an adapter")
     invertible: Literal["nice", "glow"] | None = option(
-        None, "an invertible part at the embeddings"
+        None, "add an invertible part at the embeddings"
     )
     invertible_reduction: float = option(
-        2.0, "half the embedding width divided by rank", least=0.001
+        2.0, "half the embedding width divided by the size of the invertible part", least=0.001
     )
 
     invertible_activation: str | None = option(
-        None, "activation of the invertible part, where it is another one"
+        None, "activation of the invertible part (default: that of the bottleneck)"
     )
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:

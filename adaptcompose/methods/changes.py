@@ -27,9 +27,9 @@ class Changing(Method):
     columns: ClassVar[tuple[str, ...]] = ()
     """Vectors that AdapterHub's files have as matrices of one column."""
 
-    targets: tuple[str, ...] = option((), "the maps that it changes")
-    leave_out: Layers = option(frozenset(), "layers without it")
-    without: tuple[str, ...] = option((), "further places without it, such as 3.attn.q")
+    targets: tuple[str, ...] = option((), "the maps to adapt")
+    leave_out: Layers = option(frozenset(), "layers to skip")
+    without: tuple[str, ...] = option((), "single sites to skip, such as 3.attn.q")
 
     def __post_init__(self) -> None:
         """The order of places means nothing: equal settings are written alike."""

@@ -31,7 +31,7 @@ MAPS = ("down", "up")
 class Compacter(Bottleneck):
     """A bottleneck after attention and feed-forward whose matrices are sums of Kronecker products.
 
-    Everything else is as in `bottleneck`. `compacter_pp` stands after the feed-forward only.
+    Everything else is as in `bottleneck`. `compacter_pp` is placed after the feed-forward only.
 
     Examples:
         compacter()
@@ -41,21 +41,25 @@ class Compacter(Bottleneck):
     word: ClassVar[str] = "compacter"
 
     reduction: float | tuple[float, ...] = option(
-        32.0, "width divided by rank; a list gives one number per layer", least=0.001
+        32.0, "width divided by the bottleneck size; a list has one number per layer", least=0.001
     )
-    activation: str = option("gelu", "any activation that transformers knows")
-    attention: bool = option(True, "an adapter after self-attention")
-    original_ln_before: bool = option(False, "read LN(h + x), the backbone's own norm")
-    phm_dim: int = option(4, "how many Kronecker products a matrix is the sum of", least=1)
-    phm_rank: int = option(1, "rank of their right factors", least=1)
-    phm_bias: bool = option(True, "biases of the two maps")
-    phm_init: Literal["normal", "uniform"] = option("normal", "how the rule starts")
-    phm_init_range: float = option(0.0001, "deviation of a shared rule that starts normal", least=0)
-    learn_phm: bool = option(True, "train the rule, the left factors")
-    shared_phm_rule: bool = option(True, "one rule for all layers")
-    factorized_phm_rule: bool = option(False, "left factors of rank one")
-    shared_phm_w: bool = option(False, "right factors shared by all layers")
-    factorized_phm_w: bool = option(True, "right factors of rank `phm_rank`, not whole")
+    activation: str = option("gelu", "any activation that transformers has")
+    attention: bool = option(True, "place an adapter after self-attention")
+    original_ln_before: bool = option(False, "read LN(h + x), with the norm of the backbone")
+    phm_dim: int = option(4, "number of Kronecker products that are summed for a matrix", least=1)
+    phm_rank: int = option(1, "rank of the right factors", least=1)
+    phm_bias: bool = option(True, "add biases to the two maps")
+    phm_init: Literal["normal", "uniform"] = option("normal", "initialisation of the left factors")
+    phm_init_range: float = option(
+        0.0001, "standard deviation for phm_init=normal with a shared rule", least=0
+    )
+    learn_phm: bool = option(True, "train the left factors")
+    shared_phm_rule: bool = option(True, "share the left factors between all layers")
+    factorized_phm_rule: bool = option(False, "use left factors of rank 1")
+    shared_phm_w: bool = option(False, "share the right factors between all layers")
+    factorized_phm_w: bool = option(
+        True, "use right factors of rank `phm_rank` instead of full matrices"
+    )
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         """n divides width and rank, and shared factors need one rank."""

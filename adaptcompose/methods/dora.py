@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 @method
 @dataclass(frozen=True)
 class Dora(Lora):
-    """A LoRA that trains the directions of a weight's rows and their lengths apart.
+    """A LoRA that trains the direction and the length of each weight row separately.
 
-    `norm=adapterhub` is what AdapterHub's files were trained with: the norm is that of W + B A
-    without alpha / rank, and the bias of the map is multiplied as well.
+    Use `norm=adapterhub` for files of AdapterHub: they were trained with the norm of W + B A,
+    without alpha / rank, and with the bias of the map multiplied as well.
 
     Examples:
         dora(rank=16)
@@ -37,7 +37,7 @@ class Dora(Lora):
     mergeable: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ("m",)
 
-    norm: Literal["paper", "adapterhub"] = option("paper", "what is normalised")
+    norm: Literal["paper", "adapterhub"] = option("paper", "the norm to divide by")
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         found = super().tensors(site, facts)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @method
 @dataclass(frozen=True)
 class IA3(Changing):
-    """One learned factor per channel, on what comes out of some maps or goes into others.
+    """One learned factor per channel, at the output of some maps or the input of others.
 
-    As in the paper, the factors of the feed-forward stand behind its activation: at the input of
-    its second map. AdapterHub's files have them in front of it, at the output of the first.
+    As in the paper, the feed-forward is scaled after its activation, at the input of its second
+    map. Files of AdapterHub scale it before the activation, at the output of the first map.
 
     Examples:
         ia3()
@@ -34,10 +34,12 @@ class IA3(Changing):
     columns: ClassVar[tuple[str, ...]] = ("l",)
     mergeable: ClassVar[bool] = True
 
-    targets: tuple[str, ...] = option(("attn.k", "attn.v", "ffn.mid"), "the maps that it changes")
-    inputs: tuple[str, ...] = option(("ffn.mid",), "those of which it scales the input")
-    scale: float = option(1.0, "a constant factor of all factors", least=0.001)
-    gate: bool = option(False, "a learned gate per example instead of scale")
+    targets: tuple[str, ...] = option(("attn.k", "attn.v", "ffn.mid"), "the maps to adapt")
+    inputs: tuple[str, ...] = option(
+        ("ffn.mid",), "the targets whose input is scaled instead of their output"
+    )
+    scale: float = option(1.0, "constant to multiply all factors by", least=0.001)
+    gate: bool = option(False, "use a learned gate per example instead of scale")
 
     @property
     def gated(self) -> bool:

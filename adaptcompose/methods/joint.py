@@ -26,7 +26,7 @@ class Joint(Method):
 
     additive: ClassVar[bool] = False
 
-    leave_out: Layers = option(frozenset(), "layers without it")
+    leave_out: Layers = option(frozenset(), "layers to skip")
 
     def members(self) -> tuple[Method, ...]:
         """The methods that it is."""

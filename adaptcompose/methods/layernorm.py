@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @method
 @dataclass(frozen=True)
 class LayerNorm(Changing):
-    """Other weights and biases of the backbone's norms. Without targets these are all norms.
+    """Trained weights and biases of the norms of the backbone; without targets, of all norms.
 
     Examples:
         layernorm()
@@ -31,7 +31,7 @@ class LayerNorm(Changing):
     kinds: ClassVar[tuple[Kind, ...]] = ("norm",)
     stem: ClassVar[str] = "norms"
 
-    targets: tuple[str, ...] = option((), "the norms that it changes; none: all")
+    targets: tuple[str, ...] = option((), "the norms to adapt (default: all)")
 
     def names(self, facts: Facts) -> Collection[str]:
         return self.targets or self.known(facts)

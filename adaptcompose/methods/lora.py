@@ -31,12 +31,12 @@ LETTERS = ("q", "k", "v")
 @method
 @dataclass(frozen=True)
 class Lora(Changing):
-    """A product of two thin matrices beside linear maps of the backbone.
+    """A product of two thin matrices, added to linear maps of the backbone.
 
-    Of these, `embed.tokens` are the embeddings of tokens, and `vocabulary` is the last map of a
-    language model, which has an effect where the backbone's own head is used.
+    The target `embed.tokens` is the token embedding. `vocabulary` is the last map of a language
+    model; it only has an effect with the backbone's own head.
 
-    `ranks` and `alphas` are exceptions, the last that fits counts: `attn.q=4`, or `3.attn.q=4`.
+    `ranks` and `alphas` list exceptions, as `attn.q=4` or `3.attn.q=4`; the last match counts.
 
     Examples:
         lora(rank=8, alpha=16)
@@ -49,21 +49,21 @@ class Lora(Changing):
     kinds: ClassVar[tuple[Kind, ...]] = ("linear", "lookup")
     mergeable: ClassVar[bool] = True
 
-    rank: int = option(8, "columns of B and rows of A", least=1)
-    alpha: float = option(8.0, "what is added is multiplied by alpha / rank")
-    targets: tuple[str, ...] = option(("attn.q", "attn.v"), "the linear maps that it changes")
-    ranks: tuple[str, ...] = option((), 'other ranks at some places, such as "attn.q=4"')
-    alphas: tuple[str, ...] = option((), 'other alphas at some places, such as "3.attn.q=16"')
-    dropout: float = option(0.0, "on what A reads, in training", least=0, below=1)
-    rslora: bool = option(False, "divide alpha by the root of the rank")
-    gate: bool = option(False, "a learned gate per example instead of alpha / rank")
+    rank: int = option(8, "rank: columns of B and rows of A", least=1)
+    alpha: float = option(8.0, "the update is multiplied by alpha / rank")
+    targets: tuple[str, ...] = option(("attn.q", "attn.v"), "the linear maps to adapt")
+    ranks: tuple[str, ...] = option((), 'ranks for single sites, such as "attn.q=4"')
+    alphas: tuple[str, ...] = option((), 'alphas for single sites, such as "3.attn.q=16"')
+    dropout: float = option(0.0, "dropout on the input of A, in training", least=0, below=1)
+    rslora: bool = option(False, "divide alpha by the square root of the rank")
+    gate: bool = option(False, "use a learned gate per example instead of alpha / rank")
     bias: Literal["none", "own", "backbone", "all"] = option(
         "none",
-        "own: a bias beside B; backbone: another bias of the map itself;"
-        " all: another one of every map and norm that has one",
+        "own: add a bias to B; backbone: train the bias of the map;"
+        " all: train the bias of every map and norm that has one",
     )
-    init: Literal["lora", "bert"] = option("lora", "how new weights start")
-    whole: tuple[str, ...] = option((), "further maps and norms, which it has another weight of")
+    init: Literal["lora", "bert"] = option("lora", "initialisation of new weights")
+    whole: tuple[str, ...] = option((), "further maps and norms to train as a whole")
 
     def __post_init__(self) -> None:
         super().__post_init__()

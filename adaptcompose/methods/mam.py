@@ -22,7 +22,7 @@ from adaptcompose.methods.prefix import Prefix
 @method
 @dataclass(frozen=True)
 class Mam(Joint):
-    """A prefix in attention and a scaled parallel bottleneck beside the feed-forward block.
+    """A prefix in attention and a scaled bottleneck in parallel to the feed-forward block.
 
     Example:
         mam(length=16, reduction=48, scale=2.0, flat=true)
@@ -30,16 +30,20 @@ class Mam(Joint):
 
     word: ClassVar[str] = "mam"
 
-    length: int = option(30, "how many virtual keys and values a head gets", least=1)
-    flat: bool = option(False, "learn keys and values themselves, not a network that makes them")
-    hidden: int = option(800, "width of that network", least=1)
-    positions: Positions = option("kept", "whether the prefix takes the first positions")
-    reduction: float | tuple[float, ...] = option(
-        2.0, "width divided by rank; a list gives one number per layer", least=0.001
+    length: int = option(30, "number of virtual keys and values per head", least=1)
+    flat: bool = option(
+        False, "train keys and values directly, without a network that computes them"
     )
-    activation: str = option("relu", "of the bottleneck: any that transformers knows")
+    hidden: int = option(800, "width of that network", least=1)
+    positions: Positions = option(
+        "kept", "shifted if the prefix takes the first positions, else kept"
+    )
+    reduction: float | tuple[float, ...] = option(
+        2.0, "width divided by the bottleneck size; a list has one number per layer", least=0.001
+    )
+    activation: str = option("relu", "activation of the bottleneck: any that transformers has")
     scale: float | Literal["learned", "channel"] = option(
-        4.0, "factor of what the bottleneck adds: a number, one learned number, or one per channel"
+        4.0, "factor of the bottleneck: a number, one learned number, or one per channel"
     )
 
     def names(self) -> tuple[tuple[str, ...], ...]:

@@ -41,12 +41,12 @@ KINDS = ("key", "value")
 @method
 @dataclass(frozen=True)
 class Prefix(Method):
-    """Keys and values that attention sees in front of those of the tokens, in every layer.
+    """Virtual keys and values that attention sees before those of the tokens, in every layer.
 
-    The positions of the tokens stay as they are (`kept`, as AdapterHub's files mean it), or the
-    prefix takes the first ones (`shifted`, as PEFT and P-tuning v2 have it). Where attention has
-    scores by distance, as in T5, `kept` is as AdapterHub's files were trained: tokens are as many
-    places further from the keys behind the prefix as it is long.
+    The tokens either keep their positions (`kept`, as in files of AdapterHub), or the prefix takes
+    the first positions (`shifted`, as in PEFT and P-tuning v2). On a backbone whose attention
+    scores depend on distance, such as T5, `kept` does what files of AdapterHub were trained with:
+    the distance between tokens and keys after the prefix grows by the length of the prefix.
 
     Examples:
         prefix(length=20)
@@ -57,17 +57,21 @@ class Prefix(Method):
     mergeable: ClassVar[bool] = True
     additive: ClassVar[bool] = False
 
-    length: int = option(30, "how many virtual keys and values a head gets", least=1)
-    flat: bool = option(False, "learn keys and values themselves, not a network that makes them")
+    length: int = option(30, "number of virtual keys and values per head", least=1)
+    flat: bool = option(
+        False, "train keys and values directly, without a network that computes them"
+    )
     hidden: int = option(512, "width of that network", least=1)
-    activation: str = option("tanh", "of that network: any that transformers knows")
-    positions: Positions = option("kept", "whether the prefix takes the first positions")
-    gate: bool = option(False, "a learned gate per example")
-    shared_gate: bool = option(True, "one gate for keys and values")
-    dropout: float = option(0.0, "on keys and values, in training", least=0, below=1)
+    activation: str = option("tanh", "activation of that network: any that transformers has")
+    positions: Positions = option(
+        "kept", "shifted if the prefix takes the first positions, else kept"
+    )
+    gate: bool = option(False, "multiply by a learned gate per example")
+    shared_gate: bool = option(True, "use one gate for keys and values")
+    dropout: float = option(0.0, "dropout on keys and values, in training", least=0, below=1)
     leave_out: Layers = option(frozenset(), "layers without a prefix")
-    encoder: bool = option(True, "in an encoder-decoder: in the attention of the encoder")
-    cross: bool = option(True, "in an encoder-decoder: in what the decoder attends to of it")
+    encoder: bool = option(True, "in an encoder-decoder: add the prefix to the encoder")
+    cross: bool = option(True, "in an encoder-decoder: add the prefix to the cross-attention")
 
     @property
     def convention(self) -> tuple[str, str]:

@@ -32,12 +32,12 @@ TOKENS = Site("tokens")
 @method
 @dataclass(frozen=True)
 class Prompt(Method):
-    """Virtual tokens with learned embeddings in front of the input.
+    """Virtual tokens with learned embeddings, inserted before the input.
 
-    They are embedded like words at the first positions (`shifted`, as PEFT has it), or join behind
-    the embeddings and have no position (`kept`, as AdapterHub's files mean it). In a stack a prompt
-    joins what stands there: in front of the prompts before it, or with `after_first` behind the
-    first token of all, which is the first virtual one if a prompt before it stands in front.
+    They are embedded like words at the first positions (`shifted`, as in PEFT), or inserted after
+    the embeddings without a position (`kept`, as in files of AdapterHub). In a stack, a prompt is
+    inserted before the earlier prompts, or with `after_first` after the very first token, which is
+    a virtual one if an earlier prompt comes first.
 
     Example:
         prompt(length=20, positions=kept)
@@ -47,10 +47,10 @@ class Prompt(Method):
     mergeable: ClassVar[bool] = True
     additive: ClassVar[bool] = False
 
-    length: int = option(10, "how many virtual tokens", least=1)
-    positions: Positions = option("shifted", "whether they take the first positions")
-    after_first: bool = option(False, "behind the first token, not in front of it")
-    spread: float = option(0.5, "new embeddings start uniformly between minus this and this")
+    length: int = option(10, "number of virtual tokens", least=1)
+    positions: Positions = option("shifted", "shifted if they take the first positions, else kept")
+    after_first: bool = option(False, "insert them after the first token, not before it")
+    spread: float = option(0.5, "new embeddings start uniformly between −spread and spread")
 
     @property
     def convention(self) -> tuple[str, str]:

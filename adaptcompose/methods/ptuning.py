@@ -30,7 +30,7 @@ DIRECTIONS = ("", "_reverse")
 @method
 @dataclass(frozen=True)
 class PTuning(Prompt):
-    """Virtual tokens in front of the input, their embeddings made by an LSTM and two linear maps.
+    """Virtual tokens before the input, with embeddings computed by an LSTM and two linear maps.
 
     Example:
         ptuning(length=20, encoder=mlp)
@@ -39,13 +39,13 @@ class PTuning(Prompt):
     word: ClassVar[str] = "ptuning"
     mergeable: ClassVar[bool] = True
 
-    encoder: Literal["lstm", "mlp"] = option("lstm", "what makes the embeddings")
+    encoder: Literal["lstm", "mlp"] = option("lstm", "the network that computes the embeddings")
     hidden: int | None = option(
         None,
-        "width of the network, of each direction of an LSTM; else half of its input's",
+        "width of the network, or of each LSTM direction (default: half its input)",
         least=1,
     )
-    layers: int = option(2, "of the LSTM", least=1)
+    layers: int = option(2, "number of layers of the LSTM", least=1)
 
     def width(self, facts: Facts) -> int:
         """Of the network."""

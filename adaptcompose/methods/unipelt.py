@@ -32,19 +32,23 @@ class UniPelt(Joint):
 
     word: ClassVar[str] = "unipelt"
 
-    length: int = option(10, "how many virtual keys and values a head gets", least=1)
-    flat: bool = option(False, "learn keys and values themselves, not a network that makes them")
-    hidden: int = option(512, "width of that network", least=1)
-    positions: Positions = option("kept", "whether the prefix takes the first positions")
-    shared_gate: bool = option(True, "one gate for the keys and the values of the prefix")
-    reduction: float | tuple[float, ...] = option(
-        16.0, "width divided by rank; a list gives one number per layer", least=0.001
+    length: int = option(10, "number of virtual keys and values per head", least=1)
+    flat: bool = option(
+        False, "train keys and values directly, without a network that computes them"
     )
-    activation: str = option("relu", "of the bottleneck: any that transformers knows")
-    rank: int = option(8, "of the LoRA", least=1)
-    alpha: float = option(2.0, "of the LoRA; its gate stands in the place of alpha / rank")
-    targets: tuple[str, ...] = option(("attn.q", "attn.v"), "linear maps that the LoRA changes")
-    dropout: float = option(0.0, "on what the LoRA reads, in training", least=0, below=1)
+    hidden: int = option(512, "width of that network", least=1)
+    positions: Positions = option(
+        "kept", "shifted if the prefix takes the first positions, else kept"
+    )
+    shared_gate: bool = option(True, "use one gate for the keys and values of the prefix")
+    reduction: float | tuple[float, ...] = option(
+        16.0, "width divided by the bottleneck size; a list has one number per layer", least=0.001
+    )
+    activation: str = option("relu", "activation of the bottleneck: any that transformers has")
+    rank: int = option(8, "rank of the LoRA", least=1)
+    alpha: float = option(2.0, "alpha of the LoRA; its gate replaces alpha / rank")
+    targets: tuple[str, ...] = option(("attn.q", "attn.v"), "the linear maps that the LoRA adapts")
+    dropout: float = option(0.0, "dropout on the input of the LoRA, in training", least=0, below=1)
 
     def names(self) -> tuple[tuple[str, ...], ...]:
         prefix = ("length", "flat", "hidden", "positions", "shared_gate", "leave_out")

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Vera(Changing):
     """Two trained vectors per map around a random pair of matrices that all maps share.
 
-    AdapterHub's files have whole matrices in place of the vectors (`matrices=true`), which start
-    diagonal, and bring the random pair (`stored=true`).
+    Files of AdapterHub have full matrices instead of the vectors (`matrices=true`), which start
+    as diagonal matrices, and contain the random pair (`stored=true`).
 
     Examples:
         vera(rank=1024, seed=7)
@@ -40,17 +40,19 @@ class Vera(Changing):
     word: ClassVar[str] = "vera"
     columns: ClassVar[tuple[str, ...]] = ("m",)
 
-    rank: int = option(256, "columns of B and rows of A", least=1)
-    scale: float = option(1.0, "factor of what is added")
-    targets: tuple[str, ...] = option(("attn.q", "attn.v"), "the linear maps that it changes")
-    seed: int = option(0, "of the generator of A and B", least=0)
-    d: float = option(0.1, "what the vector behind A starts as")
-    b: float = option(0.0, "what the vector behind B starts as")
-    dropout: float = option(0.0, "on what A reads, in training", least=0, below=1)
-    stored: bool = option(False, "keep A and B among the weights, not only their seed")
-    matrices: bool = option(False, "whole matrices instead of vectors")
-    dora: bool = option(False, "lengths of the rows apart, as AdapterHub's DVoRA")
-    gate: bool = option(False, "a learned gate per example instead of scale, as in AdapterHub")
+    rank: int = option(256, "rank: columns of B and rows of A", least=1)
+    scale: float = option(1.0, "factor of the update")
+    targets: tuple[str, ...] = option(("attn.q", "attn.v"), "the linear maps to adapt")
+    seed: int = option(0, "seed of the generator of A and B", least=0)
+    d: float = option(0.1, "initial value of the vector after A")
+    b: float = option(0.0, "initial value of the vector after B")
+    dropout: float = option(0.0, "dropout on the input of A, in training", least=0, below=1)
+    stored: bool = option(False, "store A and B with the weights, not only their seed")
+    matrices: bool = option(False, "use full matrices instead of vectors")
+    dora: bool = option(False, "train the row lengths separately, as DVoRA of AdapterHub does")
+    gate: bool = option(
+        False, "use a learned gate per example instead of scale, as AdapterHub does"
+    )
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         yield from super().problems(facts)

@@ -91,10 +91,10 @@ def _cache() -> str:
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     folder = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
     if not folder.is_dir():
-        return f"{folder}, not there yet"
+        return f"{folder}, does not exist yet"
     blobs = [path for path in folder.glob("*/blobs/*") if path.is_file()]
     size = sum(path.stat().st_size for path in blobs)
-    writable = "" if os.access(folder, os.W_OK) else ", cannot be written"
+    writable = "" if os.access(folder, os.W_OK) else ", not writable"
     return f"{folder}, {len(blobs)} files, {size / 1e9:.1f} GB{writable}"
 
 
@@ -107,14 +107,14 @@ def _plugins() -> Iterator[Finding]:
 
 def _hub(hub: str, *, offline: bool) -> Finding:
     if offline:
-        return Finding("hub", hub, "not asked", "left out")
+        return Finding("hub", hub, "skipped (offline)", "left out")
     try:
         store = open_store(hub, Path())
         if "://" in hub or hub == "hf":
             store.resolve(_KNOWN)
             return Finding("hub", store.name, "answers")
         if not Path(hub).expanduser().is_dir():
-            return Finding("hub", hub, "there is no such folder", "unreachable")
+            return Finding("hub", hub, "the folder does not exist", "unreachable")
         return Finding("hub", hub, f"{len(store.repositories())} repositories")
     except Failed as failed:
         return Finding("hub", hub, failed.diagnostics[0].message, "unreachable")

@@ -62,14 +62,14 @@ _KEYS = dict.fromkeys(
 def _told(report: Report) -> str:
     """What the table of scores shows."""
     scored = [one["metric"] for one in report["table"]]
-    units = [f"{name}{' in hundredths' * (factor(name) == 100)}" for name in dict.fromkeys(scored)]
+    units = [f"{name}{' in %' * (factor(name) == 100)}" for name in dict.fromkeys(scored)]
     told = f"{', '.join(units)}; mean"
     if any(one["n"] > 1 for one in report["table"]):
         told += " ± standard deviation over seeds and replicates"
     baseline = report.get("baseline")
     if baseline is None:
         return f"{told}."
-    return f"{told}. In brackets the difference from {baseline}, whose bars have another colour."
+    return f"{told}. In brackets: the difference from {baseline}, which has bars of another colour."
 
 
 def _backbone(report: Report) -> str:
@@ -101,7 +101,7 @@ def _bars(report: Report) -> Iterator[str]:
 
 
 def _unit(metric: str) -> str:
-    return f"{metric} (in hundredths)" if factor(metric) == 100 else metric
+    return f"{metric} (%)" if factor(metric) == 100 else metric
 
 
 def _curves(report: Report) -> Iterator[str]:

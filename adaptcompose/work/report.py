@@ -42,7 +42,7 @@ class Cell:
     n: int
 
     def written(self, metric: str) -> str:
-        """Shares in hundredths, as they are printed in the field; everything else as it is.
+        """Shares in per cent, as the field prints them; everything else unchanged.
 
         >>> Cell(0.6712, 0.0149, 3).written("span-f1"), Cell(5.25, 0.0, 1).written("perplexity")
         ('67.1 ± 1.5', '5.2')

@@ -18,7 +18,7 @@ from adaptcompose.files import write_atomically
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.store import open_store
 from adaptcompose.language.codes import AC423
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.language.diagnostics import Failed, counted
 from adaptcompose.language.operators import fusions
 from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
 from adaptcompose.language.operators.prune import as_text
@@ -157,7 +157,7 @@ class Run:
         finished = None if self.fresh else place.finished()
         if finished is not None:
             load_state(model, place.path / STATE)
-            self.sink.stage("train", f"seed {seed} (done before)")
+            self.sink.stage("train", f"seed {seed} (already finished)")
             return Trained(seed, model, finished)
         place.start(fresh=self.fresh)
         self.sink.stage("train", f"seed {seed}")
@@ -185,7 +185,7 @@ class Run:
         items = [i for i in self.prepared.items if isinstance(i.section, EvaluateSection)]
         if not items:
             return []
-        self.sink.stage("evaluate", f"{len(items)} compositions")
+        self.sink.stage("evaluate", counted(len(items), "composition"))
         with self._timed("evaluate"):
             scores = [score for item in items for score in self._score(item, seeds)]
         self.sink.table(*report.table(scores, self._baseline))

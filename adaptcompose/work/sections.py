@@ -28,30 +28,38 @@ ROLES = {"text": 2, "tokens": 1, "labels": 1}
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSection(Section):
-    """The model that everything is attached to. A bare text is its `model`."""
+    """The model that adapters are attached to. A plain string stands for `model`."""
 
     shorthand: ClassVar[str | None] = "model"
 
-    model: str = key("repository of the hub with @revision, or ./folder")
-    known_as: str | None = key(
-        "the name that the catalogue knows a folder's model by", None, name="as"
+    model: str = key("a repository, with @revision if you like, or a ./folder")
+    known_as: str | None = key("the name on the Hub of the model in a folder", None, name="as")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = key(
+        "number format of the weights", "auto"
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = key("number format", "auto")
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = key("attention kernel", "sdpa")
-    max_length: int | None = key("longest input in tokens; else the tokenizer's", None, least=3)
-    tokenizer: str | None = key("another repository or folder for the tokenizer", None)
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = key(
+        "attention implementation", "sdpa"
+    )
+    max_length: int | None = key(
+        "longest input in tokens (default: the limit of the tokenizer)", None, least=3
+    )
+    tokenizer: str | None = key("repository or folder of another tokenizer", None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSection(Section):
-    """What is predicted."""
+    """What the composition predicts."""
 
     kind: str = key("kind of task", among=tuple(KINDS))
     labels: tuple[Word, ...] | None = key(
-        "the labels in order; else those of the training data", None
+        "the labels in order (default: those of the training data)", None
     )
-    metric: str | None = key("score that chooses the best state; else the kind's own", None)
-    head: str = key("new, of-adapter, of-backbone, or a reference to an adapter with one", "auto")
+    metric: str | None = key(
+        "score that selects the best state (default: that of the task kind)", None
+    )
+    head: str = key(
+        "new, of-adapter, of-backbone, or the name of an adapter that has a head", "auto"
+    )
     mask: float = key("share of the tokens that masked-lm hides", 0.15, above=0, most=1)
 
 
@@ -66,26 +74,28 @@ class DataSection(Section):
     needs: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "repo"),)
 
     files: dict[str, tuple[str, ...]] = key(
-        "train, validation, test: a file or a list of them; {config} stands for the config",
+        "a file or a list of files for train, validation, test; {config} stands for the config",
         {},
         single=True,
     )
-    repo: str | None = key("data set of the hub, user/name@revision, or a ./folder like it", None)
-    splits: dict[str, str] = key("train, validation, test: what the data set calls them", {})
-    config: str | None = key(
-        "configuration of the data set, or what {config} is, where a reference names none", None
+    repo: str | None = key(
+        "a data set of the hub (user/name@revision), or a ./folder with the same layout", None
     )
+    splits: dict[str, str] = key("the names of train, validation, test in the data set", {})
+    config: str | None = key("default configuration of the data set, or value of {config}", None)
     columns: dict[str, tuple[Word, ...]] = key(
-        "text, tokens, labels: a column by name, or number from 0; text may be [first, second]",
+        "column (name, or number from 0) of text, tokens, labels; text may be a pair of columns",
         {},
         single=True,
     )
     format: Literal["jsonl", "json", "csv", "tsv", "conll", "text", "parquet"] | None = key(
-        "file format; else from the ending, .gz aside", None
+        "file format (default: from the file ending, without .gz)", None
     )
-    header: bool = key("csv and tsv: the first line names the columns", True)
+    header: bool = key("whether the first line of csv and tsv names the columns", True)
     limit: int | None = key("read at most this many examples of each split", None, least=1)
-    shuffle_seed: int | None = key("shuffle before the limit", None, least=0)
+    shuffle_seed: int | None = key(
+        "shuffle with this seed before applying the limit", None, least=0
+    )
 
     held: DataSet | None = field(default=None, repr=False, compare=False)
 
@@ -116,51 +126,67 @@ class DataSection(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSection(Section):
-    """How what is new is trained."""
+    """How new parts are trained."""
 
     choices: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps"),)
     needs: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps"),)
 
-    data: DataRef = key("training data; the split is train unless named")
-    validation: DataRef | None = key("else the validation split of the same data", None)
-    update: tuple[str, ...] | None = key("slots, aliases, fuse, head; else all that is new", None)
-    epochs: float | None = key("passes over the data", None, above=0)
-    steps: int | None = key("optimiser steps", None, least=1)
-    batch: int = key("examples a step", 16, least=1)
-    accumulate: int = key("batches summed before a step", 1, least=1)
+    data: DataRef = key("training data (default split: train)")
+    validation: DataRef | None = key(
+        "validation data (default: the validation split of the same data)", None
+    )
+    update: tuple[str, ...] | None = key(
+        "slots, aliases, fuse or head to train (default: everything new)", None
+    )
+    epochs: float | None = key("number of passes over the data", None, above=0)
+    steps: int | None = key("number of optimiser steps", None, least=1)
+    batch: int = key("examples per batch", 16, least=1)
+    accumulate: int = key("batches to accumulate per optimiser step", 1, least=1)
     lr: float = key("learning rate", 1e-4, above=0)
     optimizer: Literal["adamw", "adafactor", "sgd"] = key("optimiser", "adamw")
-    schedule: Literal["linear", "cosine", "constant"] = key("learning rate over time", "linear")
-    warmup: float = key("share of the steps in which the rate rises", 0.06, least=0, most=1)
-    weight_decay: float = key("decay of the weights", 0.0, least=0)
-    clip: float = key("largest norm of the gradient; 0 for none", 1.0, least=0)
-    seeds: tuple[int, ...] = key("one run each; the report shows mean ± sd", (0,), least=0)
-    keep: Literal["best", "last"] | None = key(
-        "the state that counts; else best with validation data, last without", None
+    schedule: Literal["linear", "cosine", "constant"] = key(
+        "schedule of the learning rate", "linear"
     )
-    every: int | None = key("validate after so many steps; else after each epoch", None, least=1)
-    patience: int | None = key("stop after so many validations without a gain", None, least=1)
+    warmup: float = key("share of the steps used for warm-up", 0.06, least=0, most=1)
+    weight_decay: float = key("weight decay", 0.0, least=0)
+    clip: float = key("largest norm of the gradient; 0 turns clipping off", 1.0, least=0)
+    seeds: tuple[int, ...] = key("train once per seed; the report shows mean ± sd", (0,), least=0)
+    keep: Literal["best", "last"] | None = key(
+        "which state to keep (default: best with validation data, last without)", None
+    )
+    every: int | None = key(
+        "validate every so many steps (default: after each epoch)", None, least=1
+    )
+    patience: int | None = key(
+        "stop after this many validations without improvement", None, least=1
+    )
     budget: Duration | None = key("stop cleanly after this time", None)
-    device: str = key("auto, cpu, cuda, cuda:1, mps", "auto", form=r"auto|cpu|mps|cuda(:\d+)?")
-    trunk: Literal["live", "cached"] = key("compute the layers below anew, or once", "live")
-    bucket: bool = key("batches of similar length", False)
+    device: str = key(
+        "device: auto, cpu, cuda, cuda:1 or mps", "auto", form=r"auto|cpu|mps|cuda(:\d+)?"
+    )
+    trunk: Literal["live", "cached"] = key(
+        "cached: compute the layers below the first trained one only once per example", "live"
+    )
+    bucket: bool = key("group examples of similar length into batches", False)
     robust_drop: LayerRange | None = key(
-        "robust AdapterDrop: drop(bottom=n), n drawn from this range for each batch", None
+        "robust AdapterDrop: drop(bottom=n), with n drawn from this range for each batch", None
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSection(Section):
-    """A score. With `each`, one for every combination; equal names are pooled in the report."""
+    """A row of scores. `each` makes one per combination; equal names share a row of the report."""
 
     choices: ClassVar[tuple[tuple[str, ...], ...]] = (("pipe", "compose"),)
 
-    name: str = key("row of the report")
-    data: DataRef = key("the split is test unless named, or validation if there is no test")
-    pipe: Source | None = key("modifiers appended to the composition", None)
-    compose: Source | None = key("another composition instead", None)
-    metrics: tuple[str, ...] | None = key("scores; else task.metric", None)
-    each: dict[str, tuple[Word, ...]] = key("variable to values; ${variable} in this item", {})
+    name: str = key("name of the row in the report")
+    data: DataRef = key("data to score (default split: test, or validation if there is no test)")
+    pipe: Source | None = key("modifiers to append to the composition", None)
+    compose: Source | None = key("another composition to use instead", None)
+    metrics: tuple[str, ...] | None = key("scores to compute (default: task.metric)", None)
+    each: dict[str, tuple[Word, ...]] = key(
+        "variables with their values, used as ${variable} in this item", {}
+    )
 
     @property
     def variables(self) -> dict[str, str]:
@@ -170,50 +196,54 @@ class EvaluateSection(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSection(Section):
-    """Predictions for examples or for texts written here."""
+    """Predictions for examples, or for texts written here."""
 
     choices: ClassVar[tuple[tuple[str, ...], ...]] = (("pipe", "compose"), ("data", "text"))
     needs: ClassVar[tuple[tuple[str, ...], ...]] = (("data", "text"),)
 
     name: str = key("name of the predictions")
-    data: DataRef | None = key("the split is test unless named", None)
-    text: tuple[str, ...] | None = key("a text or a list of them", None, single=True)
-    pipe: Source | None = key("modifiers appended to the composition", None)
-    compose: Source | None = key("another composition instead", None)
-    out: str | None = key("file to write, in the run's folder", None)
+    data: DataRef | None = key("data to predict (default split: test)", None)
+    text: tuple[str, ...] | None = key("a text or a list of texts to predict", None, single=True)
+    pipe: Source | None = key("modifiers to append to the composition", None)
+    compose: Source | None = key("another composition to use instead", None)
+    out: str | None = key("file to write in the folder of the run", None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishSection(Section):
-    """What goes to the hub, and where: the best composition of the run, or another of its parts."""
+    """What to publish, and where: the best composition of the run, or another one of its parts."""
 
     choices: ClassVar[tuple[tuple[str, ...], ...]] = (("pipe", "compose"),)
 
     repo: str = key(
-        "repository", form=r"[\w.-]+/[\w.-]+", expected="a repository such as user/name"
+        "repository to publish to",
+        form=r"[\w.-]+/[\w.-]+",
+        expected="a repository such as user/name",
     )
-    license: str = key("licence of what is published, such as apache-2.0")
-    private: bool = key("whether others may not see it", True)
-    weights: Literal["new", "all"] = key("what is trained here, or everything used", "new")
-    tags: tuple[str, ...] = key("tags of the card", ())
-    languages: tuple[str, ...] = key("languages of the card", ())
-    datasets: tuple[str, ...] = key("data sets of the card, as the Hub calls them", ())
-    branch: str = key("branch", "main")
-    message: str | None = key("message of the commit", None)
-    pipe: Source | None = key("modifiers appended to the composition", None)
-    compose: Source | None = key("another composition instead", None)
+    license: str = key("licence of the publication, such as apache-2.0")
+    private: bool = key("whether a new repository is private", True)
+    weights: Literal["new", "all"] = key(
+        "publish only new weights, or all weights that are used", "new"
+    )
+    tags: tuple[str, ...] = key("tags for the card", ())
+    languages: tuple[str, ...] = key("languages for the card", ())
+    datasets: tuple[str, ...] = key("data sets for the card, by their names on the Hub", ())
+    branch: str = key("branch to publish to", "main")
+    message: str | None = key("commit message", None)
+    pipe: Source | None = key("modifiers to append to the composition", None)
+    compose: Source | None = key("another composition to use instead", None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSection(Section):
-    """Which compositions are answered over HTTP, and how."""
+    """Which compositions are served over HTTP, and how."""
 
-    allow: dict[str, Source] = key("name of a request to the expression that answers it")
-    host: str = key("address to listen at", "127.0.0.1")
+    allow: dict[str, Source] = key("names of requests with the expressions that answer them")
+    host: str = key("address to listen on", "127.0.0.1")
     port: int = key("port", 8000, least=0, most=65535)
-    batch: int = key("largest number of requests that are computed together", 32, least=1)
+    batch: int = key("largest number of requests in one batch", 32, least=1)
     wait: Duration = key("longest time that a request waits for others", Duration(0.005))
-    cache: int | None = key("adapters kept in memory; else all", None, least=1)
+    cache: int | None = key("number of adapters to keep in memory (default: all)", None, least=1)
 
     def items(self) -> tuple[ServedSection, ...]:
         """The compositions that may be asked for."""
@@ -238,15 +268,15 @@ class ServedSection(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSection(Section):
-    """What the report shows besides the scores."""
+    """What the report shows in addition to the scores."""
 
-    plots: Literal["auto", "none"] = key("curves, bars and maps in report.html", "auto")
-    baseline: str | None = key("a row of evaluate that the others are compared with", None)
+    plots: Literal["auto", "none"] = key("whether report.html has curves, bars and maps", "auto")
+    baseline: str | None = key("the row of evaluate to compare the others with", None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(Section):
-    """What is composed, on which backbone, for which task and data, and what to do with it.
+    """A composition, its backbone, task and data, and what to do with them.
 
     `root` is the folder of the file, where relative paths start.
     `overrides` are the values that a command line set instead of the file's.
@@ -254,25 +284,25 @@ class Spec(Section):
 
     spec: int = key("version of this format", least=1, most=1, expected="1")
     name: str = key(
-        "run folder and default repository",
+        "name of the run and its folder",
         form=NAME.pattern,
         expected="lower-case letters, digits and single `-`",
     )
     description: str = key("first line of the card", "")
-    hub: str = key("hf, or a folder", "hf")
-    backbone: BackboneSection = key("the model, or a mapping")
-    adapters: dict[str, Source] = key("aliases: name to expression", {})
+    hub: str = key("hf, a URL or a folder", "hf")
+    backbone: BackboneSection = key("the model, or a mapping with more settings")
+    adapters: dict[str, Source] = key("aliases: names with their expressions", {})
     compose: Source = key("the composition")
-    task: TaskSection | None = key("what is predicted", None)
-    data: dict[str, DataSection] = key("name to examples", {})
-    train: TrainSection | None = key("how to train what is new", None)
-    evaluate: tuple[EvaluateSection, ...] = key("scores", ())
+    task: TaskSection | None = key("what the composition predicts", None)
+    data: dict[str, DataSection] = key("data sets by name", {})
+    train: TrainSection | None = key("how to train new parts", None)
+    evaluate: tuple[EvaluateSection, ...] = key("rows of scores", ())
     predict: tuple[PredictSection, ...] = key("predictions", ())
-    publish: PublishSection | None = key("where to publish", None)
-    serve: ServeSection | None = key("requests over HTTP", None)
-    report: ReportSection | None = key("plots and comparisons", None)
+    publish: PublishSection | None = key("what to publish, and where", None)
+    serve: ServeSection | None = key("how to serve compositions over HTTP", None)
+    report: ReportSection | None = key("plots and comparisons in the report", None)
     each: dict[str, tuple[Word, ...]] = key(
-        "a sweep: variable to values; one run for each combination, ${variable} anywhere", {}
+        "a sweep: variables with their values, used as ${variable}; one run per combination", {}
     )
 
     root: Path = Path()

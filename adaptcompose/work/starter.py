@@ -44,7 +44,7 @@ def _lines(start: Start) -> Iterator[str]:
     yield MODELINE
     yield "spec: 1"
     yield f"name: {start.name}"
-    yield _entry("description", start.description or "What this is for, in a sentence.")
+    yield _entry("description", start.description or "One sentence that says what this is for.")
     yield ""
     if start.hub:
         yield _entry("hub", start.hub)

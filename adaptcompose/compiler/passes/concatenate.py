@@ -90,7 +90,7 @@ def _obstacle(terms: Sequence[_Term], *, still: bool) -> str | None:
     """Why a sum stays as it is."""
     members = [term.node for term in terms if isinstance(term.node, Bottleneck)]
     if len(members) < len(terms):
-        return "a branch is no single bottleneck"
+        return "a branch is not a single bottleneck"
     for member in members:
         if why := _alone(member):
             return why
@@ -104,7 +104,7 @@ def _obstacle(terms: Sequence[_Term], *, still: bool) -> str | None:
 
 def _alone(member: Bottleneck) -> str | None:
     if member.norm_after:
-        return f"`{member.part}` has an own LayerNorm behind it"
+        return f"`{member.part}` has a LayerNorm of its own after it"
     return f"`{member.part}` has a gate" if member.gate else None
 
 

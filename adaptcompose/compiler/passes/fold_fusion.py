@@ -68,7 +68,7 @@ def fold_fusion(program: Program, log: Log) -> Program:
 def _obstacle(node: Mixture) -> str | None:
     for branch in node.branches:
         if not isinstance(branch, Bottleneck):
-            return f"a member of `{node.weights.part}` is no single bottleneck"
+            return f"a member of `{node.weights.part}` is not a single bottleneck"
         if branch.norm_after:
-            return f"`{branch.part}` has an own LayerNorm behind it"
+            return f"`{branch.part}` has a LayerNorm of its own after it"
     return None

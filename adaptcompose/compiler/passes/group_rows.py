@@ -36,14 +36,14 @@ def group_rows(program: Program, log: Log) -> Program:
         if not isinstance(node, Rows):
             continue
         if program.facts.layout.sites[site.name].kind == "lookup":
-            log.declined(site, "matrices of a whole vocabulary are not stacked")
+            log.declined(site, "matrices of a whole vocabulary are too large to stack")
             continue
         groups = _groups(node)
         if groups:
             log.fired(site)
             sites[site] = GroupedRows(node.names, node.members, groups)
         else:
-            log.declined(site, "no two members of one shape that stack")
+            log.declined(site, "no two members have the same shape and can be stacked")
     return replace(program, sites=sites)
 
 

@@ -14,10 +14,10 @@ class Log:
     """Where one pass fired, and where it declined and why.
 
     >>> log = Log()
-    >>> log.declined(Site("ffn.out", 3), "`norm_after` stands behind a member")
-    >>> log.declined(Site("ffn.out", 4), "`norm_after` stands behind a member")
+    >>> log.declined(Site("ffn.out", 3), "a member has `norm_after`")
+    >>> log.declined(Site("ffn.out", 4), "a member has `norm_after`")
     >>> list(log.reasons())
-    ['ffn.out of layers 3..4: `norm_after` stands behind a member']
+    ['a member has `norm_after` (ffn.out of layers 3..4)']
     """
 
     done: list[Site | None] = field(default_factory=list)
@@ -38,5 +38,5 @@ class Log:
             found.setdefault(("" if site is None else site.name, why), []).append(site)
         for (name, why), sites in found.items():
             layers = sorted({s.layer for s in sites if s is not None and s.layer is not None})
-            where = f"{name} of layers {spans(layers)}" if layers else name
-            yield f"{where}: {why}" if where else why
+            where = f"{name} of layer{'s' * (len(layers) > 1)} {spans(layers)}" if layers else name
+            yield f"{why} ({where})" if where else why

@@ -52,7 +52,7 @@ class Merged(Primitive):
         return self.width * self.width_in
 
     def __str__(self) -> str:
-        return f"merged {self.width_in}→{self.width}, {self.numbers:,} numbers kept"
+        return f"merged {self.width_in}→{self.width}, {self.numbers:,} numbers cached"
 
 
 _EXACT = ("float32", "float64")
@@ -86,15 +86,15 @@ def _obstacle(node: Primitive, facts: Facts) -> str | None:
     if facts.config.get("quantization_config"):
         return "the backbone is quantised"
     if facts.dtype not in _EXACT:
-        return f"the sum with a weight in {facts.dtype} would lose what is added"
+        return f"adding the update to a weight in {facts.dtype} would lose precision"
     if isinstance(node, Rows):
-        return "rows choose between changes"
+        return "rows use different updates"
     if not affine(node):
-        return "a change depends on the example or the token"
+        return "an update depends on the example or the token"
     if all(isinstance(leaf, Shift) for leaf in _leaves(node)):
-        return "another bias is cheaper than another weight"
+        return "only the bias changes, which is cheaper than a new weight"
     if all(isinstance(leaf, Replaced) for leaf in _leaves(node)):
-        return "it is another weight already"
+        return "the weight is already replaced as a whole"
     return None
 
 

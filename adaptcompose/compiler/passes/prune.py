@@ -51,7 +51,7 @@ def _mean(node: Mean, declined: Declined, fused: bool) -> Primitive:
     if weights == (1.0,) and not node.still:
         short = branches[0]
     if fused and _entry(short) != _entry(node):
-        declined("the fusion around it reads and adds where a branch of weight 0 does")
+        declined("the surrounding fusion relies on the placement of a branch with weight 0")
         return node
     return short
 
@@ -68,7 +68,7 @@ def _chain(node: Chain, declined: Declined, fused: bool) -> Primitive:
         flat += kept.members if isinstance(kept, Chain) else (kept,)
     left = [member for member in flat[:-1] if not _idle(member)] + flat[-1:]
     if fused and _entry(left[0]) != _entry(flat[0]):
-        declined("the fusion around it reads and adds where an adapter multiplied by 0 does")
+        declined("the surrounding fusion relies on the placement of an adapter scaled by 0")
         left = [flat[0], *left]
     for member in left:
         if isinstance(member, Bottleneck) and member.scale == 0.0 and (why := _at_work(member)):
@@ -90,7 +90,7 @@ def _idle(node: Primitive) -> bool:
 def _at_work(node: Bottleneck) -> str | None:
     """What changes h even where the contribution is multiplied by 0."""
     if node.norm_after:
-        return f"`{node.part}` is multiplied by 0, but its own LayerNorm works on"
+        return f"`{node.part}` is scaled by 0, but its own LayerNorm still applies"
     if node.placement.residual != "output":
-        return f"`{node.part}` is multiplied by 0, but moves the residual"
+        return f"`{node.part}` is scaled by 0, but changes the residual"
     return None

@@ -22,7 +22,7 @@ def share_trunk(program: Program, log: Log) -> Program:
     if program.fan is None:
         return program
     if len(program.facts.stacks) > 1:
-        log.declined(None, "an encoder-decoder's states are read in more than one stack")
+        log.declined(None, "the states of an encoder-decoder are read in more than one stack")
         return program
     last = program.facts.layers
     places = program.facts.layout.sites

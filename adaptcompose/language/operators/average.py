@@ -24,7 +24,7 @@ from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 class Average(Members):
     """The weighted mean of what its members compute: average(a:0.3, b:0.7).
 
-    ⟦average(e₁:w₁, …)⟧(h) = Σ wᵢ ⟦eᵢ⟧(h), Σ wᵢ = 1; a member that has nothing at a site gives h.
+    ⟦average(e₁:w₁, …)⟧(h) = Σ wᵢ ⟦eᵢ⟧(h), Σ wᵢ = 1. At a site without a part of eᵢ, ⟦eᵢ⟧(h) = h.
     Laws: average(a) = a; average(a, a) = a; average(a:1, b:0) = a;
     average(a:p, average(b:q, c:s):1−p) = average(a:p, b:(1−p)q, c:(1−p)s).
 

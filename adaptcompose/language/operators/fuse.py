@@ -23,12 +23,13 @@ from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 @operator
 @dataclass(frozen=True)
 class Fuse(Members):
-    """AdapterFusion: attention over what the members add, learned per site (Pfeiffer et al., 2021).
+    """AdapterFusion: learned attention over the outputs of its members (Pfeiffer et al., 2021).
 
     ⟦fuse(e₁, …, eₙ)⟧(h) = r + Σ αᵢ W_v uᵢ, α = softmaxᵢ((W_q q + b_q)·(W_k uᵢ + b_k) / T), over the
-    members that are present at the site; r, uᵢ residual and contribution of a member, q the state
-    the members read. A member that has nothing at a site is no branch there. Laws: the order of the
-    members does not matter; fuse(e, …, e) adds W_v u_e, so fuse(e, …, e, value=false) = e.
+    members that are present at the site, with one attention per site. r and uᵢ are the residual and
+    the contribution of a member, q is the state that the members read. A member without a part at a
+    site is not a branch there. Laws: the order of the members does not matter; fuse(e, …, e) adds
+    W_v u_e, so fuse(e, …, e, value=false) = e.
 
     Examples:
         fuse(glue/*)
@@ -40,12 +41,15 @@ class Fuse(Members):
     takes: ClassVar[Takes] = "adapters"
     least: ClassVar[int] = 2
 
-    load: str | None = option(None, "a trained fusion to start from; without it new weights")
-    dropout: float = option(0.0, "on the scores, in training", least=0, below=1)
-    value: bool = option(True, "with a map W_v")
+    load: str | None = option(None, "a trained fusion to load (default: new weights)")
+    dropout: float = option(0.0, "dropout on the attention scores, in training", least=0, below=1)
+    value: bool = option(True, "use a value map W_v")
     pull: float = option(0.01, "weight of ‖I − W_v‖² in the loss", least=0)
-    temperature: bool = option(False, "divide scores by T, falling to 1 in training")
-    query: Literal["before", "after"] = option("after", "ask with h, or with what members read")
+    temperature: bool = option(False, "divide the scores by T, which falls to 1 in training")
+    query: Literal["before", "after"] = option(
+        "after",
+        "compute the query from h (before), or from the state that the members read (after)",
+    )
     name: str = ""
     loaded: Fusion | None = None
     ref: Ref | None = None

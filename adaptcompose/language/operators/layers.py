@@ -17,18 +17,18 @@ from adaptcompose.language.signature import Layers, option, spans
 
 @dataclass(frozen=True)
 class Restriction(Modifier):
-    """Adapters in some layers only; what is at the embeddings is in no layer and stays.
+    """Adapters in some layers only; parts at the embeddings belong to no layer and stay.
 
-    In an encoder-decoder layers count in each of the two, and what is behind cross-attention is in
-    the decoder's layer.
+    In an encoder-decoder, layers are counted separately in each of the two. An adapter after
+    cross-attention belongs to the layer of the decoder.
     """
 
-    bottom: int = option(0, "so many lowest layers", least=0)
-    top: int = option(0, "so many highest layers", least=0)
-    layers: Layers = option(frozenset(), "layers counted from 0, as 3, 0..4 or [0, 5..7]")
+    bottom: int = option(0, "number of lowest layers", least=0)
+    top: int = option(0, "number of highest layers", least=0)
+    layers: Layers = option(frozenset(), "layers by number, counted from 0")
 
     part: Literal["encoder", "decoder"] | None = option(
-        None, "only the layers of this part of an encoder-decoder"
+        None, "restrict to the encoder or the decoder of an encoder-decoder"
     )
 
     def named(self, facts: Facts, part: str = "") -> frozenset[int]:
@@ -92,7 +92,7 @@ def reach(block: Block, facts: Facts) -> dict[str, frozenset[int]]:
 @operator
 @dataclass(frozen=True)
 class Drop(Restriction):
-    """AdapterDrop: no adapters in these layers (Rücklé et al., 2021).
+    """AdapterDrop: remove the adapters from these layers (Rücklé et al., 2021).
 
     Laws: drop(bottom=0) = identity; drop(S) | drop(T) = drop(S ∪ T); invertible parts stay.
 
@@ -110,7 +110,7 @@ class Drop(Restriction):
 @operator
 @dataclass(frozen=True)
 class Keep(Restriction):
-    """Adapters in these layers only. Law: keep(S) = drop(all layers without S).
+    """Keep the adapters in these layers only. Law: keep(S) = drop(all layers without S).
 
     Example:
         stack(lang=sw, task=ner) | keep(top=3)

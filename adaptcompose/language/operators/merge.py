@@ -21,14 +21,15 @@ from adaptcompose.language.signature import option, spell
 @operator
 @dataclass(frozen=True)
 class Merge(Members):
-    """One adapter from the weights of several, before anything runs: merge(a:0.7, b:-0.3).
+    """One adapter computed from the weights of several, before anything runs: merge(a:0.7, b:-0.3).
 
-    Weights are free; without any each member has 1/n. `linear` is θ₀ + Σ wᵢ(θᵢ − θ₀), θ₀ what a
-    weight is where an adapter does nothing (task arithmetic, Ilharco et al., 2023); `ties` trims to
-    `density`, elects signs and averages what agrees (Yadav et al., 2023); `dare` drops all but
-    `density` by chance and rescales (Yu et al., 2024). Members are of one shape, at the same sites;
-    an invertible part is merged like the rest, and has an inverse. Laws: merge(a:1) = a;
-    merge(a, a) = a unless chance drops; merge(merge(a:p, b:q):r, c:s) = merge(a:pr, b:qr, c:s).
+    Weights can be any numbers; without weights, each member has 1/n. `linear` is
+    θ₀ + Σ wᵢ(θᵢ − θ₀), with θ₀ the weights of an adapter that does nothing (task arithmetic,
+    Ilharco et al., 2023). `ties` trims to `density`, elects signs and averages the values that
+    agree (Yadav et al., 2023). `dare` randomly drops all but `density` and rescales (Yu et al.,
+    2024). Members must have the same shapes at the same sites. Invertible parts are merged like all
+    others, and the result has an inverse. Laws: merge(a:1) = a;
+    merge(a, a) = a unless `dare` drops values; merge(merge(a:p, b:q):r, c:s) = merge(a:pr, b:qr, c:s).
 
     Examples:
         merge(glue/mnli:0.7, glue/rte:0.5)
@@ -40,10 +41,12 @@ class Merge(Members):
     weighted: ClassVar[bool] = True
     least: ClassVar[int] = 1
 
-    method: Literal["linear", "ties", "dare"] = option("linear", "how weights become one")
-    density: float = option(1.0, "share of the weights that ties and dare keep", least=0)
-    seed: int = option(0, "of what dare keeps", least=0)
-    rank: int | None = option(None, "of a merged LoRA, cut off by SVD; else ranks add up", least=1)
+    method: Literal["linear", "ties", "dare"] = option("linear", "how to merge the weights")
+    density: float = option(1.0, "share of the values that ties and dare keep", least=0)
+    seed: int = option(0, "seed of the random choice of dare", least=0)
+    rank: int | None = option(
+        None, "rank of a merged LoRA, reduced by SVD (default: the sum of the ranks)", least=1
+    )
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         pairs = zip(self._leaves(site, facts), shares(self.members), strict=True)

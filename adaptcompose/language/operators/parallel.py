@@ -12,11 +12,11 @@ from adaptcompose.language.operators.branches import Branches
 @operator
 @dataclass(frozen=True)
 class Parallel(Branches):
-    """Several compositions over one input: a dict of outputs by name, each with its own head.
+    """Run several compositions on one input: a dict of outputs by name, each with its own head.
 
-    ⟦parallel(a=e₁, …)⟧ = the family (⟦eₙ⟧)ₙ; layers below the first in which they differ are
-    computed once for all. Labels are given by name, losses are summed. Outermost only. Laws: a
-    branch of parallel = the branch alone; parallel(a=e).a = e.
+    ⟦parallel(a=e₁, …)⟧ = the family (⟦eₙ⟧)ₙ; the layers below the first one in which they
+    differ are computed only once. You pass labels by name; the losses are summed. No other block
+    can contain it. Laws: a branch of parallel = the branch alone; parallel(a=e).a = e.
 
     Examples:
         parallel(mnli=glue/mnli, rte=glue/rte)

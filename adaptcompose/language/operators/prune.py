@@ -27,12 +27,13 @@ FILE = "activations.yaml"
 @operator
 @dataclass(frozen=True)
 class Prune(Modifier):
-    """Keep of every fusion the members with the most attention, site by site.
+    """Keep the members of every fusion that get the most attention, site by site.
 
-    Attention is measured once: its mean over the tokens of `data` in a spec, or as a run left it
-    behind, `by=runs/glue` (Rücklé et al., 2021). The lock records what is kept, where all parts are
-    loaded; of what a run trains it is measured in each run. Laws: keeping all is the identity;
-    prune(keep=n) | prune(keep=m) = prune(keep=min(n, m)), measured alike.
+    Attention is measured once (Rücklé et al., 2021): as the mean over the tokens of `data` in a
+    spec, or in an earlier run, `by=runs/glue`. If all parts are loaded, the lock records which
+    members are kept; if the run trains the fusion, each run measures again. Laws: keeping all
+    members is the identity; prune(keep=n) | prune(keep=m) = prune(keep=min(n, m)) for the same
+    measurement.
 
     Examples:
         fuse(glue/*) | prune(keep=2, by=runs/glue)
@@ -41,9 +42,9 @@ class Prune(Modifier):
 
     word: ClassVar[str] = "prune"
 
-    keep: int = option(2, "so many members at each site", least=1)
-    by: str | None = option(None, "a run, or a file of activations")
-    data: str | None = option(None, "data of the spec to measure on")
+    keep: int = option(2, "number of members to keep at each site", least=1)
+    by: str | None = option(None, "a run, or a file that it wrote, with measured attention")
+    data: str | None = option(None, "data of the spec to measure attention on")
     measured: Activations | None = field(default=None, compare=False, repr=False)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
@@ -66,8 +67,9 @@ class Prune(Modifier):
             help = f"put it after a fusion: `fuse(…) | {self.word}(…)`"
             yield codes.AC301.at(self.span, operator=self.word, help=help)
         if (self.by is None) == (self.data is None):
-            expected = "given, or else `data`, but not both of them"
-            got = "missing" if self.by is None else "given together with `data`"
+            expected, got = "given when there is no `data`", "missing"
+            if self.by is not None:
+                expected, got = "left out when `data` is given", f"`{self.by}`"
             yield codes.AC204.at(
                 self.span, name="by", operator=self.word, expected=expected, got=got
             )

@@ -12,10 +12,10 @@ from adaptcompose.language.operators.branches import Branches
 @operator
 @dataclass(frozen=True)
 class Route(Branches):
-    """Every row of a batch has a composition of its own: `model(**batch, rows=["a", "b", None])`.
+    """Give every row of a batch its own composition: `model(**batch, rows=["a", "b", None])`.
 
-    ⟦route(a=e₁, …)⟧ at row i = ⟦eₙ⟧ with n the name that `rows` gives the row; None is the bare
-    backbone. Outermost only. Law: a row of route = the row alone.
+    ⟦route(a=e₁, …)⟧ at row i = ⟦eₙ⟧, where `rows` has the name n for the row; None means the backbone
+    alone. No other block can contain it. Law: a row of route = the row alone.
 
     Examples:
         route(en=stack(lang=en, task=ner), sw=stack(lang=sw, task=ner))

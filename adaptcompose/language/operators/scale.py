@@ -20,11 +20,11 @@ from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 @operator
 @dataclass(frozen=True)
 class Scale(Modifier):
-    """Multiply what everything to the left adds.
+    """Multiply what the composition to its left adds to each hidden state.
 
     ⟦scale(by=c)(e)⟧(h) = h + c (⟦e⟧(h) − h). Laws: scale(by=1) = identity; e | scale(by=0) = none;
-    scale(by=p) | scale(by=q) = scale(by=pq). What adds nothing to a state, as an invertible part
-    at the embeddings, can only be kept or removed.
+    scale(by=p) | scale(by=q) = scale(by=pq). A part that does more than
+    add to a state, such as an invertible part at the embeddings, can only be kept or removed.
 
     Example:
         stack(lang=sw, task=ner) | scale(by=0.5)
@@ -32,7 +32,7 @@ class Scale(Modifier):
 
     word: ClassVar[str] = "scale"
 
-    by: float = option(1.0, "factor of what is added")
+    by: float = option(1.0, "factor of the contribution")
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         inner = self.body.at(site, facts) if self.by else None

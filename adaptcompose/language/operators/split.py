@@ -27,12 +27,12 @@ POOLER = Site("pooler")
 @operator
 @dataclass(frozen=True)
 class Split(Members):
-    """Other adapters for other tokens: those before `at` through the first, the rest the second.
+    """Different adapters for different tokens: the first up to token `at`, the second from there.
 
-    split(a, b, c, at=[32, 64]) has three ranges. Tokens are counted from 0 in each row, a branch
-    sees its own tokens only, and what all share is left out: virtual tokens, invertible parts and
-    changes of the vocabulary. Laws: split(a, b, at=0) = b; split(a, a, at=n) = a for all that
-    looks at one token at a time.
+    split(a, b, c, at=[32, 64]) has three ranges. Tokens are counted from 0 in each row, and a
+    branch sees only its own tokens. Parts that all tokens share are ignored: virtual tokens,
+    invertible parts and updates of the vocabulary. Laws: split(a, b, at=0) = b;
+    split(a, a, at=n) = a if `a` processes each token on its own.
 
     Example:
         split(glue/mnli, glue/rte, at=64)
@@ -43,7 +43,9 @@ class Split(Members):
     least: ClassVar[int] = 2
 
     starts: int | tuple[int, ...] = option(
-        64, "first token of the second range, or a list: of the second, the third, …", word="at"
+        64,
+        "first token of the second range, or a list of the first tokens of all later ranges",
+        word="at",
     )
 
     @classmethod

@@ -19,7 +19,7 @@ from adaptcompose.methods.invertible import HEAD
 @operator
 @dataclass(frozen=True)
 class Stack(Members):
-    """One block on top of another, the lowest first; a name makes a slot that `swap` can refill.
+    """Blocks on top of each other, the lowest first; a name makes a slot that `swap` can refill.
 
     ⟦stack(e₁, …, eₙ)⟧ = ⟦eₙ⟧ ∘ … ∘ ⟦e₁⟧. Laws: stack(a) = a; stack(a, stack(b, c)) =
     stack(a, b, c); a | b = stack(a, b).

@@ -30,11 +30,9 @@ NO_SLOTS = "give an adapter a slot first, as in `stack(lang=sw)`"
 @operator
 @dataclass(frozen=True)
 class Swap(Modifier):
-    """Put another block, or `none`, into a named slot, wherever it is to the left.
+    """Put another block, or `none`, into a named slot anywhere to its left.
 
-    The slots of a published composition count, too. Law: swap(k=a) | swap(k=b) = swap(k=b). The
-    graph holds the result; the operator stays in it only until references are looked up that may
-    be published compositions.
+    This includes the slots of published compositions. Law: swap(k=a) | swap(k=b) = swap(k=b).
 
     Examples:
         stack(lang=en, task=ner) | swap(lang=sw)

@@ -86,9 +86,9 @@ class Training(Modifier):
 @operator
 @dataclass(frozen=True)
 class Train(Training):
-    """Train these slots or parts, though they are loaded; without names all to the left.
+    """Train these slots or parts, even if they are loaded; without names, all to the left.
 
-    What is new is trained anyway. Laws: e | train() computes e; train(a) | freeze(a) = freeze(a).
+    New parts are always trained. Laws: e | train() computes e; train(a) | freeze(a) = freeze(a).
 
     Example:
         stack(lang=sw, task=ner) | train(lang)
@@ -101,7 +101,7 @@ class Train(Training):
 @operator
 @dataclass(frozen=True)
 class Freeze(Training):
-    """Leave these slots or parts as they are, though they are new; without names all to the left.
+    """Do not train these slots or parts, even if they are new; without names, all to the left.
 
     Laws: e | freeze() computes e; freeze(a) | train(a) = train(a).
 
