@@ -188,7 +188,7 @@ def masked(text: str, shop: Workshop) -> str:
     )
     known = {"<methods>": calls(), "<families>": layouts()}
     for name, words in known.items():
-        text = text.replace(f"supported: {', '.join(sorted(words))}", f"supported: {name}")
+        text = text.replace(", ".join(sorted(words)), name)
     return text
 
 

@@ -123,7 +123,7 @@ AC302 = Code(
     "pipe a block into it: `<block> | {modifier}(…)`",
 )
 AC303 = Code("AC303", "`{operator}` needs at least {least}, but has {count}")
-AC304 = Code("AC304", "`{pattern}` matches only {count}, but `{operator}` needs at least {least}")
+AC304 = Code("AC304", "`{operator}` needs at least {least}, but `{pattern}` matches only {count}")
 AC305 = Code(
     "AC305",
     "`{operator}` cannot contain `{inner}`",
@@ -328,7 +328,7 @@ AC502 = Code(
 )
 AC503 = Code(
     "AC503",
-    "`{name}` has a head with {found}, but the task needs one with {wanted}",
+    "`{name}` has a head of {found}, but the task needs {wanted}",
     "set `task.head` to `new`",
 )
 AC504 = Code(

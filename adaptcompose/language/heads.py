@@ -76,7 +76,7 @@ def choose_head(graph: Block, wanted: HeadChoice) -> Chosen:
     known = {name: leaf.head for name, leaf in leaves.items() if leaf.head is not None}
     if wanted not in known:
         names = ", ".join([*known, "auto", "backbone"])
-        raise Failed(codes.AC508.at(what=f"head={wanted!r}", help=f"use one of {names}"))
+        raise Failed(codes.AC508.at(what=f"`head={wanted!r}`", help=f"use one of {names}"))
     return known[wanted]
 
 

@@ -256,7 +256,7 @@ def _named(value: Any, names: tuple[str, ...]) -> Any:
 
 
 def _no_file(path: Path, section: DataSection) -> Diagnostic:
-    return AC607.at(section.source, path=str(path), root=str(path.parent))
+    return AC607.at(section.source, path=str(path), root=str(Path.cwd()))
 
 
 def _content(path: Path, section: DataSection) -> bytes:

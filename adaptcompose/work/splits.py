@@ -129,7 +129,7 @@ class _Resolving:
             if not path.is_file():
                 place = section.place(f"files.{ref.split}")
                 shown = written.replace("{config}", ref.config or "")
-                self.problems.append(AC607.at(place, path=shown, root=str(self.spec.root)))
+                self.problems.append(AC607.at(place, path=shown, root="the folder of the spec"))
 
     def _unknown(self, name: str, known: Iterable[str], place: Span | None) -> None:
         known = list(known)

@@ -106,7 +106,7 @@ def choose_task(
         task = open_task(section, examples)
         return task, new_head(section.kind, task.labels)
     if brought is None:
-        raise Failed(codes.AC508.at(section.place("kind"), what=f"task.kind: {section.kind}"))
+        raise Failed(codes.AC508.at(section.place("kind"), what=f"`task.kind: {section.kind}`"))
     if not fits:
         raise Failed(
             _other_head(section, brought, f"kind {brought.kind}", f"kind {KINDS[section.kind]}")
@@ -127,7 +127,9 @@ def _of_backbone(section: TaskSection, facts: Facts) -> Task:
     saved = [str(name) for name in facts.config.get("architectures") or ()]
     if saved and not any(name.endswith("ForMaskedLM") for name in saved):
         help = f"set `task.head` to `new`, or use a backbone that was not saved as {saved[0]}"
-        raise Failed(codes.AC508.at(section.place("kind"), what="task.kind: masked-lm", help=help))
+        raise Failed(
+            codes.AC508.at(section.place("kind"), what="`task.kind: masked-lm`", help=help)
+        )
     return open_task(section)
 
 

@@ -29,7 +29,8 @@ class Merge(Members):
     agree (Yadav et al., 2023). `dare` randomly drops all but `density` and rescales (Yu et al.,
     2024). Members must have the same shapes at the same sites. Invertible parts are merged like all
     others, and the result has an inverse. Laws: merge(a:1) = a;
-    merge(a, a) = a unless `dare` drops values; merge(merge(a:p, b:q):r, c:s) = merge(a:pr, b:qr, c:s).
+    merge(a, a) = a unless `dare` drops values;
+    merge(merge(a:p, b:q):r, c:s) = merge(a:pr, b:qr, c:s).
 
     Examples:
         merge(glue/mnli:0.7, glue/rte:0.5)

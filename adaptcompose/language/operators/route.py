@@ -14,8 +14,8 @@ from adaptcompose.language.operators.branches import Branches
 class Route(Branches):
     """Give every row of a batch its own composition: `model(**batch, rows=["a", "b", None])`.
 
-    ⟦route(a=e₁, …)⟧ at row i = ⟦eₙ⟧, where `rows` has the name n for the row; None means the backbone
-    alone. No other block can contain it. Law: a row of route = the row alone.
+    ⟦route(a=e₁, …)⟧ at row i = ⟦eₙ⟧, where `rows` has the name n for the row; None means the
+    backbone alone. No other block can contain it. Law: a row of route = the row alone.
 
     Examples:
         route(en=stack(lang=en, task=ner), sw=stack(lang=sw, task=ner))
