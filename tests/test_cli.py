@@ -44,7 +44,7 @@ def test_a_whole_story(shop: Workshop) -> None:
     assert done.returncode == 0, done.stderr
     assert "Plan: 3 to create, 3 to load." in done.stdout
     assert done.stdout.splitlines()[-1] == "report: runs/demo/report.html"
-    assert done.stderr.splitlines() == ["train seed 0", "evaluate 1 compositions", "publish me/out"]
+    assert done.stderr.splitlines() == ["train seed 0", "evaluate 1 composition", "publish me/out"]
     said = []
     text = "amina sees mombasa"
     for target in ("demo.yaml", "runs/demo", "me/out --hub ./hub", "me/out@main --hub ./hub"):
@@ -78,7 +78,7 @@ def test_an_interrupt_ends_with_130_and_the_same_command_goes_on(shop: Workshop)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "interrupted; run the same command again to go on"
+    assert err.splitlines()[-1] == "interrupted; run the same command again to continue"
     assert "Traceback" not in err
     steps = [int(p.name.split("-")[1]) for p in shop.root.glob("runs/demo/seed-0/checkpoint-*")]
     assert steps, "the step that was interrupted is saved"
@@ -123,7 +123,7 @@ def test_expressions_come_from_files_and_from_stdin(
     assert call(shop, capsys, "check", "-")[:2] == (0, "fine\n")
     assert call(shop, capsys, "check", "-q")[0] == 2  # an option, and nothing to check
     code, _, err = call(shop, capsys, "graph", "y.compose")
-    assert (code, "error[AC607]: no file `y.compose`" in err) == (1, True)
+    assert (code, "error[AC607]: the file `y.compose` does not exist" in err) == (1, True)
 
 
 def test_exit_codes_are_those_of_the_help(
@@ -131,7 +131,14 @@ def test_exit_codes_are_those_of_the_help(
 ) -> None:
     code, out, _ = call(shop, capsys, "--help")
     assert code == 0
-    for number in ("0 fine", "1 problems", "2 usage", "3 the hub", "4 a run", "130 interrupted"):
+    for number in (
+        "0 success",
+        "1 problems",
+        "2 wrong usage",
+        "3 the hub",
+        "4 a run",
+        "130 interrupted",
+    ):
         assert number in " ".join(out.split())
     assert call(shop, capsys, "--version")[0] == 0
     assert call(shop, capsys, "chek", "x")[0] == 2

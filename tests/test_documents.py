@@ -193,7 +193,7 @@ def test_the_end_of_an_expression_has_a_place() -> None:
         ("a: average(x: 0.3, y: 0.7)\n", "AC611", (1, 13), "`: ` inside"),
         ("a: [1, 2\n", "AC611", (2, 1), "flow sequence"),
         ("a: 'open\n", "AC611", (2, 1), "end of stream"),
-        ("{[a]: 1}", "AC611", (1, 2), "key must be a text"),
+        ("{[a]: 1}", "AC611", (1, 2), "key must be a string"),
         ("'': 1\n", "AC611", (1, 1), "key is missing"),
         ("a: x\x00y\n", "AC611", (1, 5), "U+0000"),
         ("a: \ud800\n", "AC611", (1, 4), "U+D800"),

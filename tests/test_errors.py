@@ -286,10 +286,10 @@ def test_a_publication_that_is_stopped_leaves_the_hub_as_it_was(
     interrupted = isinstance(error, KeyboardInterrupt)
     assert code == (130 if interrupted else 1), err
     if interrupted:
-        assert err == "interrupted; run the same command again to go on\n"
+        assert err == "interrupted; run the same command again to continue\n"
     else:
         assert "error[AC415]: publishing to `me/out` failed: No space left on device" in err
-        assert "the hub is unchanged; try again" in err
+        assert "try again; the hub has not been changed" in err
     assert shop.hub.resolve("me/out") == old
     assert set(shop.hub.files("me/out")) == {p.name for p in (shop.root / "data").iterdir()}
     shop.hub.fetch("me/out")  # and every file of it is whole
@@ -313,7 +313,7 @@ def test_a_full_disk_in_a_run_is_told(
     monkeypatch.setattr(report, "write_atomically", fail)
     code, _, err = told(["run", "demo.yaml", "--quiet"], shop, capsys)
     assert code == 4
-    assert "error[AC425]: `runs/demo/report.json` cannot be written: No space left on device" in err
+    assert "error[AC425]: cannot write `runs/demo/report.json`: No space left on device" in err
 
 
 def test_an_error_of_ours_is_one_sentence(

@@ -19,7 +19,7 @@ PLUGIN = Path(__file__).parent / "plugin"
 ROOT = Path(__file__).parents[1]
 COMPOSITION = "pick(glue/mnli, narrow(rank=2), take=2) | every(nth=2)"
 WARNING = (
-    "warning: `missing` of adaptcompose-example cannot be loaded: "
+    "warning: cannot load the plug-in `missing` of adaptcompose-example: "
     "ModuleNotFoundError: No module named 'adaptcompose_example.missing'"
 )
 
@@ -47,7 +47,7 @@ def told(*arguments: str, cwd: Path = ROOT) -> str:
 def test_without_the_package_nothing_knows_its_words() -> None:
     for more in ({"PYTHONPATH": ""}, {"ADAPTCOMPOSE_PLUGINS": "0"}):
         done = command("check", "narrow()", **more)
-        assert (done.returncode, "unknown operator `narrow`" in done.stdout) == (1, True)
+        assert (done.returncode, "unknown operator or method `narrow`" in done.stdout) == (1, True)
         assert done.stderr == ""
 
 
@@ -186,4 +186,4 @@ def test_a_word_is_taken_once() -> None:
         "operator(type('Other', (Stack,), {}))"
     )
     done = process("-c", script)
-    assert "ValueError: `stack` is an operator already" in done.stderr
+    assert "ValueError: the operator `stack` already exists" in done.stderr

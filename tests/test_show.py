@@ -46,7 +46,7 @@ def test_a_spec_is_shown_as_one_that_says_the_same(name: str, full: bool, capsys
 
 def test_only_a_spec_has_defaults(here: Path, capsys: Captured) -> None:
     assert cli.main(["show", "glue/mnli", "--full"]) == 2
-    assert "only a spec has defaults" in capsys.readouterr().err
+    assert "use it with a spec only" in capsys.readouterr().err
 
 
 def test_a_card_tells_licence_place_and_use(here: Path, capsys: Captured) -> None:
@@ -76,7 +76,7 @@ def test_a_backbone_in_a_folder_is_given_its_name(here: Path, capsys: Captured) 
     (here / "base" / "config.json").write_text(json.dumps(config))
     given = ["stack(lang=sw)", "--backbone", "./base"]
     assert cli.main(["check", *given]) == 1
-    assert "in a command --as FacebookAI/xlm-roberta-base" in capsys.readouterr().out
+    assert "or `--as FacebookAI/xlm-roberta-base" in capsys.readouterr().out
     assert cli.main(["check", *given, "--as", "xlm-roberta-base"]) == 0
     assert cli.main(["graph", *given, "--as", "FacebookAI/xlm-roberta-base"]) == 0
     assert cli.main(["check", "stack(lang=sw)", "--as", "xlm-roberta-base"]) == 2
@@ -92,7 +92,7 @@ def test_a_run_is_a_target(here: Path, capsys: Captured) -> None:
     assert "./task" in capsys.readouterr().out
     assert cli.main(["check", "runs/demo"]) == 1
     told = capsys.readouterr().out
-    assert "AC412" in told and f"paths are relative to {best}" in told
+    assert "AC412" in told and f"which is relative to {best}" in told
 
 
 UNKNOWN = """\

@@ -300,12 +300,12 @@ def _bases(plan: Plan) -> list[str]:
     names = plan.unrecorded()
     if not names:
         return []
-    whose = "the name of this backbone on the Hub is not known" if plan.facts.name is None else None
+    whose = "this backbone has no name on the Hub" if plan.facts.name is None else None
     listed = ", ".join(shorten(name, 40) for name in names[:3]) + (
         f" and {len(names) - 3} more" if len(names) > 3 else ""
     )
     said = whose or f"the base model is not recorded for {listed}"
-    return _wrapped("base", f"{said}; only type, width and layers were compared, not the name")
+    return _wrapped("base", f"{said}; only type, width and layers were compared")
 
 
 def _wrapped(word: str, told: str) -> list[str]:

@@ -274,7 +274,7 @@ AC420 = Code(
     "`{name}` is not a valid repository name",
     "write `user/repo`, with letters, digits, `.`, `_` and `-`",
 )
-AC421 = Code("AC421", "cannot read the card `{name}`: {why}", "correct `hub_cards/{name}.md`")
+AC421 = Code("AC421", "cannot read the card `{name}`: {why}", "correct hub_cards/{name}.md")
 AC422 = Code("AC422", "`{path}` already exists", "choose another name, or remove it")
 AC423 = Code(
     "AC423",
@@ -283,7 +283,7 @@ AC423 = Code(
 )
 AC424 = Code(
     "AC424",
-    "`{name}` needs its backbone {backbone}, a folder that is not on this machine",
+    "the backbone of `{name}` is not on this machine: {backbone}",
     "give its folder: `--backbone <folder>`, or `load(…, backbone=…)`",
 )
 AC425 = Code("AC425", "cannot write `{path}`: {why}", "free some space, or choose another place")

@@ -81,7 +81,7 @@ class Saved:
             return find_backbone(self.manifest.backbone["model"], sources, pin=pin)
         place = self.here.get("backbone", "")
         if not Path(place).is_dir() or not place:
-            name = known_as or "(without a name)"
+            name = known_as or "a folder without a name"
             raise Failed(codes.AC424.at(name=self.title, backbone=name))
         found = find_backbone(place, sources, known_as=known_as)
         for path, file in pin.files.items():

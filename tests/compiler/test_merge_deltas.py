@@ -57,7 +57,7 @@ def test_what_is_kept_is_in_the_program(facts: Facts) -> None:
     model = composed(LORA)
     sites = [site for site, node in model.program.sites.items() if isinstance(node, Merged)]
     assert sites == [Site(name, layer) for layer in range(LAYERS) for name in ("attn.q", "attn.v")]
-    assert "merged 12→12, 144 numbers kept" in str(model.program)
+    assert "merged 12→12, 144 numbers cached" in str(model.program)
     assert model.program.multiplications() == 0
     assert composed(LORA, optimise=False).program.multiplications() == 6 * 2 * 2 * 12
 
@@ -65,10 +65,10 @@ def test_what_is_kept_is_in_the_program(facts: Facts) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (f"route(a={LORA}, b=lora(rank=3))", "rows choose between changes"),
-        ("lora(rank=2, gate=true)", "a change depends on the example or the token"),
-        (f"split({LORA}, ia3(targets=[attn.q, attn.v]), at=2)", "a change depends on"),
-        ("bitfit(targets=[attn.q])", "another bias is cheaper than another weight"),
+        (f"route(a={LORA}, b=lora(rank=3))", "rows use different updates"),
+        ("lora(rank=2, gate=true)", "an update depends on the example or the token"),
+        (f"split({LORA}, ia3(targets=[attn.q, attn.v]), at=2)", "an update depends on"),
+        ("bitfit(targets=[attn.q])", "only the bias changes, which is cheaper than a new weight"),
     ],
 )
 def test_it_declines(text: str, why: str, facts: Facts) -> None:

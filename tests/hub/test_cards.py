@@ -82,7 +82,7 @@ def test_globs_give_what_this_backbone_has(tmp_path: Path) -> None:
 def test_what_is_missing(tmp_path: Path) -> None:
     catalogue = Catalogue.open(write(tmp_path, SW))
     assert failure(catalogue.card, "lng", "sw") == (
-        "AC106", "no space `lng` in the catalogue spaces: lang"
+        "AC106", "the catalogue has no space `lng` use one of lang"
     )  # fmt: skip
     code, message = failure(catalogue.card, "lang", "swh")
     assert code == "AC103"
@@ -120,17 +120,17 @@ HEAD = f"title: x\nvariants:\n  {BERT}:\n    default: {{repo: a/b}}\n"
         (f"---\n{HEAD}license: x\n---\n", "no key `license`"),
         ("---\ntitle: x\n---\n", "`variants` must be a mapping"),
         (f"---\n{HEAD.replace('title: x', 'title: 5')}---\n", "`title` must be a text"),
-        (f"---\n{HEAD.replace('a/b', '../b')}---\n", "no repo"),
+        (f"---\n{HEAD.replace('a/b', '../b')}---\n", "not a valid repo"),
         (f"---\n{HEAD.replace('repo: a/b', 'revision: x')}---\n", "no `repo`"),
-        (f"---\n{HEAD.replace('a/b', 'a/b, revision: ../x')}---\n", "no revision"),
-        (f"---\n{HEAD.replace('a/b', 'a/b, subfolder: /x')}---\n", "no subfolder"),
+        (f"---\n{HEAD.replace('a/b', 'a/b, revision: ../x')}---\n", "not a valid revision"),
+        (f"---\n{HEAD.replace('a/b', 'a/b, subfolder: /x')}---\n", "not a valid subfolder"),
         (f"---\n{HEAD.replace('a/b', 'a/b, branch: x')}---\n", "no key `branch`"),
-        (f"---\n{HEAD.replace('default', '../x')}---\n", "name of a variant"),
-        (f"---\n{HEAD.replace(BERT, '../x')}---\n", "no backbone"),
+        (f"---\n{HEAD.replace('default', '../x')}---\n", "not a valid name for a variant"),
+        (f"---\n{HEAD.replace(BERT, '../x')}---\n", "not the name of a model"),
         (f"---\n{HEAD}languages: sw\n---\n", "must be a list"),
         (f"---\n{HEAD}datasets: {{}}\n---\n", "must be a list"),
         (f"---\n{HEAD}task: [x]\n---\n", "`task` must be a text"),
-        (f"---\n{HEAD}---\n{'x' * 1_000_000}", "longer than 1 MB"),
+        (f"---\n{HEAD}---\n{'x' * 1_000_000}", "larger than 1 MB"),
     ],
 )
 def test_broken_cards(tmp_path: Path, page: str, why: str) -> None:

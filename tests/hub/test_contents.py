@@ -212,11 +212,11 @@ def test_what_is_unusual_is_told(tmp_path: Path) -> None:
     (folder / "adapter_interface.json").write_text("{}")
     (found,) = look(folder)
     assert found.unusual == (
-        "no version: written before 2022",
+        "has no version, so it was written before 2022",
         "activation gelu, which meant gelu_new then",
-        "it does not say on which backbone it was trained",
+        "does not record which backbone it was trained on",
         "made through a plug-in interface, adapter_interface.json",
-        "weights as a pickle only; it is read without being run",
+        "has its weights only as a pickle, which is read without running any code",
     )
 
 
@@ -314,7 +314,9 @@ def test_what_a_file_does_not_say_is_no_fault(key: str, word: str, tmp_path: Pat
     source, silent = BERT / "seq_bn" / "a", tmp_path / "a"
     (found,) = look(changed(source, silent, lambda outer: outer.update({key: None})))
     assert found.why == "" and found.method == "bottleneck"
-    assert f"it does not say the {word} of its backbone; --backbone tells more" in found.unusual
+    assert (
+        f"does not record the {word} of its backbone; add --backbone to see more" in found.unusual
+    )
     (found,) = look(silent, facts=read_facts(read_config(BASE)))
     assert found.calls.startswith("bottleneck(") and found.why == ""
 

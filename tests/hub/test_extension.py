@@ -66,6 +66,6 @@ def test_a_client_that_works_otherwise_is_no_crash(
     monkeypatch.delattr(extensions, gone)
     assert cli.main(["hf-extension", "install"]) == 1
     err = capsys.readouterr().err
-    assert "error[AC434]: `hf` cannot be extended here" in err
+    assert "error[AC434]: cannot register `hf compose`" in err
     assert "adaptcompose does the same by its own name" in err
     assert list(home.rglob("manifest.json")) == []

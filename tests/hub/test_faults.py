@@ -137,7 +137,7 @@ def test_a_token_that_was_revoked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_without_a_token_what_is_private_is_not_there(hub: Hub) -> None:
     hub.users, hub.private = {"good": "write"}, {REPO}
-    with fails("AC401", "if it is private: hf auth login"):
+    with fails("AC401", "if the repository is private, run `hf auth login`"):
         HuggingFaceStore().fetch(REPO)
 
 
@@ -294,7 +294,7 @@ def test_a_pull_request_leaves_main_alone(hub: Hub) -> None:
     hub.merge(REPO, 1)
     assert held(store) == NEW
     hub.faults = [Fault(COMMIT, 403)]
-    with fails("AC415", "a token that may write"):
+    with fails("AC415", "a token that has write access"):
         store.propose(REPO, {"README.md": b"# newer"}, message="new")
 
 

@@ -103,7 +103,7 @@ def test_an_ambiguous_prefix(store: FolderStore, monkeypatch: pytest.MonkeyPatch
     store.commit(REPO, {"a": b"1"}, message="")
     known = ["a" * 39 + "1", "a" * 39 + "2"]
     monkeypatch.setattr(store, "_known", lambda repo: known)
-    with fails("AC402", "fits 2 revisions", "write more digits"):
+    with fails("AC402", "matches 2 revisions", "write more digits"):
         store.resolve(REPO, "a" * 10)
 
 
@@ -113,7 +113,7 @@ def test_what_does_not_exist(store: FolderStore, tmp_path: Path) -> None:
     store.commit(REPO, {"a": b"1"}, message="")
     with fails("AC401", "did you mean `demo/ner`?"):
         store.fetch("demo/nar")
-    with fails("AC413", "there is no such file"):
+    with fails("AC413", "the file does not exist"):
         store.fetch(REPO, paths=["b"])
     for name in ("ner", "../x", "a/b/c", "a/.."):
         with fails("AC420"):
@@ -124,7 +124,7 @@ def test_what_does_not_exist(store: FolderStore, tmp_path: Path) -> None:
     "name", ["../x", "/x", "a//b", "a/../b", ".", "", "a\\b", "C:x", "a\0b", ".git/config", "a\nb"]
 )
 def test_names_that_leave_the_folder(store: FolderStore, name: str) -> None:
-    with fails("AC413", "cannot be called so"):
+    with fails("AC413", "not an allowed file name"):
         store.commit(REPO, {name: b""}, message="")
     assert not store.repositories()
 
@@ -174,7 +174,7 @@ def test_damage_is_found(store: FolderStore, tmp_path: Path) -> None:
 def test_a_file_slipped_in_beside_the_others(store: FolderStore) -> None:
     store.commit(REPO, {"w.bin": b"weights"}, message="")
     (store.fetch(REPO) / "w.safetensors").write_bytes(b"other weights")
-    with fails("AC413", "w.safetensors", "added after publishing"):
+    with fails("AC413", "w.safetensors", "was added to the folder after publishing"):
         store.fetch(REPO, paths=["w.bin"])
 
 

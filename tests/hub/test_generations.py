@@ -319,7 +319,7 @@ def test_what_is_unusual_is_told() -> None:
     config = {"non_linearity": "gelu", "invertible_adapter": NICE}
     found = list(oddities({"config": config, "type": "text_task"}))
     assert found == [
-        "no version: written before 2022",
+        "has no version, so it was written before 2022",
         "activation gelu, which meant gelu_new then",
         "declares an invertible part, which task adapters of 2020 seldom have",
     ]

@@ -74,7 +74,7 @@ def test_only_what_is_asked_for_is_fetched(store: HuggingFaceStore, hub: Hub) ->
     folder = store.fetch(REPO, paths=["config.json"])
     assert not (folder / "sub").exists()
     assert not any("resolve" in line and "weights" in line for line in hub.requests)
-    with fails("AC413", "no such file"):
+    with fails("AC413", "the file does not exist"):
         store.fetch(REPO, paths=["other"])
 
 
@@ -124,7 +124,7 @@ def test_what_does_not_exist(store: HuggingFaceStore, hub: Hub) -> None:
         store.resolve(REPO, "v9")
     with fails("AC402", "0000000"):
         store.resolve(REPO, "0000000")
-    with fails("AC404", "user/gated", "accept its terms"):
+    with fails("AC404", "user/gated", "accept the terms"):
         store.resolve("user/gated")
     with fails("AC420"):
         store.resolve("user/../x")
@@ -132,7 +132,7 @@ def test_what_does_not_exist(store: HuggingFaceStore, hub: Hub) -> None:
 
 def test_names_that_leave_the_folder(store: HuggingFaceStore, hub: Hub) -> None:
     hub.add(REPO, {"../x": b""})
-    with fails("AC413", "cannot be called so"):
+    with fails("AC413", "not an allowed file name"):
         store.fetch(REPO)
 
 
@@ -168,7 +168,10 @@ def test_commit(store: HuggingFaceStore, hub: Hub, tmp_path: Path) -> None:
 
 def test_a_refused_commit_changes_nothing(store: HuggingFaceStore, hub: Hub) -> None:
     sha = hub.add(REPO, FILES)
-    for status, remedy in ((507, "the hub is unchanged"), (403, "a token that may write")):
+    for status, remedy in (
+        (507, "try again; the hub has not been changed"),
+        (403, "a token that has write access"),
+    ):
         hub.commits_refused = status
         hub.faults = [Fault("POST .*/commit/", status)]
         with fails("AC415", REPO, remedy):

@@ -122,7 +122,7 @@ def test_refusals(text: str, code: str) -> None:
 
 @pytest.mark.parametrize("text", ["user/*", "user/repo/sub", "user/repo@v1/sub", "gpt*"])
 def test_backbones_and_data_sets_are_whole_repositories(text: str) -> None:
-    with pytest.raises(Failed, match="no repository name"):
+    with pytest.raises(Failed, match="not a valid repository name"):
         repository_ref(text)
 
 

@@ -104,10 +104,10 @@ def test_a_composition_has_a_limit_of_size_and_of_depth() -> None:
     assert not ac.check(lets(12, "average(A, A)"))
     (large,) = ac.check(lets(14, "average(A, A)"))
     assert large.code == "AC904"
-    assert f"the limit is {PARTS}" in large.message
+    assert f"the limit is {PARTS:,}" in large.message
     assert not ac.check(lets(DEPTH - 2, "average(A)"))
     (deep,) = ac.check(lets(DEPTH + 1, "average(A)"))
-    assert deep.message == f"the composition is {DEPTH + 1} blocks deep; the limit is {DEPTH}"
+    assert deep.message == f"the composition nests blocks {DEPTH + 1} deep; the limit is {DEPTH}"
 
 
 def test_aliases_of_a_spec_have_the_same_limit(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_as_annotations_of_github() -> None:
     found = [AC103.at(source.span(0, 2), name="100%"), AC104.at(name="x")]
     assert render(found, "github").splitlines() == [
         "::error file=a%2Cb%3Ac%25.compose,line=1,col=1,endColumn=3,title=AC103::unknown adapter "
-        "`100%25` (help: user/repo names an adapter of the hub)",
+        "`100%25` (help: write `user/repo` for an adapter of the Hub)",
         "::warning title=AC104::`x` is never used (help: use it or remove it)",
     ]
 
@@ -193,5 +193,5 @@ def test_messages_stay_on_their_line_whatever_is_in_them() -> None:
 
     found = AC412.at(path="a\n\x1b[31m\u202e" + "x" * 10_000, root="b\r")
     assert found.message.isprintable()
-    assert found.help == "paths are relative to b\\r"
+    assert found.help == "check the path, which is relative to b\\r"
     assert len(found.message) < 600

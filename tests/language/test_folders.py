@@ -61,7 +61,7 @@ def test_a_command_looks_beside_the_file_with_the_expression(
     file = tmp_path / "one.compose"
     file.write_text("./nothere\n")
     assert cli.main(["check", str(file)]) == 1
-    assert f"paths are relative to {tmp_path}" in capsys.readouterr().out
+    assert f"which is relative to {tmp_path}" in capsys.readouterr().out
 
 
 def test_a_hub_elsewhere_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

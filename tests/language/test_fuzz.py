@@ -253,7 +253,7 @@ def test_large_compositions_get_an_answer(name: str) -> None:
 def test_an_error_behind_many_warnings_is_told() -> None:
     (found, more) = ac.check(LARGE["unused lets, then an error"])
     assert (found.code, more.code) == ("AC101", "AC905")
-    assert more.message == "2000 more problems are not shown"
+    assert more.message == "2,000 more problems not shown"
 
 
 def test_too_long_and_too_deep() -> None:

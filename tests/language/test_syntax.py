@@ -102,7 +102,7 @@ def test_the_fixtures_are_many_and_distinct() -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "\n\r\n\t", "\u00a0", "# a\n# b"])
 def test_nothing_is_an_empty_composition(text: str) -> None:
-    with pytest.raises(Failed, match="empty composition"):
+    with pytest.raises(Failed, match="the expression is empty"):
         parse_tree(text)
 
 

@@ -145,20 +145,20 @@ def test_shuffle_then_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("x.jsonl", '{"text": "a", "label": "b"}\n{"text"\n', "x.jsonl:2: not JSON"),
+        ("x.jsonl", '{"text": "a", "label": "b"}\n{"text"\n', "x.jsonl:2: invalid JSON"),
         ("x.jsonl", "[1]\n", "x.jsonl:1: expected a JSON object"),
-        ("x.jsonl", "[" * 100_000, "x.jsonl:1: not JSON that can be read"),
-        ("x.jsonl", '{"text": "a"}\n', "x.jsonl:1: no column `labels`"),
-        ("x.jsonl", '{"text": 5, "label": "b"}\n', "x.jsonl:1: `text` must be a text"),
+        ("x.jsonl", "[" * 100_000, "x.jsonl:1: invalid JSON: a number is too long"),
+        ("x.jsonl", '{"text": "a"}\n', "x.jsonl:1: the column `labels` is missing"),
+        ("x.jsonl", '{"text": 5, "label": "b"}\n', "x.jsonl:1: `text` must be a string"),
         ("x.jsonl", '{"text": "a", "label": null}\n', "x.jsonl:1: `label` must be a label"),
-        ("x.jsonl", '{"text": "a", "label": ["b"]}\n', "x.jsonl:1: one label expected"),
-        ("x.csv", "text,label\na\n", "x.csv:2: 2 columns expected, got 1"),
-        ("x.csv", 'text,label\n"a,b\n', "x.csv:2: not a table"),
+        ("x.jsonl", '{"text": "a", "label": ["b"]}\n', "x.jsonl:1: expected one label"),
+        ("x.csv", "text,label\na\n", "x.csv:2: expected 2 columns, found 1"),
+        ("x.csv", 'text,label\n"a,b\n', "x.csv:2: invalid table"),
         ("x.csv", "text,text,label\na,b,c\n", "x.csv:1: the column `text` appears twice"),
-        ("x.csv", "text,label\n", "x.csv:1: the file holds no examples"),
-        ("x.csv", "", "x.csv:1: the file holds no examples"),
-        ("x.csv", b"text,label\na,b\nc\xff,d\n", "x.csv:3: the byte 0xff is not UTF-8"),
-        ("x.txt", "\n\n", "x.txt:1: the file holds no examples"),
+        ("x.csv", "text,label\n", "x.csv:1: the file contains no examples"),
+        ("x.csv", "", "x.csv:1: the file contains no examples"),
+        ("x.csv", b"text,label\na,b\nc\xff,d\n", "x.csv:3: the byte 0xff is not valid UTF-8"),
+        ("x.txt", "\n\n", "x.txt:1: the file contains no examples"),
     ],
 )
 def test_what_is_wrong_with_a_file(tmp_path: Path, name: str, text: str, expected: str) -> None:
@@ -169,13 +169,13 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, name: str, text: str, expecte
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("x.conll", "a O\nb\nc O\n", "x.conll:2: 2 columns expected, got 1"),
-        ("x.conll", "a\nb\n", "x.conll:1: no column `labels`"),
+        ("x.conll", "a O\nb\nc O\n", "x.conll:2: expected 2 columns, found 1"),
+        ("x.conll", "a\nb\n", "x.conll:1: the column `labels` is missing"),
         ("x.conll", "\tO\n", "x.conll:1: `tokens` must be a list of words"),
         (
             "x.jsonl",
             '{"tokens": ["a"], "labels": ["O", "O"]}\n',
-            "x.jsonl:1: 1 tokens and 2 labels",
+            "x.jsonl:1: 1 token but 2 labels",
         ),
         (
             "x.jsonl",
@@ -194,7 +194,7 @@ def test_problems_come_together_up_to_a_limit(tmp_path: Path) -> None:
 
 
 def test_the_columns_of_the_file_are_offered(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match=r"columns: .*tweet.*mood"):
+    with pytest.raises(Failed, match=r"its columns .*tweet.*mood"):
         read(tmp_path, "x.csv", "tweet,mood\na,b\n")
 
 

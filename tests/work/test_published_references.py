@@ -113,7 +113,7 @@ def test_what_it_refers_to_stays_in_its_folder(shop: Workshop) -> None:
             composed(shop, "./saved")
         assert {found.code for found in failed.value.diagnostics} <= {"AC413", "AC611"}
     path.write_text(good.replace(f"task=./{own}", "task=pfeiffer()"))
-    with pytest.raises(Failed, match="has no weights there"):
+    with pytest.raises(Failed, match="it has no weights for"):
         composed(shop, "./saved")
 
 

@@ -103,7 +103,7 @@ def test_a_published_composition_of_a_folder_backbone_asks_for_it(shop: Workshop
     model = make(shop, "new")
     hub = str(shop.root / "hub")
     ac.push(model, "me/out", hub=hub)
-    with pytest.raises(Failed, match=r"(?s)AC424.*`me/out` runs on .*--backbone"):
+    with pytest.raises(Failed, match=r"(?s)AC424.*the backbone of `me/out` is not .*--backbone"):
         ac.load("me/out", hub=hub)
     for backbone in (shop.root / "base", load_backbone(shop.root / "base")):
         assert torch.equal(logits(ac.load("me/out", backbone, hub)), logits(model))
@@ -145,15 +145,15 @@ def test_the_backbone_must_fit(shop: Workshop) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"composition": 2}, "it is not of version 1"),
+        ({"composition": 2}, "its version is not 1"),
         ({"surprise": 1}, "it has an unknown key `surprise`"),
-        ({"expression": 5}, "its expression is no text"),
-        ({"expression": None}, "its expression is no text"),
-        ({"backbone": "x"}, "its backbone is no mapping"),
-        ({"backbone": {"model": 3}}, "its backbone holds more than texts"),
-        ({"backbone": {"dtype": "int8"}}, "its dtype is none of"),
-        ({"head": "./../../etc"}, "its head is not in its folder"),
-        ({"head": ["x"]}, "its head is no text"),
+        ({"expression": 5}, "its expression is not a string"),
+        ({"expression": None}, "its expression is not a string"),
+        ({"backbone": "x"}, "its backbone is not a mapping"),
+        ({"backbone": {"model": 3}}, "its backbone has values that are not strings"),
+        ({"backbone": {"dtype": "int8"}}, "its dtype is not one of"),
+        ({"head": "./../../etc"}, "its head is outside its folder"),
+        ({"head": ["x"]}, "its head is not a string"),
     ],
 )
 def test_a_manifest_is_not_trusted(shop: Workshop, change: dict[str, Any], told: str) -> None:

@@ -109,9 +109,9 @@ def test_a_composition_of_compositions_is_swapped_inside(published: Workshop) ->
     ("text", "column", "told"),
     [
         ("me/plain | swap(lng=demo/two)", 17, "did you mean `lang`"),
-        ("me/plain | swap(xyz=demo/two)", 17, "slots: lang, task"),
+        ("me/plain | swap(xyz=demo/two)", 17, "use one of lang, task"),
         ("me/plain | swap(lang=demo/two, tsk=none)", 32, "did you mean `task`"),
-        ("stack(a=demo/one, b=demo/two) | swap(lang=demo/two)", 38, "slots: a, b"),
+        ("stack(a=demo/one, b=demo/two) | swap(lang=demo/two)", 38, "use one of a, b"),
         ("./plain | drop(bottom=1) | swap(lng=none)", 33, "did you mean `lang`"),
         ("me/plain | freeze(tsk)", 19, "did you mean `task`"),
     ],

@@ -195,7 +195,7 @@ def test_a_finished_sweep_is_not_trained_again(
     with inside(shop.root):
         assert cli.main(arguments) == 0
     output = capsys.readouterr()
-    assert output.err.count("(done before)") == 4
+    assert output.err.count("(already finished)") == 4
     header = next(line for line in output.out.splitlines() if "d/test" in line)
     rows = output.out[output.out.index(header) :].splitlines()[1:5]
     assert [row.split(": ")[0] for row in rows] == list(report["combinations"])

@@ -6,10 +6,10 @@ that read the sub-layer's input x (He et al., 2022): what is before them does no
 what they add sums up. A factor around a bottleneck becomes part of its scale. Equal members are
 computed once, with the sum of their weights.
 
-Condition: all read one state, up to an own LayerNorm in front of all or of none; none has an own
-LayerNorm behind it or a gate; what they are added to is h, or one state for all. In training, where
-dropout decides member by member, the literal form is computed. Law: exact up to the order of
-summation.
+Condition: all members read the same state, and either all or none apply a LayerNorm of their own
+first; none applies one last, and none has a gate; they are added to h, or all to the same state. In
+training, where dropout applies to each member separately, the literal form is computed. Law: exact,
+up to the order of summation.
 """
 
 from __future__ import annotations

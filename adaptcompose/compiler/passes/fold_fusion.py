@@ -8,8 +8,9 @@ Together 3Ndr instead of (2N+1)d² + 2Ndr. While something is trained, each step
 anew from the live weights or, on few tokens, applies W_q, W_kᵀ and W_v once to every token: what
 multiplies less. b_k stays, so that every parameter has its gradient.
 
-Condition, per site: every branch is one bottleneck without an own LayerNorm behind it. They read
-one state (the checker refuses others), up to an own LayerNorm in front. Law: exact.
+Condition, per site: every branch is a single bottleneck that does not apply a LayerNorm of its own
+last. All read the same state (the checker refuses anything else), possibly after a LayerNorm of
+their own. Law: exact.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Row i of the batch has its own weights: z = σ(D⁽ⁱ⁾x + b⁽ⁱ⁾) for all
 stacked matrices. Members of one shape (same ranks, activations and placements, weights aside) form
 a group; what is alone in its shape is computed for its rows as it is.
 
-Condition: at least two members of one shape, of a kind that stacks; matrices of a whole vocabulary
-are not, which a token reads one column of. Law: every row is what it is
-alone, up to the order of summation.
+Condition: at least two members have the same shape and can be stacked. Matrices of a whole
+vocabulary are not stacked, because a token reads only one column. Law: every row has the output
+that it has alone, up to the order of summation.
 """
 
 from __future__ import annotations

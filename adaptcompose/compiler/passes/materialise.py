@@ -5,7 +5,7 @@ literal program computes them in every forward. Marked here, they are a cache ov
 tensors, which an in-place change of any of them rebuilds. While something stored is being learned
 they are computed as before, so that every stored tensor has its gradient.
 
-Condition: the primitive's weights are computed. Law: exact, bit for bit.
+Condition: the weights of the primitive are computed from other weights. Law: exact, bit for bit.
 """
 
 from __future__ import annotations

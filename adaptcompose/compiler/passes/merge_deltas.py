@@ -4,9 +4,9 @@ f'(x) = W'x + b' for everything that changes a map without looking at the token:
 l ⊙ W, m ⊙ V/‖V‖, means and chains of these. W' is computed once and kept beside W until a tensor
 that it comes from is changed; so it takes as much memory as W, which stays as it is.
 
-Condition: every row has the same changes, and none of them has a gate or differs by token; W is
-neither in half precision nor quantised. In training, and with a gradient to any of the sources, the
-literal form is computed. Law: ≤ 1e-5 of the largest value, by the order of summation.
+Condition: every row has the same updates, and none of them has a gate or depends on the token; W is
+neither in half precision nor quantised. In training, or if any source needs a gradient, the literal
+form is computed. Law: ≤ 1e-5 of the largest value, by the order of summation.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What does nothing goes.
+"""Remove primitives that cannot change the output.
 
-- nothing stands at a site of a dropped layer (lowering leaves it out already);
-- a chain gives up the chains inside it, and a chain of one is its member;
-- in a chain, an adapter whose contribution is multiplied by 0 goes;
-- branches of weight 0 leave a mean, and a mean of one branch is that branch.
+- sites of dropped layers are empty (lowering leaves them out already);
+- a chain inside a chain is flattened, and a chain of one member becomes that member;
+- in a chain, an adapter whose contribution is scaled by 0 is removed;
+- branches of weight 0 are removed from a mean, and a mean of one branch becomes that branch.
 
 Condition: it adds nothing, whatever the input. Law: exact, up to rounding.
 """

@@ -5,7 +5,7 @@ branches have the same primitives with the same weights, their states are the sa
 to be repeated only in front of the first layer in which they differ; inside of it, at the first
 site, if they differ behind sub-layers only: their residual goes through the site.
 
-Condition: the branches agree at the embeddings (and in what stands beside the tokens). Law: exact.
+Condition: the branches have the same embeddings and virtual tokens. Law: exact.
 """
 
 from __future__ import annotations
