@@ -52,7 +52,7 @@ def test_a_whole_story(shop: Workshop) -> None:
         assert (done.returncode, done.stderr) == (0, ""), target
         said.append(done.stdout)
     done = command("pull", "me/out", "--hub", "./hub", cwd=shop.root)
-    assert (done.returncode, done.stdout) == (0, "me/out is in out\n")
+    assert (done.returncode, done.stdout) == (0, "pulled me/out into out\n")
     done = command("predict", "out", "-t", text, "--format", "json", cwd=shop.root)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)

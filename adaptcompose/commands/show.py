@@ -69,8 +69,8 @@ def _print_shelf(shelf: Shelf, reference: str, found: Context, form: str, told: 
 
     objects = contents(shelf, found.backbone)
     if not objects:
-        what = {"what": "other files", "wanted": "anything that adaptcompose knows"}
-        raise Failed(AC406.at(name=reference, **what, help="show one of the folders in it"))
+        wanted, help = "anything that adaptcompose knows", "show one of the folders in it"
+        raise Failed(AC406.at(name=reference, what="other files", wanted=wanted, help=help))
     if form == "json":
         plain = {"reference": reference, "contents": [one.as_plain() for one in objects], **told}
         print(json.dumps(plain, indent=2, ensure_ascii=False))
