@@ -1,4 +1,4 @@
-"""The commands that write, resolve and care: what they print, write and answer."""
+"""The commands that write, resolve and maintain: what they print, write and answer."""
 
 from __future__ import annotations
 
@@ -404,7 +404,9 @@ def test_colours_follow_terminal_and_environment(monkeypatch: pytest.MonkeyPatch
 
 def test_help_has_the_commands_in_groups(capsys: Captured) -> None:
     out = call(ROOT, capsys, "--help")[1]
-    places = [out.index(f"\n{name}:\n") for name in ("write", "resolve", "run", "share", "care")]
+    places = [
+        out.index(f"\n{name}:\n") for name in ("write", "resolve", "run", "share", "maintain")
+    ]
     assert places == sorted(places)
     assert "\nmore:\n" not in out
     for name in ("new", "check", "fmt", "graph", "explain", "schema", "lock", "plan", "doctor"):

@@ -35,7 +35,7 @@ GROUPS = {
     "resolve": ("search", "show", "lock", "plan"),
     "run": ("run", "train", "eval", "predict", "serve"),
     "share": ("pull", "push", "publish", "report", "diff"),
-    "care": ("cache", "doctor", "hf-extension"),
+    "maintain": ("cache", "doctor", "hf-extension"),
 }
 
 

@@ -388,7 +388,7 @@ def rewrite(node: Primitive, change: Callable[[Primitive], Primitive]) -> Primit
     return change(node.rebuild(inner) if inner else node)
 
 
-_SYMBOLS = "h: output of the sub-layer, x: its input, LN: the backbone's norm, u: what is added"
+_SYMBOLS = "h: output of the sub-layer, x: its input, LN: the backbone's norm, u: the contribution"
 
 
 def _where(sites: list[Site]) -> str:

@@ -91,7 +91,7 @@ def data_ref(text: str, span: Span | None = None) -> Ref:
     >>> print(data_ref("hf://datasets/user/name@v1"), data_ref("squad@main"))
     hf://user/name@v1 squad@main
     """
-    help = "one of its configurations is named beside it: config: {folder}"
+    help = "name the repository only, and set `config: {folder}`"
     return repository_ref(text.replace("hf://datasets/", "hf://", 1), span, help)
 
 

@@ -6,13 +6,13 @@ AC005: missing comma between arguments
 Separate the arguments of a call and the items of a list by commas. Spaces alone do not
 separate them.
 <BLANKLINE>
-causes the error
+Causes the error
     stack(lang=sw task=ner)
 <BLANKLINE>
-does not
+Does not cause it
     stack(lang=sw, task=ner)
 <BLANKLINE>
-help
+Help
     add `,` before `WORD`
 """
 
@@ -51,10 +51,11 @@ class Example:
 
     @property
     def remark(self) -> str:
-        """Where the example stands and what it takes, as the end of a heading."""
+        """Where to use the example and what it requires, as the end of a heading."""
         places = {"spec": "in spec.yaml", "python": "in Python"}
         place = f"on {self.backbone}" if self.backbone else places.get(self.kind, "")
-        return f"{f', {place}' if place else ''}{f', when {self.when}' if self.when else ''}"
+        parts = filter(None, [place, self.when and f"when {self.when}"])
+        return f" ({said})" if (said := ", ".join(parts)) else ""
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,14 @@ class Explanation:
     def examples(self) -> Iterator[tuple[str, Example]]:
         """Both examples with their headings."""
         kind = self.code.severity
-        yield f"causes the {kind}{self.bad.remark}", self.bad
-        yield f"does not{self.good.remark}", self.good
+        yield f"Causes the {kind}{self.bad.remark}", self.bad
+        yield f"Does not cause it{self.good.remark}", self.good
 
     def __str__(self) -> str:
         kind = "" if self.code.severity == "error" else f" ({self.code.severity})"
         parts = [f"{self.code.id}{kind}: {self.message}", textwrap.fill(self.about, _WIDTH)]
         parts += [_indented(heading, example.lines()) for heading, example in self.examples()]
-        parts += [_indented("help", [self.remedy])] if self.remedy else []
+        parts += [_indented("Help", [self.remedy])] if self.remedy else []
         return "\n\n".join(parts)
 
     def as_dict(self) -> dict[str, Any]:

@@ -218,6 +218,7 @@ class Binding:
             operator=self.operator,
             expected=expected,
             got=str(value) if isinstance(value, syntax.Number) else f"`{value}`",
+            help=suggest(str(value), parameter.choices),
         )
         return found
 

@@ -20,11 +20,11 @@ FACTS = read_facts(config(hidden_size=32, num_attention_heads=4).to_dict())
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("compacter(reduction=6)", "a divisor of width and ranks, and 5 is one of them"),
-        ("compacter(phm_dim=3, reduction=4)", "a divisor of width and ranks, and 8 is one of them"),
+        ("compacter(reduction=6)", "a divisor of 5, which is the width or a rank"),
+        ("compacter(phm_dim=3, reduction=4)", "a divisor of 8, which is the width or a rank"),
         (
             "compacter(reduction=[2, 4, 8], shared_phm_w=true)",
-            "one number where right factors are shared",
+            "one number when the right factors are shared",
         ),
     ],
 )

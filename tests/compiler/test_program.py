@@ -38,7 +38,7 @@ ffn.out of layers 2..5
       bottleneck b 64→4→64 relu  h + u(LN(h+x))
 head.in
   uncouple sw 32→16→32 relu
-h: output of the sub-layer, x: its input, LN: the backbone's norm, u: what is added"""
+h: output of the sub-layer, x: its input, LN: the backbone's norm, u: the contribution"""
     )
 
 

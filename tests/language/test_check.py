@@ -90,6 +90,7 @@ def test_the_cases_are_many_and_distinct() -> None:
         ("lang/sw | drop(botom=5)", "did you mean `bottom`?"),
         ("stack(lang=sw) | swap(lng=en)", "did you mean `lang`?"),
         ("stack(lang=sw) | freeze(lan)", "did you mean `lang`?"),
+        ("merge(glue/mnli, glue/rte, method=tie)", "did you mean `ties`?"),
     ],
 )
 def test_the_nearest_name_is_offered(text: str, help: str) -> None:

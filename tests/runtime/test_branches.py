@@ -200,8 +200,8 @@ def test_heads_of_one_kind_give_one_tensor_others_a_dict() -> None:
     ("rows", "said"),
     [
         (None, "`rows` is missing"),
-        (["a"], "`rows` has 1 names for 3 rows"),
-        (["a", "x", "b"], "`rows` has `x`"),
+        (["a"], "`rows` has 1 name for 3 rows"),
+        (["a", "x", "b"], "`rows` contains the unknown name `x`"),
         ("abc", "`rows` has"),
     ],
 )

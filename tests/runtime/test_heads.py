@@ -86,7 +86,7 @@ def test_choices_may_have_an_axis_of_their_own() -> None:
         out = model(**{name: tensor[None] for name, tensor in batch().items()})
         expected = (first @ w["1.weight"].T + w["1.bias"]).view(1, 3)
     assert torch.allclose(out.logits, expected, rtol=1e-12)
-    with pytest.raises(Failed, match=r"AC519(.|\n)*here are 3"):
+    with pytest.raises(Failed, match=r"AC519(.|\n)*the batch has 3 rows"):
         run(model)
     with pytest.raises(Failed, match=r"AC519(.|\n)*route"):
         composed(f"route(one={TEXT}, two={TEXT})", head=Head("head", config))

@@ -193,7 +193,7 @@ def _allowed(name: str) -> _Named:
 def _storage(identity: Any) -> Storage:
     """The persistent id of a storage: ("storage", its class, its key, a device, its count, …)."""
     if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
-        raise MoreThanTensorsError("a persistent object that is no storage")
+        raise MoreThanTensorsError("a persistent object that is not a storage")
     kind, key, count = identity[1], identity[2], identity[4]
     dtype = _STORAGES.get(kind.name.removeprefix("torch.")) if isinstance(kind, _Named) else None
     if dtype is None:
