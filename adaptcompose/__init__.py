@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from adaptcompose.version import __version__
 
 if TYPE_CHECKING:
-    from adaptcompose.language.diagnostics import Diagnostic, Failed
+    from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
     from adaptcompose.language.public import Composition, check, parse
     from adaptcompose.runtime.compose import compose
     from adaptcompose.runtime.public import load

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from adaptcompose.language.codes import AC999
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC999
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.plugins import broken
 from adaptcompose.targets import (
     INTERNAL,

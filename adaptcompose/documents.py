@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from adaptcompose.language.codes import AC017, AC602, AC611
-from adaptcompose.language.diagnostics import Failed, Source, Span
+from adaptcompose.diagnostics.codes import AC017, AC602, AC611
+from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptcompose.language.codes import AC413, AC607
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors, render
+from adaptcompose.diagnostics.codes import AC413, AC607
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    Source,
+    errors,
+    render,
+)
 from adaptcompose.terminal import dim, paint
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from adaptcompose.compiler.passes import PASSES
-from adaptcompose.language.codes import CODES
+from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.language.explanations import Explanation, explanations, plain
 from adaptcompose.language.reference import Page, expected, pages
 from adaptcompose.language.signature import Parameter, spell

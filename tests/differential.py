@@ -31,10 +31,10 @@ from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes import PASSES, Pass, optimise
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.program import Program
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Block, transform
 from adaptcompose.language.heads import HeadChoice
 from adaptcompose.language.operators.fuse import fusions

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from adaptcompose import cli
-from adaptcompose.language.codes import AC419
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC419
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.terminal import Terminal
 from tests.test_errors import SPEC
 from tests.workshop import Workshop, command, inside

@@ -13,9 +13,9 @@ from hypothesis import example
 from hypothesis import strategies as st
 
 from adaptcompose import documents
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
 from adaptcompose.documents import Value, dump, load, open_source, read
 from adaptcompose.files import write_atomically
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source
 from tests.sampling import sampled
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from typer.testing import CliRunner
 import adaptcompose as ac
 from adaptcompose import cli
 from adaptcompose.commands.app import app
+from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.hub import folder as hub_folder
 from adaptcompose.hub.huggingface import HuggingFaceStore
 from adaptcompose.language import syntax
-from adaptcompose.language.codes import CODES
 from adaptcompose.language.explanations import Example, explanation, explanations
 from adaptcompose.language.graph import Head
 from adaptcompose.runtime.saved import save_composition

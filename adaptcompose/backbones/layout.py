@@ -18,9 +18,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from adaptcompose.diagnostics.codes import AC413, AC504
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.refs import canonical_id
-from adaptcompose.language.codes import AC413, AC504
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.plugins import plugins
 
 Kind = Literal[

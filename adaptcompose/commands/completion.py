@@ -78,7 +78,7 @@ def complete_kind(incomplete: str) -> list[str]:
 
 def complete_word(incomplete: str) -> list[str]:
     """Codes of diagnostics, operators and methods: what `explain` explains."""
-    from adaptcompose.language.codes import CODES
+    from adaptcompose.diagnostics.codes import CODES
     from adaptcompose.language.reference import pages
 
     known = [*CODES, *(page.word for page in pages())]

@@ -9,8 +9,8 @@ import typer
 
 from adaptcompose.commands.app import Form, app
 from adaptcompose.commands.completion import complete_word
-from adaptcompose.language.codes import CODES
-from adaptcompose.language.diagnostics import printable, suggest
+from adaptcompose.diagnostics.codes import CODES
+from adaptcompose.diagnostics.diagnostic import printable, suggest
 from adaptcompose.language.explanations import Explanation, explanations, plain
 from adaptcompose.language.reference import Page, words
 from adaptcompose.language.reference import page as word_page

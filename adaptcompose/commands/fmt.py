@@ -10,14 +10,14 @@ import typer
 
 from adaptcompose.commands.app import Quiet, app
 from adaptcompose.commands.completion import complete_target
+from adaptcompose.diagnostics.codes import AC607
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.documents import open_source
 from adaptcompose.files import write_atomically
-from adaptcompose.language.codes import AC607
-from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.targets import PROBLEMS, expression, unreadable
 
 if TYPE_CHECKING:
-    from adaptcompose.language.diagnostics import Source
+    from adaptcompose.diagnostics.diagnostic import Source
 
 Targets = Annotated[
     list[str],

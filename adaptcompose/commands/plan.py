@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adaptcompose.commands.app import Base, Form, Hub, KnownAs, Set, Target, app, is_spec
-from adaptcompose.language.diagnostics import Diagnostic, Failed, errors
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, errors
 from adaptcompose.targets import CHANGES, checked_expression, hint, prepared_specs, say
 
 if TYPE_CHECKING:

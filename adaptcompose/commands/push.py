@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adaptcompose.commands.app import Base, Form, Hub, app
-from adaptcompose.language.codes import AC412
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC412
+from adaptcompose.diagnostics.diagnostic import Failed
 
 if TYPE_CHECKING:
     from adaptcompose.work.push import Push, Pushed

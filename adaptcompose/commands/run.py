@@ -12,7 +12,7 @@ import typer
 
 from adaptcompose.commands.app import Form, Quiet, Set, app
 from adaptcompose.commands.completion import complete_spec
-from adaptcompose.language.codes import AC425
+from adaptcompose.diagnostics.codes import AC425
 from adaptcompose.targets import RUN, hint, prepared_specs, say
 
 if TYPE_CHECKING:

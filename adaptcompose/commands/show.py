@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adaptcompose.commands.app import Base, Form, Hub, KnownAs, Set, app, is_spec
-from adaptcompose.language.codes import AC109, AC406
-from adaptcompose.language.diagnostics import Failed, Source
+from adaptcompose.diagnostics.codes import AC109, AC406
+from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.targets import hint
 from adaptcompose.terminal import aligned
 

@@ -17,9 +17,9 @@ from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import stages
 from adaptcompose.compiler.program import Program
 from adaptcompose.compiler.trunk import Trunk
+from adaptcompose.diagnostics.codes import AC416
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Locked
-from adaptcompose.language.codes import AC416
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Adapter, Block, Head, carriers
 from adaptcompose.language.heads import KINDS, NEW, VOCABULARIES, Chosen
 from adaptcompose.language.operators import Fuse, Stack, learning, parts_of

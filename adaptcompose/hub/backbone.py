@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
+from adaptcompose.diagnostics.codes import AC418
+from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.hub.tokenizer import TOKENIZERS, Tokenizer
-from adaptcompose.language.codes import AC418
-from adaptcompose.language.diagnostics import Failed, Span, standing
 
 
 @dataclass(frozen=True)

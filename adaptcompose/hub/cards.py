@@ -26,10 +26,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptcompose.diagnostics.codes import (
+    AC103,
+    AC106,
+    AC107,
+    AC403,
+    AC421,
+)
+from adaptcompose.diagnostics.diagnostic import Failed, Span, suggest
 from adaptcompose.documents import dump, load
 from adaptcompose.hub.refs import canonical_id, is_repo_name, is_revision, is_safe_path, matches
-from adaptcompose.language.codes import AC103, AC106, AC107, AC403, AC421
-from adaptcompose.language.diagnostics import Failed, Span, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts, layouts, read_facts
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import load
 from adaptcompose.hub.formats import adapterhub, adapters, peft
 from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS, Described
@@ -22,7 +23,6 @@ from adaptcompose.hub.formats.shapes import Group, grouped, layers_in, parameter
 from adaptcompose.hub.formats.static_heads import flexible
 from adaptcompose.hub.formats.tensors import Shapes
 from adaptcompose.hub.shelves import Shelf
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Head
 
 INTERFACE = "adapter_interface.json"

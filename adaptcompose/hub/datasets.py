@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from adaptcompose.diagnostics.codes import AC405, AC413
+from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
 from adaptcompose.hub.front import front_matter
 from adaptcompose.hub.layouts import Classes, Layout, Splits, read_layout
 from adaptcompose.hub.lock import Locked
@@ -20,8 +22,6 @@ from adaptcompose.hub.store import (
     record,
     verify,
 )
-from adaptcompose.language.codes import AC405, AC413
-from adaptcompose.language.diagnostics import Failed, Span, standing
 
 README = "README.md"
 MOST_BYTES = 4_000_000_000

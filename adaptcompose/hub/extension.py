@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.language.codes import AC434
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC434
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.version import __version__
 
 NAME = "compose"

@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import load
 from adaptcompose.hub.refs import canonical_id
 from adaptcompose.hub.store import Found
-from adaptcompose.language.diagnostics import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,6 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from adaptcompose.diagnostics.codes import (
+    AC402,
+    AC411,
+    AC413,
+    AC420,
+)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.files import write_atomically
 from adaptcompose.hub import pushing
 from adaptcompose.hub.front import fits, told
@@ -30,8 +37,6 @@ from adaptcompose.hub.store import (
     not_cached,
     verify,
 )
-from adaptcompose.language.codes import AC402, AC411, AC413, AC420
-from adaptcompose.language.diagnostics import Diagnostic, Failed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.formats.setups import SETUP, expression
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import Ref, is_safe_path, parse_ref
 from adaptcompose.hub.resolve import Resolved, Sources, resolve
-from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.graph import Adapter, Block, Head, Published, transform
 from adaptcompose.language.operators import Fuse, Prune, slots
 from adaptcompose.language.operators.prune import FILE as ACTIVATIONS

@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, unquote
 
-from adaptcompose.language.codes import AC109, AC420
-from adaptcompose.language.diagnostics import Failed, Span
+from adaptcompose.diagnostics.codes import AC109, AC420
+from adaptcompose.diagnostics.diagnostic import Failed, Span
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.hub.refs import is_repo_name
-from adaptcompose.language.codes import (
+from adaptcompose.diagnostics.codes import (
     AC401,
     AC402,
     AC404,
@@ -20,7 +19,8 @@ from adaptcompose.language.codes import (
     AC430,
     AC431,
 )
-from adaptcompose.language.diagnostics import Diagnostic, Failed
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
+from adaptcompose.hub.refs import is_repo_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,6 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    Span,
+    errors,
+    standing,
+)
 from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.formats import adapterhub, adapters
 from adaptcompose.hub.formats.setups import SETUP
@@ -17,8 +25,6 @@ from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.pieces import InPieces
 from adaptcompose.hub.refs import Ref
 from adaptcompose.hub.store import FileRecord, Store, not_cached, open_store, records, verify
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, errors, standing
 from adaptcompose.language.graph import Adapter, Block, Head, complete, transform
 from adaptcompose.language.operators import Fuse, Prune, Swap
 from adaptcompose.language.operators.prune import FILE, read_activations

@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
 
+from adaptcompose.diagnostics.codes import (
+    AC405,
+    AC411,
+    AC413,
+    AC419,
+)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub.refs import is_safe_path
-from adaptcompose.language.codes import AC405, AC411, AC413, AC419
-from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.plugins import plugins
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from adaptcompose.diagnostics.codes import AC418
+from adaptcompose.diagnostics.diagnostic import Failed, Span
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.resolve import Sources
-from adaptcompose.language.codes import AC418
-from adaptcompose.language.diagnostics import Failed, Span
 
 TOKENIZERS = {
     "tokenizer.json",

@@ -12,10 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    Source,
+    Span,
+    errors,
+    suggest,
+)
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.refs import Ref, is_glob, local_ref, matches
-from adaptcompose.language import codes, syntax
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, suggest
+from adaptcompose.language import syntax
 from adaptcompose.language.extent import DEPTH, PARTS, Extent, told
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.names import Names, open_ended

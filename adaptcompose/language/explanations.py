@@ -26,9 +26,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from adaptcompose.diagnostics.codes import CODES
+from adaptcompose.diagnostics.diagnostic import Code
 from adaptcompose.documents import load
-from adaptcompose.language.codes import CODES
-from adaptcompose.language.diagnostics import Code
 
 _WIDTH = 92
 _FIELD = re.compile(r"\{\{|\}\}|\{(\w+)\}")

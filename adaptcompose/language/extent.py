@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from adaptcompose.language.codes import AC904, AC905
-from adaptcompose.language.diagnostics import Diagnostic, Span, errors
+from adaptcompose.diagnostics.codes import AC904, AC905
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Span, errors
 from adaptcompose.language.graph import Block
 
 PARTS, DEPTH, WORK = 10_000, 100, 1_000_000

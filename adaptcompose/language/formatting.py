@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from adaptcompose.language.diagnostics import Source, Span
+from adaptcompose.diagnostics.diagnostic import Source, Span
 from adaptcompose.language.literals import quote
 from adaptcompose.language.nodes import Binding, Node, Pipe
 from adaptcompose.language.syntax import format_tree, parse_tree, yaml_safe

@@ -12,10 +12,10 @@ from typing import Any
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Chain, Primitive
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref
-from adaptcompose.language.diagnostics import Diagnostic, Span
 from adaptcompose.language.signature import spell
 from adaptcompose.methods.method import Method
 

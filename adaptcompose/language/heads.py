@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.language.graph import Adapter, Block, Head, Published, adapters
 from adaptcompose.language.operator import Modifier
 from adaptcompose.language.operators import Stack

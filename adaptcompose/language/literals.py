@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 import re
 
-from adaptcompose.language.codes import AC014, AC015, AC016, AC903
-from adaptcompose.language.diagnostics import Diagnostic, Span
+from adaptcompose.diagnostics.codes import (
+    AC014,
+    AC015,
+    AC016,
+    AC903,
+)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 
 _DIGITS = 18
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "'": "'"}

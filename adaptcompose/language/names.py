@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import (
+    Failed,
+    Span,
+    standing,
+    suggest,
+)
 from adaptcompose.hub.cards import DEFAULT, Catalogue, Variant
 from adaptcompose.hub.refs import Ref, matches, parse_ref
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Failed, Span, standing, suggest
 from adaptcompose.language.graph import Adapter, Block
 
 

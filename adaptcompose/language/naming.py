@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adaptcompose.language.diagnostics import Span
+from adaptcompose.diagnostics.diagnostic import Span
 from adaptcompose.language.graph import Adapter, Block, adapters, transform, walk
 from adaptcompose.language.operators import Fuse, Training
 from adaptcompose.language.operators.training import fresh

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.language.diagnostics import Source, Span
+from adaptcompose.diagnostics.diagnostic import Source, Span
 from adaptcompose.language.literals import quote
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
+from adaptcompose.diagnostics.diagnostic import Span
 from adaptcompose.hub.refs import Ref
-from adaptcompose.language.diagnostics import Span
 from adaptcompose.language.graph import Block, Empty, Slot, with_slots
 from adaptcompose.language.signature import parameters, spell
 from adaptcompose.plugins import plugins

@@ -11,8 +11,14 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from adaptcompose.language.codes import AC001, AC002, AC003, AC004, AC013
-from adaptcompose.language.diagnostics import Diagnostic, Source, Span
+from adaptcompose.diagnostics.codes import (
+    AC001,
+    AC002,
+    AC003,
+    AC004,
+    AC013,
+)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Source, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from adaptcompose.language import syntax
-from adaptcompose.language.codes import (
+from adaptcompose.diagnostics.codes import (
     AC201,
     AC202,
     AC203,
@@ -31,7 +30,8 @@ from adaptcompose.language.codes import (
     AC210,
     AC211,
 )
-from adaptcompose.language.diagnostics import Diagnostic, suggest
+from adaptcompose.diagnostics.diagnostic import Diagnostic, suggest
+from adaptcompose.language import syntax
 from adaptcompose.language.literals import quote
 
 Layers = frozenset[int]

@@ -13,9 +13,9 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from adaptcompose.diagnostics.codes import AC901, AC902
+from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
 from adaptcompose.language import literals
-from adaptcompose.language.codes import AC901, AC902
-from adaptcompose.language.diagnostics import Failed, Source, Span
 from adaptcompose.language.nodes import (
     Argument,
     Binding,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from lark import Lark, Token
     from lark import Tree as Raw
 
-    from adaptcompose.language.diagnostics import Diagnostic
+    from adaptcompose.diagnostics.diagnostic import Diagnostic
 
 __all__ = [
     "Argument",

@@ -4,7 +4,7 @@ The parser of the grammar stops at the first token that does not fit. This reade
 follows the same grammar by hand, says what is missing and supposes that it is there. That both
 accept the same texts is a test.
 
->>> from adaptcompose.language.diagnostics import Source
+>>> from adaptcompose.diagnostics.diagnostic import Source
 >>> for found in explain(Source("stack(Lang=sw task=ner) | | drop(")):
 ...     print(found.code, found.message)
 AC006 argument names are lower case: `Lang`
@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptcompose.language import codes, literals
+from adaptcompose.diagnostics import codes
+from adaptcompose.language import literals
 from adaptcompose.language import syntax_messages as say
 from adaptcompose.language.scanner import (
     ADDRESS,
@@ -40,7 +41,7 @@ from adaptcompose.language.syntax_messages import (
 )
 
 if TYPE_CHECKING:
-    from adaptcompose.language.diagnostics import Diagnostic, Source
+    from adaptcompose.diagnostics.diagnostic import Diagnostic, Source
 
 MOST = 20
 VALUES = {"REF", "INT", "FLOAT", "RANGE", "STRING", "BOOLEAN", ADDRESS, UNCLOSED}

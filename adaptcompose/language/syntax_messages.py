@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from adaptcompose.language import codes, literals
-from adaptcompose.language.diagnostics import Span
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Span
+from adaptcompose.language import literals
 from adaptcompose.language.scanner import END, UNCLOSED, Token, shortened
 
 if TYPE_CHECKING:
-    from adaptcompose.language.diagnostics import Diagnostic
+    from adaptcompose.diagnostics.diagnostic import Diagnostic
 
 PART = "an adapter or a block"
 ITEM = "a name or a number in the list"

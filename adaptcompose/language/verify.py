@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Block, walk
 from adaptcompose.language.operator import Members
 from adaptcompose.language.operators import Branches, Fuse, Restriction, misplaced

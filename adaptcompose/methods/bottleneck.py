@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Bottleneck as BottleneckPrimitive
 from adaptcompose.compiler.program import Placement, Primitive
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.signature import Layers, option
 from adaptcompose.methods import invertible
 from adaptcompose.methods.activations import unknown

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import LOOKUP, Facts, Kind, Site
-from adaptcompose.language.codes import AC209
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics.codes import AC209
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.signature import Layers, accept, changed, option, parameters, spell
 from adaptcompose.methods.method import Method, Packed, lost_layers
 

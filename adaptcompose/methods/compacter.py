@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Leaf, Primitive
-from adaptcompose.language.codes import AC209
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics.codes import AC209
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.signature import option
 from adaptcompose.methods import invertible
 from adaptcompose.methods.bottleneck import Bottleneck

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.signature import Layers, option
 from adaptcompose.methods.method import Method, Packed, Shape, lost_layers
 

@@ -15,7 +15,7 @@ from adaptcompose.backbones.layout import Facts, Kind, Site
 from adaptcompose.compiler.linear import LowRank, Renorm, Replaced, Shift
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.recipe import Recipe
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.signature import option
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.method import Combine, Shape, method, read_settings

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.recipe import Recipe
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.signature import accept, changed, spell
 from adaptcompose.plugins import plugins
 

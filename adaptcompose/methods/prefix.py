@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.prefix import KVPrefix, Positions, Shift
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.codes import AC209
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics.codes import AC209
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.signature import Layers, option
 from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.method import (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.linear import Decomposed, LowRank, SharedLowRank
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.signature import option
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.lora import hub_places, is_lora, is_vera, lora_settings

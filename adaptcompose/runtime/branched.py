@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from adaptcompose.language.codes import AC505, AC508, AC510, AC513, AC519
-from adaptcompose.language.diagnostics import Failed, suggest
+from adaptcompose.diagnostics.codes import (
+    AC505,
+    AC508,
+    AC510,
+    AC513,
+    AC519,
+)
+from adaptcompose.diagnostics.diagnostic import Failed, suggest
 from adaptcompose.language.operators import branch_of
 from adaptcompose.runtime.decoding import inputs
 from adaptcompose.runtime.frame import Choice, Frame, in_order

@@ -16,6 +16,13 @@ from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import optimise as run_passes
 from adaptcompose.compiler.program import Program
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    Source,
+    errors,
+)
 from adaptcompose.hub.backbone import Backbone, find_backbone, named
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
@@ -25,9 +32,7 @@ from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import is_repo_name
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer
-from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors
 from adaptcompose.language.graph import Adapter, Block, adapters, carriers, transform
 from adaptcompose.language.heads import Chosen, HeadChoice, heads_of, needs_inverse
 from adaptcompose.language.operators import Fuse, fusions, irreversible, marks

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.language.codes import AC413, AC416, AC519
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC413, AC416, AC519
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import VOCABULARIES
 from adaptcompose.runtime.primitives import Running, State, activation

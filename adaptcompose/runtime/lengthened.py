@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.language.codes import AC517
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC517
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.runtime.combination import RunningSplit
 from adaptcompose.runtime.frame import ENCODED, PLACES, Frame, Places

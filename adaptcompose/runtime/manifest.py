@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import dump, load, open_source
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Failed
 
 FILE, LOCK = "composition.yaml", "composition.lock"
 HERE = ".here.yaml"

@@ -14,8 +14,8 @@ from transformers.utils import ModelOutput
 
 from adaptcompose.compiler.program import Program
 from adaptcompose.compiler.trunk import gated
-from adaptcompose.language.codes import AC508, AC509
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC508, AC509
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.attach import copy_structure
 from adaptcompose.runtime.decoding import by_row, classified, inputs, shifted

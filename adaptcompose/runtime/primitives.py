@@ -16,8 +16,8 @@ from transformers.activations import ACT2FN, get_activation
 
 from adaptcompose.compiler import program
 from adaptcompose.compiler.program import Placement, Primitive
-from adaptcompose.language.codes import AC212
-from adaptcompose.language.diagnostics import Failed, suggest
+from adaptcompose.diagnostics.codes import AC212
+from adaptcompose.diagnostics.diagnostic import Failed, suggest
 from adaptcompose.runtime.frame import PLACES, Frame, Places
 from adaptcompose.runtime.parts import Parts
 

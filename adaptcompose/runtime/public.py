@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.diagnostics.codes import AC412, AC426
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import open_source
 from adaptcompose.hub.refs import Ref, parse_ref
 from adaptcompose.hub.resolve import own_files
 from adaptcompose.hub.store import Store, open_store
 from adaptcompose.hub.tokenizer import FILES
-from adaptcompose.language.codes import AC412, AC426
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.manifest import FILE, LOCK
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.reload import load_composition

@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Failed, Source, errors
 from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
@@ -16,9 +18,7 @@ from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.refs import is_path, is_safe_path, repository_ref
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer, find_tokenizer
-from adaptcompose.language import codes
 from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed, Source, errors
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import NEW, HeadChoice
 from adaptcompose.language.verify import verify

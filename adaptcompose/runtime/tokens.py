@@ -17,8 +17,8 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.prefix import Shift
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.tokens import Tokens
-from adaptcompose.language.codes import AC517
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC517
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.frame import Frame, Places
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.pieces import Chosen, Pieces, padded

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.trunk import trunk_of
-from adaptcompose.language.codes import AC518
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC518
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.kept import Kept

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.diagnostics.codes import (
+    AC412,
+    AC418,
+    AC508,
+    AC512,
+)
+from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.hub.refs import is_glob, parse_ref
 from adaptcompose.hub.store import open_store
 from adaptcompose.hub.tokenizer import TOKENIZERS
 from adaptcompose.language import syntax
-from adaptcompose.language.codes import AC412, AC418, AC508, AC512
-from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import KINDS
 from adaptcompose.language.operators import parts_of

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.diagnostics.codes import AC413
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import dump
-from adaptcompose.language.codes import AC413
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.mermaid import mermaid
 from adaptcompose.language.operators import parts_of
 from adaptcompose.resources import resource

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, once
 from adaptcompose.hub.lock import Lock
-from adaptcompose.language.diagnostics import Diagnostic, Failed, once
 from adaptcompose.work.pins import digest, lock_path
 from adaptcompose.work.prepare import Preparation, with_one_lock
 from adaptcompose.work.prepared import Prepared

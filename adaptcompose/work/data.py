@@ -18,10 +18,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.diagnostics.codes import (
+    AC605,
+    AC606,
+    AC607,
+    AC608,
+)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
 from adaptcompose.hub.datasets import MOST_BYTES
 from adaptcompose.hub.layouts import GZIP, Classes
-from adaptcompose.language.codes import AC605, AC606, AC607, AC608
-from adaptcompose.language.diagnostics import Diagnostic, Failed, suggest
 from adaptcompose.work.parquet import open_parquet
 from adaptcompose.work.readers import READERS, Lines, Record
 from adaptcompose.work.references import DataRef

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.pushing import same
 from adaptcompose.hub.store import FileRecord, Store
-from adaptcompose.language.diagnostics import Failed
 
 _TEXTS = (".md", ".yaml", ".lock", ".json")
 _LONGEST = 1_000_000

@@ -19,9 +19,9 @@ from transformers import (
     DataCollatorWithPadding,
 )
 
+from adaptcompose.diagnostics.codes import AC413, AC605
+from adaptcompose.diagnostics.diagnostic import Failed, Span, errors
 from adaptcompose.hub.backbone import Backbone
-from adaptcompose.language.codes import AC413, AC605
-from adaptcompose.language.diagnostics import Failed, Span, errors
 from adaptcompose.work.data import Examples
 from adaptcompose.work.tasks import Task
 

@@ -12,8 +12,8 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Literal
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.store import open_store
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.plugins import KINDS, plugins
 from adaptcompose.resources import resource
 from adaptcompose.version import __version__

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.work.sections import Spec
 
 

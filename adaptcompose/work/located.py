@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub.backbone import Backbone
 from adaptcompose.hub.datasets import data_ref, find_data
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.refs import repository_ref
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.hub.tokenizer import find_tokenizer
-from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.work.data import Examples, open_data
 from adaptcompose.work.pins import data_pin
 from adaptcompose.work.references import DataRef

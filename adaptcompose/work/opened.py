@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from adaptcompose.compiler.lower import lower
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub.lock import Kept
-from adaptcompose.language.diagnostics import Diagnostic, Failed
 from adaptcompose.language.graph import Block, Head
 from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import parts_of

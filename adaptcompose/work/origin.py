@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from adaptcompose.diagnostics.codes import AC420, AC426
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.refs import parse_ref
 from adaptcompose.hub.resolve import Sources
-from adaptcompose.language.codes import AC420, AC426
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.manifest import FILE, Manifest
 from adaptcompose.work.starter import Start
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from adaptcompose.diagnostics.codes import AC605
+from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
 from adaptcompose.documents import Value, read
-from adaptcompose.language.codes import AC605
-from adaptcompose.language.diagnostics import Failed, Source, Span
 from adaptcompose.work.fields import Section, entries, inner_section, kinds
 from adaptcompose.work.sections import Spec
 

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from adaptcompose.diagnostics.codes import AC607
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.datasets import data_ref
 from adaptcompose.hub.lock import Lock, Locked, hash_of
 from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.store import record
-from adaptcompose.language.codes import AC607
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import DataSection, Spec
 

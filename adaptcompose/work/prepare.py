@@ -8,6 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    Source,
+    Span,
+    errors,
+    once,
+)
 from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Lock, compare
@@ -15,7 +23,6 @@ from adaptcompose.hub.refs import is_path
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language import syntax
 from adaptcompose.language.check import Checked, Context, check_aliases, check_tree
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, errors, once
 from adaptcompose.language.graph import Adapter, Block, Published, adapters, walk
 from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import Fuse

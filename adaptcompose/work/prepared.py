@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.compiler.lower import lower
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    errors,
+    once,
+)
 from adaptcompose.hub.backbone import Backbone
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.language import syntax
-from adaptcompose.language.diagnostics import Diagnostic, Failed, errors, once
 from adaptcompose.language.graph import Block
 from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import parts_of

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic, suggest
 from adaptcompose.hub.lock import Kept, Lock
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, suggest
 from adaptcompose.language.graph import Block, transform, walk
 from adaptcompose.language.operators import Prune, fusions
 from adaptcompose.language.operators.prune import Activations, unmeasured

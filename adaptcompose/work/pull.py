@@ -6,12 +6,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from adaptcompose.diagnostics.codes import (
+    AC420,
+    AC422,
+    AC425,
+    AC426,
+)
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import dump
 from adaptcompose.files import write_atomically
 from adaptcompose.hub.refs import parse_ref
 from adaptcompose.hub.store import open_store
-from adaptcompose.language.codes import AC420, AC422, AC425, AC426
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.manifest import FILE, HERE
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from adaptcompose.diagnostics.codes import AC413, AC420, AC432
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.files import write_atomically
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref, is_repo_name
 from adaptcompose.hub.store import Store, listed, open_store
-from adaptcompose.language.codes import AC413, AC420, AC432
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.public import load, saved_folder

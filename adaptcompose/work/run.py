@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from transformers import set_seed
 
 from adaptcompose.compiler.plan import Plan
+from adaptcompose.diagnostics.codes import AC423
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.files import write_atomically
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.store import open_store
-from adaptcompose.language.codes import AC423
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.operators import fusions
 from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
 from adaptcompose.language.operators.prune import as_text

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, get_args, get_origin
 
-from adaptcompose.language.diagnostics import Source
+from adaptcompose.diagnostics.diagnostic import Source
 from adaptcompose.language.reference import Page, pages
 from adaptcompose.language.signature import Parameter
 from adaptcompose.work.fields import Section, Traits, entries, kinds, present, traits_of

@@ -14,11 +14,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptcompose.diagnostics.codes import (
+    AC202,
+    AC601,
+    AC602,
+    AC604,
+    AC605,
+    AC606,
+    AC607,
+)
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    Source,
+    once,
+    suggest,
+)
 from adaptcompose.documents import Value, open_source, read
 from adaptcompose.hub.datasets import data_ref
 from adaptcompose.hub.layouts import FORMATS
-from adaptcompose.language.codes import AC202, AC601, AC602, AC604, AC605, AC606, AC607
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, once, suggest
 from adaptcompose.work.fields import Key, Reading, describe
 from adaptcompose.work.metrics import KINDS, supported_kinds
 from adaptcompose.work.overrides import override

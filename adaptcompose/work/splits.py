@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adaptcompose.language.codes import AC606, AC607, AC610
-from adaptcompose.language.diagnostics import Diagnostic, Span, suggest
+from adaptcompose.diagnostics.codes import AC606, AC607, AC610
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Span, suggest
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import Spec, TrainSection
 

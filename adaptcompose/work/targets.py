@@ -7,8 +7,14 @@ from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, Span, suggest
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    Source,
+    Span,
+    suggest,
+)
 from adaptcompose.language.graph import Adapter, Block, Head, adapters, walk
 from adaptcompose.language.heads import (
     KINDS,

@@ -14,8 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adaptcompose.language.codes import AC604, AC605, AC606, AC608, AC609, AC614
-from adaptcompose.language.diagnostics import Diagnostic, Failed, suggest
+from adaptcompose.diagnostics.codes import (
+    AC604,
+    AC605,
+    AC606,
+    AC608,
+    AC609,
+    AC614,
+)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
 from adaptcompose.work.data import Examples
 from adaptcompose.work.metrics import KINDS, METRICS, Metric, supported_kinds
 from adaptcompose.work.sections import TaskSection

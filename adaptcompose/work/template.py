@@ -11,9 +11,9 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from adaptcompose.diagnostics.codes import AC602, AC603, AC605
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Source
 from adaptcompose.documents import Value, scalar
-from adaptcompose.language.codes import AC602, AC603, AC605
-from adaptcompose.language.diagnostics import Diagnostic, Source
 from adaptcompose.work.fields import Reading
 from adaptcompose.work.references import Word
 

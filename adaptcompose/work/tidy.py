@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
 from adaptcompose.documents import Value, read
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source
 from adaptcompose.language.formatting import WIDTH, as_scalar, formatted, single_quoted
 from adaptcompose.language.literals import quote
 from adaptcompose.language.syntax import parse_tree

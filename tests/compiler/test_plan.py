@@ -14,12 +14,12 @@ import pytest
 from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.compiler.plan import Plan, head_parameters, make_plan
 from adaptcompose.compiler.plan_text import WIDTH
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import dump
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.store import FileRecord
 from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Adapter, Block, Head, transform
 from adaptcompose.language.heads import KINDS, choose_head, new_head
 from adaptcompose.language.operators import Fuse

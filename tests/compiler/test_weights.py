@@ -9,8 +9,8 @@ import transformers
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.plan import make_plan
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.resolve import Sources
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Adapter, Block, Slot
 from adaptcompose.language.heads import new_head
 from adaptcompose.language.operators import Drop, Fuse, Keep, Stack

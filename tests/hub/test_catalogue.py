@@ -11,10 +11,10 @@ import pytest
 from transformers import AutoConfig
 
 from adaptcompose.backbones.layout import Facts, read_facts
+from adaptcompose.diagnostics.diagnostic import errors
 from adaptcompose.hub.cards import Card, Catalogue
 from adaptcompose.hub.refs import canonical_id
 from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import errors
 from adaptcompose.language.syntax import parse_tree
 from adaptcompose.resources import resource
 

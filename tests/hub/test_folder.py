@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.folder import FolderStore
 from adaptcompose.hub.store import open_store, record, records
-from adaptcompose.language.diagnostics import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.refs import (
     Ref,
     canonical_id,
@@ -12,7 +13,6 @@ from adaptcompose.hub.refs import (
     parse_ref,
     repository_ref,
 )
-from adaptcompose.language.diagnostics import Failed
 from tests.sampling import sampled
 
 SPACES = ("lang", "glue", "task")

@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.formats.tensors import (
     is_finite,
     read_shapes,
@@ -24,7 +25,6 @@ from adaptcompose.hub.formats.tensors import (
     write_bin,
     write_tensors,
 )
-from adaptcompose.language.diagnostics import Failed
 from tests.sampling import sampled
 
 KINDS = (

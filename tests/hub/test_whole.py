@@ -20,8 +20,8 @@ from transformers import AutoModel
 
 import adaptcompose as ac
 from adaptcompose import cli
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import dump, load
-from adaptcompose.language.diagnostics import Failed
 from tests.workshop import Workshop, command, inside, logits, randomise
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -9,9 +9,9 @@ import pytest
 
 import adaptcompose as ac
 from adaptcompose.backbones.layout import read_facts
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Source, render
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Diagnostic, Source, render
 from adaptcompose.language.extent import DEPTH, PARTS
 from adaptcompose.resources import resource
 
@@ -156,7 +156,7 @@ def test_as_json() -> None:
 
 def test_as_annotations_of_github() -> None:
     source = Source("sw\n", "a,b:c%.compose")
-    from adaptcompose.language.codes import AC103, AC104
+    from adaptcompose.diagnostics.codes import AC103, AC104
 
     found = [AC103.at(source.span(0, 2), name="100%"), AC104.at(name="x")]
     assert render(found, "github").splitlines() == [
@@ -181,7 +181,7 @@ def test_as_annotations_of_github() -> None:
 def test_marks_stand_below_what_they_mean(
     line: str, start: int, end: int, shown: str, marks: str
 ) -> None:
-    from adaptcompose.language.codes import AC003
+    from adaptcompose.diagnostics.codes import AC003
 
     told = str(AC003.at(Source(line).span(start, end), char="x")).splitlines()
     assert told[3].removeprefix("1 | ").rstrip("…") == shown.rstrip("…")
@@ -189,7 +189,7 @@ def test_marks_stand_below_what_they_mean(
 
 
 def test_messages_stay_on_their_line_whatever_is_in_them() -> None:
-    from adaptcompose.language.codes import AC412
+    from adaptcompose.diagnostics.codes import AC412
 
     found = AC412.at(path="a\n\x1b[31m\u202e" + "x" * 10_000, root="b\r")
     assert found.message.isprintable()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
+from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.documents import Value, load, read
-from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.formatting import as_scalar, formatted
 from adaptcompose.language.literals import quote
 from adaptcompose.language.scanner import scan

@@ -17,9 +17,14 @@ import pytest
 from lark.exceptions import UnexpectedInput
 
 import adaptcompose as ac
+from adaptcompose.diagnostics.codes import CODES
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    Source,
+    render,
+)
 from adaptcompose.language import extent, syntax
-from adaptcompose.language.codes import CODES
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, render
 from adaptcompose.language.syntax import parse_tree
 from adaptcompose.language.syntax_errors import MOST, explain
 from tests.language.test_syntax import ACCEPTED, REJECTED

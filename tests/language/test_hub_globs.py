@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from adaptcompose.diagnostics.codes import AC419
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.refs import matches
 from adaptcompose.language.check import Checked, Context, check
-from adaptcompose.language.codes import AC419
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import adapters
 from adaptcompose.resources import resource
 

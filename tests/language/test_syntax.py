@@ -14,8 +14,8 @@ import yaml
 from hypothesis import strategies as st
 from lark import Lark
 
+from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.documents import read
-from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.language.literals import quote, unquote
 from adaptcompose.language.nodes import (
     Argument,

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.formats import adapterhub, peft, peft_modules, peft_virtual, peft_writing
 from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.formats.static_heads import unslotted
 from adaptcompose.hub.formats.tensors import read_shapes
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose, load_backbone
 from adaptcompose.runtime.stock_class import of_class
 from tests.parity import peft_cases

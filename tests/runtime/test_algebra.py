@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.combination import Joined, Mean
 from adaptcompose.compiler.passes import stages
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.language.operators.prune import as_text
 from adaptcompose.runtime.attention import measure
 from tests import reference

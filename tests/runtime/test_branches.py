@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from adaptcompose.compiler.passes import stages
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.language.operators import Drop
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import build, compose

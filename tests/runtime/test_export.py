@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.export import exportable
 from adaptcompose.runtime.model import ComposedModel

@@ -15,9 +15,9 @@ from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.prune import prune
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.resources import resource
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.primitives import State, running

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.linear import LowRank, Rescale
 from adaptcompose.compiler.passes.group_rows import GroupedRows
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods import calls
 from adaptcompose.methods.lora import Lora
 from adaptcompose.methods.vera import Vera

@@ -16,9 +16,9 @@ import torch
 import adaptcompose as ac
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Adapter
 from adaptcompose.methods import Method, calls
 from adaptcompose.resources import resource

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import adaptcompose as ac
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.language.writing import canonical
 from adaptcompose.runtime.model import ComposedModel
 from tests.workshop import Workshop, inside

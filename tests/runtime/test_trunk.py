@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adaptcompose.compiler.trunk import trunk_of
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.states import States
 from adaptcompose.runtime.trunk import CachedTrunk, StillLayer

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from transformers import AutoModel
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import load
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.saved import save_composition

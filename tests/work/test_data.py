@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.work.data import Examples, examples_of, open_data, read_examples
 from adaptcompose.work.references import DataRef, Word
 from adaptcompose.work.sections import DataSection

@@ -18,7 +18,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.work.data import Examples, examples_of
 from adaptcompose.work.encode import (
     IGNORED,

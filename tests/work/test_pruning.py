@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import load
 from adaptcompose.hub.lock import Lock
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saved import save_composition
 from adaptcompose.work.prepare import prepare, prepare_all

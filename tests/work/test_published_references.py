@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import adaptcompose as ac
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import load
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.language.graph import Published, walk
 from adaptcompose.runtime.saved import save_composition
 from tests.work.test_saved import NEW, make

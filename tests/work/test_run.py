@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import load
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.public import load as load_model
 from adaptcompose.work.answer import answer
 from adaptcompose.work.data import examples_of

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import adaptcompose as ac
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import dump, load
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose, load_backbone
 from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.saved import save_composition

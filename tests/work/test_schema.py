@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.documents import dump, load
-from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.work.schema import schema
 from adaptcompose.work.spec import keys, parse_spec
 

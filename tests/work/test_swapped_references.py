@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import adaptcompose as ac
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.documents import load
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.saved import save_composition
 from tests.hub.connection import connected
 from tests.hub.hub_server import Hub

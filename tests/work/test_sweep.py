@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import pytest
 
 from adaptcompose import cli
+from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.hub.lock import Lock
-from adaptcompose.language.diagnostics import Failed, Source
 from adaptcompose.work.labels import label_of, labels
 from adaptcompose.work.overrides import override
 from adaptcompose.work.prepare import prepare_all

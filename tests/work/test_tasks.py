@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import strategies as st
 
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.work.data import Examples
 from adaptcompose.work.metrics import KINDS, METRICS, accuracy, macro_f1, perplexity, span_f1
 from adaptcompose.work.sections import TaskSection

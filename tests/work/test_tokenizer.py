@@ -8,8 +8,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Lock
-from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.public import load
 from adaptcompose.work.answer import answer
 from adaptcompose.work.encode import open_tokenizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.work.prepare import prepare
 from adaptcompose.work.spec import read_spec
 from tests.workshop import Workshop

@@ -20,6 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.diagnostics.codes import (
+    AC403,
+    AC406,
+    AC407,
+    AC408,
+    AC413,
+    AC418,
+)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
 from adaptcompose.hub.formats.generations import doubtful, modern_config, modern_fusion, modern_key
 from adaptcompose.hub.formats.static_heads import flexible, renumbered, slotted
 from adaptcompose.hub.formats.tensors import (
@@ -28,8 +37,6 @@ from adaptcompose.hub.formats.tensors import (
     read_tensors,
 )
 from adaptcompose.hub.refs import canonical_id
-from adaptcompose.language.codes import AC403, AC406, AC407, AC408, AC413, AC418
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Span
 from adaptcompose.methods import Method, calls
 from adaptcompose.methods.changes import ARCHITECTURE
 from adaptcompose.methods.fusion import Fusion

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.diagnostics.codes import AC418
+from adaptcompose.diagnostics.diagnostic import Failed, Span
 from adaptcompose.hub.formats import adapterhub, peft
 from adaptcompose.hub.formats.adapterhub import ADAPTER, HEAD, Described
 from adaptcompose.hub.formats.adapterhub_writing import Writer
@@ -16,8 +18,6 @@ from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.formats.setups import SETUP
 from adaptcompose.hub.formats.static_heads import unscaled
 from adaptcompose.hub.formats.tensors import Shapes, read_shapes
-from adaptcompose.language.codes import AC418
-from adaptcompose.language.diagnostics import Failed, Span
 from adaptcompose.methods import Method
 from adaptcompose.methods.changes import ARCHITECTURE
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from adaptcompose.diagnostics.codes import AC413, AC414
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.files import write_atomically
 from adaptcompose.hub.formats.pickles import (
     BrokenError,
@@ -23,8 +25,6 @@ from adaptcompose.hub.formats.pickles import (
     printable,
     read_pickle,
 )
-from adaptcompose.language.codes import AC413, AC414
-from adaptcompose.language.diagnostics import Failed
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive, Rows
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Block, walk
 from adaptcompose.language.operator import Members, Modifier, Takes
 

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Mixture, Placement, Primitive
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref, local_ref
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic
 from adaptcompose.language.graph import Adapter, Block, Slot, adapters, complete, walk
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.language.operators.weights import instead

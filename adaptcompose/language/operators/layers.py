@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Block
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.language.signature import Layers, option, spans

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Leaf, Primitive
 from adaptcompose.compiler.recipe import Recipe
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Adapter, Block, complete
 from adaptcompose.language.operator import Members, Takes, operator
 from adaptcompose.language.operators.training import Training

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
 from adaptcompose.documents import dump, load, open_source
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Span
 from adaptcompose.language.graph import Block, transform, walk
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.language.operators.fuse import Fuse, fusions

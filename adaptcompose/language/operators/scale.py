@@ -9,8 +9,8 @@ from typing import ClassVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.combination import Scaled
 from adaptcompose.compiler.program import Primitive, Rows
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Adapter, Block, complete, walk
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.language.signature import option, spell

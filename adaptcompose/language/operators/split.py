@@ -10,8 +10,8 @@ from typing import ClassVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.combination import Split as Ranges
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Block, adapters, complete
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.language.operators.average import one_ending

@@ -9,8 +9,8 @@ from typing import ClassVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.linear import groundless
 from adaptcompose.compiler.program import Primitive
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Adapter, Block, Slot, adapters, chain, complete, walk
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.methods.invertible import HEAD

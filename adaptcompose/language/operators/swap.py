@@ -8,9 +8,15 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    Span,
+    suggest,
+)
 from adaptcompose.hub.refs import Ref
-from adaptcompose.language import codes, syntax
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Span, suggest
+from adaptcompose.language import syntax
 from adaptcompose.language.graph import (
     Adapter,
     Block,

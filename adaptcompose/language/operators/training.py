@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 from adaptcompose.language import syntax
-from adaptcompose.language.diagnostics import Diagnostic, Span
 from adaptcompose.language.graph import (
     Adapter,
     Block,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from adaptcompose.language import codes
-from adaptcompose.language.diagnostics import Diagnostic, Span
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 from adaptcompose.language.graph import Block, Slot, adapters
 from adaptcompose.methods.method import Method
 

@@ -1,6 +1,6 @@
 """What is said to a user who made a mistake: where, what, and what to do about it.
 
->>> from adaptcompose.language.codes import AC201
+>>> from adaptcompose.diagnostics.codes import AC201
 >>> source = Source("stack(sw) | drop(botom=5)")
 >>> place = source.span(17, 22)
 >>> print(AC201.at(place, operator="drop", name="botom", help="did you mean `bottom`?"))

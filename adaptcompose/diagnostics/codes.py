@@ -6,7 +6,7 @@ AC5xx training · AC6xx spec.yaml and data · AC9xx limits
 
 from __future__ import annotations
 
-from adaptcompose.language.diagnostics import Code
+from adaptcompose.diagnostics.diagnostic import Code
 
 # syntax
 AC001 = Code("AC001", "unterminated string", "close it with {quote}")
