@@ -31,7 +31,7 @@ _MOST = 1_000_000  # bytes; far more than an expression may have, and no more is
 
 def expression(target: str) -> tuple[Source, Path]:
     """The expression itself, or a run's, and the folder at which `./` starts in it."""
-    from adaptcompose.documents import decode
+    from adaptcompose.storage.yaml_source import decode
 
     if target == "-":
         return decode(sys.stdin.buffer.read(_MOST), "<stdin>"), Path()

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.files import write_atomically
 from adaptcompose.hub.cards import Card, Catalogue, Variant
 from adaptcompose.hub.huggingface import HuggingFaceStore
 from adaptcompose.hub.store import Found
+from adaptcompose.storage.atomic import write_atomically
 
 AUTHOR = "AdapterHub"
 _NOT_THERE = {"AC401", "AC404"}

@@ -14,8 +14,8 @@ import pytest
 
 import adaptcompose as ac
 from adaptcompose import cli
-from adaptcompose.documents import load
 from adaptcompose.hub.lock import Lock
+from adaptcompose.storage.yaml_source import load
 from adaptcompose.terminal import coloured, paint
 from adaptcompose.work.prepare import prepare
 from adaptcompose.work.schema import MODELINE

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 import torch
 
-from adaptcompose import cli, documents
+from adaptcompose import cli
 from adaptcompose.backbones.layout import layouts
-from adaptcompose.documents import load
 from adaptcompose.methods import calls
+from adaptcompose.storage import yaml_source as documents
+from adaptcompose.storage.yaml_source import load
 from tests.workshop import Workshop, inside, make_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adaptcompose import cli
-from adaptcompose.documents import Source
+from adaptcompose.storage.yaml_source import Source
 from adaptcompose.work.spec import parse_specs, read_specs
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

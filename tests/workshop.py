@@ -17,12 +17,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
-from adaptcompose.documents import dump
 from adaptcompose.hub.folder import FolderStore
 from adaptcompose.hub.store import listed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saved import save_composition
+from adaptcompose.storage.yaml_source import dump
 from adaptcompose.terminal import Terminal
 from adaptcompose.work.prepare import lock_path, prepare
 from adaptcompose.work.run import Run

@@ -12,8 +12,8 @@ from adaptcompose.commands.app import Quiet, app
 from adaptcompose.commands.completion import complete_target
 from adaptcompose.diagnostics.codes import AC607
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.documents import open_source
-from adaptcompose.files import write_atomically
+from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.storage.yaml_source import open_source
 from adaptcompose.targets import PROBLEMS, expression, unreadable
 
 if TYPE_CHECKING:

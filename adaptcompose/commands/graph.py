@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adaptcompose.commands.app import Base, Hub, KnownAs, Set, Target, app, is_spec
-from adaptcompose.files import write_atomically
+from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.targets import checked_expression, prepared_specs
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from adaptcompose.commands.app import Quiet, app
 from adaptcompose.commands.completion import complete_backbone, complete_kind, complete_target
 from adaptcompose.diagnostics.codes import AC422
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.files import write_atomically
+from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.targets import hint
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adaptcompose.commands.app import app
-from adaptcompose.files import write_atomically
+from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.targets import PROBLEMS
 
 

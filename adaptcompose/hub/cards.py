@@ -34,8 +34,8 @@ from adaptcompose.diagnostics.codes import (
     AC421,
 )
 from adaptcompose.diagnostics.diagnostic import Failed, Span, suggest
-from adaptcompose.documents import dump, load
 from adaptcompose.hub.refs import canonical_id, is_repo_name, is_revision, is_safe_path, matches
+from adaptcompose.storage.yaml_source import dump, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,7 +14,6 @@ from typing import Any
 
 from adaptcompose.backbones.layout import Facts, layouts, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.documents import load
 from adaptcompose.hub.formats import adapterhub, adapters, peft
 from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS, Described
 from adaptcompose.hub.formats.generations import modern_key, oddities
@@ -24,6 +23,7 @@ from adaptcompose.hub.formats.static_heads import flexible
 from adaptcompose.hub.formats.tensors import Shapes
 from adaptcompose.hub.shelves import Shelf
 from adaptcompose.language.graph import Head
+from adaptcompose.storage.yaml_source import load
 
 INTERFACE = "adapter_interface.json"
 COMPOSITION = "composition.yaml"

@@ -23,7 +23,6 @@ from adaptcompose.diagnostics.codes import (
     AC420,
 )
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.files import write_atomically
 from adaptcompose.hub import pushing
 from adaptcompose.hub.front import fits, told
 from adaptcompose.hub.refs import is_repo_name, matches
@@ -37,6 +36,7 @@ from adaptcompose.hub.store import (
     not_cached,
     verify,
 )
+from adaptcompose.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

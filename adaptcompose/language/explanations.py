@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.diagnostics.diagnostic import Code
-from adaptcompose.documents import load
+from adaptcompose.storage.yaml_source import load
 
 _WIDTH = 92
 _FIELD = re.compile(r"\{\{|\}\}|\{(\w+)\}")

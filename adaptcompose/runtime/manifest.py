@@ -9,7 +9,7 @@ from typing import Any
 
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.documents import dump, load, open_source
+from adaptcompose.storage.yaml_source import dump, load, open_source
 
 FILE, LOCK = "composition.yaml", "composition.lock"
 HERE = ".here.yaml"

@@ -19,8 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.documents import dump
-from adaptcompose.files import write_atomically
 from adaptcompose.hub.formats import adapters as formats
 from adaptcompose.hub.formats import peft, peft_writing
 from adaptcompose.hub.formats.adapterhub_writing import Writer
@@ -46,6 +44,8 @@ from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.manifest import FILE, HERE, LOCK, Manifest
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.stock_class import within as _within
+from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.storage.yaml_source import dump
 
 PEFT, TOKENIZER = "peft", "tokenizer"
 Public = Callable[[Locked, Ref | None], bool]

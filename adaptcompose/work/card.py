@@ -11,12 +11,12 @@ from typing import Any
 
 from adaptcompose.diagnostics.codes import AC413
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.documents import dump
 from adaptcompose.language.mermaid import mermaid
 from adaptcompose.language.operators import parts_of
 from adaptcompose.resources import resource
 from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.storage.yaml_source import dump
 from adaptcompose.work.report import Score, markdown, pool
 
 README, SCORES = "README.md", "scores.json"

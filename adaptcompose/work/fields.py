@@ -1,6 +1,6 @@
 """Sections of spec.yaml are dataclasses: their fields are the schema, and this reads them.
 
->>> from adaptcompose.documents import Source, read
+>>> from adaptcompose.storage.yaml_source import Source, read
 >>> @dataclass(frozen=True, kw_only=True)
 ... class Oven(Section):
 ...     heat: float = key("degrees", above=0)
@@ -37,7 +37,7 @@ from adaptcompose.diagnostics.diagnostic import (
     Span,
     suggest,
 )
-from adaptcompose.documents import Value
+from adaptcompose.storage.yaml_source import Value
 from adaptcompose.work.references import Word
 
 if TYPE_CHECKING:

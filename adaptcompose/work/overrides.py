@@ -1,6 +1,6 @@
 """`--set train.lr=5e-5`: another value for a key of a spec, with the types and errors of the file.
 
->>> from adaptcompose.documents import read
+>>> from adaptcompose.storage.yaml_source import read
 >>> document = read(Source("train: {lr: 1e-4, seeds: [0, 1]}"))
 >>> override(document, ["train.lr=5e-5", "train.seeds[1]=7"]).plain()
 {'train': {'lr': 5e-05, 'seeds': [0, 7]}}
@@ -15,7 +15,7 @@ from typing import Any
 
 from adaptcompose.diagnostics.codes import AC605
 from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
-from adaptcompose.documents import Value, read
+from adaptcompose.storage.yaml_source import Value, read
 from adaptcompose.work.fields import Section, entries, inner_section, kinds
 from adaptcompose.work.sections import Spec
 

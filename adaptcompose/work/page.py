@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.files import write_atomically
+from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.work import plots
 from adaptcompose.work.card import short
 from adaptcompose.work.plots import Bar, Point

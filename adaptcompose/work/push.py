@@ -12,7 +12,6 @@ from typing import Any
 
 from adaptcompose.diagnostics.codes import AC413, AC420, AC432
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.files import write_atomically
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.refs import Ref, is_repo_name
@@ -21,6 +20,7 @@ from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.public import load, saved_folder
 from adaptcompose.runtime.saved import save_composition
+from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.work import report
 from adaptcompose.work.card import README, SCORES, Findings, Subject
 from adaptcompose.work.difference import Difference, difference, held

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.files import write_atomically
+from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.version import __version__
 from adaptcompose.work.metrics import METRICS
 

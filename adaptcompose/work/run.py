@@ -16,7 +16,6 @@ from transformers import set_seed
 from adaptcompose.compiler.plan import Plan
 from adaptcompose.diagnostics.codes import AC423
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.files import write_atomically
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.store import open_store
 from adaptcompose.language.operators import fusions
@@ -27,6 +26,7 @@ from adaptcompose.language.writing import canonical
 from adaptcompose.runtime.attention import measure
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saved import save_composition
+from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.work import page, predict, publish, report
 from adaptcompose.work.opened import Opened
 from adaptcompose.work.pins import lock_path

@@ -30,9 +30,9 @@ from adaptcompose.diagnostics.diagnostic import (
     once,
     suggest,
 )
-from adaptcompose.documents import Value, open_source, read
 from adaptcompose.hub.datasets import data_ref
 from adaptcompose.hub.layouts import FORMATS
+from adaptcompose.storage.yaml_source import Value, open_source, read
 from adaptcompose.work.fields import Key, Reading, describe
 from adaptcompose.work.metrics import KINDS, supported_kinds
 from adaptcompose.work.overrides import override

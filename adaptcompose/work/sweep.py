@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.files import write_atomically
 from adaptcompose.hub.lock import Lock
+from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.work import page, report
 from adaptcompose.work.labels import labels
 from adaptcompose.work.pins import lock_path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.diagnostics.codes import AC602, AC603, AC605
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Source
-from adaptcompose.documents import Value, scalar
+from adaptcompose.storage.yaml_source import Value, scalar
 from adaptcompose.work.fields import Reading
 from adaptcompose.work.references import Word
 

@@ -15,7 +15,6 @@ from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.compiler.plan import Plan, head_parameters, make_plan
 from adaptcompose.compiler.plan_text import WIDTH
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.documents import dump
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.store import FileRecord
@@ -25,6 +24,7 @@ from adaptcompose.language.heads import KINDS, choose_head, new_head
 from adaptcompose.language.operators import Fuse
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.invertible import EMBEDDINGS
+from adaptcompose.storage.yaml_source import dump
 
 PLANS = sorted((Path(__file__).parent / "fixtures" / "plans").glob("*.txt"))
 REVISION = "9c1f2e7a" * 5

@@ -21,7 +21,7 @@ from transformers import AutoModel
 import adaptcompose as ac
 from adaptcompose import cli
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.documents import dump, load
+from adaptcompose.storage.yaml_source import dump, load
 from tests.workshop import Workshop, command, inside, logits, randomise
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Facts, read_facts
-from adaptcompose.documents import dump
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.refs import Ref
 from adaptcompose.language.check import Context, check
@@ -22,6 +21,7 @@ from adaptcompose.language.mermaid import label, mermaid
 from adaptcompose.language.operators import Drop, Fuse, Keep, Stack
 from adaptcompose.language.picture import picture
 from adaptcompose.methods.bottleneck import Bottleneck
+from adaptcompose.storage.yaml_source import dump
 from tests.sampling import sampled
 
 DRAWINGS = sorted((Path(__file__).parent / "fixtures" / "drawings").glob("*.txt"))

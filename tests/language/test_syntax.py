@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from lark import Lark
 
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.documents import read
 from adaptcompose.language.literals import quote, unquote
 from adaptcompose.language.nodes import (
     Argument,
@@ -36,6 +35,7 @@ from adaptcompose.language.nodes import (
 from adaptcompose.language.syntax import format_tree, parse_tree, yaml_safe
 from adaptcompose.language.syntax_errors import explain
 from adaptcompose.resources import resource
+from adaptcompose.storage.yaml_source import read
 from tests.sampling import sampled
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptcompose.documents import load
+from adaptcompose.storage.yaml_source import load
 from adaptcompose.work import plots
 from adaptcompose.work.page import page
 from adaptcompose.work.plots import Bar, Point

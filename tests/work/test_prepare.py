@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.documents import dump
+from adaptcompose.storage.yaml_source import dump
 from adaptcompose.targets import diagnostics
 from adaptcompose.work.check import check_spec
 from adaptcompose.work.prepare import prepare

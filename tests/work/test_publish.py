@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import adaptcompose as ac
-from adaptcompose.documents import load
+from adaptcompose.storage.yaml_source import load
 from tests.workshop import Workshop, logits
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -11,9 +11,9 @@ import torch
 
 import adaptcompose as ac
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.documents import load
 from adaptcompose.language.graph import Published, walk
 from adaptcompose.runtime.saved import save_composition
+from adaptcompose.storage.yaml_source import load
 from tests.work.test_saved import NEW, make
 from tests.workshop import Workshop, command, inside, logits
 

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.documents import dump, load
+from adaptcompose.storage.yaml_source import dump, load
 from adaptcompose.work.schema import schema
 from adaptcompose.work.spec import keys, parse_spec
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
-from adaptcompose.documents import dump, load
+from adaptcompose.storage.yaml_source import dump, load
 from adaptcompose.work.references import DataRef, LayerRange
 from adaptcompose.work.sections import Spec
 from adaptcompose.work.spec import keys, parse_spec, read_spec

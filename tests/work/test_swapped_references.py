@@ -10,8 +10,8 @@ import torch
 
 import adaptcompose as ac
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.documents import load
 from adaptcompose.runtime.saved import save_composition
+from adaptcompose.storage.yaml_source import load
 from tests.hub.connection import connected
 from tests.hub.hub_server import Hub
 from tests.work.test_published_references import composed, push

@@ -227,7 +227,7 @@ def test_rows_are_compared_with_the_baseline(
 
 
 def test_an_override_of_nothing_is_told() -> None:
-    from adaptcompose.documents import read
+    from adaptcompose.storage.yaml_source import read
 
     document = read(Source("a: {b: 1}"))
     for text in ("", "=", "=1", "[0]=1", "a..b=1", "a.b"):

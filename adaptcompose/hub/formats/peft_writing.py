@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.files import write_atomically
 from adaptcompose.hub.formats import peft_virtual
 from adaptcompose.hub.formats.adapterhub import ADAPTER
 from adaptcompose.hub.formats.peft import WEIGHTS
@@ -27,6 +26,7 @@ from adaptcompose.methods.layernorm import LayerNorm
 from adaptcompose.methods.lora import Lora
 from adaptcompose.methods.method import SHARED
 from adaptcompose.methods.vera import Vera
+from adaptcompose.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.diagnostics.codes import AC413, AC414
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.files import write_atomically
 from adaptcompose.hub.formats.pickles import (
     BrokenError,
     MoreThanTensorsError,
@@ -25,6 +24,7 @@ from adaptcompose.hub.formats.pickles import (
     printable,
     read_pickle,
 )
+from adaptcompose.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     import torch

@@ -11,11 +11,11 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
-from adaptcompose.documents import dump, load, open_source
 from adaptcompose.language.graph import Block, transform, walk
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.language.operators.fuse import Fuse, fusions
 from adaptcompose.language.signature import option
+from adaptcompose.storage.yaml_source import dump, load, open_source
 
 Activations = Mapping[str, Mapping[str, tuple[float, ...]]]
 """Per fusion and site the mean attention on each member, 0 where it has nothing."""

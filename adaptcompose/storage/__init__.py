@@ -1,0 +1,1 @@
+"""Files on disk: YAML with places, and atomic writes."""
