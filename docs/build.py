@@ -21,7 +21,7 @@ from adaptcompose.compiler.passes import PASSES
 from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.language.explanations import Explanation, explanations, plain
 from adaptcompose.language.reference import Page, expected, pages
-from adaptcompose.language.signature import Parameter, spell
+from adaptcompose.syntax.signature import Parameter, spell
 from adaptcompose.work.fields import Key
 from adaptcompose.work.schema import FILE, schema
 from adaptcompose.work.spec import keys

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptcompose.hub.cards import DEFAULT, Card, Variant
-from adaptcompose.hub.refs import canonical_id
 from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.syntax.references import canonical_id
 
 LANGUAGES = {
     "am": "Amharic", "ar": "Arabic", "bh": "Bihari", "bn": "Bengali", "bxr": "Buryat",

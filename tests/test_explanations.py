@@ -26,10 +26,10 @@ from adaptcompose.commands.app import app
 from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.hub import folder as hub_folder
 from adaptcompose.hub.huggingface import HuggingFaceStore
-from adaptcompose.language import syntax
 from adaptcompose.language.explanations import Example, explanation, explanations
 from adaptcompose.language.graph import Head
 from adaptcompose.runtime.saved import save_composition
+from adaptcompose.syntax import parser as syntax
 from adaptcompose.work import report
 from tests.hub.hub_server import Fault, Hub, serve
 from tests.test_errors import SPEC, Greeting

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from adaptcompose.diagnostics.codes import AC413, AC504
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.refs import canonical_id
 from adaptcompose.plugins import plugins
+from adaptcompose.syntax.references import canonical_id
 
 Kind = Literal[
     "linear",

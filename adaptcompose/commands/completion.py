@@ -60,7 +60,7 @@ def complete_key(incomplete: str) -> list[str]:
 
 
 def _values(key: Key) -> list[str]:
-    from adaptcompose.language.signature import spell
+    from adaptcompose.syntax.signature import spell
 
     if key.kind.startswith("one of "):
         return key.kind.removeprefix("one of ").split(", ")

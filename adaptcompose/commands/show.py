@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from adaptcompose.hub.cards import Card, Variant
     from adaptcompose.hub.contents import Content
     from adaptcompose.hub.lock import Locked
-    from adaptcompose.hub.refs import Ref
     from adaptcompose.hub.shelves import Shelf
     from adaptcompose.language.check import Context
+    from adaptcompose.syntax.references import Ref
 
 _LABELS_SHOWN = 12
 _GROUPS_SHOWN = 12
@@ -98,10 +98,10 @@ def _print_spec(target: str, overrides: Sequence[str], form: str, *, full: bool)
 
 def _shelf(text: str, found: Context, hub: str) -> tuple[Shelf | Card, Told]:
     """The files behind a reference, or the card of a name that has several adapters."""
-    from adaptcompose.hub.refs import local_ref
     from adaptcompose.hub.resolve import Sources
     from adaptcompose.hub.shelves import open_shelf
     from adaptcompose.language.names import Names
+    from adaptcompose.syntax.references import local_ref
 
     sources, span = Sources(hub, Path()), Source(text, "<reference>").span(0, len(text))
     if Path(text).is_dir():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from adaptcompose.compiler.program import Bottleneck, Placement, Primitive
-from adaptcompose.language.signature import spell
+from adaptcompose.syntax.signature import spell
 
 
 def joint(branches: Sequence[Primitive]) -> Placement:

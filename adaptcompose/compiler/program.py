@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.recipe import Recipe
-from adaptcompose.language.signature import spans
+from adaptcompose.syntax.signature import spans
 
 Reads = Literal["output", "norm", "input"]
 Residual = Literal["output", "sum", "read"]

@@ -9,9 +9,9 @@ from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.diagnostics.codes import AC418
 from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.hub.tokenizer import TOKENIZERS, Tokenizer
+from adaptcompose.syntax.references import Ref, repository_ref
 
 
 @dataclass(frozen=True)

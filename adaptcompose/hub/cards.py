@@ -34,8 +34,14 @@ from adaptcompose.diagnostics.codes import (
     AC421,
 )
 from adaptcompose.diagnostics.diagnostic import Failed, Span, suggest
-from adaptcompose.hub.refs import canonical_id, is_repo_name, is_revision, is_safe_path, matches
 from adaptcompose.storage.yaml_source import dump, load
+from adaptcompose.syntax.references import (
+    canonical_id,
+    is_repo_name,
+    is_revision,
+    is_safe_path,
+    matches,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,6 @@ from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
 from adaptcompose.hub.front import front_matter
 from adaptcompose.hub.layouts import Classes, Layout, Splits, read_layout
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.hub.store import (
     FileRecord,
@@ -22,6 +21,7 @@ from adaptcompose.hub.store import (
     record,
     verify,
 )
+from adaptcompose.syntax.references import Ref, repository_ref
 
 README = "README.md"
 MOST_BYTES = 4_000_000_000

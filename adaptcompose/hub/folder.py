@@ -34,9 +34,9 @@ from adaptcompose.diagnostics.codes import (
 )
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
 from adaptcompose.hub.front import described, fits
-from adaptcompose.hub.refs import is_repo_name, is_revision, matches
 from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, listed, record, verify
 from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.syntax.references import is_repo_name, is_revision, matches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

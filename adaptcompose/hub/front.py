@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.refs import canonical_id
 from adaptcompose.hub.store import Found
 from adaptcompose.storage.yaml_source import load
+from adaptcompose.syntax.references import canonical_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -25,7 +25,6 @@ from adaptcompose.diagnostics.codes import (
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub import pushing
 from adaptcompose.hub.front import fits, told
-from adaptcompose.hub.refs import is_repo_name, matches
 from adaptcompose.hub.refusals import Request, translated
 from adaptcompose.hub.store import (
     FileRecord,
@@ -37,6 +36,7 @@ from adaptcompose.hub.store import (
     verify,
 )
 from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.syntax.references import is_repo_name, matches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from adaptcompose.hub.refs import matches
+from adaptcompose.syntax.references import matches
 
 Splits = Mapping[str, tuple[str, ...]]
 Classes = Mapping[str, tuple[str, ...]]

@@ -18,7 +18,6 @@ from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.formats.setups import SETUP, expression
 from adaptcompose.hub.lock import Lock, Locked
-from adaptcompose.hub.refs import Ref, is_safe_path, parse_ref
 from adaptcompose.hub.resolve import Resolved, Sources, resolve
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.graph import Adapter, Block, Head, Published, transform
@@ -26,6 +25,7 @@ from adaptcompose.language.operators import Fuse, Prune, slots
 from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
 from adaptcompose.language.operators.prune import read_activations
 from adaptcompose.resources import resource
+from adaptcompose.syntax.references import Ref, is_safe_path, parse_ref
 
 if TYPE_CHECKING:
     from adaptcompose.runtime.manifest import Manifest

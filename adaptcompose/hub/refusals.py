@@ -20,7 +20,7 @@ from adaptcompose.diagnostics.codes import (
     AC431,
 )
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.hub.refs import is_repo_name
+from adaptcompose.syntax.references import is_repo_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

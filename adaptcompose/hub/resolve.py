@@ -23,11 +23,11 @@ from adaptcompose.hub.formats.setups import SETUP
 from adaptcompose.hub.formats.tensors import Shapes, read_header, read_shapes
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.pieces import InPieces
-from adaptcompose.hub.refs import Ref
 from adaptcompose.hub.store import FileRecord, Store, not_cached, open_store, records, verify
 from adaptcompose.language.graph import Adapter, Block, Head, complete, transform
 from adaptcompose.language.operators import Fuse, Prune, Swap
 from adaptcompose.language.operators.prune import FILE, read_activations
+from adaptcompose.syntax.references import Ref
 
 COMPOSITION = ("composition.yaml", "composition.lock", FILE)
 """What a folder with a published composition holds, and an adapter's does not."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptcompose.hub.cards import DEFAULT, Card, Catalogue, Variant
-from adaptcompose.hub.refs import canonical_id
 from adaptcompose.hub.store import Found
+from adaptcompose.syntax.references import canonical_id
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.formats.tensors import Shapes, read_shapes
-from adaptcompose.hub.refs import Ref
 from adaptcompose.hub.resolve import Sources
+from adaptcompose.syntax.references import Ref
 
 _LARGEST_PICKLE = 200_000_000  # a pickle has to be fetched whole to know its shapes
 

@@ -18,8 +18,8 @@ from adaptcompose.diagnostics.codes import (
     AC419,
 )
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.hub.refs import is_safe_path
 from adaptcompose.plugins import plugins
+from adaptcompose.syntax.references import is_safe_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

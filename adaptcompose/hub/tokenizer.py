@@ -8,8 +8,8 @@ from pathlib import Path
 from adaptcompose.diagnostics.codes import AC418
 from adaptcompose.diagnostics.diagnostic import Failed, Span
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.resolve import Sources
+from adaptcompose.syntax.references import Ref, repository_ref
 
 TOKENIZERS = {
     "tokenizer.json",

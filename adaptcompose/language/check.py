@@ -22,8 +22,6 @@ from adaptcompose.diagnostics.diagnostic import (
     suggest,
 )
 from adaptcompose.hub.cards import Catalogue
-from adaptcompose.hub.refs import Ref, is_glob, local_ref, matches
-from adaptcompose.language import syntax
 from adaptcompose.language.extent import DEPTH, PARTS, Extent, told
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.names import Names, open_ended
@@ -31,9 +29,16 @@ from adaptcompose.language.naming import name_new_parts
 from adaptcompose.language.operator import Call, Members, Modifier, Operator, operators
 from adaptcompose.language.operators import Stack, Swap, Training, flatten, slots
 from adaptcompose.language.operators.swap import in_other_places, named, strangers, unread
-from adaptcompose.language.signature import Binding, parameters
 from adaptcompose.language.verify import verify
 from adaptcompose.methods import calls
+from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax.references import (
+    Ref,
+    is_glob,
+    local_ref,
+    matches,
+)
+from adaptcompose.syntax.signature import Binding, parameters
 
 Read = dict[str, Block | None]  # aliases, each of which is read once
 

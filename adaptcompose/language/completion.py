@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.operator import operators
 from adaptcompose.language.reference import Page, page
-from adaptcompose.language.signature import Parameter, spell
 from adaptcompose.methods import calls
+from adaptcompose.syntax.signature import Parameter, spell
 
 _TOKEN = re.compile(
     r"""(?P<text>"[^"]*"|'[^']*')|(?P<call>[a-z]\w*)\s*\(|(?P<key>[a-z]\w*)\s*=|"""

@@ -2,7 +2,7 @@
 
 >>> from adaptcompose.language.graph import Adapter, Slot
 >>> from adaptcompose.language.operators import Drop, Stack
->>> from adaptcompose.hub.refs import parse_ref
+>>> from adaptcompose.syntax.references import parse_ref
 >>> sw = Adapter("lang/sw", ref=parse_ref("lang/sw", ["lang"]))
 >>> print(draw(Drop(body=Stack((Slot("lang", sw),)), bottom=5)))
     ┌ lang ─────┐
@@ -22,9 +22,9 @@ from adaptcompose.backbones.layout import Facts
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot, adapters, walk
 from adaptcompose.language.operator import Members, Modifier
 from adaptcompose.language.operators import Fuse, Restriction, Stack
-from adaptcompose.language.signature import spans
 from adaptcompose.language.writing import shared
 from adaptcompose.methods.invertible import EMBEDDINGS
+from adaptcompose.syntax.signature import spans
 
 WIDTH = 100
 _BRANCHES = 16  # rows of a fusion that a screen shows beside everything else

@@ -15,9 +15,9 @@ from adaptcompose.compiler.program import Chain, Primitive
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import Ref
-from adaptcompose.language.signature import spell
 from adaptcompose.methods.method import Method
+from adaptcompose.syntax.references import Ref
+from adaptcompose.syntax.signature import spell
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 >>> from adaptcompose.language.graph import Adapter, Slot
 >>> from adaptcompose.language.operators import Stack
->>> from adaptcompose.hub.refs import parse_ref
+>>> from adaptcompose.syntax.references import parse_ref
 >>> sw = Adapter("lang/sw", ref=parse_ref("lang/sw", ["lang"]))
 >>> print(mermaid(Stack((Slot("lang", sw),))))
 flowchart LR

@@ -14,8 +14,8 @@ from adaptcompose.diagnostics.diagnostic import (
     suggest,
 )
 from adaptcompose.hub.cards import DEFAULT, Catalogue, Variant
-from adaptcompose.hub.refs import Ref, matches, parse_ref
 from adaptcompose.language.graph import Adapter, Block
+from adaptcompose.syntax.references import Ref, matches, parse_ref
 
 
 @dataclass(frozen=True)

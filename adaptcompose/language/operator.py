@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 from adaptcompose.diagnostics.diagnostic import Span
-from adaptcompose.hub.refs import Ref
 from adaptcompose.language.graph import Block, Empty, Slot, with_slots
-from adaptcompose.language.signature import parameters, spell
 from adaptcompose.plugins import plugins
+from adaptcompose.syntax.references import Ref
+from adaptcompose.syntax.signature import parameters, spell
 
 Takes = Literal["slots", "adapters", "names", "nothing"]
 

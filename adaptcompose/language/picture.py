@@ -2,7 +2,7 @@
 
 >>> from adaptcompose.language.graph import Adapter, Slot
 >>> from adaptcompose.language.operators import Stack
->>> from adaptcompose.hub.refs import parse_ref
+>>> from adaptcompose.syntax.references import parse_ref
 >>> sw = Adapter("lang/sw", ref=parse_ref("lang/sw", ["lang"]))
 >>> picture(Stack((Slot("lang", sw),)))
 Row(items=(Box(text='= lang/sw', style='loaded', slot='lang'),))

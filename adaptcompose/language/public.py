@@ -9,13 +9,13 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
 from adaptcompose.hub.backbone import find_backbone, named
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.resolve import Sources, look_up
-from adaptcompose.language import syntax
 from adaptcompose.language.check import Checked, Context
 from adaptcompose.language.check import check as check_source
 from adaptcompose.language.extent import told
 from adaptcompose.language.operators.prune import beyond_text
 from adaptcompose.language.verify import verify
 from adaptcompose.resources import resource
+from adaptcompose.syntax import parser as syntax
 
 
 @dataclass(frozen=True)

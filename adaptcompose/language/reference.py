@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import adaptcompose.language.operators  # noqa: F401 - they register themselves
 from adaptcompose.language.operator import Operator, operators
-from adaptcompose.language.signature import Parameter, parameters, spell
 from adaptcompose.methods import Method, calls
+from adaptcompose.syntax.signature import Parameter, parameters, spell
 
 Kind = Literal["block", "modifier", "method", "setting"]
 WIDTH = 92

@@ -10,7 +10,7 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Block, walk
 from adaptcompose.language.operator import Members
 from adaptcompose.language.operators import Branches, Fuse, Restriction, misplaced
-from adaptcompose.language.syntax import argument_span
+from adaptcompose.syntax.parser import argument_span
 
 
 def verify(graph: Block, facts: Facts | None) -> list[Diagnostic]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from adaptcompose.hub.refs import Ref
 from adaptcompose.language.graph import Adapter, Block, walk
 from adaptcompose.language.operators import Fuse
 from adaptcompose.language.operators.swap import worded
+from adaptcompose.syntax.references import Ref
 
 _NAME = re.compile(r"(?!(?:let|none|true|false)$)[a-z][a-z0-9_]*")
 

@@ -15,10 +15,10 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Leaf, Primitive
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.language.signature import option
 from adaptcompose.methods import invertible
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.method import SHARED, Shape, configuration, method, read_settings
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

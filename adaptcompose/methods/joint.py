@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.language.signature import Layers, option
 from adaptcompose.methods.method import Method, Packed, Shape, lost_layers
+from adaptcompose.syntax.signature import Layers, option
 
 if TYPE_CHECKING:
     import torch

@@ -16,9 +16,9 @@ from adaptcompose.compiler.linear import LowRank, Renorm, Replaced, Shift
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.recipe import Recipe
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.language.signature import option
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.method import Combine, Shape, method, read_settings
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

@@ -15,8 +15,8 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.recipe import Recipe
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.language.signature import accept, changed, spell
 from adaptcompose.plugins import plugins
+from adaptcompose.syntax.signature import accept, changed, spell
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,6 @@ from adaptcompose.compiler.prefix import KVPrefix, Positions, Shift
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.language.signature import Layers, option
 from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.method import (
     SHARED,
@@ -30,6 +29,7 @@ from adaptcompose.methods.method import (
     method,
     read_settings,
 )
+from adaptcompose.syntax.signature import Layers, option
 
 if TYPE_CHECKING:
     import torch

@@ -18,10 +18,10 @@ from adaptcompose.compiler.program import Primitive
 from adaptcompose.compiler.tokens import Tokens
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.language.signature import option
 from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.methods.method import Method, Shape, configuration, method, read_settings
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Leaf, Primitive
-from adaptcompose.language.signature import option
 from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.method import Shape, method
 from adaptcompose.methods.prompt import Prompt
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

@@ -16,10 +16,10 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.linear import Decomposed, LowRank, SharedLowRank
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.language.signature import option
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.lora import hub_places, is_lora, is_vera, lora_settings
 from adaptcompose.methods.method import SHARED, Shape, method
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

@@ -29,7 +29,6 @@ from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.formats import adapters as formats
 from adaptcompose.hub.formats.adapterhub import Described
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import is_repo_name
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer
 from adaptcompose.language.check import Context, check
@@ -46,6 +45,7 @@ from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.mapsites import begin, complete, foreign
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
+from adaptcompose.syntax.references import is_repo_name
 
 Rewriting = Callable[[Program], Program]
 

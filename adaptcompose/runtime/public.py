@@ -7,7 +7,6 @@ from typing import Any
 
 from adaptcompose.diagnostics.codes import AC412, AC426
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.refs import Ref, parse_ref
 from adaptcompose.hub.resolve import own_files
 from adaptcompose.hub.store import Store, open_store
 from adaptcompose.hub.tokenizer import FILES
@@ -15,6 +14,7 @@ from adaptcompose.runtime.manifest import FILE, LOCK
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.reload import load_composition
 from adaptcompose.storage.yaml_source import open_source
+from adaptcompose.syntax.references import Ref, parse_ref
 
 
 def fetch(ref: str, hub: str | None = None) -> Path:

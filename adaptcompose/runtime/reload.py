@@ -15,7 +15,6 @@ from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Lock, Locked
-from adaptcompose.hub.refs import is_path, is_safe_path, repository_ref
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer, find_tokenizer
 from adaptcompose.language.check import Context, check
@@ -26,6 +25,7 @@ from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import build, load_backbone, loaded_facts
 from adaptcompose.runtime.manifest import FILE, LOCK, Manifest, places
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.syntax.references import is_path, is_safe_path, repository_ref
 
 
 @dataclass(frozen=True)

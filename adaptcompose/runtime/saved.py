@@ -24,7 +24,6 @@ from adaptcompose.hub.formats import peft, peft_writing
 from adaptcompose.hub.formats.adapterhub_writing import Writer
 from adaptcompose.hub.formats.peft_modules import Within
 from adaptcompose.hub.lock import Lock, Locked
-from adaptcompose.hub.refs import Ref
 from adaptcompose.language.graph import Adapter, Block, Head, Published, adapters, transform, walk
 from adaptcompose.language.heads import NEW, Chosen, head_of
 from adaptcompose.language.operator import Modifier
@@ -46,6 +45,7 @@ from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.stock_class import within as _within
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.storage.yaml_source import dump
+from adaptcompose.syntax.references import Ref
 
 PEFT, TOKENIZER = "peft", "tokenizer"
 Public = Callable[[Locked, Ref | None], bool]

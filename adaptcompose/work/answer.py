@@ -13,10 +13,8 @@ from adaptcompose.diagnostics.codes import (
     AC512,
 )
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.hub.refs import is_glob, parse_ref
 from adaptcompose.hub.store import open_store
 from adaptcompose.hub.tokenizer import TOKENIZERS
-from adaptcompose.language import syntax
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import KINDS
 from adaptcompose.language.operators import parts_of
@@ -25,6 +23,8 @@ from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.manifest import FILE
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.public import load
+from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax.references import is_glob, parse_ref
 from adaptcompose.work.encode import encode, longest_input, open_tokenizer
 from adaptcompose.work.metrics import KINDS as TASKS
 from adaptcompose.work.metrics import METRICS

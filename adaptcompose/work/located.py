@@ -8,9 +8,9 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub.backbone import Backbone
 from adaptcompose.hub.datasets import data_ref, find_data
 from adaptcompose.hub.lock import Lock
-from adaptcompose.hub.refs import repository_ref
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.hub.tokenizer import find_tokenizer
+from adaptcompose.syntax.references import repository_ref
 from adaptcompose.work.data import Examples, open_data
 from adaptcompose.work.pins import data_pin
 from adaptcompose.work.references import DataRef

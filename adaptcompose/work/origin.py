@@ -7,9 +7,9 @@ from pathlib import Path
 
 from adaptcompose.diagnostics.codes import AC420, AC426
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.refs import parse_ref
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.runtime.manifest import FILE, Manifest
+from adaptcompose.syntax.references import parse_ref
 from adaptcompose.work.starter import Start
 
 

@@ -10,8 +10,8 @@ from adaptcompose.diagnostics.codes import AC607
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.datasets import data_ref
 from adaptcompose.hub.lock import Lock, Locked, hash_of
-from adaptcompose.hub.refs import Ref, repository_ref
 from adaptcompose.hub.store import record
+from adaptcompose.syntax.references import Ref, repository_ref
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import DataSection, Spec
 

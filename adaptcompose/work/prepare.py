@@ -19,15 +19,15 @@ from adaptcompose.diagnostics.diagnostic import (
 from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Lock, compare
-from adaptcompose.hub.refs import is_path
 from adaptcompose.hub.resolve import Sources, resolve
-from adaptcompose.language import syntax
 from adaptcompose.language.check import Checked, Context, check_aliases, check_tree
 from adaptcompose.language.graph import Adapter, Block, Published, adapters, walk
 from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import Fuse
 from adaptcompose.language.verify import verify
 from adaptcompose.resources import resource
+from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax.references import is_path
 from adaptcompose.work.later import at_hub, served_later
 from adaptcompose.work.located import located, read, with_tokenizer
 from adaptcompose.work.pins import digest, kept, lock_path, merged, pinned_data, references

@@ -18,10 +18,10 @@ from adaptcompose.diagnostics.diagnostic import (
 from adaptcompose.hub.backbone import Backbone
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.resolve import Sources
-from adaptcompose.language import syntax
 from adaptcompose.language.graph import Block
 from adaptcompose.language.heads import Chosen
 from adaptcompose.language.operators import parts_of
+from adaptcompose.syntax import parser as syntax
 from adaptcompose.work.data import Examples
 from adaptcompose.work.located import read
 from adaptcompose.work.pins import references, unfetched

@@ -13,11 +13,11 @@ from adaptcompose.diagnostics.codes import (
     AC426,
 )
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.refs import parse_ref
 from adaptcompose.hub.store import open_store
 from adaptcompose.runtime.manifest import FILE, HERE
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.storage.yaml_source import dump
+from adaptcompose.syntax.references import parse_ref
 
 
 def pull(ref: str, folder: Path | None, hub: str = "hf") -> Path:

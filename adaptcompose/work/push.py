@@ -14,13 +14,13 @@ from adaptcompose.diagnostics.codes import AC413, AC420, AC432
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import Ref, is_repo_name
 from adaptcompose.hub.store import Store, listed, open_store
 from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.public import load, saved_folder
 from adaptcompose.runtime.saved import save_composition
 from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.syntax.references import Ref, is_repo_name
 from adaptcompose.work import report
 from adaptcompose.work.card import README, SCORES, Findings, Subject
 from adaptcompose.work.difference import Difference, difference, held

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from adaptcompose.diagnostics.diagnostic import Source
 from adaptcompose.language.reference import Page, pages
-from adaptcompose.language.signature import Parameter
+from adaptcompose.syntax.signature import Parameter
 from adaptcompose.work.fields import Section, Traits, entries, kinds, present, traits_of
 from adaptcompose.work.sections import Spec
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adaptcompose.language.formatting import as_scalar
-from adaptcompose.language.syntax import parse_tree
 from adaptcompose.storage.yaml_source import dump
+from adaptcompose.syntax.formatting import as_scalar
+from adaptcompose.syntax.parser import parse_tree
 from adaptcompose.work.schema import MODELINE
 
 

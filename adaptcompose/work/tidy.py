@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
-from adaptcompose.language.formatting import WIDTH, as_scalar, formatted, single_quoted
-from adaptcompose.language.literals import quote
-from adaptcompose.language.syntax import parse_tree
 from adaptcompose.storage.yaml_source import Value, read
+from adaptcompose.syntax.formatting import (
+    WIDTH,
+    as_scalar,
+    formatted,
+    single_quoted,
+)
+from adaptcompose.syntax.literals import quote
+from adaptcompose.syntax.parser import parse_tree
 
 _ITEMS = ("evaluate", "predict")
 _EXPRESSIONS = ("compose", "pipe")

@@ -293,9 +293,9 @@ def test_links_out_of_a_folder_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / ADAPTER).symlink_to(BERT / "seq_bn" / "a" / ADAPTER)
     assert look(tmp_path) == []
     with pytest.raises(Failed, match="AC412"):
-        from adaptcompose.hub.refs import local_ref
         from adaptcompose.hub.resolve import Sources
         from adaptcompose.hub.shelves import open_shelf
+        from adaptcompose.syntax.references import local_ref
 
         open_shelf(local_ref("./nowhere"), Sources("hf", tmp_path))
 

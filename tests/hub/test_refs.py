@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.refs import (
+from adaptcompose.syntax.references import (
     Ref,
     canonical_id,
     is_repo_name,

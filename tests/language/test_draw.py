@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.hub.cards import Catalogue
-from adaptcompose.hub.refs import Ref
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.draw import WIDTH, draw
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot, transform, walk
@@ -22,6 +21,7 @@ from adaptcompose.language.operators import Drop, Fuse, Keep, Stack
 from adaptcompose.language.picture import picture
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.storage.yaml_source import dump
+from adaptcompose.syntax.references import Ref
 from tests.sampling import sampled
 
 DRAWINGS = sorted((Path(__file__).parent / "fixtures" / "drawings").glob("*.txt"))

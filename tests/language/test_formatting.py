@@ -9,11 +9,11 @@ import pytest
 from hypothesis import strategies as st
 
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.language.formatting import as_scalar, formatted
-from adaptcompose.language.literals import quote
-from adaptcompose.language.scanner import scan
-from adaptcompose.language.syntax import parse_tree
 from adaptcompose.storage.yaml_source import Value, load, read
+from adaptcompose.syntax.formatting import as_scalar, formatted
+from adaptcompose.syntax.literals import quote
+from adaptcompose.syntax.parser import parse_tree
+from adaptcompose.syntax.scanner import scan
 from adaptcompose.work.tidy import expressions, tidy
 from tests.sampling import sampled
 

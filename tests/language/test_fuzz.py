@@ -24,9 +24,10 @@ from adaptcompose.diagnostics.diagnostic import (
     Source,
     render,
 )
-from adaptcompose.language import extent, syntax
-from adaptcompose.language.syntax import parse_tree
-from adaptcompose.language.syntax_errors import MOST, explain
+from adaptcompose.language import extent
+from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax.errors import MOST, explain
+from adaptcompose.syntax.parser import parse_tree
 from tests.language.test_syntax import ACCEPTED, REJECTED
 from tests.sampling import AGAIN, SEED, SOAK, TRIED
 

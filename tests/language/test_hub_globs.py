@@ -7,10 +7,10 @@ import pytest
 from adaptcompose.diagnostics.codes import AC419
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.cards import Catalogue
-from adaptcompose.hub.refs import matches
 from adaptcompose.language.check import Checked, Context, check
 from adaptcompose.language.graph import adapters
 from adaptcompose.resources import resource
+from adaptcompose.syntax.references import matches
 
 REPOSITORIES = ["A/bert-cola", "A/bert-mnli", "A/roberta-mnli"]
 

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from lark import Lark
 
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.language.literals import quote, unquote
-from adaptcompose.language.nodes import (
+from adaptcompose.resources import resource
+from adaptcompose.storage.yaml_source import read
+from adaptcompose.syntax.errors import explain
+from adaptcompose.syntax.literals import quote, unquote
+from adaptcompose.syntax.nodes import (
     Argument,
     Binding,
     Call,
@@ -32,10 +35,7 @@ from adaptcompose.language.nodes import (
     Tree,
     walk,
 )
-from adaptcompose.language.syntax import format_tree, parse_tree, yaml_safe
-from adaptcompose.language.syntax_errors import explain
-from adaptcompose.resources import resource
-from adaptcompose.storage.yaml_source import read
+from adaptcompose.syntax.parser import format_tree, parse_tree, yaml_safe
 from tests.sampling import sampled
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -36,10 +36,10 @@ from adaptcompose.hub.formats.tensors import (
     read_shapes,
     read_tensors,
 )
-from adaptcompose.hub.refs import canonical_id
 from adaptcompose.methods import Method, calls
 from adaptcompose.methods.changes import ARCHITECTURE
 from adaptcompose.methods.fusion import Fusion
+from adaptcompose.syntax.references import canonical_id
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from adaptcompose.hub.refs import is_safe_path
-from adaptcompose.language.literals import quote
-from adaptcompose.language.signature import spell
+from adaptcompose.syntax.literals import quote
+from adaptcompose.syntax.references import is_safe_path
+from adaptcompose.syntax.signature import spell
 
 SETUP = "adapter_setup.json"
 _DEEPEST = 20

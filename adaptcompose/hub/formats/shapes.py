@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptcompose.hub.formats.tensors import Shapes
-from adaptcompose.language.signature import spans
+from adaptcompose.syntax.signature import spans
 
 _CONTAINERS = (
     "adapters|adapter_fusion_layer|invertible_adapters|loras|prefix_tunings|prefix_gates"

@@ -15,8 +15,8 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Block, complete, walk
 from adaptcompose.language.operator import Members, Takes, operator
 from adaptcompose.language.operators.weights import shares, unadditive, unbalanced
-from adaptcompose.language.signature import option
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
+from adaptcompose.syntax.signature import option
 
 
 @operator

@@ -11,13 +11,13 @@ from adaptcompose.compiler.program import Mixture, Placement, Primitive
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import Ref, local_ref
 from adaptcompose.language.graph import Adapter, Block, Slot, adapters, complete, walk
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.language.operators.weights import instead
-from adaptcompose.language.signature import option, parameters
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
+from adaptcompose.syntax.references import Ref, local_ref
+from adaptcompose.syntax.signature import option, parameters
 
 
 @operator

@@ -12,7 +12,7 @@ from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Block
 from adaptcompose.language.operator import Modifier, operator
-from adaptcompose.language.signature import Layers, option, spans
+from adaptcompose.syntax.signature import Layers, option, spans
 
 
 @dataclass(frozen=True)

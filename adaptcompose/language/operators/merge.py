@@ -15,7 +15,7 @@ from adaptcompose.language.graph import Adapter, Block, complete
 from adaptcompose.language.operator import Members, Takes, operator
 from adaptcompose.language.operators.training import Training
 from adaptcompose.language.operators.weights import incomplete, instead, shares
-from adaptcompose.language.signature import option, spell
+from adaptcompose.syntax.signature import option, spell
 
 
 @operator

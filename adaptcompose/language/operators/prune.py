@@ -14,8 +14,8 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
 from adaptcompose.language.graph import Block, transform, walk
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.language.operators.fuse import Fuse, fusions
-from adaptcompose.language.signature import option
 from adaptcompose.storage.yaml_source import dump, load, open_source
+from adaptcompose.syntax.signature import option
 
 Activations = Mapping[str, Mapping[str, tuple[float, ...]]]
 """Per fusion and site the mean attention on each member, 0 where it has nothing."""

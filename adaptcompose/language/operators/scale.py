@@ -13,8 +13,8 @@ from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Adapter, Block, complete, walk
 from adaptcompose.language.operator import Modifier, operator
-from adaptcompose.language.signature import option, spell
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
+from adaptcompose.syntax.signature import option, spell
 
 
 @operator

@@ -16,9 +16,9 @@ from adaptcompose.language.graph import Block, adapters, complete
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.language.operators.average import one_ending
 from adaptcompose.language.operators.weights import unadditive
-from adaptcompose.language.signature import option, spell
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 from adaptcompose.methods.prompt import TOKENS, Prompt
+from adaptcompose.syntax.signature import option, spell
 
 LEFT_OUT = (TOKENS, EMBEDDINGS, Site("vocabulary"), HEAD)
 POOLER = Site("pooler")

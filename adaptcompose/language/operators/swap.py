@@ -15,8 +15,6 @@ from adaptcompose.diagnostics.diagnostic import (
     Span,
     suggest,
 )
-from adaptcompose.hub.refs import Ref
-from adaptcompose.language import syntax
 from adaptcompose.language.graph import (
     Adapter,
     Block,
@@ -29,6 +27,8 @@ from adaptcompose.language.graph import (
 )
 from adaptcompose.language.operator import Modifier, Takes, operator
 from adaptcompose.language.operators.stack import Stack, slots
+from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax.references import Ref
 
 
 @operator

@@ -10,7 +10,6 @@ from typing import ClassVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
-from adaptcompose.language import syntax
 from adaptcompose.language.graph import (
     Adapter,
     Block,
@@ -24,6 +23,7 @@ from adaptcompose.language.operator import Modifier, Takes, operator
 from adaptcompose.language.operators.fuse import Fuse, fusions, parts_of
 from adaptcompose.language.operators.stack import Stack, slots
 from adaptcompose.language.operators.swap import strangers, worded
+from adaptcompose.syntax import parser as syntax
 
 
 @dataclass(frozen=True)

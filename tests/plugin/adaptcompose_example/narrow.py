@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.program import Bottleneck, Placement, Primitive
-from adaptcompose.language.signature import option
 from adaptcompose.methods.method import Method, Shape, method
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

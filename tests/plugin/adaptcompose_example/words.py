@@ -12,7 +12,7 @@ from adaptcompose.diagnostics.codes import AC204
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.language.graph import Block
 from adaptcompose.language.operator import Call, Members, Modifier, Takes, operator
-from adaptcompose.language.signature import option
+from adaptcompose.syntax.signature import option
 
 
 @operator

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from adaptcompose.diagnostics.diagnostic import Source, Span
-from adaptcompose.language.literals import quote
-from adaptcompose.language.nodes import Binding, Node, Pipe
-from adaptcompose.language.syntax import format_tree, parse_tree, yaml_safe
+from adaptcompose.syntax.literals import quote
+from adaptcompose.syntax.nodes import Binding, Node, Pipe
+from adaptcompose.syntax.parser import format_tree, parse_tree, yaml_safe
 
 WIDTH = 88
 _COMMENT = re.compile(r"""(?P<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?P<comment>#[^\n]*)""")

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.diagnostics.codes import AC901, AC902
 from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
-from adaptcompose.language import literals
-from adaptcompose.language.nodes import (
+from adaptcompose.resources import resource
+from adaptcompose.syntax import literals
+from adaptcompose.syntax.nodes import (
     Argument,
     Binding,
     Call,
@@ -33,7 +34,6 @@ from adaptcompose.language.nodes import (
     Tree,
     walk,
 )
-from adaptcompose.resources import resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,7 +151,7 @@ def _brackets(source: Source) -> Iterator[tuple[int, Span]]:
 
 
 def _explain(source: Source) -> list[Diagnostic]:
-    from adaptcompose.language.syntax_errors import explain
+    from adaptcompose.syntax.errors import explain
 
     return explain(source)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.diagnostics.diagnostic import Source, Span
-from adaptcompose.language.literals import quote
+from adaptcompose.syntax.literals import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -67,7 +67,7 @@ def scan(source: Source) -> Iterator[Token]:
 
 @cache
 def _terminals() -> tuple[re.Pattern[str], dict[str, str]]:
-    from adaptcompose.language.syntax import parser
+    from adaptcompose.syntax.parser import parser
 
     terminals = sorted(parser().terminals, key=lambda terminal: -terminal.priority)
     parts = [r"(?P<ADDRESS>(?:https?://|[A-Za-z]:\\)[^\s,)\]|]*)"]

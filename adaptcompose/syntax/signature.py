@@ -31,8 +31,8 @@ from adaptcompose.diagnostics.codes import (
     AC211,
 )
 from adaptcompose.diagnostics.diagnostic import Diagnostic, suggest
-from adaptcompose.language import syntax
-from adaptcompose.language.literals import quote
+from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax.literals import quote
 
 Layers = frozenset[int]
 """Layers written as one number, a range `0..4`, or a list of both."""

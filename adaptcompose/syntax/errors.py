@@ -18,9 +18,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptcompose.diagnostics import codes
-from adaptcompose.language import literals
-from adaptcompose.language import syntax_messages as say
-from adaptcompose.language.scanner import (
+from adaptcompose.syntax import error_messages as say
+from adaptcompose.syntax import literals
+from adaptcompose.syntax.error_messages import (
+    CLOSING,
+    ITEM,
+    PART,
+    WANTING,
+    Bracket,
+    Phase,
+)
+from adaptcompose.syntax.scanner import (
     ADDRESS,
     BRACES,
     END,
@@ -30,14 +38,6 @@ from adaptcompose.language.scanner import (
     scan,
     shortened,
     unreadable,
-)
-from adaptcompose.language.syntax_messages import (
-    CLOSING,
-    ITEM,
-    PART,
-    WANTING,
-    Bracket,
-    Phase,
 )
 
 if TYPE_CHECKING:
