@@ -30,10 +30,10 @@ from adaptcompose.backbones.layout import Facts
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes import PASSES, Pass, optimise
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Program
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.resolve import Sources
+from adaptcompose.ir.program import Program
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.graph import Block, transform
 from adaptcompose.language.heads import HeadChoice

@@ -16,7 +16,7 @@ from adaptcompose.targets import CHANGES, checked_expression, hint, prepared_spe
 if TYPE_CHECKING:
     from adaptcompose.compiler.changes import Change
     from adaptcompose.compiler.plan import Plan
-    from adaptcompose.compiler.program import Program
+    from adaptcompose.ir.program import Program
 
 
 @app.command()

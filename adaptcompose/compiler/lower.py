@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Leaf, Mixture, Primitive, Program
+from adaptcompose.ir.program import (
+    Leaf,
+    Mixture,
+    Primitive,
+    Program,
+)
 from adaptcompose.language.graph import Block
 
 

@@ -15,11 +15,11 @@ from typing import Any, Literal
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import stages
-from adaptcompose.compiler.program import Program
 from adaptcompose.compiler.trunk import Trunk
 from adaptcompose.diagnostics.codes import AC416
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Locked
+from adaptcompose.ir.program import Program
 from adaptcompose.language.graph import Adapter, Block, Head, carriers
 from adaptcompose.language.heads import KINDS, NEW, VOCABULARIES, Chosen
 from adaptcompose.language.operators import Fuse, Stack, learning, parts_of

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.lower import weights_used
-from adaptcompose.compiler.program import Primitive, Program, Rows
+from adaptcompose.ir.program import Primitive, Program, Rows
 
 
 @dataclass(frozen=True)

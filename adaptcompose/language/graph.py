@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Chain, Primitive
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.lock import Locked
+from adaptcompose.ir.program import Chain, Primitive
 from adaptcompose.methods.method import Method
 from adaptcompose.syntax.references import Ref
 from adaptcompose.syntax.signature import spell

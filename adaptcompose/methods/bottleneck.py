@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Bottleneck as BottleneckPrimitive
-from adaptcompose.compiler.program import Placement, Primitive
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.program import Bottleneck as BottleneckPrimitive
+from adaptcompose.ir.program import Placement, Primitive
 from adaptcompose.methods import invertible
 from adaptcompose.methods.activations import unknown
 from adaptcompose.methods.method import (

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import Decomposed
-from adaptcompose.compiler.program import Primitive
+from adaptcompose.ir.linear import Decomposed
+from adaptcompose.ir.program import Primitive
 from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.lora import Lora, is_lora, is_vera, lora_settings
 from adaptcompose.methods.method import Shape, method

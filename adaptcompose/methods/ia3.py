@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import Rescale
-from adaptcompose.compiler.program import Primitive
+from adaptcompose.ir.linear import Rescale
+from adaptcompose.ir.program import Primitive
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.lora import Lora, hub_places, is_lora, lora_settings
 from adaptcompose.methods.method import Shape, method

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.program import Primitive
 from adaptcompose.methods.method import Method, Packed, Shape, lost_layers
 from adaptcompose.syntax.signature import Layers, option
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Kind, Site
-from adaptcompose.compiler.linear import Renorm
-from adaptcompose.compiler.program import Primitive
+from adaptcompose.ir.linear import Renorm
+from adaptcompose.ir.program import Primitive
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.method import Shape, method
 from adaptcompose.syntax.signature import option

@@ -12,10 +12,15 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Kind, Site
-from adaptcompose.compiler.linear import LowRank, Renorm, Replaced, Shift
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.compiler.recipe import Recipe
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.linear import (
+    LowRank,
+    Renorm,
+    Replaced,
+    Shift,
+)
+from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.recipe import Recipe
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.method import Combine, Shape, method, read_settings
 from adaptcompose.syntax.signature import option

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from adaptcompose.compiler.prefix import Positions
+from adaptcompose.ir.prefix import Positions
 from adaptcompose.methods.bottleneck import PARALLEL
 from adaptcompose.methods.joint import Joint
 from adaptcompose.methods.method import Method, method

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.compiler.recipe import Recipe
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.recipe import Recipe
 from adaptcompose.plugins import plugins
 from adaptcompose.syntax.signature import accept, changed, spell
 

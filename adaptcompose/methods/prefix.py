@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.prefix import KVPrefix, Positions, Shift
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.prefix import KVPrefix, Positions, Shift
+from adaptcompose.ir.program import Primitive
 from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.method import (
     SHARED,

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.prefix import Positions
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.compiler.tokens import Tokens
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.prefix import Positions
+from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.tokens import Tokens
 from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.methods.method import Method, Shape, configuration, method, read_settings

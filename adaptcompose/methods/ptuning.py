@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Leaf, Primitive
+from adaptcompose.ir.program import Leaf, Primitive
 from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.method import Shape, method
 from adaptcompose.methods.prompt import Prompt

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adaptcompose.compiler.prefix import Positions
+from adaptcompose.ir.prefix import Positions
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.joint import Joint
 from adaptcompose.methods.lora import Lora

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import Decomposed, LowRank, SharedLowRank
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.linear import Decomposed, LowRank, SharedLowRank
+from adaptcompose.ir.program import Primitive
 from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.lora import hub_places, is_lora, is_vera, lora_settings
 from adaptcompose.methods.method import SHARED, Shape, method

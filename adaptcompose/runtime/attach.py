@@ -11,9 +11,9 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive, Program, Rows
 from adaptcompose.diagnostics.codes import AC416, AC508
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.ir.program import Primitive, Program, Rows
 from adaptcompose.language.graph import Head
 from adaptcompose.language.heads import Chosen
 from adaptcompose.methods.invertible import HEAD

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.compiler.program import Mixture
+from adaptcompose.ir.program import Mixture
 from adaptcompose.language.graph import transform
 from adaptcompose.language.operators.fuse import Fuse, fusions
 from adaptcompose.language.operators.prune import Activations, Prune

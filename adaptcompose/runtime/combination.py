@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaptcompose.compiler import combination
-from adaptcompose.compiler.program import Placement, Primitive
+from adaptcompose.ir import mixing as combination
+from adaptcompose.ir.program import Placement, Primitive
 from adaptcompose.runtime.folded import RunningMember
 from adaptcompose.runtime.kept import Kept, learning
 from adaptcompose.runtime.parts import Parts

@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import optimise as run_passes
-from adaptcompose.compiler.program import Program
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
@@ -31,6 +30,7 @@ from adaptcompose.hub.formats.adapterhub import Described
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer
+from adaptcompose.ir.program import Program
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.graph import Adapter, Block, adapters, carriers, transform
 from adaptcompose.language.heads import Chosen, HeadChoice, heads_of, needs_inverse

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture
-from adaptcompose.compiler.program import Bottleneck
+from adaptcompose.ir.program import Bottleneck
 from adaptcompose.runtime.kept import Kept, learning
 from adaptcompose.runtime.parts import Parts, SiteWeights
 from adaptcompose.runtime.primitives import (

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adaptcompose.compiler import linear
 from adaptcompose.compiler.passes.merge_deltas import Merged
+from adaptcompose.ir import linear
 from adaptcompose.methods.method import SHARED
 from adaptcompose.methods.vera import projection
 from adaptcompose.runtime.kept import Kept, learning

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import OF_ENCODER, Facts, Site
-from adaptcompose.compiler.program import Primitive
+from adaptcompose.ir.program import Primitive
 from adaptcompose.methods.lora import Lora
 from adaptcompose.runtime.frame import ENCODED, PLACES, Frame, Places
 from adaptcompose.runtime.maps import Changed, Map, Mapping, Stock

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.compiler.recipe import Recipe
+from adaptcompose.ir.recipe import Recipe
 
 
 def combined(

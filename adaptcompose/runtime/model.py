@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from adaptcompose.compiler.program import Program
 from adaptcompose.compiler.trunk import gated
 from adaptcompose.diagnostics.codes import AC508, AC509
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.ir.program import Program
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.attach import copy_structure
 from adaptcompose.runtime.decoding import by_row, classified, inputs, shifted

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Leaf
+from adaptcompose.ir.program import Leaf
 from adaptcompose.methods.method import Method
 from adaptcompose.runtime.kept import Kept, learning
 from adaptcompose.runtime.merging import combined

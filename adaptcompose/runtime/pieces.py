@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaptcompose.compiler.program import Primitive, Rows
+from adaptcompose.ir.program import Primitive, Rows
 from adaptcompose.runtime.frame import Frame, in_order
 from adaptcompose.runtime.primitives import Running, RunningChain
 

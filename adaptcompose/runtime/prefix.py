@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.prefix import KVPrefix
-from adaptcompose.compiler.program import Primitive
+from adaptcompose.ir.prefix import KVPrefix
+from adaptcompose.ir.program import Primitive
 from adaptcompose.runtime.frame import PLACES, Frame, Places
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.pieces import Chosen, Pieces, padded

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.activations import ACT2FN, get_activation
 
-from adaptcompose.compiler import program
-from adaptcompose.compiler.program import Placement, Primitive
 from adaptcompose.diagnostics.codes import AC212
 from adaptcompose.diagnostics.diagnostic import Failed, suggest
+from adaptcompose.ir import program
+from adaptcompose.ir.program import Placement, Primitive
 from adaptcompose.runtime.frame import PLACES, Frame, Places
 from adaptcompose.runtime.parts import Parts
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptcompose.compiler.passes.group_rows import GroupedRows
-from adaptcompose.compiler.program import Program, Rows
+from adaptcompose.ir.program import Program, Rows
 from adaptcompose.runtime.frame import Choice, in_order
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.primitives import (

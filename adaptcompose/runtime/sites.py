@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts, Kind, Site
-from adaptcompose.compiler.program import Primitive
+from adaptcompose.ir.program import Primitive
 from adaptcompose.runtime.frame import Frame
 from adaptcompose.runtime.primitives import Running, State
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.prefix import Shift
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.compiler.tokens import Tokens
 from adaptcompose.diagnostics.codes import AC517
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.ir.prefix import Shift
+from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.tokens import Tokens
 from adaptcompose.runtime.frame import Frame, Places
 from adaptcompose.runtime.parts import Parts
 from adaptcompose.runtime.pieces import Chosen, Pieces, padded

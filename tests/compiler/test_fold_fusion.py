@@ -7,7 +7,7 @@ import torch
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture, fold_fusion
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Mixture, Program
+from adaptcompose.ir.program import Mixture, Program
 from adaptcompose.runtime.folded import RunningFolded
 from adaptcompose.runtime.model import ComposedModel
 from tests.tiny import backbone, batch, composed, distance, hidden

@@ -6,8 +6,14 @@ import pytest
 
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.compiler.program import Bottleneck, Chain, Coupling, Mixture, Program
 from adaptcompose.hub.cards import Catalogue
+from adaptcompose.ir.program import (
+    Bottleneck,
+    Chain,
+    Coupling,
+    Mixture,
+    Program,
+)
 from adaptcompose.language.check import Context, check
 
 CONFIG = {

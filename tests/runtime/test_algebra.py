@@ -11,9 +11,9 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.compiler.combination import Joined, Mean
 from adaptcompose.compiler.passes import stages
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.ir.mixing import Joined, Mean
 from adaptcompose.language.operators.prune import as_text
 from adaptcompose.runtime.attention import measure
 from tests import reference

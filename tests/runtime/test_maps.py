@@ -12,9 +12,9 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from adaptcompose.backbones.layout import Site, read_facts
-from adaptcompose.compiler.linear import LowRank, Rescale
 from adaptcompose.compiler.passes.group_rows import GroupedRows
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.ir.linear import LowRank, Rescale
 from adaptcompose.methods import calls
 from adaptcompose.methods.lora import Lora
 from adaptcompose.methods.vera import Vera

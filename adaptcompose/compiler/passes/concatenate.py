@@ -20,9 +20,15 @@ from functools import partial
 from itertools import groupby
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.compiler.combination import Joined, Mean, Scaled
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Bottleneck, Chain, Primitive, Program, rewrite
+from adaptcompose.ir.mixing import Joined, Mean, Scaled
+from adaptcompose.ir.program import (
+    Bottleneck,
+    Chain,
+    Primitive,
+    Program,
+    rewrite,
+)
 
 
 def concatenate(program: Program, log: Log) -> Program:

@@ -20,7 +20,13 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Bottleneck, Mixture, Primitive, Program, rewrite
+from adaptcompose.ir.program import (
+    Bottleneck,
+    Mixture,
+    Primitive,
+    Program,
+    rewrite,
+)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Primitive, Program, Rows
+from adaptcompose.ir.program import Primitive, Program, Rows
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,12 @@ from functools import partial
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Leaf, Primitive, Program, rewrite
+from adaptcompose.ir.program import (
+    Leaf,
+    Primitive,
+    Program,
+    rewrite,
+)
 
 
 def materialise(program: Program, log: Log) -> Program:

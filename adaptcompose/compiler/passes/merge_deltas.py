@@ -15,9 +15,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import Change, Replaced, Shift, affine
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Placement, Primitive, Program, Rows
+from adaptcompose.ir.linear import (
+    Change,
+    Replaced,
+    Shift,
+    affine,
+)
+from adaptcompose.ir.program import (
+    Placement,
+    Primitive,
+    Program,
+    Rows,
+)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.combination import Mean
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.mixing import Mean
+from adaptcompose.ir.program import Primitive
 from adaptcompose.language.graph import Block, complete, walk
 from adaptcompose.language.operator import Members, Takes, operator
 from adaptcompose.language.operators.weights import shares, unadditive, unbalanced

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive, Rows
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.program import Primitive, Rows
 from adaptcompose.language.graph import Block, walk
 from adaptcompose.language.operator import Members, Modifier, Takes
 

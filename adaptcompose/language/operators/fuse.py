@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Mixture, Placement, Primitive
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.hub.lock import Locked
+from adaptcompose.ir.program import Mixture, Placement, Primitive
 from adaptcompose.language.graph import Adapter, Block, Slot, adapters, complete, walk
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.language.operators.weights import instead

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.program import Primitive
 from adaptcompose.language.graph import Block
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.syntax.signature import Layers, option, spans

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Leaf, Primitive
-from adaptcompose.compiler.recipe import Recipe
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.program import Leaf, Primitive
+from adaptcompose.ir.recipe import Recipe
 from adaptcompose.language.graph import Adapter, Block, complete
 from adaptcompose.language.operator import Members, Takes, operator
 from adaptcompose.language.operators.training import Training

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
+from adaptcompose.ir.program import Primitive
 from adaptcompose.language.graph import Block, transform, walk
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.language.operators.fuse import Fuse, fusions

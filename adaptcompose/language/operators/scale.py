@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.combination import Scaled
-from adaptcompose.compiler.program import Primitive, Rows
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.mixing import Scaled
+from adaptcompose.ir.program import Primitive, Rows
 from adaptcompose.language.graph import Adapter, Block, complete, walk
 from adaptcompose.language.operator import Modifier, operator
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD

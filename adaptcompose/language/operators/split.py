@@ -8,10 +8,10 @@ from itertools import pairwise
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.combination import Split as Ranges
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.mixing import Split as Ranges
+from adaptcompose.ir.program import Primitive
 from adaptcompose.language.graph import Block, adapters, complete
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.language.operators.average import one_ending

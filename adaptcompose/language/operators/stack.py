@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import groundless
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.linear import groundless
+from adaptcompose.ir.program import Primitive
 from adaptcompose.language.graph import Adapter, Block, Slot, adapters, chain, complete, walk
 from adaptcompose.language.operator import Call, Members, Takes, operator
 from adaptcompose.methods.invertible import HEAD

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
@@ -15,6 +14,7 @@ from adaptcompose.diagnostics.diagnostic import (
     Span,
     suggest,
 )
+from adaptcompose.ir.program import Primitive
 from adaptcompose.language.graph import (
     Adapter,
     Block,

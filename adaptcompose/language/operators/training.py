@@ -8,8 +8,8 @@ from itertools import chain, count
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
+from adaptcompose.ir.program import Primitive
 from adaptcompose.language.graph import (
     Adapter,
     Block,

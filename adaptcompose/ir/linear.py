@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from adaptcompose.compiler.combination import Split
-from adaptcompose.compiler.program import Chain, Leaf, Placement, Primitive
-from adaptcompose.compiler.recipe import Recipe
+from adaptcompose.ir.mixing import Split
+from adaptcompose.ir.program import (
+    Chain,
+    Leaf,
+    Placement,
+    Primitive,
+)
+from adaptcompose.ir.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adaptcompose.compiler.prefix import Positions
-from adaptcompose.compiler.program import Leaf, Placement
+from adaptcompose.ir.prefix import Positions
+from adaptcompose.ir.program import Leaf, Placement
 
 
 @dataclass(frozen=True)

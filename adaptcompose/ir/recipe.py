@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from adaptcompose.compiler.program import Leaf
+    from adaptcompose.ir.program import Leaf
 
 
 @dataclass(frozen=True)

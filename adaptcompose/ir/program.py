@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.recipe import Recipe
+from adaptcompose.ir.recipe import Recipe
 from adaptcompose.syntax.signature import spans
 
 Reads = Literal["output", "norm", "input"]

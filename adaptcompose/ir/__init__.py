@@ -1,0 +1,1 @@
+"""The intermediate representation: primitives, their placement, and programs of them."""
