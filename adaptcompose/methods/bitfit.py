@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from adaptcompose.backbones.layout import Facts, Kind, Site
 from adaptcompose.ir.linear import Shift
 from adaptcompose.ir.program import Primitive
-from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.method import Shape, method
+from adaptcompose.methods.targeted import Changing
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:

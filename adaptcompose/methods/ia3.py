@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.ir.linear import Rescale
 from adaptcompose.ir.program import Primitive
-from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.lora import Lora, hub_places, is_lora, lora_settings
 from adaptcompose.methods.method import Shape, method
+from adaptcompose.methods.targeted import Changing
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from adaptcompose.ir.linear import (
 )
 from adaptcompose.ir.program import Primitive
 from adaptcompose.ir.recipe import Recipe
-from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.method import Combine, Shape, method, read_settings
+from adaptcompose.methods.targeted import Changing
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:

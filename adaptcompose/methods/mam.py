@@ -13,9 +13,9 @@ from typing import ClassVar, Literal
 
 from adaptcompose.ir.prefix import Positions
 from adaptcompose.methods.bottleneck import PARALLEL
-from adaptcompose.methods.joint import Joint
 from adaptcompose.methods.method import Method, method
 from adaptcompose.methods.prefix import Prefix
+from adaptcompose.methods.union import Joint
 from adaptcompose.syntax.signature import option
 
 

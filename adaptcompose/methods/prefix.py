@@ -18,7 +18,6 @@ from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.prefix import KVPrefix, Positions, Shift
 from adaptcompose.ir.program import Primitive
-from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.method import (
     SHARED,
     Method,
@@ -29,6 +28,7 @@ from adaptcompose.methods.method import (
     method,
     read_settings,
 )
+from adaptcompose.methods.targeted import native_config, read_native
 from adaptcompose.syntax.signature import Layers, option
 
 if TYPE_CHECKING:

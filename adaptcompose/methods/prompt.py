@@ -18,9 +18,9 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.prefix import Positions
 from adaptcompose.ir.program import Primitive
 from adaptcompose.ir.tokens import Tokens
-from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.methods.method import Method, Shape, configuration, method, read_settings
+from adaptcompose.methods.targeted import native_config, read_native
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:

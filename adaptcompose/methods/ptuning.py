@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.ir.program import Leaf, Primitive
-from adaptcompose.methods.changes import native_config, read_native
 from adaptcompose.methods.method import Shape, method
 from adaptcompose.methods.prompt import Prompt
+from adaptcompose.methods.targeted import native_config, read_native
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.linear import Decomposed, LowRank, SharedLowRank
 from adaptcompose.ir.program import Primitive
-from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.lora import hub_places, is_lora, is_vera, lora_settings
 from adaptcompose.methods.method import SHARED, Shape, method
+from adaptcompose.methods.targeted import Changing
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION
 from adaptcompose.hub.formats.peft_settings import READERS
 from adaptcompose.methods import Method, calls
-from adaptcompose.methods.changes import ARCHITECTURE
+from adaptcompose.methods.targeted import ARCHITECTURE
 from tests.parity.gaps import GAPS, PEFT_GAPS, Gap
 
 HERE = Path(__file__).parent

@@ -37,8 +37,8 @@ from adaptcompose.hub.formats.tensors import (
     read_tensors,
 )
 from adaptcompose.methods import Method, calls
-from adaptcompose.methods.changes import ARCHITECTURE
 from adaptcompose.methods.fusion import Fusion
+from adaptcompose.methods.targeted import ARCHITECTURE
 from adaptcompose.syntax.references import canonical_id
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from adaptcompose.hub.formats.setups import SETUP
 from adaptcompose.hub.formats.static_heads import unscaled
 from adaptcompose.hub.formats.tensors import Shapes, read_shapes
 from adaptcompose.methods import Method
-from adaptcompose.methods.changes import ARCHITECTURE
+from adaptcompose.methods.targeted import ARCHITECTURE
 
 if TYPE_CHECKING:
     import torch

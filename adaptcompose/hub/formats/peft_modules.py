@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Place, Site
 from adaptcompose.hub.formats.tensors import Shapes
-from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.method import Packed
+from adaptcompose.methods.targeted import Changing
 
 if TYPE_CHECKING:
     import torch

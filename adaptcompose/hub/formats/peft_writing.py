@@ -19,12 +19,12 @@ from adaptcompose.hub.formats.peft import WEIGHTS
 from adaptcompose.hub.formats.peft_modules import STEM, Within
 from adaptcompose.hub.formats.tensors import write_tensors
 from adaptcompose.methods import Method
-from adaptcompose.methods.changes import Changing
 from adaptcompose.methods.dora import Dora
 from adaptcompose.methods.ia3 import IA3
 from adaptcompose.methods.layernorm import LayerNorm
 from adaptcompose.methods.lora import Lora
 from adaptcompose.methods.method import SHARED
+from adaptcompose.methods.targeted import Changing
 from adaptcompose.methods.vera import Vera
 from adaptcompose.storage.atomic import write_atomically
 
