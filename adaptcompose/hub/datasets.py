@@ -8,9 +8,9 @@ from pathlib import Path
 
 from adaptcompose.diagnostics.codes import AC405, AC413
 from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
-from adaptcompose.hub.front import front_matter
 from adaptcompose.hub.layouts import Classes, Layout, Splits, read_layout
 from adaptcompose.hub.lock import Locked
+from adaptcompose.hub.readme import front_matter
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.hub.store import (
     FileRecord,

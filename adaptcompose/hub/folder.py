@@ -33,7 +33,7 @@ from adaptcompose.diagnostics.codes import (
     AC433,
 )
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
-from adaptcompose.hub.front import described, fits
+from adaptcompose.hub.readme import described, fits
 from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, listed, record, verify
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.syntax.references import is_repo_name, is_revision, matches

@@ -24,8 +24,8 @@ from adaptcompose.diagnostics.codes import (
 )
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub import pushing
-from adaptcompose.hub.front import fits, told
-from adaptcompose.hub.refusals import Request, translated
+from adaptcompose.hub.hf_errors import Request, translated
+from adaptcompose.hub.readme import fits, told
 from adaptcompose.hub.store import (
     FileRecord,
     Found,

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from adaptcompose import cli
 from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.folder import FolderStore
-from adaptcompose.hub.front import SIZE_LIMIT, front_matter, told
+from adaptcompose.hub.readme import SIZE_LIMIT, front_matter, told
 from adaptcompose.hub.search import Query, search_cards
 from adaptcompose.hub.store import Found
 from adaptcompose.resources import resource
