@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptcompose.hub.cards import DEFAULT, Card, Variant
+from adaptcompose.catalogue.cards import DEFAULT, Card, Variant
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.syntax.references import canonical_id
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from adaptcompose.catalogue.cards import Card, Catalogue, Variant
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.cards import Card, Catalogue, Variant
 from adaptcompose.hub.huggingface import HuggingFaceStore
 from adaptcompose.hub.store import Found
 from adaptcompose.storage.atomic import write_atomically

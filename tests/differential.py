@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes import PASSES, Pass, optimise
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.ir.program import Program
 from adaptcompose.language.check import Context, check

@@ -22,7 +22,7 @@ def complete_target(incomplete: str) -> list[str]:
     files = _files(incomplete, ENDINGS)
     if files and not set(incomplete) & set("(|=,"):
         return files
-    from adaptcompose.hub.cards import Catalogue
+    from adaptcompose.catalogue.cards import Catalogue
     from adaptcompose.language.completion import continued
     from adaptcompose.resources import resource
 

@@ -15,7 +15,7 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.terminal import aligned
 
 if TYPE_CHECKING:
-    from adaptcompose.hub.search import Hit, Query
+    from adaptcompose.catalogue.search import Hit, Query
     from adaptcompose.hub.store import Found
 
 _MOST_SHOWN = 20
@@ -33,8 +33,8 @@ def search(
     form: Form = "text",
 ) -> None:
     """Find adapters and compositions: in the cards first, then on the hub."""
-    from adaptcompose.hub.cards import Catalogue
-    from adaptcompose.hub.search import Query, search_cards
+    from adaptcompose.catalogue.cards import Catalogue
+    from adaptcompose.catalogue.search import Query, search_cards
     from adaptcompose.resources import resource
 
     query = Query(tuple(words or ()), backbone, language, task, method)

@@ -18,7 +18,7 @@ from adaptcompose.targets import hint
 from adaptcompose.terminal import aligned
 
 if TYPE_CHECKING:
-    from adaptcompose.hub.cards import Card, Variant
+    from adaptcompose.catalogue.cards import Card, Variant
     from adaptcompose.hub.contents import Content
     from adaptcompose.hub.lock import Locked
     from adaptcompose.hub.shelves import Shelf
@@ -53,7 +53,7 @@ def show(
         return
     if full:
         raise typer.BadParameter("only a spec has defaults", param_hint="--full")
-    from adaptcompose.hub.cards import Card
+    from adaptcompose.catalogue.cards import Card
     from adaptcompose.language.public import context
 
     found = context(backbone, Path(), hub or "hf", known_as)

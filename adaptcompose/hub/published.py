@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.formats.setups import SETUP, expression
 from adaptcompose.hub.lock import Lock, Locked

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.catalogue.cards import Variant
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
@@ -17,7 +18,6 @@ from adaptcompose.diagnostics.diagnostic import (
     errors,
     standing,
 )
-from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.formats import adapterhub, adapters
 from adaptcompose.hub.formats.setups import SETUP
 from adaptcompose.hub.formats.tensors import Shapes, read_header, read_shapes

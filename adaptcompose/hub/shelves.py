@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptcompose.hub.cards import Variant
+from adaptcompose.catalogue.cards import Variant
 from adaptcompose.hub.formats.tensors import Shapes, read_shapes
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.syntax.references import Ref

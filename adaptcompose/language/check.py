@@ -1,6 +1,6 @@
 """Tree to graph: names, arguments and structure, every problem reported with its place.
 
->>> from adaptcompose.hub.cards import Catalogue
+>>> from adaptcompose.catalogue.cards import Catalogue
 >>> check("stack(./sw) | drop(bottm=5)", Context(Catalogue.open())).diagnostics[0].message
 '`drop` has no argument `bottm`'
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
@@ -21,7 +22,6 @@ from adaptcompose.diagnostics.diagnostic import (
     errors,
     suggest,
 )
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.extent import DEPTH, PARTS, Extent, told
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot
 from adaptcompose.language.names import Names, open_ended

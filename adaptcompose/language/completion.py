@@ -1,6 +1,6 @@
 """How an expression may go on: operators, methods, arguments, and names of the catalogue.
 
->>> from adaptcompose.hub.cards import Catalogue
+>>> from adaptcompose.catalogue.cards import Catalogue
 >>> from adaptcompose.resources import resource
 >>> cards = Catalogue.open(resource("hub_cards"))
 >>> complete("stack(lang=sw) | dr", cards)
@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from adaptcompose.hub.cards import Catalogue
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.language.operator import operators
 from adaptcompose.language.reference import Page, page
 from adaptcompose.methods import calls

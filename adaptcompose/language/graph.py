@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.catalogue.cards import Variant
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
-from adaptcompose.hub.cards import Variant
 from adaptcompose.hub.lock import Locked
 from adaptcompose.ir.program import Chain, Primitive
 from adaptcompose.methods.method import Method

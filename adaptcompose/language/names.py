@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.catalogue.cards import DEFAULT, Catalogue, Variant
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import (
     Failed,
@@ -13,7 +14,6 @@ from adaptcompose.diagnostics.diagnostic import (
     standing,
     suggest,
 )
-from adaptcompose.hub.cards import DEFAULT, Catalogue, Variant
 from adaptcompose.language.graph import Adapter, Block
 from adaptcompose.syntax.references import Ref, matches, parse_ref
 

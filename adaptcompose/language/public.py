@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
 from adaptcompose.hub.backbone import find_backbone, named
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.resolve import Sources, look_up
 from adaptcompose.language.check import Checked, Context
 from adaptcompose.language.check import check as check_source

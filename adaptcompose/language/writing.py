@@ -15,7 +15,7 @@ _NAME = re.compile(r"(?!(?:let|none|true|false)$)[a-z][a-z0-9_]*")
 def canonical(graph: Block) -> str:
     """What a graph says, so that reading it again gives the same parts in the same places.
 
-    >>> from adaptcompose.hub.cards import Catalogue
+    >>> from adaptcompose.catalogue.cards import Catalogue
     >>> from adaptcompose.language.check import Context, check
     >>> text = "let x = lora(); average(x, stack(./a, x))"
     >>> canonical(check(text, Context(Catalogue.open())).raise_errors())

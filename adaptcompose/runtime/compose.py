@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import optimise as run_passes
 from adaptcompose.diagnostics import codes
@@ -23,7 +24,6 @@ from adaptcompose.diagnostics.diagnostic import (
     errors,
 )
 from adaptcompose.hub.backbone import Backbone, find_backbone, named
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.formats import adapters as formats
 from adaptcompose.hub.formats.adapterhub import Described

@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed, Source, errors
 from adaptcompose.hub.backbone import Backbone, find_backbone
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.resolve import Sources, resolve

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
     Failed,
@@ -17,7 +18,6 @@ from adaptcompose.diagnostics.diagnostic import (
     once,
 )
 from adaptcompose.hub.backbone import Backbone, find_backbone
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Lock, compare
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.language.check import Checked, Context, check_aliases, check_tree

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from adaptcompose.backbones.layout import Facts, layouts, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.plan import make_plan
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
 from adaptcompose.resources import resource
 

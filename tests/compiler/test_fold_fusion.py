@@ -155,8 +155,8 @@ def test_dropout_inside_members_is_read_literally() -> None:
 def test_multiplications_of_a_fusion_of_eight_on_bert_base() -> None:
     """At most 1.13 times the plain backbone's, and 1.50 times for thirty-two members."""
     from adaptcompose.backbones.layout import read_facts
+    from adaptcompose.catalogue.cards import Catalogue
     from adaptcompose.compiler.lower import lower
-    from adaptcompose.hub.cards import Catalogue
     from adaptcompose.language.check import Context, check
 
     facts = read_facts(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from adaptcompose.backbones.layout import Facts, Site, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.ir.program import (
     Bottleneck,
     Chain,

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from adaptcompose.backbones.layout import Facts, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.plan import Plan, head_parameters, make_plan
 from adaptcompose.compiler.plan_text import WIDTH
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.store import FileRecord
 from adaptcompose.language.check import Context, check

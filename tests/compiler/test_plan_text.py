@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from adaptcompose.backbones.layout import read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler import plan_text
 from adaptcompose.compiler.plan import Plan, make_plan
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
 from adaptcompose.methods import calls
 from adaptcompose.resources import resource

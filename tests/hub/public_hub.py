@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from adaptcompose.hub.cards import Catalogue, Variant
+from adaptcompose.catalogue.cards import Catalogue, Variant
 from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saved import save_composition

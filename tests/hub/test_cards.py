@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from adaptcompose.catalogue.cards import Card, Catalogue, Variant
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.cards import Card, Catalogue, Variant
 
 if TYPE_CHECKING:
     from pathlib import Path

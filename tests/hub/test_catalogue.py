@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoConfig
 
 from adaptcompose.backbones.layout import Facts, read_facts
+from adaptcompose.catalogue.cards import Card, Catalogue
 from adaptcompose.diagnostics.diagnostic import errors
-from adaptcompose.hub.cards import Card, Catalogue
 from adaptcompose.language.check import Context, check
 from adaptcompose.resources import resource
 from adaptcompose.syntax.parser import parse_tree

@@ -9,8 +9,8 @@ import pytest
 
 import adaptcompose as ac
 from adaptcompose.backbones.layout import read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Source, render
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.extent import DEPTH, PARTS
 from adaptcompose.resources import resource

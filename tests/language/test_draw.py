@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Facts, read_facts
-from adaptcompose.hub.cards import Catalogue
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.draw import WIDTH, draw
 from adaptcompose.language.graph import Adapter, Block, Empty, Slot, transform, walk

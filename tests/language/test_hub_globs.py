@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.diagnostics.codes import AC419
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Checked, Context, check
 from adaptcompose.language.graph import adapters
 from adaptcompose.resources import resource

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adaptcompose.hub.cards import Catalogue
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.draw import draw
 from adaptcompose.language.graph import Block, adapters

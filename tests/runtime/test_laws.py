@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Site, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.prune import prune
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
 from adaptcompose.resources import resource
 from adaptcompose.runtime.model import ComposedModel

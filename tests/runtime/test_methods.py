@@ -15,9 +15,9 @@ import torch
 
 import adaptcompose as ac
 from adaptcompose.backbones.layout import Facts, Site, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
 from adaptcompose.language.graph import Adapter
 from adaptcompose.methods import Method, calls

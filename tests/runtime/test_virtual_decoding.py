@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, StaticCache
 
 from adaptcompose.backbones.layout import Site, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.plan import make_plan
-from adaptcompose.hub.cards import Catalogue
 from adaptcompose.language.check import Context, check
 from adaptcompose.methods.prefix import Prefix
 from adaptcompose.methods.prompt import Prompt
