@@ -14,13 +14,25 @@ from typing import Any
 
 from adaptcompose.backbones.layout import Facts, layouts, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.formats import adapterhub, adapters, peft
-from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS, Described
-from adaptcompose.hub.formats.generations import modern_key, oddities
-from adaptcompose.hub.formats.setups import SETUP, expression
-from adaptcompose.hub.formats.shapes import Group, grouped, layers_in, parameters
-from adaptcompose.hub.formats.static_heads import flexible
-from adaptcompose.hub.formats.tensors import Shapes
+from adaptcompose.formats import adapter_folder as adapters
+from adaptcompose.formats import adapterhub, peft
+from adaptcompose.formats.adapterhub import (
+    ADAPTER,
+    FUSION,
+    HEAD,
+    WEIGHTS,
+    Described,
+)
+from adaptcompose.formats.adapterhub_setup import SETUP, expression
+from adaptcompose.formats.adapterhub_versions import modern_key, oddities
+from adaptcompose.formats.tensor_summary import (
+    Group,
+    grouped,
+    layers_in,
+    parameters,
+)
+from adaptcompose.formats.tensors import Shapes
+from adaptcompose.formats.transformers_heads import flexible
 from adaptcompose.hub.shelves import Shelf
 from adaptcompose.language.graph import Head
 from adaptcompose.storage.yaml_source import load

@@ -15,8 +15,8 @@ from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats.setups import SETUP, expression
+from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapterhub_setup import SETUP, expression
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.resolve import Resolved, Sources, resolve
 from adaptcompose.language.check import Context, check

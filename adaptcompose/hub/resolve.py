@@ -18,9 +18,10 @@ from adaptcompose.diagnostics.diagnostic import (
     errors,
     standing,
 )
-from adaptcompose.hub.formats import adapterhub, adapters
-from adaptcompose.hub.formats.setups import SETUP
-from adaptcompose.hub.formats.tensors import Shapes, read_header, read_shapes
+from adaptcompose.formats import adapter_folder as adapters
+from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapterhub_setup import SETUP
+from adaptcompose.formats.tensors import Shapes, read_header, read_shapes
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.pieces import InPieces
 from adaptcompose.hub.store import FileRecord, Store, not_cached, open_store, records, verify

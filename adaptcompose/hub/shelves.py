@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptcompose.catalogue.cards import Variant
-from adaptcompose.hub.formats.tensors import Shapes, read_shapes
+from adaptcompose.formats.tensors import Shapes, read_shapes
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.syntax.references import Ref
 

@@ -23,10 +23,10 @@ from adaptcompose.diagnostics.diagnostic import (
     Source,
     errors,
 )
+from adaptcompose.formats import adapter_folder as formats
+from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapterhub import Described
 from adaptcompose.hub.backbone import Backbone, find_backbone, named
-from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats import adapters as formats
-from adaptcompose.hub.formats.adapterhub import Described
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer

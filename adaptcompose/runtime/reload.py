@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed, Source, errors
+from adaptcompose.formats import adapterhub
 from adaptcompose.hub.backbone import Backbone, find_backbone
-from adaptcompose.hub.formats import adapterhub
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer, find_tokenizer

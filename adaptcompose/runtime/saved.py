@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.hub.formats import adapters as formats
-from adaptcompose.hub.formats import peft, peft_writing
-from adaptcompose.hub.formats.adapterhub_writing import Writer
-from adaptcompose.hub.formats.peft_modules import Within
+from adaptcompose.formats import adapter_folder as formats
+from adaptcompose.formats import peft, peft_writing
+from adaptcompose.formats.adapterhub_writing import Writer
+from adaptcompose.formats.peft_modules import Within
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.language.graph import Adapter, Block, Head, Published, adapters, transform, walk
 from adaptcompose.language.heads import NEW, Chosen, head_of

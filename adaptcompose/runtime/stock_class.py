@@ -15,9 +15,9 @@ import transformers
 from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.hub.formats import peft_heads
-from adaptcompose.hub.formats.peft_modules import Within
-from adaptcompose.hub.formats.static_heads import unscaled, unslotted
+from adaptcompose.formats import peft_heads
+from adaptcompose.formats.peft_modules import Within
+from adaptcompose.formats.transformers_heads import unscaled, unslotted
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.model import ComposedModel
 

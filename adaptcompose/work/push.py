@@ -12,7 +12,7 @@ from typing import Any
 
 from adaptcompose.diagnostics.codes import AC413, AC420, AC432
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.formats import adapterhub
+from adaptcompose.formats import adapterhub
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.store import Store, listed, open_store
 from adaptcompose.runtime.manifest import Manifest

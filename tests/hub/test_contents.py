@@ -16,11 +16,11 @@ import torch
 from adaptcompose import cli
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapterhub import ADAPTER
+from adaptcompose.formats.adapterhub_setup import SETUP, expression
+from adaptcompose.formats.tensors import write_bin, write_tensors
 from adaptcompose.hub.contents import Content, contents
-from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats.adapterhub import ADAPTER
-from adaptcompose.hub.formats.setups import SETUP, expression
-from adaptcompose.hub.formats.tensors import write_bin, write_tensors
 from adaptcompose.hub.shelves import local_shelf
 from adaptcompose.hub.store import open_store
 from adaptcompose.methods import Method

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.formats.tensors import read_header, read_shapes
+from adaptcompose.formats.tensors import read_header, read_shapes
 from adaptcompose.work.prepare import prepare
 from adaptcompose.work.spec import read_spec
 from tests.workshop import Workshop, inside

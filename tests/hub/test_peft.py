@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 import adaptcompose as ac
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.formats import adapterhub, peft
-from adaptcompose.hub.formats.adapterhub import ADAPTER
-from adaptcompose.hub.formats.tensors import read_shapes
+from adaptcompose.formats import adapterhub, peft
+from adaptcompose.formats.adapterhub import ADAPTER
+from adaptcompose.formats.tensors import read_shapes
 from adaptcompose.runtime.compose import compose, load_backbone
 
 PARITY = Path(__file__).parents[1] / "parity"

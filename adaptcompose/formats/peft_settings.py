@@ -10,8 +10,8 @@ from math import inf, isfinite
 from typing import Any
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.hub.formats import peft_virtual
-from adaptcompose.hub.formats.peft_modules import PROJECTION, Modules, Tensor
+from adaptcompose.formats import peft_virtual
+from adaptcompose.formats.peft_modules import PROJECTION, Modules, Tensor
 from adaptcompose.methods import Method
 from adaptcompose.methods.dora import Dora
 from adaptcompose.methods.ia3 import IA3

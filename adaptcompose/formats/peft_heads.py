@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.hub.formats import static_heads
-from adaptcompose.hub.formats.peft_modules import STEM
+from adaptcompose.formats import transformers_heads as static_heads
+from adaptcompose.formats.peft_modules import STEM
 
 TASKS = {
     "SEQ_CLS": ("ForSequenceClassification",),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from adaptcompose.hub.formats.tensors import Shapes
+from adaptcompose.formats.tensors import Shapes
 from adaptcompose.syntax.signature import spans
 
 _CONTAINERS = (

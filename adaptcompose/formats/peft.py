@@ -16,12 +16,23 @@ from typing import TYPE_CHECKING, Any
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC407, AC408, AC418
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.hub.formats import adapterhub, peft_heads
-from adaptcompose.hub.formats.adapterhub import Described
-from adaptcompose.hub.formats.peft_heads import StoredHead
-from adaptcompose.hub.formats.peft_modules import PROJECTION, STEM, Modules, Tensor, inside
-from adaptcompose.hub.formats.peft_settings import BEGUN, READERS, UnsupportedError, risky
-from adaptcompose.hub.formats.tensors import Shapes, read_tensors
+from adaptcompose.formats import adapterhub, peft_heads
+from adaptcompose.formats.adapterhub import Described
+from adaptcompose.formats.peft_heads import StoredHead
+from adaptcompose.formats.peft_modules import (
+    PROJECTION,
+    STEM,
+    Modules,
+    Tensor,
+    inside,
+)
+from adaptcompose.formats.peft_settings import (
+    BEGUN,
+    READERS,
+    UnsupportedError,
+    risky,
+)
+from adaptcompose.formats.tensors import Shapes, read_tensors
 from adaptcompose.methods import Method
 from adaptcompose.methods.method import SHARED
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.hub.formats import peft_virtual
-from adaptcompose.hub.formats.adapterhub import ADAPTER
-from adaptcompose.hub.formats.peft import WEIGHTS
-from adaptcompose.hub.formats.peft_modules import STEM, Within
-from adaptcompose.hub.formats.tensors import write_tensors
+from adaptcompose.formats import peft_virtual
+from adaptcompose.formats.adapterhub import ADAPTER
+from adaptcompose.formats.peft import WEIGHTS
+from adaptcompose.formats.peft_modules import STEM, Within
+from adaptcompose.formats.tensors import write_tensors
 from adaptcompose.methods import Method
 from adaptcompose.methods.dora import Dora
 from adaptcompose.methods.ia3 import IA3

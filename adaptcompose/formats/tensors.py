@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.diagnostics.codes import AC413, AC414
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.formats.pickles import (
+from adaptcompose.formats.pickles import (
     BrokenError,
     MoreThanTensorsError,
     Storage,

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC418
 from adaptcompose.diagnostics.diagnostic import Failed, Span
-from adaptcompose.hub.formats import adapterhub, peft
-from adaptcompose.hub.formats.adapterhub import ADAPTER, HEAD, Described
-from adaptcompose.hub.formats.adapterhub_writing import Writer
-from adaptcompose.hub.formats.generations import doubtful
-from adaptcompose.hub.formats.peft_modules import Within
-from adaptcompose.hub.formats.setups import SETUP
-from adaptcompose.hub.formats.static_heads import unscaled
-from adaptcompose.hub.formats.tensors import Shapes, read_shapes
+from adaptcompose.formats import adapterhub, peft
+from adaptcompose.formats.adapterhub import ADAPTER, HEAD, Described
+from adaptcompose.formats.adapterhub_setup import SETUP
+from adaptcompose.formats.adapterhub_versions import doubtful
+from adaptcompose.formats.adapterhub_writing import Writer
+from adaptcompose.formats.peft_modules import Within
+from adaptcompose.formats.tensors import Shapes, read_shapes
+from adaptcompose.formats.transformers_heads import unscaled
 from adaptcompose.methods import Method
 from adaptcompose.methods.targeted import ARCHITECTURE
 
@@ -124,8 +124,8 @@ def write(
 
     PEFT's files are of a class of models, which is that of `within`.
     """
-    from adaptcompose.hub.formats.peft_writing import write as write_peft
-    from adaptcompose.hub.formats.peft_writing import writes
+    from adaptcompose.formats.peft_writing import write as write_peft
+    from adaptcompose.formats.peft_writing import writes
 
     native = method.adapterhub_config(writer.facts).get("architecture") == ARCHITECTURE
     if native and writes(method, writer.facts, within):

@@ -29,13 +29,14 @@ from adaptcompose.diagnostics.codes import (
     AC418,
 )
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
-from adaptcompose.hub.formats.generations import doubtful, modern_config, modern_fusion, modern_key
-from adaptcompose.hub.formats.static_heads import flexible, renumbered, slotted
-from adaptcompose.hub.formats.tensors import (
-    is_finite,
-    read_shapes,
-    read_tensors,
+from adaptcompose.formats.adapterhub_versions import (
+    doubtful,
+    modern_config,
+    modern_fusion,
+    modern_key,
 )
+from adaptcompose.formats.tensors import is_finite, read_shapes, read_tensors
+from adaptcompose.formats.transformers_heads import flexible, renumbered, slotted
 from adaptcompose.methods import Method, calls
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.targeted import ARCHITECTURE

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Place, Site
-from adaptcompose.hub.formats.tensors import Shapes
+from adaptcompose.formats.tensors import Shapes
 from adaptcompose.methods.method import Packed
 from adaptcompose.methods.targeted import Changing
 
