@@ -19,7 +19,7 @@ from adaptcompose.diagnostics.diagnostic import (
 from adaptcompose.terminal import dim, paint
 
 if TYPE_CHECKING:
-    from adaptcompose.language.check import Checked, Context
+    from adaptcompose.composition.check import Checked, Context
     from adaptcompose.work.prepared import Prepared
 
 PROBLEMS, INTERNAL, HUB, RUN, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 130

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from adaptcompose.compiler.passes import PASSES
+from adaptcompose.composition.explanations import Explanation, explanations, plain
+from adaptcompose.composition.word_docs import Page, expected, pages
 from adaptcompose.diagnostics.codes import CODES
-from adaptcompose.language.explanations import Explanation, explanations, plain
-from adaptcompose.language.reference import Page, expected, pages
 from adaptcompose.syntax.signature import Parameter, spell
 from adaptcompose.work.fields import Key
 from adaptcompose.work.schema import FILE, schema

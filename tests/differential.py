@@ -31,14 +31,14 @@ from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes import PASSES, Pass, optimise
 from adaptcompose.compiler.passes.log import Log
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import Block, transform
+from adaptcompose.composition.heads import HeadChoice
+from adaptcompose.composition.operators.fuse import fusions
+from adaptcompose.composition.operators.prune import Prune
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.resolve import Sources
 from adaptcompose.ir.program import Program
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.graph import Block, transform
-from adaptcompose.language.heads import HeadChoice
-from adaptcompose.language.operators.fuse import fusions
-from adaptcompose.language.operators.prune import Prune
 from adaptcompose.resources import resource
 from adaptcompose.runtime.branched import Outputs
 from adaptcompose.runtime.compose import build, loaded_facts

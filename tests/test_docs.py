@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 import adaptcompose as ac
 from adaptcompose.commands.app import app
+from adaptcompose.composition.word_docs import Page, pages
 from adaptcompose.diagnostics.diagnostic import Source
-from adaptcompose.language.reference import Page, pages
 from adaptcompose.storage.yaml_source import load
 from adaptcompose.work.schema import FILE, schema
 from adaptcompose.work.spec import parse_spec

@@ -23,7 +23,7 @@ def complete_target(incomplete: str) -> list[str]:
     if files and not set(incomplete) & set("(|=,"):
         return files
     from adaptcompose.catalogue.cards import Catalogue
-    from adaptcompose.language.completion import continued
+    from adaptcompose.composition.completion import continued
     from adaptcompose.resources import resource
 
     cards = Catalogue.open(resource("hub_cards"), Path("hub_cards"))
@@ -78,8 +78,8 @@ def complete_kind(incomplete: str) -> list[str]:
 
 def complete_word(incomplete: str) -> list[str]:
     """Codes of diagnostics, operators and methods: what `explain` explains."""
+    from adaptcompose.composition.word_docs import pages
     from adaptcompose.diagnostics.codes import CODES
-    from adaptcompose.language.reference import pages
 
     known = [*CODES, *(page.word for page in pages())]
     return [word for word in known if word.startswith(incomplete)]

@@ -9,11 +9,11 @@ import typer
 
 from adaptcompose.commands.app import Form, app
 from adaptcompose.commands.completion import complete_word
+from adaptcompose.composition.explanations import Explanation, explanations, plain
+from adaptcompose.composition.word_docs import Page, words
+from adaptcompose.composition.word_docs import page as word_page
 from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.diagnostics.diagnostic import printable, suggest
-from adaptcompose.language.explanations import Explanation, explanations, plain
-from adaptcompose.language.reference import Page, words
-from adaptcompose.language.reference import page as word_page
 
 
 @app.command()

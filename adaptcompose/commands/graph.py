@@ -13,7 +13,7 @@ from adaptcompose.targets import checked_expression, prepared_specs
 
 if TYPE_CHECKING:
     from adaptcompose.backbones.layout import Facts
-    from adaptcompose.language.graph import Block
+    from adaptcompose.composition.graph import Block
 
 
 @app.command()
@@ -52,7 +52,7 @@ def _graphs(
     known_as: str | None,
 ) -> dict[str, tuple[Block, Facts | None]]:
     """The compositions of a sweep that differ, or the one that there is."""
-    from adaptcompose.language.writing import canonical
+    from adaptcompose.composition.canonical import canonical
 
     if is_spec(target, backbone, hub, overrides, known_as):
         specs = prepared_specs(target, overrides)
@@ -63,7 +63,7 @@ def _graphs(
 
 
 def _drawn(form: str, block: Block, facts: Facts | None, layer: int | None) -> str:
-    from adaptcompose.language.draw import draw, in_layer
+    from adaptcompose.composition.drawing.terminal import draw, in_layer
 
     if layer is not None:
         if facts is None or layer >= facts.layers:
@@ -71,15 +71,15 @@ def _drawn(form: str, block: Block, facts: Facts | None, layer: int | None) -> s
             raise typer.BadParameter(f"layers are {known}", param_hint="--layer")
         block, facts = in_layer(block, facts, layer), None
     if form == "mermaid":
-        from adaptcompose.language.mermaid import mermaid
+        from adaptcompose.composition.drawing.mermaid import mermaid
 
         return mermaid(block, facts)
     if form == "dot":
-        from adaptcompose.language.dot import dot
+        from adaptcompose.composition.drawing.dot import dot
 
         return dot(block, facts)
     if form == "svg":
-        from adaptcompose.language.svg import svg
+        from adaptcompose.composition.drawing.svg import svg
 
         return svg(block, facts)
     return draw(block, facts)

@@ -100,10 +100,10 @@ def _plan(
     target: str, backbone: str, hub: str | None, known_as: str | None
 ) -> tuple[Plan, list[Diagnostic]]:
     from adaptcompose.compiler.plan import make_plan
+    from adaptcompose.composition.heads import head_of
+    from adaptcompose.composition.operators import parts_of
+    from adaptcompose.composition.structure import verify
     from adaptcompose.hub.resolve import Sources, resolve
-    from adaptcompose.language.heads import head_of
-    from adaptcompose.language.operators import parts_of
-    from adaptcompose.language.verify import verify
 
     checked, base, root = checked_expression(target, backbone, hub, known_as)
     graph, facts = checked.raise_errors(), base.backbone

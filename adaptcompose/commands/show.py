@@ -19,10 +19,10 @@ from adaptcompose.terminal import aligned
 
 if TYPE_CHECKING:
     from adaptcompose.catalogue.cards import Card, Variant
+    from adaptcompose.composition.check import Context
     from adaptcompose.hub.contents import Content
     from adaptcompose.hub.lock import Locked
     from adaptcompose.hub.shelves import Shelf
-    from adaptcompose.language.check import Context
     from adaptcompose.syntax.references import Ref
 
 _LABELS_SHOWN = 12
@@ -98,9 +98,9 @@ def _print_spec(target: str, overrides: Sequence[str], form: str, *, full: bool)
 
 def _shelf(text: str, found: Context, hub: str) -> tuple[Shelf | Card, Told]:
     """The files behind a reference, or the card of a name that has several adapters."""
+    from adaptcompose.composition.names import Names
     from adaptcompose.hub.resolve import Sources
     from adaptcompose.hub.shelves import open_shelf
-    from adaptcompose.language.names import Names
     from adaptcompose.syntax.references import local_ref
 
     sources, span = Sources(hub, Path()), Source(text, "<reference>").span(0, len(text))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.composition.graph import Block
 from adaptcompose.ir.program import (
     Leaf,
     Mixture,
     Primitive,
     Program,
 )
-from adaptcompose.language.graph import Block
 
 
 def lower(graph: Block, facts: Facts) -> Program:

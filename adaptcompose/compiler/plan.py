@@ -16,14 +16,29 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import stages
 from adaptcompose.compiler.trunk import Trunk
+from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Head,
+    carriers,
+)
+from adaptcompose.composition.heads import (
+    KINDS,
+    NEW,
+    VOCABULARIES,
+    Chosen,
+)
+from adaptcompose.composition.operators import (
+    Fuse,
+    Stack,
+    learning,
+    parts_of,
+)
 from adaptcompose.diagnostics.codes import AC416
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Locked
 from adaptcompose.ir.program import Program
-from adaptcompose.language.graph import Adapter, Block, Head, carriers
-from adaptcompose.language.heads import KINDS, NEW, VOCABULARIES, Chosen
-from adaptcompose.language.operators import Fuse, Stack, learning, parts_of
-from adaptcompose.language.writing import canonical
 from adaptcompose.methods.method import SHARED
 
 

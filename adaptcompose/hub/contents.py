@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts, layouts, read_facts
+from adaptcompose.composition.graph import Head
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapter_folder as adapters
 from adaptcompose.formats import adapterhub, peft
@@ -34,7 +35,6 @@ from adaptcompose.formats.tensor_summary import (
 from adaptcompose.formats.tensors import Shapes
 from adaptcompose.formats.transformers_heads import flexible
 from adaptcompose.hub.shelves import Shelf
-from adaptcompose.language.graph import Head
 from adaptcompose.storage.yaml_source import load
 
 INTERFACE = "adapter_interface.json"

@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Head,
+    Published,
+    transform,
+)
+from adaptcompose.composition.operators import Fuse, Prune, slots
+from adaptcompose.composition.operators.prune import FILE as ACTIVATIONS
+from adaptcompose.composition.operators.prune import read_activations
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub_setup import SETUP, expression
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.resolve import Resolved, Sources, resolve
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.graph import Adapter, Block, Head, Published, transform
-from adaptcompose.language.operators import Fuse, Prune, slots
-from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
-from adaptcompose.language.operators.prune import read_activations
 from adaptcompose.resources import resource
 from adaptcompose.syntax.references import Ref, is_safe_path, parse_ref
 

@@ -10,6 +10,15 @@ from typing import Any
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import Variant
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Head,
+    complete,
+    transform,
+)
+from adaptcompose.composition.operators import Fuse, Prune, Swap
+from adaptcompose.composition.operators.prune import FILE, read_activations
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
@@ -25,9 +34,6 @@ from adaptcompose.formats.tensors import Shapes, read_header, read_shapes
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.pieces import InPieces
 from adaptcompose.hub.store import FileRecord, Store, not_cached, open_store, records, verify
-from adaptcompose.language.graph import Adapter, Block, Head, complete, transform
-from adaptcompose.language.operators import Fuse, Prune, Swap
-from adaptcompose.language.operators.prune import FILE, read_activations
 from adaptcompose.syntax.references import Ref
 
 COMPOSITION = ("composition.yaml", "composition.lock", FILE)

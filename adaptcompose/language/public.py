@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Checked, Context
+from adaptcompose.composition.check import check as check_source
+from adaptcompose.composition.operators.prune import beyond_text
+from adaptcompose.composition.size_limits import told
+from adaptcompose.composition.structure import verify
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
 from adaptcompose.hub.backbone import find_backbone, named
 from adaptcompose.hub.resolve import Sources, look_up
-from adaptcompose.language.check import Checked, Context
-from adaptcompose.language.check import check as check_source
-from adaptcompose.language.extent import told
-from adaptcompose.language.operators.prune import beyond_text
-from adaptcompose.language.verify import verify
 from adaptcompose.resources import resource
 from adaptcompose.syntax import parser as syntax
 

@@ -11,11 +11,11 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.composition.graph import Head
+from adaptcompose.composition.heads import Chosen
 from adaptcompose.diagnostics.codes import AC416, AC508
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.program import Primitive, Program, Rows
-from adaptcompose.language.graph import Head
-from adaptcompose.language.heads import Chosen
 from adaptcompose.methods.invertible import HEAD
 from adaptcompose.runtime import combination as _combination  # noqa: F401 - it registers itself
 from adaptcompose.runtime import couplings as _couplings  # noqa: F401 - it registers itself

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Site
+from adaptcompose.composition.graph import transform
+from adaptcompose.composition.operators.fuse import Fuse, fusions
+from adaptcompose.composition.operators.prune import Activations, Prune
 from adaptcompose.ir.program import Mixture
-from adaptcompose.language.graph import transform
-from adaptcompose.language.operators.fuse import Fuse, fusions
-from adaptcompose.language.operators.prune import Activations, Prune
 from adaptcompose.runtime.compose import build
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.primitives import RunningMixture

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from adaptcompose.composition.operators import branch_of
 from adaptcompose.diagnostics.codes import (
     AC505,
     AC508,
@@ -17,7 +18,6 @@ from adaptcompose.diagnostics.codes import (
     AC519,
 )
 from adaptcompose.diagnostics.diagnostic import Failed, suggest
-from adaptcompose.language.operators import branch_of
 from adaptcompose.runtime.decoding import inputs
 from adaptcompose.runtime.frame import Choice, Frame, in_order
 from adaptcompose.runtime.heads import FlexHead

@@ -16,6 +16,28 @@ from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import optimise as run_passes
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    adapters,
+    carriers,
+    transform,
+)
+from adaptcompose.composition.heads import (
+    Chosen,
+    HeadChoice,
+    heads_of,
+    needs_inverse,
+)
+from adaptcompose.composition.operators import (
+    Fuse,
+    fusions,
+    irreversible,
+    marks,
+)
+from adaptcompose.composition.operators.prune import beyond_text
+from adaptcompose.composition.structure import verify
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
@@ -31,12 +53,6 @@ from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer
 from adaptcompose.ir.program import Program
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.graph import Adapter, Block, adapters, carriers, transform
-from adaptcompose.language.heads import Chosen, HeadChoice, heads_of, needs_inverse
-from adaptcompose.language.operators import Fuse, fusions, irreversible, marks
-from adaptcompose.language.operators.prune import beyond_text
-from adaptcompose.language.verify import verify
 from adaptcompose.resources import resource
 from adaptcompose.runtime.attach import attach
 from adaptcompose.runtime.branched import BranchedModel

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.composition.graph import Head
+from adaptcompose.composition.heads import VOCABULARIES
 from adaptcompose.diagnostics.codes import AC413, AC416, AC519
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.language.graph import Head
-from adaptcompose.language.heads import VOCABULARIES
 from adaptcompose.runtime.primitives import Running, State, activation
 
 _OF_ROWS = ("classification", "multiple_choice")  # what reads one state a row, not one a token

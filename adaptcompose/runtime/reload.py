@@ -10,6 +10,10 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import Head
+from adaptcompose.composition.heads import NEW, HeadChoice
+from adaptcompose.composition.structure import verify
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed, Source, errors
 from adaptcompose.formats import adapterhub
@@ -17,10 +21,6 @@ from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.hub.resolve import Sources, resolve
 from adaptcompose.hub.tokenizer import Tokenizer, find_tokenizer
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.graph import Head
-from adaptcompose.language.heads import NEW, HeadChoice
-from adaptcompose.language.verify import verify
 from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import build, load_backbone, loaded_facts
 from adaptcompose.runtime.manifest import FILE, LOCK, Manifest, places

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adaptcompose.language.operators import Drop
+from adaptcompose.composition.operators import Drop
 from adaptcompose.runtime.compose import build
 from adaptcompose.runtime.model import ComposedModel, Output
 

@@ -19,15 +19,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.formats import adapter_folder as formats
-from adaptcompose.formats import peft, peft_writing
-from adaptcompose.formats.adapterhub_writing import Writer
-from adaptcompose.formats.peft_modules import Within
-from adaptcompose.hub.lock import Lock, Locked
-from adaptcompose.language.graph import Adapter, Block, Head, Published, adapters, transform, walk
-from adaptcompose.language.heads import NEW, Chosen, head_of
-from adaptcompose.language.operator import Modifier
-from adaptcompose.language.operators import (
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Head,
+    Published,
+    adapters,
+    transform,
+    walk,
+)
+from adaptcompose.composition.heads import NEW, Chosen, head_of
+from adaptcompose.composition.operator import Modifier
+from adaptcompose.composition.operators import (
     Fuse,
     Prune,
     Stack,
@@ -36,8 +39,13 @@ from adaptcompose.language.operators import (
     fusions,
     parts_of,
 )
-from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
-from adaptcompose.language.operators.prune import Activations, as_text
+from adaptcompose.composition.operators.prune import FILE as ACTIVATIONS
+from adaptcompose.composition.operators.prune import Activations, as_text
+from adaptcompose.formats import adapter_folder as formats
+from adaptcompose.formats import peft, peft_writing
+from adaptcompose.formats.adapterhub_writing import Writer
+from adaptcompose.formats.peft_modules import Within
+from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.manifest import FILE, HERE, LOCK, Manifest

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.composition.graph import Head
+from adaptcompose.composition.heads import KINDS
+from adaptcompose.composition.operators import parts_of
 from adaptcompose.diagnostics.codes import (
     AC412,
     AC418,
@@ -15,9 +18,6 @@ from adaptcompose.diagnostics.codes import (
 from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.hub.store import open_store
 from adaptcompose.hub.tokenizer import TOKENIZERS
-from adaptcompose.language.graph import Head
-from adaptcompose.language.heads import KINDS
-from adaptcompose.language.operators import parts_of
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.manifest import FILE

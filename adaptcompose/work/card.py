@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.composition.drawing.mermaid import mermaid
+from adaptcompose.composition.operators import parts_of
 from adaptcompose.diagnostics.codes import AC413
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.language.mermaid import mermaid
-from adaptcompose.language.operators import parts_of
 from adaptcompose.resources import resource
 from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel

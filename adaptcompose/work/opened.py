@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from adaptcompose.compiler.lower import lower
+from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.graph import Block, Head
+from adaptcompose.composition.heads import Chosen
+from adaptcompose.composition.operators import parts_of
+from adaptcompose.composition.operators.prune import unmeasured
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub.lock import Kept
-from adaptcompose.language.graph import Block, Head
-from adaptcompose.language.heads import Chosen
-from adaptcompose.language.operators import parts_of
-from adaptcompose.language.operators.prune import unmeasured
-from adaptcompose.language.writing import canonical
 from adaptcompose.runtime.attention import measure
 from adaptcompose.runtime.compose import build, load_backbone, make_parts
 from adaptcompose.runtime.model import ComposedModel

@@ -9,6 +9,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import (
+    Checked,
+    Context,
+    check_aliases,
+    check_tree,
+)
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Published,
+    adapters,
+    walk,
+)
+from adaptcompose.composition.heads import Chosen
+from adaptcompose.composition.operators import Fuse
+from adaptcompose.composition.structure import verify
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
     Failed,
@@ -20,11 +36,6 @@ from adaptcompose.diagnostics.diagnostic import (
 from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.lock import Lock, compare
 from adaptcompose.hub.resolve import Sources, resolve
-from adaptcompose.language.check import Checked, Context, check_aliases, check_tree
-from adaptcompose.language.graph import Adapter, Block, Published, adapters, walk
-from adaptcompose.language.heads import Chosen
-from adaptcompose.language.operators import Fuse
-from adaptcompose.language.verify import verify
 from adaptcompose.resources import resource
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.references import is_path

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.compiler.lower import lower
+from adaptcompose.composition.graph import Block
+from adaptcompose.composition.heads import Chosen
+from adaptcompose.composition.operators import parts_of
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
     Failed,
@@ -18,9 +21,6 @@ from adaptcompose.diagnostics.diagnostic import (
 from adaptcompose.hub.backbone import Backbone
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.resolve import Sources
-from adaptcompose.language.graph import Block
-from adaptcompose.language.heads import Chosen
-from adaptcompose.language.operators import parts_of
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.work.data import Examples
 from adaptcompose.work.located import read

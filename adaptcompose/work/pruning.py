@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.graph import Block, transform, walk
+from adaptcompose.composition.operators import Prune, fusions
+from adaptcompose.composition.operators.prune import Activations, unmeasured
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, suggest
 from adaptcompose.hub.lock import Kept, Lock
-from adaptcompose.language.graph import Block, transform, walk
-from adaptcompose.language.operators import Prune, fusions
-from adaptcompose.language.operators.prune import Activations, unmeasured
-from adaptcompose.language.writing import canonical
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import Spec
 

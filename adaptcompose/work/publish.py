@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adaptcompose.composition.canonical import canonical
 from adaptcompose.hub.store import Store
-from adaptcompose.language.writing import canonical
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.work.card import Findings
 from adaptcompose.work.prepare import tree_of

@@ -14,15 +14,15 @@ from typing import Any, Protocol
 from transformers import set_seed
 
 from adaptcompose.compiler.plan import Plan
+from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.drawing.svg import svg
+from adaptcompose.composition.operators import fusions
+from adaptcompose.composition.operators.prune import FILE as ACTIVATIONS
+from adaptcompose.composition.operators.prune import as_text
 from adaptcompose.diagnostics.codes import AC423
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.store import open_store
-from adaptcompose.language.operators import fusions
-from adaptcompose.language.operators.prune import FILE as ACTIVATIONS
-from adaptcompose.language.operators.prune import as_text
-from adaptcompose.language.svg import svg
-from adaptcompose.language.writing import canonical
 from adaptcompose.runtime.attention import measure
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saved import save_composition

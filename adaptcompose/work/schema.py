@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, get_args, get_origin
 
+from adaptcompose.composition.word_docs import Page, pages
 from adaptcompose.diagnostics.diagnostic import Source
-from adaptcompose.language.reference import Page, pages
 from adaptcompose.syntax.signature import Parameter
 from adaptcompose.work.fields import Section, Traits, entries, kinds, present, traits_of
 from adaptcompose.work.sections import Spec

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.graph import Head
+from adaptcompose.composition.operators import parts_of
 from adaptcompose.hub.lock import hash_of
-from adaptcompose.language.graph import Head
-from adaptcompose.language.operators import parts_of
-from adaptcompose.language.writing import canonical
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.version import __version__
 from adaptcompose.work.prepared import Prepared

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Failed,
-    Source,
-    Span,
-    suggest,
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Head,
+    adapters,
+    walk,
 )
-from adaptcompose.language.graph import Adapter, Block, Head, adapters, walk
-from adaptcompose.language.heads import (
+from adaptcompose.composition.heads import (
     KINDS,
     NEW,
     Chosen,
@@ -24,7 +22,7 @@ from adaptcompose.language.heads import (
     needs_inverse,
     new_head,
 )
-from adaptcompose.language.operators import (
+from adaptcompose.composition.operators import (
     Fuse,
     Stack,
     fusions,
@@ -32,6 +30,14 @@ from adaptcompose.language.operators import (
     learning,
     marks,
     parts_of,
+)
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import (
+    Diagnostic,
+    Failed,
+    Source,
+    Span,
+    suggest,
 )
 from adaptcompose.work.data import Examples
 from adaptcompose.work.sections import (

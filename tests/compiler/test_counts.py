@@ -13,7 +13,7 @@ import pytest
 from adaptcompose.backbones.layout import Facts, layouts, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.plan import make_plan
-from adaptcompose.language.check import Context, check
+from adaptcompose.composition.check import Context, check
 from adaptcompose.resources import resource
 
 BERT_BASE: dict[str, Any] = {

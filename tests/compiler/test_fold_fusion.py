@@ -157,7 +157,7 @@ def test_multiplications_of_a_fusion_of_eight_on_bert_base() -> None:
     from adaptcompose.backbones.layout import read_facts
     from adaptcompose.catalogue.cards import Catalogue
     from adaptcompose.compiler.lower import lower
-    from adaptcompose.language.check import Context, check
+    from adaptcompose.composition.check import Context, check
 
     facts = read_facts(
         {

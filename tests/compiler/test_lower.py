@@ -7,6 +7,7 @@ import pytest
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
+from adaptcompose.composition.check import Context, check
 from adaptcompose.ir.program import (
     Bottleneck,
     Chain,
@@ -14,7 +15,6 @@ from adaptcompose.ir.program import (
     Mixture,
     Program,
 )
-from adaptcompose.language.check import Context, check
 
 CONFIG = {
     "model_type": "bert",

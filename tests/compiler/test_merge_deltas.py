@@ -10,7 +10,7 @@ from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.merge_deltas import Merged, merge_deltas
-from adaptcompose.language.check import Context, check
+from adaptcompose.composition.check import Context, check
 from adaptcompose.resources import resource
 from adaptcompose.runtime.linear import RunningMerged
 from adaptcompose.runtime.model import ComposedModel

@@ -15,13 +15,18 @@ from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.plan import Plan, head_parameters, make_plan
 from adaptcompose.compiler.plan_text import WIDTH
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Head,
+    transform,
+)
+from adaptcompose.composition.heads import KINDS, choose_head, new_head
+from adaptcompose.composition.operators import Fuse
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.store import FileRecord
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.graph import Adapter, Block, Head, transform
-from adaptcompose.language.heads import KINDS, choose_head, new_head
-from adaptcompose.language.operators import Fuse
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.storage.yaml_source import dump
@@ -355,7 +360,7 @@ def test_the_plan_counts_what_the_model_has(expression: str, catalogue: Catalogu
 
 
 def _walk(graph: Block) -> list[Block]:
-    from adaptcompose.language.graph import walk
+    from adaptcompose.composition.graph import walk
 
     return list(walk(graph))
 

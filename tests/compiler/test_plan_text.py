@@ -11,7 +11,7 @@ from adaptcompose.backbones.layout import read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler import plan_text
 from adaptcompose.compiler.plan import Plan, make_plan
-from adaptcompose.language.check import Context, check
+from adaptcompose.composition.check import Context, check
 from adaptcompose.methods import calls
 from adaptcompose.resources import resource
 from tests.tiny import OTHERS, SPECIAL, config

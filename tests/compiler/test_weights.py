@@ -9,11 +9,16 @@ import transformers
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.plan import make_plan
+from adaptcompose.composition.graph import Adapter, Block, Slot
+from adaptcompose.composition.heads import new_head
+from adaptcompose.composition.operators import (
+    Drop,
+    Fuse,
+    Keep,
+    Stack,
+)
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.resolve import Sources
-from adaptcompose.language.graph import Adapter, Block, Slot
-from adaptcompose.language.heads import new_head
-from adaptcompose.language.operators import Drop, Fuse, Keep, Stack
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.runtime.compose import build
 from adaptcompose.runtime.parts import loaded_part, new_part

@@ -12,8 +12,8 @@ from transformers import AutoConfig
 
 from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.catalogue.cards import Card, Catalogue
+from adaptcompose.composition.check import Context, check
 from adaptcompose.diagnostics.diagnostic import errors
-from adaptcompose.language.check import Context, check
 from adaptcompose.resources import resource
 from adaptcompose.syntax.parser import parse_tree
 from adaptcompose.syntax.references import canonical_id

@@ -10,9 +10,9 @@ import pytest
 import adaptcompose as ac
 from adaptcompose.backbones.layout import read_facts
 from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.size_limits import DEPTH, PARTS
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Source, render
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.extent import DEPTH, PARTS
 from adaptcompose.resources import resource
 
 FIXTURE = Path(__file__).parent / "fixtures" / "checked.compose"

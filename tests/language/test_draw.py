@@ -13,12 +13,24 @@ from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.draw import WIDTH, draw
-from adaptcompose.language.graph import Adapter, Block, Empty, Slot, transform, walk
-from adaptcompose.language.mermaid import label, mermaid
-from adaptcompose.language.operators import Drop, Fuse, Keep, Stack
-from adaptcompose.language.picture import picture
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.drawing.mermaid import label, mermaid
+from adaptcompose.composition.drawing.picture import picture
+from adaptcompose.composition.drawing.terminal import WIDTH, draw
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Empty,
+    Slot,
+    transform,
+    walk,
+)
+from adaptcompose.composition.operators import (
+    Drop,
+    Fuse,
+    Keep,
+    Stack,
+)
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.storage.yaml_source import dump
 from adaptcompose.syntax.references import Ref
@@ -177,7 +189,7 @@ def test_shared_adapters_are_drawn_where_they_stand() -> None:
 
 def test_drawing_needs_no_torch() -> None:
     code = (
-        "import sys, adaptcompose.language.mermaid;"
+        "import sys, adaptcompose.composition.drawing.mermaid;"
         "assert not {'torch', 'transformers', 'rich', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

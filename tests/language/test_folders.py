@@ -8,7 +8,7 @@ import pytest
 
 import adaptcompose as ac
 from adaptcompose import cli
-from adaptcompose.language.check import Context, check
+from adaptcompose.composition.check import Context, check
 from adaptcompose.language.public import context
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

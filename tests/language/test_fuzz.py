@@ -17,6 +17,7 @@ import pytest
 from lark.exceptions import UnexpectedInput
 
 import adaptcompose as ac
+from adaptcompose.composition import size_limits as extent
 from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
@@ -24,7 +25,6 @@ from adaptcompose.diagnostics.diagnostic import (
     Source,
     render,
 )
-from adaptcompose.language import extent
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.errors import MOST, explain
 from adaptcompose.syntax.parser import parse_tree

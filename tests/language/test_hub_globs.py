@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Checked, Context, check
+from adaptcompose.composition.graph import adapters
 from adaptcompose.diagnostics.codes import AC419
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.language.check import Checked, Context, check
-from adaptcompose.language.graph import adapters
 from adaptcompose.resources import resource
 from adaptcompose.syntax.references import matches
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.graph import Block, adapters
-from adaptcompose.language.operators import fusions
-from adaptcompose.language.operators.training import learning
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import Block, adapters
+from adaptcompose.composition.operators import fusions
+from adaptcompose.composition.operators.training import learning
 
 LET = "let x = bottleneck();"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.draw import draw
-from adaptcompose.language.graph import Block, adapters
-from adaptcompose.language.operators import fusions
-from adaptcompose.language.operators.training import learning
-from adaptcompose.language.writing import canonical
+from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.drawing.terminal import draw
+from adaptcompose.composition.graph import Block, adapters
+from adaptcompose.composition.operators import fusions
+from adaptcompose.composition.operators.training import learning
 
 
 def graph_of(text: str) -> Block:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes import stages
+from adaptcompose.composition.operators.prune import as_text
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.mixing import Joined, Mean
-from adaptcompose.language.operators.prune import as_text
 from adaptcompose.runtime.attention import measure
 from tests import reference
 from tests.compositions import (

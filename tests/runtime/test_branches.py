@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from adaptcompose.compiler.passes import stages
+from adaptcompose.composition.operators import Drop
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.language.operators import Drop
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import build, compose
 from adaptcompose.runtime.public import load

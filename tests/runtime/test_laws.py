@@ -16,8 +16,8 @@ from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.prune import prune
+from adaptcompose.composition.check import Context, check
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.language.check import Context, check
 from adaptcompose.resources import resource
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.primitives import State, running

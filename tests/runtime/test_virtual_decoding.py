@@ -13,7 +13,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, Sta
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.plan import make_plan
-from adaptcompose.language.check import Context, check
+from adaptcompose.composition.check import Context, check
 from adaptcompose.methods.prefix import Prefix
 from adaptcompose.methods.prompt import Prompt
 from adaptcompose.resources import resource

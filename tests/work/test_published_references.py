@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import adaptcompose as ac
+from adaptcompose.composition.graph import Published, walk
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.language.graph import Published, walk
 from adaptcompose.runtime.saved import save_composition
 from adaptcompose.storage.yaml_source import load
 from tests.work.test_saved import NEW, make

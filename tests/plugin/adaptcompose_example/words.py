@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.composition.graph import Block
+from adaptcompose.composition.operator import (
+    Call,
+    Members,
+    Modifier,
+    Takes,
+    operator,
+)
 from adaptcompose.diagnostics.codes import AC204
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.program import Primitive
-from adaptcompose.language.graph import Block
-from adaptcompose.language.operator import Call, Members, Modifier, Takes, operator
 from adaptcompose.syntax.signature import option
 
 
