@@ -42,7 +42,7 @@ def expression(target: str) -> tuple[Source, Path]:
         with path.open("rb") as file:
             return decode(file.read(_MOST), target), path.parent
     if (best := Path(target[:_PATH]) / "best" / "composition.yaml").is_file():
-        from adaptcompose.runtime.manifest import Manifest
+        from adaptcompose.resolution.manifest import Manifest
 
         return Source(Manifest.open(best.parent, target).expression, str(best)), best.parent
     return Source(target), Path()

@@ -37,8 +37,8 @@ from adaptcompose.composition.heads import HeadChoice
 from adaptcompose.composition.operators.fuse import fusions
 from adaptcompose.composition.operators.prune import Prune
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.resolve import Sources
 from adaptcompose.ir.program import Program
+from adaptcompose.resolution.resolve import Sources
 from adaptcompose.resources import resource
 from adaptcompose.runtime.branched import Outputs
 from adaptcompose.runtime.compose import build, loaded_facts

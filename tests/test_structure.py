@@ -180,7 +180,7 @@ def test_every_module_starts_by_saying_what_it_is(path: Path) -> None:
         "from adaptcompose import cli; cli.main(['check', 'stack(./a, ./b)'])",
         "from adaptcompose import cli; cli.main(['check', 'examples/quickstart.yaml'])",
         "import adaptcompose.compiler.lower, adaptcompose.compiler.passes, adaptcompose.methods",
-        "import adaptcompose.hub.resolve, adaptcompose.formats.adapterhub",
+        "import adaptcompose.resolution.resolve, adaptcompose.formats.adapterhub",
     ],
 )
 def test_text_is_answered_without_torch(code: str) -> None:

@@ -103,7 +103,7 @@ def _plan(
     from adaptcompose.composition.heads import head_of
     from adaptcompose.composition.operators import parts_of
     from adaptcompose.composition.structure import verify
-    from adaptcompose.hub.resolve import Sources, resolve
+    from adaptcompose.resolution.resolve import Sources, resolve
 
     checked, base, root = checked_expression(target, backbone, hub, known_as)
     graph, facts = checked.raise_errors(), base.backbone

@@ -20,9 +20,9 @@ from adaptcompose.terminal import aligned
 if TYPE_CHECKING:
     from adaptcompose.catalogue.cards import Card, Variant
     from adaptcompose.composition.check import Context
-    from adaptcompose.hub.contents import Content
     from adaptcompose.hub.lock import Locked
-    from adaptcompose.hub.shelves import Shelf
+    from adaptcompose.resolution.file_listing import Shelf
+    from adaptcompose.resolution.inspect import Content
     from adaptcompose.syntax.references import Ref
 
 _LABELS_SHOWN = 12
@@ -65,7 +65,7 @@ def show(
 
 
 def _print_shelf(shelf: Shelf, reference: str, found: Context, form: str, told: Told) -> None:
-    from adaptcompose.hub.contents import contents
+    from adaptcompose.resolution.inspect import contents
 
     objects = contents(shelf, found.backbone)
     if not objects:
@@ -99,8 +99,8 @@ def _print_spec(target: str, overrides: Sequence[str], form: str, *, full: bool)
 def _shelf(text: str, found: Context, hub: str) -> tuple[Shelf | Card, Told]:
     """The files behind a reference, or the card of a name that has several adapters."""
     from adaptcompose.composition.names import Names
-    from adaptcompose.hub.resolve import Sources
-    from adaptcompose.hub.shelves import open_shelf
+    from adaptcompose.resolution.file_listing import open_shelf
+    from adaptcompose.resolution.resolve import Sources
     from adaptcompose.syntax.references import local_ref
 
     sources, span = Sources(hub, Path()), Source(text, "<reference>").span(0, len(text))

@@ -12,8 +12,8 @@ from adaptcompose.composition.operators.prune import beyond_text
 from adaptcompose.composition.size_limits import told
 from adaptcompose.composition.structure import verify
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
-from adaptcompose.hub.backbone import find_backbone, named
-from adaptcompose.hub.resolve import Sources, look_up
+from adaptcompose.resolution.backbone import find_backbone, named
+from adaptcompose.resolution.resolve import Sources, look_up
 from adaptcompose.resources import resource
 from adaptcompose.syntax import parser as syntax
 

@@ -48,11 +48,11 @@ from adaptcompose.diagnostics.diagnostic import (
 from adaptcompose.formats import adapter_folder as formats
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub import Described
-from adaptcompose.hub.backbone import Backbone, find_backbone, named
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.resolve import Sources, resolve
-from adaptcompose.hub.tokenizer import Tokenizer
 from adaptcompose.ir.program import Program
+from adaptcompose.resolution.backbone import Backbone, find_backbone, named
+from adaptcompose.resolution.resolve import Sources, resolve
+from adaptcompose.resolution.tokenizer import Tokenizer
 from adaptcompose.resources import resource
 from adaptcompose.runtime.attach import attach
 from adaptcompose.runtime.branched import BranchedModel

@@ -7,10 +7,10 @@ from typing import Any
 
 from adaptcompose.diagnostics.codes import AC412, AC426
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.resolve import own_files
 from adaptcompose.hub.store import Store, open_store
-from adaptcompose.hub.tokenizer import FILES
-from adaptcompose.runtime.manifest import FILE, LOCK
+from adaptcompose.resolution.manifest import FILE, LOCK
+from adaptcompose.resolution.resolve import own_files
+from adaptcompose.resolution.tokenizer import FILES
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.reload import load_composition
 from adaptcompose.storage.yaml_source import open_source

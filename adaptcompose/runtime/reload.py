@@ -17,13 +17,18 @@ from adaptcompose.composition.structure import verify
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed, Source, errors
 from adaptcompose.formats import adapterhub
-from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.lock import Lock, Locked
-from adaptcompose.hub.resolve import Sources, resolve
-from adaptcompose.hub.tokenizer import Tokenizer, find_tokenizer
+from adaptcompose.resolution.backbone import Backbone, find_backbone
+from adaptcompose.resolution.manifest import (
+    FILE,
+    LOCK,
+    Manifest,
+    places,
+)
+from adaptcompose.resolution.resolve import Sources, resolve
+from adaptcompose.resolution.tokenizer import Tokenizer, find_tokenizer
 from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import build, load_backbone, loaded_facts
-from adaptcompose.runtime.manifest import FILE, LOCK, Manifest, places
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.syntax.references import is_path, is_safe_path, repository_ref
 

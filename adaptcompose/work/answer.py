@@ -17,10 +17,10 @@ from adaptcompose.diagnostics.codes import (
 )
 from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.hub.store import open_store
-from adaptcompose.hub.tokenizer import TOKENIZERS
+from adaptcompose.resolution.manifest import FILE
+from adaptcompose.resolution.tokenizer import TOKENIZERS
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import compose
-from adaptcompose.runtime.manifest import FILE
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.public import load
 from adaptcompose.syntax import parser as syntax

@@ -13,8 +13,8 @@ from adaptcompose.composition.drawing.mermaid import mermaid
 from adaptcompose.composition.operators import parts_of
 from adaptcompose.diagnostics.codes import AC413
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.resolution.manifest import Manifest
 from adaptcompose.resources import resource
-from adaptcompose.runtime.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.storage.yaml_source import dump
 from adaptcompose.work.report import Score, markdown, pool

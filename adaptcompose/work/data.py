@@ -25,8 +25,8 @@ from adaptcompose.diagnostics.codes import (
     AC608,
 )
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
-from adaptcompose.hub.datasets import MOST_BYTES
-from adaptcompose.hub.layouts import GZIP, Classes
+from adaptcompose.resolution.dataset_splits import GZIP, Classes
+from adaptcompose.resolution.datasets import MOST_BYTES
 from adaptcompose.work.parquet import open_parquet
 from adaptcompose.work.readers import READERS, Lines, Record
 from adaptcompose.work.references import DataRef

@@ -21,7 +21,7 @@ from transformers import (
 
 from adaptcompose.diagnostics.codes import AC413, AC605
 from adaptcompose.diagnostics.diagnostic import Failed, Span, errors
-from adaptcompose.hub.backbone import Backbone
+from adaptcompose.resolution.backbone import Backbone
 from adaptcompose.work.data import Examples
 from adaptcompose.work.tasks import Task
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.hub.backbone import Backbone
-from adaptcompose.hub.datasets import data_ref, find_data
 from adaptcompose.hub.lock import Lock
-from adaptcompose.hub.resolve import Sources
-from adaptcompose.hub.tokenizer import find_tokenizer
+from adaptcompose.resolution.backbone import Backbone
+from adaptcompose.resolution.datasets import data_ref, find_data
+from adaptcompose.resolution.resolve import Sources
+from adaptcompose.resolution.tokenizer import find_tokenizer
 from adaptcompose.syntax.references import repository_ref
 from adaptcompose.work.data import Examples, open_data
 from adaptcompose.work.pins import data_pin

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from adaptcompose.diagnostics.codes import AC420, AC426
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.resolve import Sources
-from adaptcompose.runtime.manifest import FILE, Manifest
+from adaptcompose.resolution.manifest import FILE, Manifest
+from adaptcompose.resolution.resolve import Sources
 from adaptcompose.syntax.references import parse_ref
 from adaptcompose.work.starter import Start
 

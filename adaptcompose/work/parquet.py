@@ -9,7 +9,7 @@ from typing import Any
 
 from adaptcompose.diagnostics.codes import AC413, AC615
 from adaptcompose.diagnostics.diagnostic import Failed, Span
-from adaptcompose.hub.layouts import Classes
+from adaptcompose.resolution.dataset_splits import Classes
 
 MOST_BYTES = 8_000_000_000
 """What a file may hold unpacked: a few packed bytes can say that there is a lot of the same."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from adaptcompose.diagnostics.codes import AC607
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.datasets import data_ref
 from adaptcompose.hub.lock import Lock, Locked, hash_of
 from adaptcompose.hub.store import record
+from adaptcompose.resolution.datasets import data_ref
 from adaptcompose.syntax.references import Ref, repository_ref
 from adaptcompose.work.references import DataRef
 from adaptcompose.work.sections import DataSection, Spec

@@ -33,9 +33,9 @@ from adaptcompose.diagnostics.diagnostic import (
     errors,
     once,
 )
-from adaptcompose.hub.backbone import Backbone, find_backbone
 from adaptcompose.hub.lock import Lock, compare
-from adaptcompose.hub.resolve import Sources, resolve
+from adaptcompose.resolution.backbone import Backbone, find_backbone
+from adaptcompose.resolution.resolve import Sources, resolve
 from adaptcompose.resources import resource
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.references import is_path

@@ -18,9 +18,9 @@ from adaptcompose.diagnostics.diagnostic import (
     errors,
     once,
 )
-from adaptcompose.hub.backbone import Backbone
 from adaptcompose.hub.lock import Lock
-from adaptcompose.hub.resolve import Sources
+from adaptcompose.resolution.backbone import Backbone
+from adaptcompose.resolution.resolve import Sources
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.work.data import Examples
 from adaptcompose.work.located import read

@@ -14,7 +14,7 @@ from adaptcompose.diagnostics.codes import (
 )
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.store import open_store
-from adaptcompose.runtime.manifest import FILE, HERE
+from adaptcompose.resolution.manifest import FILE, HERE
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.storage.yaml_source import dump
 from adaptcompose.syntax.references import parse_ref

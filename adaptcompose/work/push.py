@@ -15,7 +15,7 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapterhub
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.store import Store, listed, open_store
-from adaptcompose.runtime.manifest import Manifest
+from adaptcompose.resolution.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.public import load, saved_folder
 from adaptcompose.runtime.saved import save_composition

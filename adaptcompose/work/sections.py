@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from adaptcompose.diagnostics.diagnostic import Source, Span
-from adaptcompose.hub.datasets import DataSet
-from adaptcompose.hub.layouts import format_of
+from adaptcompose.resolution.dataset_splits import format_of
+from adaptcompose.resolution.datasets import DataSet
 from adaptcompose.work.fields import Section, key
 from adaptcompose.work.metrics import KINDS
 from adaptcompose.work.references import DataRef, Duration, LayerRange, Word

@@ -30,8 +30,8 @@ from adaptcompose.diagnostics.diagnostic import (
     once,
     suggest,
 )
-from adaptcompose.hub.datasets import data_ref
-from adaptcompose.hub.layouts import FORMATS
+from adaptcompose.resolution.dataset_splits import FORMATS
+from adaptcompose.resolution.datasets import data_ref
 from adaptcompose.storage.yaml_source import Value, open_source, read
 from adaptcompose.work.fields import Key, Reading, describe
 from adaptcompose.work.metrics import KINDS, supported_kinds

@@ -18,8 +18,8 @@ from adaptcompose.composition.operators import (
     Stack,
 )
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.resolve import Sources
 from adaptcompose.methods.bottleneck import Bottleneck
+from adaptcompose.resolution.resolve import Sources
 from adaptcompose.runtime.compose import build
 from adaptcompose.runtime.parts import loaded_part, new_part
 

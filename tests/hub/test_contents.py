@@ -20,10 +20,10 @@ from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub import ADAPTER
 from adaptcompose.formats.adapterhub_setup import SETUP, expression
 from adaptcompose.formats.tensors import write_bin, write_tensors
-from adaptcompose.hub.contents import Content, contents
-from adaptcompose.hub.shelves import local_shelf
 from adaptcompose.hub.store import open_store
 from adaptcompose.methods import Method
+from adaptcompose.resolution.file_listing import local_shelf
+from adaptcompose.resolution.inspect import Content, contents
 from adaptcompose.runtime.compose import compose
 
 GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"
@@ -293,8 +293,8 @@ def test_links_out_of_a_folder_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / ADAPTER).symlink_to(BERT / "seq_bn" / "a" / ADAPTER)
     assert look(tmp_path) == []
     with pytest.raises(Failed, match="AC412"):
-        from adaptcompose.hub.resolve import Sources
-        from adaptcompose.hub.shelves import open_shelf
+        from adaptcompose.resolution.file_listing import open_shelf
+        from adaptcompose.resolution.resolve import Sources
         from adaptcompose.syntax.references import local_ref
 
         open_shelf(local_ref("./nowhere"), Sources("hf", tmp_path))

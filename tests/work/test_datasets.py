@@ -13,8 +13,8 @@ from huggingface_hub import constants
 from pyarrow import parquet
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.hub.layouts import read_layout
 from adaptcompose.hub.lock import Lock
+from adaptcompose.resolution.dataset_splits import read_layout
 from adaptcompose.work.check import check_spec
 from adaptcompose.work.pins import lock_path
 from adaptcompose.work.prepare import prepare, prepare_all

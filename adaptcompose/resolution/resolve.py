@@ -288,7 +288,7 @@ def _leaf(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]
     pin = sources.pin(leaf.ref, leaf.variant, leaf.span)
     if COMPOSITION[0] not in pin.files and SETUP not in pin.files:
         return _adapter(leaf, pin, facts, sources, notes)
-    from adaptcompose.hub.published import expand, expand_setup
+    from adaptcompose.resolution.published import expand, expand_setup
 
     if COMPOSITION[0] not in pin.files:
         found = expand_setup(leaf, pin, facts, sources)

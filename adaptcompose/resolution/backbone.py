@@ -9,8 +9,8 @@ from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.diagnostics.codes import AC418
 from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.resolve import Sources
-from adaptcompose.hub.tokenizer import TOKENIZERS, Tokenizer
+from adaptcompose.resolution.resolve import Sources
+from adaptcompose.resolution.tokenizer import TOKENIZERS, Tokenizer
 from adaptcompose.syntax.references import Ref, repository_ref
 
 

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from adaptcompose.diagnostics.codes import AC405, AC413
 from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
-from adaptcompose.hub.layouts import Classes, Layout, Splits, read_layout
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.readme import front_matter
-from adaptcompose.hub.resolve import Sources
 from adaptcompose.hub.store import (
     FileRecord,
     Store,
@@ -21,6 +19,13 @@ from adaptcompose.hub.store import (
     record,
     verify,
 )
+from adaptcompose.resolution.dataset_splits import (
+    Classes,
+    Layout,
+    Splits,
+    read_layout,
+)
+from adaptcompose.resolution.resolve import Sources
 from adaptcompose.syntax.references import Ref, repository_ref
 
 README = "README.md"

@@ -34,7 +34,7 @@ from adaptcompose.formats.tensor_summary import (
 )
 from adaptcompose.formats.tensors import Shapes
 from adaptcompose.formats.transformers_heads import flexible
-from adaptcompose.hub.shelves import Shelf
+from adaptcompose.resolution.file_listing import Shelf
 from adaptcompose.storage.yaml_source import load
 
 INTERFACE = "adapter_interface.json"

@@ -29,12 +29,12 @@ from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub_setup import SETUP, expression
 from adaptcompose.hub.lock import Lock, Locked
-from adaptcompose.hub.resolve import Resolved, Sources, resolve
+from adaptcompose.resolution.resolve import Resolved, Sources, resolve
 from adaptcompose.resources import resource
 from adaptcompose.syntax.references import Ref, is_safe_path, parse_ref
 
 if TYPE_CHECKING:
-    from adaptcompose.runtime.manifest import Manifest
+    from adaptcompose.resolution.manifest import Manifest
 
 DEEPEST = 8  # compositions may refer to compositions; more than this is a circle
 
@@ -43,7 +43,7 @@ def expand(
     leaf: Adapter, pin: Locked, facts: Facts, sources: Sources
 ) -> tuple[Published, Resolved]:
     """The composition that a reference means, resolved, and what there is to say about it."""
-    from adaptcompose.runtime.manifest import FILE, LOCK, Manifest
+    from adaptcompose.resolution.manifest import FILE, LOCK, Manifest
 
     assert leaf.ref is not None
     title = str(leaf.ref)

@@ -1,0 +1,1 @@
+"""References to pinned files: what a name means, and what the files behind it hold."""
