@@ -14,8 +14,8 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, errors
 from adaptcompose.targets import CHANGES, checked_expression, hint, prepared_specs, say
 
 if TYPE_CHECKING:
-    from adaptcompose.compiler.changes import Change
     from adaptcompose.compiler.plan import Plan
+    from adaptcompose.compiler.plan_diff import Change
     from adaptcompose.ir.program import Program
 
 
@@ -53,7 +53,7 @@ def _plan_spec(
     target: str, overrides: list[str] | None, form: str, *, program: bool, detailed: bool
 ) -> None:
     """One plan, or one for each combination of a sweep."""
-    from adaptcompose.compiler.changes import changes
+    from adaptcompose.compiler.plan_diff import changes
     from adaptcompose.work.last import last_plan, run_folders
 
     specs = prepared_specs(target, overrides)
