@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
     from adaptcompose.language.public import Composition, check, parse
     from adaptcompose.runtime.compose import compose
-    from adaptcompose.runtime.public import load
+    from adaptcompose.runtime.saving.loading import load
     from adaptcompose.work.push import push
 
 _PLACES = {

@@ -43,7 +43,7 @@ from adaptcompose.resources import resource
 from adaptcompose.runtime.branched import Outputs
 from adaptcompose.runtime.compose import build, loaded_facts
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.primitives import RunningMixture
+from adaptcompose.runtime.ops.primitives import RunningMixture
 from tests.tiny import LAYERS, OTHERS, SPECIAL, backbone, batch, distance, make_backbone, randomise
 
 EXACT, CLOSE, WORSE = 1e-9, 1e-5, 4.0

@@ -28,7 +28,7 @@ from adaptcompose.composition.graph import Head
 from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.hub import folder as hub_folder
 from adaptcompose.hub.huggingface import HuggingFaceStore
-from adaptcompose.runtime.saved import save_composition
+from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.work import report
 from tests.hub.hub_server import Fault, Hub, serve

@@ -21,7 +21,7 @@ from adaptcompose.hub.folder import FolderStore
 from adaptcompose.hub.store import listed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.saved import save_composition
+from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import dump
 from adaptcompose.terminal import Terminal
 from adaptcompose.work.prepare import lock_path, prepare

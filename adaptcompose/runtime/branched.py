@@ -18,13 +18,13 @@ from adaptcompose.diagnostics.codes import (
     AC519,
 )
 from adaptcompose.diagnostics.diagnostic import Failed, suggest
-from adaptcompose.runtime.decoding import inputs
-from adaptcompose.runtime.frame import Choice, Frame, in_order
+from adaptcompose.runtime.attach.virtual_tokens import FIRST
+from adaptcompose.runtime.call_context import Choice, Frame, in_order
 from adaptcompose.runtime.heads import FlexHead
-from adaptcompose.runtime.lengthened import FIRST
 from adaptcompose.runtime.model import ComposedModel, Output
+from adaptcompose.runtime.model_inputs import inputs
+from adaptcompose.runtime.ops.row_groups import repeat
 from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.rows import repeat
 
 if TYPE_CHECKING:
     from adaptcompose.runtime.compose import Composition

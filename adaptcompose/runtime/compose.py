@@ -54,11 +54,11 @@ from adaptcompose.resolution.backbone import Backbone, find_backbone, named
 from adaptcompose.resolution.resolve import Sources, resolve
 from adaptcompose.resolution.tokenizer import Tokenizer
 from adaptcompose.resources import resource
-from adaptcompose.runtime.attach import attach
+from adaptcompose.runtime.attach.attachment import attach
+from adaptcompose.runtime.attach.map_sites import begin, complete, foreign
 from adaptcompose.runtime.branched import BranchedModel
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.call_context import Frame
 from adaptcompose.runtime.heads import FlexHead
-from adaptcompose.runtime.mapsites import begin, complete, foreign
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
 from adaptcompose.syntax.references import is_repo_name

@@ -17,7 +17,7 @@ from adaptcompose.composition.graph import Head
 from adaptcompose.composition.heads import VOCABULARIES
 from adaptcompose.diagnostics.codes import AC413, AC416, AC519
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.runtime.primitives import Running, State, activation
+from adaptcompose.runtime.ops.primitives import Running, State, activation
 
 _OF_ROWS = ("classification", "multiple_choice")  # what reads one state a row, not one a token
 _MOST_LAYERS = 100  # a file that says more is broken

@@ -17,17 +17,22 @@ from adaptcompose.diagnostics.codes import AC508, AC509
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.program import Program
 from adaptcompose.methods.fusion import Fusion
-from adaptcompose.runtime.attach import copy_structure
-from adaptcompose.runtime.decoding import by_row, classified, inputs, shifted
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.attach.attachment import copy_structure
+from adaptcompose.runtime.attach.virtual_tokens import FIRST, labelled, own_logits
+from adaptcompose.runtime.call_context import Frame
 from adaptcompose.runtime.heads import FlexHead, pull
-from adaptcompose.runtime.lengthened import FIRST, labelled, own_logits
+from adaptcompose.runtime.model_inputs import (
+    by_row,
+    classified,
+    inputs,
+    shifted,
+)
+from adaptcompose.runtime.ops.primitives import RunningMixture
 from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.primitives import RunningMixture
 
 if TYPE_CHECKING:
     from adaptcompose.runtime.compose import Composition
-    from adaptcompose.runtime.trunk import CachedTrunk
+    from adaptcompose.runtime.training.cached_trunk import CachedTrunk
 
 
 @dataclass
@@ -190,7 +195,7 @@ class ComposedModel(nn.Module):
 
         AC518 if something in them is trained. They compute without dropout from now on.
         """
-        from adaptcompose.runtime.trunk import CachedTrunk
+        from adaptcompose.runtime.training.cached_trunk import CachedTrunk
 
         self.trunk = CachedTrunk(self, layers)
 
@@ -286,7 +291,7 @@ class ComposedModel(nn.Module):
         """Write the composition: `ac.load(folder)` gives bit-equal outputs."""
         from pathlib import Path
 
-        from adaptcompose.runtime.saved import save_composition
+        from adaptcompose.runtime.saving.writer import save_composition
 
         save_composition(self, Path(folder))
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.ir.program import Leaf
 from adaptcompose.methods.method import Method
-from adaptcompose.runtime.kept import Kept, learning
-from adaptcompose.runtime.merging import combined
+from adaptcompose.runtime.ops.merging import combined
+from adaptcompose.runtime.ops.weight_cache import Kept, learning
 
 Weights = Mapping[tuple[Site, str], Tensor]
 """Tensors of one part by site and name, as `Method.tensors` names them."""

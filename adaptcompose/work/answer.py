@@ -22,7 +22,7 @@ from adaptcompose.resolution.tokenizer import TOKENIZERS
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.public import load
+from adaptcompose.runtime.saving.loading import load
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.references import is_glob, parse_ref
 from adaptcompose.work.encode import encode, longest_input, open_tokenizer

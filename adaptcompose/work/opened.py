@@ -13,8 +13,8 @@ from adaptcompose.composition.operators import parts_of
 from adaptcompose.composition.operators.prune import unmeasured
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub.lock import Kept
-from adaptcompose.runtime.attention import measure
 from adaptcompose.runtime.compose import build, load_backbone, make_parts
+from adaptcompose.runtime.fusion_attention import measure
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
 from adaptcompose.work import predict

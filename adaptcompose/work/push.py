@@ -17,8 +17,8 @@ from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.store import Store, listed, open_store
 from adaptcompose.resolution.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.public import load, saved_folder
-from adaptcompose.runtime.saved import save_composition
+from adaptcompose.runtime.saving.loading import load, saved_folder
+from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.syntax.references import Ref, is_repo_name
 from adaptcompose.work import report

@@ -23,9 +23,9 @@ from adaptcompose.diagnostics.codes import AC423
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Lock
 from adaptcompose.hub.store import open_store
-from adaptcompose.runtime.attention import measure
+from adaptcompose.runtime.fusion_attention import measure
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.saved import save_composition
+from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.work import page, predict, publish, report
 from adaptcompose.work.opened import Opened

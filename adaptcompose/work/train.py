@@ -31,7 +31,7 @@ from transformers import (
 
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.robust import RobustDrop
+from adaptcompose.runtime.training.robust_drop import RobustDrop
 from adaptcompose.work.encode import Encoded, collator, reduce_logits
 from adaptcompose.work.prepared import Prepared
 from adaptcompose.work.sections import TrainSection

@@ -8,8 +8,8 @@ import torch
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture, fold_fusion
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.ir.program import Mixture, Program
-from adaptcompose.runtime.folded import RunningFolded
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.ops.folded_fusion import RunningFolded
 from tests.tiny import backbone, batch, composed, distance, hidden
 
 A, B = "bottleneck(reduction=4)", "bottleneck(reduction=3, activation=gelu)"

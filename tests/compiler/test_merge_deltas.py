@@ -12,8 +12,8 @@ from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.merge_deltas import Merged, merge_deltas
 from adaptcompose.composition.check import Context, check
 from adaptcompose.resources import resource
-from adaptcompose.runtime.linear import RunningMerged
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.ops.linear import RunningMerged
 from tests.tiny import LAYERS, batch, composed, config, distance, hidden, make_backbone
 
 LORA = "lora(rank=2, alpha=3)"

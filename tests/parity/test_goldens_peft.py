@@ -24,7 +24,7 @@ from adaptcompose.formats.peft_modules import Within
 from adaptcompose.formats.tensors import read_shapes
 from adaptcompose.formats.transformers_heads import unslotted
 from adaptcompose.runtime.compose import compose, load_backbone
-from adaptcompose.runtime.stock_class import of_class
+from adaptcompose.runtime.saving.transformers_class import of_class
 from tests.parity import peft_cases
 from tests.parity.forms import forms
 from tests.parity.peft_cases import CLASSES, shaped

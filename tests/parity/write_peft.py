@@ -25,7 +25,7 @@ from adaptcompose.formats.peft_modules import Within
 from adaptcompose.formats.tensors import read_shapes
 from adaptcompose.formats.transformers_heads import unslotted
 from adaptcompose.runtime.compose import compose, load_backbone
-from adaptcompose.runtime.stock_class import of_class
+from adaptcompose.runtime.saving.transformers_class import of_class
 
 BACKBONES = Path(__file__).parent / "goldens"
 GOLDENS = Path(__file__).parent / "goldens_peft"

@@ -15,7 +15,7 @@ from adaptcompose.compiler.passes import stages
 from adaptcompose.composition.operators.prune import as_text
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.mixing import Joined, Mean
-from adaptcompose.runtime.attention import measure
+from adaptcompose.runtime.fusion_attention import measure
 from tests import reference
 from tests.compositions import (
     Leaf,

@@ -17,7 +17,7 @@ from adaptcompose.composition.operators import Drop
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import build, compose
-from adaptcompose.runtime.public import load
+from adaptcompose.runtime.saving.loading import load
 from tests.sampling import sampled
 from tests.tiny import LAYERS, backbone, batch, distance, make_backbone, randomise
 

@@ -20,7 +20,7 @@ from adaptcompose.composition.check import Context, check
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.resources import resource
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.primitives import State, running
+from adaptcompose.runtime.ops.primitives import State, running
 from tests import reference
 from tests.compositions import (
     Cut,

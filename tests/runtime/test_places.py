@@ -11,7 +11,7 @@ from transformers import StaticCache
 
 from adaptcompose.composition.operator import operators
 from adaptcompose.composition.operators.prune import as_text
-from adaptcompose.runtime.attention import measure
+from adaptcompose.runtime.fusion_attention import measure
 from adaptcompose.runtime.model import ComposedModel
 from tests.tiny import (
     ENCODER_DECODERS,

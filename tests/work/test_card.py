@@ -14,7 +14,7 @@ from transformers import AutoModel
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.resolution.manifest import Manifest
 from adaptcompose.runtime.compose import compose
-from adaptcompose.runtime.saved import save_composition
+from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import load
 from adaptcompose.work.card import Findings, Subject
 from adaptcompose.work.report import Score

@@ -12,7 +12,7 @@ import pytest
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Lock
 from adaptcompose.runtime.compose import compose
-from adaptcompose.runtime.saved import save_composition
+from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import load
 from adaptcompose.work.prepare import prepare, prepare_all
 from adaptcompose.work.spec import read_spec, read_specs

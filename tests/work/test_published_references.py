@@ -12,7 +12,7 @@ import torch
 import adaptcompose as ac
 from adaptcompose.composition.graph import Published, walk
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.runtime.saved import save_composition
+from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import load
 from tests.work.test_saved import NEW, make
 from tests.workshop import Workshop, command, inside, logits

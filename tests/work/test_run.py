@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.runtime.public import load as load_model
+from adaptcompose.runtime.saving.loading import load as load_model
 from adaptcompose.storage.yaml_source import load
 from adaptcompose.work.answer import answer
 from adaptcompose.work.data import examples_of

@@ -14,7 +14,7 @@ import adaptcompose as ac
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.resolution.manifest import Manifest
 from adaptcompose.runtime.compose import compose, load_backbone
-from adaptcompose.runtime.saved import save_composition
+from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import dump, load
 from tests.workshop import Workshop, command, inside, logits, randomise
 

@@ -10,7 +10,7 @@ import torch
 
 import adaptcompose as ac
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.runtime.saved import save_composition
+from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import load
 from tests.hub.connection import connected
 from tests.hub.hub_server import Hub

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Lock
-from adaptcompose.runtime.public import load
+from adaptcompose.runtime.saving.loading import load
 from adaptcompose.work.answer import answer
 from adaptcompose.work.encode import open_tokenizer
 from adaptcompose.work.pins import lock_path

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from adaptcompose.runtime.combination import RunningMean, RunningScaled, of_rows
-from adaptcompose.runtime.frame import Frame, Places
-from adaptcompose.runtime.primitives import Constants, Running, RunningChain, State
+from adaptcompose.runtime.call_context import Frame, Places
+from adaptcompose.runtime.ops.mixing import RunningMean, RunningScaled, of_rows
+from adaptcompose.runtime.ops.primitives import (
+    Constants,
+    Running,
+    RunningChain,
+    State,
+)
 
 
 class Affine(NamedTuple):

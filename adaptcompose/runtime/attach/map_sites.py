@@ -13,11 +13,21 @@ from transformers import PreTrainedModel
 from adaptcompose.backbones.layout import OF_ENCODER, Facts, Site
 from adaptcompose.ir.program import Primitive
 from adaptcompose.methods.lora import Lora
-from adaptcompose.runtime.frame import ENCODED, PLACES, Frame, Places
-from adaptcompose.runtime.maps import Changed, Map, Mapping, Stock
+from adaptcompose.runtime.attach.sites import Proxy, takes
+from adaptcompose.runtime.call_context import (
+    ENCODED,
+    PLACES,
+    Frame,
+    Places,
+)
+from adaptcompose.runtime.ops.maps import (
+    Changed,
+    Map,
+    Mapping,
+    Stock,
+)
+from adaptcompose.runtime.ops.primitives import Running
 from adaptcompose.runtime.parts import Part
-from adaptcompose.runtime.primitives import Running
-from adaptcompose.runtime.sites import Proxy, takes
 
 WHOLE = (0, 1)
 """The piece that is all of a module."""

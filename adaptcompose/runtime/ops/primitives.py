@@ -18,7 +18,7 @@ from adaptcompose.diagnostics.codes import AC212
 from adaptcompose.diagnostics.diagnostic import Failed, suggest
 from adaptcompose.ir import program
 from adaptcompose.ir.program import Placement, Primitive
-from adaptcompose.runtime.frame import PLACES, Frame, Places
+from adaptcompose.runtime.call_context import PLACES, Frame, Places
 from adaptcompose.runtime.parts import Parts
 
 NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files assume

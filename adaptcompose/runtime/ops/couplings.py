@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adaptcompose.methods.invertible import AffineCoupling
-from adaptcompose.runtime.primitives import RunningCoupling, State, runs
+from adaptcompose.runtime.ops.primitives import RunningCoupling, State, runs
 
 _CLAMP = 5.0  # factors stay within exp(±_CLAMP)
 _SLOPE = 0.636  # about 2/π: atan reaches the clamp

@@ -55,7 +55,7 @@ from adaptcompose.resolution.manifest import (
 )
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.stock_class import within as _within
+from adaptcompose.runtime.saving.transformers_class import within as _within
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.storage.yaml_source import dump
 from adaptcompose.syntax.references import Ref

@@ -21,11 +21,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.ir.prefix import KVPrefix
 from adaptcompose.ir.program import Primitive
-from adaptcompose.runtime.frame import PLACES, Frame, Places
+from adaptcompose.runtime.attach.sites import Wrapper, takes
+from adaptcompose.runtime.call_context import PLACES, Frame, Places
+from adaptcompose.runtime.ops.primitives import Running, mean, runs
+from adaptcompose.runtime.ops.row_selection import Chosen, Pieces, padded
 from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.pieces import Chosen, Pieces, padded
-from adaptcompose.runtime.primitives import Running, mean, runs
-from adaptcompose.runtime.sites import Wrapper, takes
 
 NAME = "adaptcompose"  # of `attend` in transformers' table of attention functions
 _MASKED = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", NAME, None)

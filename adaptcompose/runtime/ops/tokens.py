@@ -19,11 +19,11 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.prefix import Shift
 from adaptcompose.ir.program import Primitive
 from adaptcompose.ir.tokens import Tokens
-from adaptcompose.runtime.frame import Frame, Places
+from adaptcompose.runtime.attach.sites import Proxy, Wrapper, takes
+from adaptcompose.runtime.call_context import Frame, Places
+from adaptcompose.runtime.ops.primitives import Running, runs
+from adaptcompose.runtime.ops.row_selection import Chosen, Pieces, padded
 from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.pieces import Chosen, Pieces, padded
-from adaptcompose.runtime.primitives import Running, runs
-from adaptcompose.runtime.sites import Proxy, Wrapper, takes
 
 VIRTUAL = "virtual tokens"
 

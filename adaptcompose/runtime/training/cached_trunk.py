@@ -21,10 +21,10 @@ from adaptcompose.compiler.trunk import trunk_of
 from adaptcompose.diagnostics.codes import AC518
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.invertible import EMBEDDINGS
-from adaptcompose.runtime.frame import Frame
-from adaptcompose.runtime.kept import Kept
-from adaptcompose.runtime.sites import Proxy
-from adaptcompose.runtime.states import States
+from adaptcompose.runtime.attach.sites import Proxy
+from adaptcompose.runtime.call_context import Frame
+from adaptcompose.runtime.ops.weight_cache import Kept
+from adaptcompose.runtime.training.state_file import States
 from adaptcompose.version import __version__
 
 if TYPE_CHECKING:

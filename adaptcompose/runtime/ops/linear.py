@@ -13,16 +13,14 @@ from adaptcompose.compiler.passes.merge_deltas import Merged
 from adaptcompose.ir import linear
 from adaptcompose.methods.method import SHARED
 from adaptcompose.methods.vera import projection
-from adaptcompose.runtime.kept import Kept, learning
-from adaptcompose.runtime.maps import (
+from adaptcompose.runtime.ops.maps import (
     Affine,
     Mapping,
     RunningChange,
     Stock,
     changed,
 )
-from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.primitives import (
+from adaptcompose.runtime.ops.primitives import (
     Constants,
     State,
     per_block,
@@ -30,6 +28,8 @@ from adaptcompose.runtime.primitives import (
     running,
     runs,
 )
+from adaptcompose.runtime.ops.weight_cache import Kept, learning
+from adaptcompose.runtime.parts import Parts
 
 
 class RunningDelta(RunningChange):

@@ -17,19 +17,19 @@ from adaptcompose.diagnostics.codes import AC416, AC508
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.program import Primitive, Program, Rows
 from adaptcompose.methods.invertible import HEAD
-from adaptcompose.runtime import combination as _combination  # noqa: F401 - it registers itself
-from adaptcompose.runtime import couplings as _couplings  # noqa: F401 - it registers itself
-from adaptcompose.runtime import folded as _folded  # noqa: F401 - it registers itself
-from adaptcompose.runtime import linear as _linear  # noqa: F401 - it registers itself
-from adaptcompose.runtime import mapsites as _mapsites  # noqa: F401 - it registers itself
-from adaptcompose.runtime import prefix as _prefix  # noqa: F401 - it registers itself
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.attach import map_sites as _mapsites  # noqa: F401 - it registers itself
+from adaptcompose.runtime.attach.sites import take
+from adaptcompose.runtime.attach.virtual_tokens import lengthened
+from adaptcompose.runtime.call_context import Frame
 from adaptcompose.runtime.heads import FlexHead
-from adaptcompose.runtime.lengthened import lengthened
+from adaptcompose.runtime.ops import couplings as _couplings  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops import folded_fusion as _folded  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops import linear as _linear  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops import mixing as _combination  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops import prefix as _prefix  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops.primitives import Running, running
+from adaptcompose.runtime.ops.row_groups import fan_out
 from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.primitives import Running, running
-from adaptcompose.runtime.rows import fan_out
-from adaptcompose.runtime.sites import take
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -11,10 +11,8 @@ from torch.nn import functional
 
 from adaptcompose.ir import mixing as combination
 from adaptcompose.ir.program import Placement, Primitive
-from adaptcompose.runtime.folded import RunningMember
-from adaptcompose.runtime.kept import Kept, learning
-from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.primitives import (
+from adaptcompose.runtime.ops.folded_fusion import RunningMember
+from adaptcompose.runtime.ops.primitives import (
     NORM_EPS,
     Constants,
     Running,
@@ -23,6 +21,8 @@ from adaptcompose.runtime.primitives import (
     running,
     runs,
 )
+from adaptcompose.runtime.ops.weight_cache import Kept, learning
+from adaptcompose.runtime.parts import Parts
 
 
 class RunningBranches(Running):

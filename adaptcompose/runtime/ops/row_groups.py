@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from adaptcompose.compiler.passes.group_rows import GroupedRows
 from adaptcompose.ir.program import Program, Rows
-from adaptcompose.runtime.frame import Choice, in_order
-from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.primitives import (
+from adaptcompose.runtime.attach.sites import Proxy
+from adaptcompose.runtime.call_context import Choice, in_order
+from adaptcompose.runtime.ops.primitives import (
     Constants,
     Running,
     State,
@@ -23,7 +23,7 @@ from adaptcompose.runtime.primitives import (
     runs,
     stacked,
 )
-from adaptcompose.runtime.sites import Proxy
+from adaptcompose.runtime.parts import Parts
 
 
 @runs(Rows)

@@ -12,7 +12,7 @@ from adaptcompose.resolution.manifest import FILE, LOCK
 from adaptcompose.resolution.resolve import own_files
 from adaptcompose.resolution.tokenizer import FILES
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.reload import load_composition
+from adaptcompose.runtime.saving.reader import load_composition
 from adaptcompose.storage.yaml_source import open_source
 from adaptcompose.syntax.references import Ref, parse_ref
 

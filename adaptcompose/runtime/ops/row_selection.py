@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.ir.program import Primitive, Rows
-from adaptcompose.runtime.frame import Frame, in_order
-from adaptcompose.runtime.primitives import Running, RunningChain
+from adaptcompose.runtime.call_context import Frame, in_order
+from adaptcompose.runtime.ops.primitives import Running, RunningChain
 
 R = TypeVar("R", bound=Running)
 

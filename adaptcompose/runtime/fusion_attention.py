@@ -14,7 +14,7 @@ from adaptcompose.composition.operators.prune import Activations, Prune
 from adaptcompose.ir.program import Mixture
 from adaptcompose.runtime.compose import build
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.primitives import RunningMixture
+from adaptcompose.runtime.ops.primitives import RunningMixture
 
 
 class _Watch:

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts, Kind, Site
 from adaptcompose.ir.program import Primitive
-from adaptcompose.runtime.frame import Frame
-from adaptcompose.runtime.primitives import Running, State
+from adaptcompose.runtime.call_context import Frame
+from adaptcompose.runtime.ops.primitives import Running, State
 
 Taking = Callable[[nn.Module, Site, Facts, Primitive, Running, Frame], None]
 """Put a running primitive at a site of a base model: (base, site, facts, node, running, frame)."""

@@ -16,9 +16,7 @@ from torch.nn import functional
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture
 from adaptcompose.ir.program import Bottleneck
-from adaptcompose.runtime.kept import Kept, learning
-from adaptcompose.runtime.parts import Parts, SiteWeights
-from adaptcompose.runtime.primitives import (
+from adaptcompose.runtime.ops.primitives import (
     NORM_EPS,
     Constants,
     Running,
@@ -28,6 +26,8 @@ from adaptcompose.runtime.primitives import (
     product,
     runs,
 )
+from adaptcompose.runtime.ops.weight_cache import Kept, learning
+from adaptcompose.runtime.parts import Parts, SiteWeights
 
 _Read = Sequence[Mapping[str, Tensor]]
 """The weights of every member as they are in this forward."""
