@@ -14,10 +14,10 @@ from adaptcompose.version import __version__
 
 if TYPE_CHECKING:
     from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
+    from adaptcompose.experiment.share.push import push
     from adaptcompose.language.public import Composition, check, parse
     from adaptcompose.runtime.compose import compose
     from adaptcompose.runtime.saving.loading import load
-    from adaptcompose.work.push import push
 
 _PLACES = {
     "parse": "language.public",

@@ -20,7 +20,7 @@ from adaptcompose.terminal import dim, paint
 
 if TYPE_CHECKING:
     from adaptcompose.composition.check import Checked, Context
-    from adaptcompose.work.prepared import Prepared
+    from adaptcompose.experiment.prepare.prepared_run import Prepared
 
 PROBLEMS, INTERNAL, HUB, RUN, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 130
 _HUB_CODES = {"AC404", "AC405", "AC419", "AC430", "AC431", "AC433"}
@@ -61,8 +61,8 @@ def checked_expression(
 
 def prepared_specs(target: str, overrides: Sequence[str] | None = None) -> tuple[Prepared, ...]:
     """A spec, or all specs of a sweep, checked, resolved and pinned."""
-    from adaptcompose.work.check import read_whole
-    from adaptcompose.work.prepare import prepare_all
+    from adaptcompose.experiment.prepare.preparer import prepare_all
+    from adaptcompose.experiment.prepare.spec_check import read_whole
 
     path = Path(target)
     return prepare_all(read_whole(path, overrides or ()), path)
@@ -82,7 +82,7 @@ def diagnostics(
 
             checked, base, root = checked_expression(target, backbone, hub, known_as)
             return check_files(checked, base, root, hub or "hf")
-        from adaptcompose.work.check import check_specs, read_whole
+        from adaptcompose.experiment.prepare.spec_check import check_specs, read_whole
 
         path = Path(target)
         return check_specs(read_whole(path, overrides or ()), path)

@@ -21,10 +21,10 @@ from adaptcompose.compiler.passes import PASSES
 from adaptcompose.composition.explanations import Explanation, explanations, plain
 from adaptcompose.composition.word_docs import Page, expected, pages
 from adaptcompose.diagnostics.codes import CODES
+from adaptcompose.experiment.spec.schema import FILE, schema
+from adaptcompose.experiment.spec.section_reader import Key
+from adaptcompose.experiment.spec.spec import keys
 from adaptcompose.syntax.signature import Parameter, spell
-from adaptcompose.work.fields import Key
-from adaptcompose.work.schema import FILE, schema
-from adaptcompose.work.spec import keys
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -107,7 +107,7 @@ def arguments(known: tuple[Parameter, ...]) -> Iterator[str]:
 
 
 def key_table() -> Iterator[str]:
-    """Every key of spec.yaml, as `adaptcompose.work.spec.keys` tells them."""
+    """Every key of spec.yaml, as `adaptcompose.experiment.spec.spec.keys` tells them."""
     yield "| key | is | without it | |"
     yield "|---|---|---|---|"
     for one in keys():

@@ -304,7 +304,7 @@ def test_a_publication_that_is_stopped_leaves_the_hub_as_it_was(
 def test_a_full_disk_in_a_run_is_told(
     shop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adaptcompose.work import report
+    from adaptcompose.experiment.report import report
 
     (shop.root / "demo.yaml").write_text(SPEC)
 
@@ -321,7 +321,7 @@ def test_an_error_of_ours_is_one_sentence(
     shop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(documents, "read", lambda source: 1 / 0)
-    monkeypatch.setattr("adaptcompose.work.spec.read", lambda source: 1 / 0)
+    monkeypatch.setattr("adaptcompose.experiment.spec.spec.read", lambda source: 1 / 0)
     (shop.root / "demo.yaml").write_text(SPEC)
     code, _, err = told(["plan", "demo.yaml"], shop, capsys)
     assert (code, len(err.strip().splitlines())) == (2, 2)

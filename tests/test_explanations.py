@@ -26,11 +26,11 @@ from adaptcompose.commands.app import app
 from adaptcompose.composition.explanations import Example, explanation, explanations
 from adaptcompose.composition.graph import Head
 from adaptcompose.diagnostics.codes import CODES
+from adaptcompose.experiment.report import report
 from adaptcompose.hub import folder as hub_folder
 from adaptcompose.hub.huggingface import HuggingFaceStore
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.syntax import parser as syntax
-from adaptcompose.work import report
 from tests.hub.hub_server import Fault, Hub, serve
 from tests.test_errors import SPEC, Greeting
 from tests.workshop import Workshop, inside
@@ -123,7 +123,7 @@ def _published(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
 
 def _owned(by: str) -> Prepare:
     def prepare(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
-        from adaptcompose.work.run import OWNER
+        from adaptcompose.experiment.run.run import OWNER
 
         (shop.root / "other.yaml").write_text("")
         (shop.root / "runs/demo").mkdir(parents=True)
@@ -133,8 +133,8 @@ def _owned(by: str) -> Prepare:
 
 
 def _locked(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
-    from adaptcompose.work.prepare import lock_path, prepare
-    from adaptcompose.work.spec import read_spec
+    from adaptcompose.experiment.prepare.preparer import lock_path, prepare
+    from adaptcompose.experiment.spec.spec import read_spec
 
     text = (shop.root / "demo.yaml").read_text()
     path = shop.root / "demo.yaml"

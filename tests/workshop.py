@@ -17,6 +17,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
+from adaptcompose.experiment.prepare.preparer import lock_path, prepare
+from adaptcompose.experiment.run.run import Run
+from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.hub.folder import FolderStore
 from adaptcompose.hub.store import listed
 from adaptcompose.runtime.compose import compose
@@ -24,9 +27,6 @@ from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import dump
 from adaptcompose.terminal import Terminal
-from adaptcompose.work.prepare import lock_path, prepare
-from adaptcompose.work.run import Run
-from adaptcompose.work.spec import read_spec
 
 LAYERS, WIDTH = 3, 16
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adaptcompose.work.fields import Key
+    from adaptcompose.experiment.spec.section_reader import Key
 
 ASKED = "_ADAPTCOMPOSE_COMPLETE"
 """The variable by which a shell asks."""
@@ -45,7 +45,7 @@ def complete_spec(incomplete: str) -> list[str]:
 
 def complete_key(incomplete: str) -> list[str]:
     """Keys of spec.yaml, with their choices or their default behind `=`."""
-    from adaptcompose.work.spec import keys
+    from adaptcompose.experiment.spec.spec import keys
 
     known = {key.path.replace("[]", "[0]"): key for key in keys() if "*" not in key.path}
     path, mark, _ = incomplete.partition("=")
@@ -71,7 +71,7 @@ def _values(key: Key) -> list[str]:
 
 def complete_kind(incomplete: str) -> list[str]:
     """Kinds of task."""
-    from adaptcompose.work.metrics import supported_kinds
+    from adaptcompose.tasks.metrics import supported_kinds
 
     return [kind for kind in supported_kinds() if kind.startswith(incomplete)]
 

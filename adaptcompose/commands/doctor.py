@@ -19,8 +19,8 @@ def doctor(
     form: Form = "text",
 ) -> None:
     """Say what is installed, whether the hub answers, and whether a small composition works."""
+    from adaptcompose.doctor import examine
     from adaptcompose.terminal import hush
-    from adaptcompose.work.health import examine
 
     hush()
     found = list(examine(hub or "hf", offline=offline))

@@ -76,9 +76,9 @@ def _opened(target: str) -> tuple[Source, Path | None]:
 
 
 def _formatted(source: Source, path: Path | None, *, as_yaml: bool) -> str:
+    from adaptcompose.experiment.spec.format_spec import tidy
     from adaptcompose.syntax.formatting import as_scalar, formatted
     from adaptcompose.syntax.parser import parse_tree
-    from adaptcompose.work.tidy import tidy
 
     if path is not None and path.suffix != ".compose":
         return tidy(source)

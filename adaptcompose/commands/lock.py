@@ -30,10 +30,10 @@ def lock(
 
     What is pinned stays as it is; --upgrade takes the newest revisions and anew what globs match.
     """
+    from adaptcompose.experiment.prepare.preparer import prepare_all
+    from adaptcompose.experiment.prepare.spec_check import read_whole
+    from adaptcompose.experiment.prepare.spec_lock import lock_of, lock_path
     from adaptcompose.hub.lock import Lock
-    from adaptcompose.work.check import read_whole
-    from adaptcompose.work.pins import lock_of, lock_path
-    from adaptcompose.work.prepare import prepare_all
 
     if names and not upgrade:
         raise typer.BadParameter("names go with --upgrade", param_hint="NAMES")
@@ -64,7 +64,7 @@ def _say(text: str, quiet: bool) -> None:
 
 def _unknown(names: Sequence[str], old: Lock | None, new: Lock) -> list[str]:
     """Names that nothing pinned has, and that no pattern did."""
-    from adaptcompose.work.pins import section_of
+    from adaptcompose.experiment.prepare.spec_lock import section_of
 
     known = {"backbone", "tokenizer"}
     for one in (old, new):

@@ -18,7 +18,7 @@ from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.targets import hint
 
 if TYPE_CHECKING:
-    from adaptcompose.work.starter import Start
+    from adaptcompose.experiment.spec.starter import Start
 
 COMPOSE = "stack(lang=en, task=pfeiffer(reduction=16))"
 
@@ -52,8 +52,8 @@ def new(
 
     On a terminal what is not given is asked for.
     """
-    from adaptcompose.work.origin import start_from
-    from adaptcompose.work.starter import Start, starter
+    from adaptcompose.experiment.spec.origin import start_from
+    from adaptcompose.experiment.spec.starter import Start, starter
 
     path = Path(f"{name}.yaml")
     _check_name(name)
@@ -83,7 +83,7 @@ def _answered(start: Start) -> Start:
 
 def _write_schema() -> None:
     """The schema that the first line of the spec names, unless there is one."""
-    from adaptcompose.work.schema import FILE, schema
+    from adaptcompose.experiment.spec.schema import FILE, schema
 
     if not Path(FILE).exists():
         text = json.dumps(schema(), indent=2, ensure_ascii=False)
@@ -98,7 +98,7 @@ def _ask(what: str, default: str) -> str:
 
 
 def _check_name(name: str) -> None:
-    from adaptcompose.work.sections import NAME
+    from adaptcompose.experiment.spec.sections import NAME
 
     if not NAME.fullmatch(name):
         words = "lower-case letters, digits and single `-`"
@@ -106,7 +106,7 @@ def _check_name(name: str) -> None:
 
 
 def _check_kind(kind: str | None) -> None:
-    from adaptcompose.work.metrics import supported_kinds
+    from adaptcompose.tasks.metrics import supported_kinds
 
     known = supported_kinds()
     if kind is not None and kind not in known:

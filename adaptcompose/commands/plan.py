@@ -54,7 +54,7 @@ def _plan_spec(
 ) -> None:
     """One plan, or one for each combination of a sweep."""
     from adaptcompose.compiler.plan_diff import changes
-    from adaptcompose.work.last import last_plan, run_folders
+    from adaptcompose.experiment.run.previous_run import last_plan, run_folders
 
     specs = prepared_specs(target, overrides)
     plans = dict(zip(run_folders(specs), (one.plan() for one in specs), strict=True))
@@ -82,7 +82,7 @@ def _plan_spec(
 
 def _since(folder: Path, found: Sequence[Change]) -> str:
     """What changed since the last run, if there was one."""
-    from adaptcompose.work.last import last_plan
+    from adaptcompose.experiment.run.previous_run import last_plan
 
     if last_plan(folder) is None:
         return ""

@@ -21,8 +21,8 @@ def predict(
     form: Form = "text",
 ) -> None:
     """Run a composition on texts."""
+    from adaptcompose.experiment.run.predict_texts import answer
     from adaptcompose.terminal import hush
-    from adaptcompose.work.answer import answer
 
     hush()
 

@@ -17,7 +17,7 @@ def pull(
     hub: Hub = None,
 ) -> None:
     """Fetch a published composition, verified, into a folder."""
-    from adaptcompose.work.pull import pull as pull_folder
+    from adaptcompose.experiment.share.pull import pull as pull_folder
 
     place = pull_folder(ref, folder, hub or "hf")
     print(f"{ref} is in {place}")

@@ -13,7 +13,7 @@ from adaptcompose.diagnostics.codes import AC412
 from adaptcompose.diagnostics.diagnostic import Failed
 
 if TYPE_CHECKING:
-    from adaptcompose.work.push import Push, Pushed
+    from adaptcompose.experiment.share.push import Push, Pushed
 
 
 Weights = Literal["new", "all"]
@@ -35,9 +35,9 @@ def push(
     form: Form = "text",
 ) -> None:
     """Publish a composition in one commit: what is new, the pins of the rest, and its card."""
+    from adaptcompose.experiment.share.push import Target, opened
     from adaptcompose.hub.store import open_store
     from adaptcompose.terminal import hush
-    from adaptcompose.work.push import Target, opened
 
     hush()
     if not source.is_dir():
@@ -64,8 +64,8 @@ def _tell(pushed: Pushed, form: str) -> None:
 
 def _show(ready: Push, form: str) -> None:
     """Files, then what changes in texts, then the card, then what it comes to."""
+    from adaptcompose.experiment.share.push_diff import size
     from adaptcompose.hub.folder import FolderStore
-    from adaptcompose.work.difference import size
 
     found, target = ready.difference(), ready.target
     if form == "json":

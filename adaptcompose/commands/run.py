@@ -16,8 +16,8 @@ from adaptcompose.diagnostics.codes import AC425
 from adaptcompose.targets import RUN, hint, prepared_specs, say
 
 if TYPE_CHECKING:
+    from adaptcompose.experiment.prepare.prepared_run import Prepared
     from adaptcompose.terminal import Terminal
-    from adaptcompose.work.prepared import Prepared
 
 
 @app.command()
@@ -35,7 +35,7 @@ def run(
     from adaptcompose.terminal import Terminal
 
     if locked:
-        from adaptcompose.work.pins import lock_of
+        from adaptcompose.experiment.prepare.spec_lock import lock_of
 
         lock_of(spec)
     prepared = prepared_specs(str(spec), overrides)
@@ -70,6 +70,6 @@ def _run(
     from adaptcompose.terminal import hush
 
     hush()
-    from adaptcompose.work.sweep import run_all
+    from adaptcompose.experiment.run.sweep import run_all
 
     return run_all(prepared, folder, terminal, fresh=fresh)

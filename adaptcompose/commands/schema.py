@@ -19,7 +19,7 @@ def schema(
     check: Annotated[bool, typer.Option("--check", help="1 if that file says another")] = False,
 ) -> None:
     """Print the JSON Schema of spec.yaml, for editors; installed packages are in it."""
-    from adaptcompose.work.schema import schema as whole
+    from adaptcompose.experiment.spec.schema import schema as whole
 
     text = json.dumps(whole(), indent=2, ensure_ascii=False)
     if check:

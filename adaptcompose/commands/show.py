@@ -85,8 +85,8 @@ def _print_shelf(shelf: Shelf, reference: str, found: Context, form: str, told: 
 
 def _print_spec(target: str, overrides: Sequence[str], form: str, *, full: bool) -> None:
     """The spec as it was read, which reads as the same spec; one for each run of a sweep."""
+    from adaptcompose.experiment.spec.spec import read_specs
     from adaptcompose.storage.yaml_source import dump
-    from adaptcompose.work.spec import read_specs
 
     plain = [spec.plain(full=full) for spec in read_specs(Path(target), overrides)]
     if form == "json":

@@ -111,8 +111,8 @@ def test_a_composition_has_a_limit_of_size_and_of_depth() -> None:
 
 
 def test_aliases_of_a_spec_have_the_same_limit(tmp_path: Path) -> None:
-    from adaptcompose.work.check import check_spec
-    from adaptcompose.work.spec import parse_spec
+    from adaptcompose.experiment.prepare.spec_check import check_spec
+    from adaptcompose.experiment.spec.spec import parse_spec
 
     aliases = {f"a{n}": f"average(a{n - 1}, a{n - 1})" for n in range(1, 40)}
     spec = {"spec": 1, "name": "x", "backbone": "user/base", "compose": "a39"}

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import strategies as st
 
 from adaptcompose.diagnostics.diagnostic import Failed, Source
+from adaptcompose.experiment.spec.format_spec import expressions, tidy
 from adaptcompose.storage.yaml_source import Value, load, read
 from adaptcompose.syntax.formatting import as_scalar, formatted
 from adaptcompose.syntax.literals import quote
 from adaptcompose.syntax.parser import parse_tree
 from adaptcompose.syntax.scanner import scan
-from adaptcompose.work.tidy import expressions, tidy
 from tests.sampling import sampled
 
 TEXTS = [
@@ -188,6 +188,8 @@ def rest(text: str, values: list[Value]) -> list[str]:
 def test_a_text_that_would_say_something_else_is_never_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("adaptcompose.work.tidy.as_scalar", lambda text: text.upper())
+    monkeypatch.setattr(
+        "adaptcompose.experiment.spec.format_spec.as_scalar", lambda text: text.upper()
+    )
     with pytest.raises((RuntimeError, Failed)):
         tidy(Source("compose: sw\n", "x.yaml"))

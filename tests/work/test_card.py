@@ -12,12 +12,12 @@ import pytest
 from transformers import AutoModel
 
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.experiment.report.report import Score
+from adaptcompose.experiment.share.model_card import Findings, Subject
 from adaptcompose.resolution.manifest import Manifest
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import load
-from adaptcompose.work.card import Findings, Subject
-from adaptcompose.work.report import Score
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.filterwarnings("ignore")

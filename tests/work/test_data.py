@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.work.data import Examples, examples_of, open_data, read_examples
-from adaptcompose.work.references import DataRef, Word
-from adaptcompose.work.sections import DataSection
-from adaptcompose.work.spec import read_spec
+from adaptcompose.experiment.data.examples import (
+    Examples,
+    examples_of,
+    open_data,
+    read_examples,
+)
+from adaptcompose.experiment.spec.sections import DataSection
+from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.spec.value_types import DataRef, Word
 
 TOKENS, LABELS = ("tokens", "labels"), ("text", "labels")
 REAL = Path(os.environ.get("ADAPTCOMPOSE_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -13,14 +13,14 @@ from huggingface_hub import constants
 from pyarrow import parquet
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
+from adaptcompose.experiment.prepare.prepared_run import Prepared
+from adaptcompose.experiment.prepare.preparer import prepare, prepare_all
+from adaptcompose.experiment.prepare.spec_check import check_spec
+from adaptcompose.experiment.prepare.spec_lock import lock_path
+from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.spec.value_types import DataRef
 from adaptcompose.hub.lock import Lock
 from adaptcompose.resolution.dataset_splits import read_layout
-from adaptcompose.work.check import check_spec
-from adaptcompose.work.pins import lock_path
-from adaptcompose.work.prepare import prepare, prepare_all
-from adaptcompose.work.prepared import Prepared
-from adaptcompose.work.references import DataRef
-from adaptcompose.work.spec import read_spec
 from tests.hub.connection import connected
 from tests.hub.hub_server import Hub
 from tests.workshop import Workshop, sentences

@@ -19,8 +19,7 @@ from transformers import (
 )
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.work.data import Examples, examples_of
-from adaptcompose.work.encode import (
+from adaptcompose.experiment.data.encoding import (
     IGNORED,
     collator,
     encode,
@@ -28,8 +27,9 @@ from adaptcompose.work.encode import (
     open_tokenizer,
     reduce_logits,
 )
-from adaptcompose.work.sections import TaskSection
-from adaptcompose.work.tasks import Task, open_task
+from adaptcompose.experiment.data.examples import Examples, examples_of
+from adaptcompose.experiment.data.tasks import Task, open_task
+from adaptcompose.experiment.spec.sections import TaskSection
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 PIECES = ["jam", "##bo", "sara", "reid", "na", "a", "b", "c", "##c", "d", "##d"]

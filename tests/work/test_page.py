@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptcompose.experiment.report import plots
+from adaptcompose.experiment.report.html import page
+from adaptcompose.experiment.report.plots import Bar, Point
 from adaptcompose.storage.yaml_source import load
-from adaptcompose.work import plots
-from adaptcompose.work.page import page
-from adaptcompose.work.plots import Bar, Point
 from tests.workshop import Workshop
 
 HOSTILE = "</title></text></svg><script>alert('x')</script>\"'&\x00\x1b"

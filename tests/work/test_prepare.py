@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
+from adaptcompose.experiment.prepare.preparer import prepare
+from adaptcompose.experiment.prepare.spec_check import check_spec
+from adaptcompose.experiment.run.seed_dirs import digest_of
+from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.storage.yaml_source import dump
 from adaptcompose.targets import diagnostics
-from adaptcompose.work.check import check_spec
-from adaptcompose.work.prepare import prepare
-from adaptcompose.work.seeds import digest_of
-from adaptcompose.work.spec import read_spec
 from tests.workshop import Workshop
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.experiment.prepare.preparer import prepare, prepare_all
+from adaptcompose.experiment.spec.spec import read_spec, read_specs
 from adaptcompose.hub.lock import Lock
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import load
-from adaptcompose.work.prepare import prepare, prepare_all
-from adaptcompose.work.spec import read_spec, read_specs
 from tests.workshop import Workshop, command, randomise
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -11,14 +11,14 @@ import torch
 from safetensors import safe_open
 
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.experiment.data.encoding import encode, open_tokenizer
+from adaptcompose.experiment.data.examples import examples_of
+from adaptcompose.experiment.prepare.preparer import lock_path, prepare
+from adaptcompose.experiment.run.predict import run as run_model
+from adaptcompose.experiment.run.predict_texts import answer
+from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.runtime.saving.loading import load as load_model
 from adaptcompose.storage.yaml_source import load
-from adaptcompose.work.answer import answer
-from adaptcompose.work.data import examples_of
-from adaptcompose.work.encode import encode, open_tokenizer
-from adaptcompose.work.predict import run as run_model
-from adaptcompose.work.prepare import lock_path, prepare
-from adaptcompose.work.spec import read_spec
 from tests.workshop import Workshop, sentences, tags
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed, Source
+from adaptcompose.experiment.spec.schema import schema
+from adaptcompose.experiment.spec.spec import keys, parse_spec
 from adaptcompose.storage.yaml_source import dump, load
-from adaptcompose.work.schema import schema
-from adaptcompose.work.spec import keys, parse_spec
 
 ROOT = Path(__file__).parents[2]
 WHOLE = schema()

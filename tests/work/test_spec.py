@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
+from adaptcompose.experiment.spec.sections import Spec
+from adaptcompose.experiment.spec.spec import keys, parse_spec, read_spec
+from adaptcompose.experiment.spec.value_types import DataRef, LayerRange
 from adaptcompose.storage.yaml_source import dump, load
-from adaptcompose.work.references import DataRef, LayerRange
-from adaptcompose.work.sections import Spec
-from adaptcompose.work.spec import keys, parse_spec, read_spec
 
 MINIMAL = "spec: 1\nname: demo\nbackbone: demo/xlmr-tiny\ncompose: stack(lang=no, task=ner)\n"
 
@@ -362,7 +362,7 @@ def test_every_supported_key_has_help_and_a_type() -> None:
 def test_reading_a_spec_imports_no_heavy_library(folder: Path) -> None:
     (folder / "spec.yaml").write_text(FULL)
     program = (
-        "import sys; from pathlib import Path; from adaptcompose.work.spec import read_spec;"
+        "import sys; from pathlib import Path; from adaptcompose.experiment.spec.spec import read_spec;"
         f"read_spec(Path({str(folder / 'spec.yaml')!r}));"
         "heavy = {'torch', 'transformers', 'datasets', 'seqeval', 'sklearn', 'numpy', 'rich'};"
         "print(sorted(heavy & set(sys.modules)))"

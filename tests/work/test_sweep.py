@@ -13,12 +13,12 @@ import pytest
 
 from adaptcompose import cli
 from adaptcompose.diagnostics.diagnostic import Failed, Source
+from adaptcompose.experiment.prepare.preparer import prepare_all
+from adaptcompose.experiment.run.labels import label_of, labels
+from adaptcompose.experiment.spec.overrides import override
+from adaptcompose.experiment.spec.sections import Spec
+from adaptcompose.experiment.spec.spec import parse_specs, read_specs
 from adaptcompose.hub.lock import Lock
-from adaptcompose.work.labels import label_of, labels
-from adaptcompose.work.overrides import override
-from adaptcompose.work.prepare import prepare_all
-from adaptcompose.work.sections import Spec
-from adaptcompose.work.spec import parse_specs, read_specs
 from tests.test_errors import SPEC
 from tests.workshop import Workshop, inside
 

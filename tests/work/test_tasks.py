@@ -8,10 +8,17 @@ import pytest
 from hypothesis import strategies as st
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.work.data import Examples
-from adaptcompose.work.metrics import KINDS, METRICS, accuracy, macro_f1, perplexity, span_f1
-from adaptcompose.work.sections import TaskSection
-from adaptcompose.work.tasks import decode, open_task
+from adaptcompose.experiment.data.examples import Examples
+from adaptcompose.experiment.data.tasks import decode, open_task
+from adaptcompose.experiment.spec.sections import TaskSection
+from adaptcompose.tasks.metrics import (
+    KINDS,
+    METRICS,
+    accuracy,
+    macro_f1,
+    perplexity,
+    span_f1,
+)
 from tests.sampling import sampled
 
 BIO = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")

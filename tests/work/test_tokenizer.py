@@ -9,13 +9,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.experiment.data.encoding import open_tokenizer
+from adaptcompose.experiment.prepare.preparer import prepare, prepare_all
+from adaptcompose.experiment.prepare.spec_lock import lock_path
+from adaptcompose.experiment.run.predict_texts import answer
+from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.hub.lock import Lock
 from adaptcompose.runtime.saving.loading import load
-from adaptcompose.work.answer import answer
-from adaptcompose.work.encode import open_tokenizer
-from adaptcompose.work.pins import lock_path
-from adaptcompose.work.prepare import prepare, prepare_all
-from adaptcompose.work.spec import read_spec
 from tests.workshop import SPECIAL, WORDS, Workshop
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

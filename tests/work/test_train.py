@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from adaptcompose.work import train as training_module
-from adaptcompose.work.train import last_checkpoint
+from adaptcompose.experiment.run import train as training_module
+from adaptcompose.experiment.run.train import last_checkpoint
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

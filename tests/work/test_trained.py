@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.work.prepare import prepare
-from adaptcompose.work.spec import read_spec
+from adaptcompose.experiment.prepare.preparer import prepare
+from adaptcompose.experiment.spec.spec import read_spec
 from tests.workshop import Workshop
 
 SPEC = """\
