@@ -28,7 +28,7 @@ HEAVY = ("torch", "transformers", "huggingface_hub", "numpy", "rich")
 
 def commands() -> dict[str, list[str]]:
     """What is measured, by the name of its row."""
-    ours = [sys.executable, "-m", "adaptcompose.cli", "check"]
+    ours = [sys.executable, "-m", "adaptcompose.cli.main", "check"]
     found = {
         f"adaptcompose check '{EXPRESSION}'": [*ours, EXPRESSION],
         f"adaptcompose check {SMALL}": [*ours, SMALL],

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
+from adaptcompose.cli.terminal import Terminal
 from adaptcompose.diagnostics.codes import AC419
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.terminal import Terminal
 from tests.test_errors import SPEC
 from tests.workshop import Workshop, command, inside
 
@@ -64,7 +64,7 @@ def test_an_interrupt_ends_with_130_and_the_same_command_goes_on(shop: Workshop)
     text = SPEC.replace("steps: 1", "steps: 4000, every: 50, keep: last")
     (shop.root / "demo.yaml").write_text(text)
     process = subprocess.Popen(
-        [sys.executable, "-m", "adaptcompose.cli", "run", "demo.yaml"],
+        [sys.executable, "-m", "adaptcompose.cli.main", "run", "demo.yaml"],
         cwd=shop.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,13 +13,13 @@ from xml.etree import ElementTree
 import pytest
 
 import adaptcompose as ac
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
+from adaptcompose.cli.terminal import coloured, paint
 from adaptcompose.experiment.prepare.preparer import prepare
 from adaptcompose.experiment.spec.schema import MODELINE
 from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.hub.lock import Lock
 from adaptcompose.storage.yaml_source import load
-from adaptcompose.terminal import coloured, paint
 from tests.test_errors import SPEC
 from tests.workshop import Workshop, command, inside
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import torch
 
-from adaptcompose import cli
 from adaptcompose.backbones.layout import layouts
+from adaptcompose.cli import main as cli
 from adaptcompose.methods import calls
 from adaptcompose.storage import yaml_source as documents
 from adaptcompose.storage.yaml_source import load
@@ -241,7 +241,7 @@ def test_check_tells_the_same_as_run(
 def test_what_needs_no_weights_imports_no_torch(shop: Workshop, arguments: list[str]) -> None:
     (shop.root / "demo.yaml").write_text(SPEC)
     code = (
-        "import sys; from adaptcompose.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from adaptcompose.cli.main import main; code = main(sys.argv[1:]);"
         "heavy = {'torch', 'transformers', 'huggingface_hub', 'datasets', 'sklearn', 'rich'};"
         "print(sorted(heavy & sys.modules.keys()), file=sys.stderr); sys.exit(code)"
     )

@@ -21,8 +21,8 @@ import torch
 from typer.testing import CliRunner
 
 import adaptcompose as ac
-from adaptcompose import cli
-from adaptcompose.commands.app import app
+from adaptcompose.cli import main as cli
+from adaptcompose.cli.app import app
 from adaptcompose.composition.explanations import Example, explanation, explanations
 from adaptcompose.composition.graph import Head
 from adaptcompose.diagnostics.codes import CODES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
 from adaptcompose.experiment.spec.spec import parse_specs, read_specs
 from adaptcompose.storage.yaml_source import Source
 

@@ -17,6 +17,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
+from adaptcompose.cli.terminal import Terminal
 from adaptcompose.experiment.prepare.preparer import lock_path, prepare
 from adaptcompose.experiment.run.run import Run
 from adaptcompose.experiment.spec.spec import read_spec
@@ -26,7 +27,6 @@ from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import dump
-from adaptcompose.terminal import Terminal
 
 LAYERS, WIDTH = 3, 16
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -237,7 +237,7 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "adaptcompose.cli", *arguments],
+        [sys.executable, "-m", "adaptcompose.cli.main", *arguments],
         cwd=cwd,
         text=True,
         capture_output=True,

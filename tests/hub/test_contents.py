@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from adaptcompose import cli
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
+from adaptcompose.cli import main as cli
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub import ADAPTER

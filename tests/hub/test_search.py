@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from adaptcompose import cli
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.catalogue.search import Query, search_cards
+from adaptcompose.cli import main as cli
 from adaptcompose.hub.folder import FolderStore
 from adaptcompose.hub.readme import SIZE_LIMIT, front_matter, told
 from adaptcompose.hub.store import Found

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 import adaptcompose as ac
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.storage.yaml_source import dump, load
 from tests.workshop import Workshop, command, inside, logits, randomise

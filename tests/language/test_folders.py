@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import adaptcompose as ac
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
 from adaptcompose.composition.check import Context, check
 from adaptcompose.language.public import context
 

@@ -54,7 +54,7 @@ def afrisenti(split: str) -> list[tuple[str, str]]:
 
 def run(folder: Path, backbone: Path, train: dict[str, Any]) -> dict[str, float]:
     """Scores by row of `pfeiffer` on the data in the folder."""
-    from adaptcompose.cli import main
+    from adaptcompose.cli.main import main
     from adaptcompose.storage.yaml_source import dump
 
     spec = {

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from adaptcompose.cli.inputs import diagnostics
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.experiment.prepare.preparer import prepare
 from adaptcompose.experiment.prepare.spec_check import check_spec
 from adaptcompose.experiment.run.seed_dirs import digest_of
 from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.storage.yaml_source import dump
-from adaptcompose.targets import diagnostics
 from tests.workshop import Workshop
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
 from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.experiment.prepare.preparer import prepare_all
 from adaptcompose.experiment.run.labels import label_of, labels

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.commands.app import Form, app
-from adaptcompose.commands.completion import complete_word
+from adaptcompose.cli.app import Form, app
+from adaptcompose.cli.completion import complete_word
 from adaptcompose.composition.explanations import Explanation, explanations, plain
 from adaptcompose.composition.word_docs import Page, words
 from adaptcompose.composition.word_docs import page as word_page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from adaptcompose.commands.app import app
+from adaptcompose.cli.app import app
 
 extension = typer.Typer(
     no_args_is_help=True, help="Let `hf compose …` mean `adaptcompose …`.", rich_markup_mode=None
@@ -15,7 +15,7 @@ app.add_typer(extension, name="hf-extension")
 @extension.command()
 def install() -> None:
     """Register adaptcompose with the command line `hf`."""
-    from adaptcompose.hub.extension import install as register
+    from adaptcompose.cli.hf_extension_install import install as register
 
     print(f"registered in {register()}")
     print("next: hf compose --help")
@@ -24,6 +24,6 @@ def install() -> None:
 @extension.command()
 def remove() -> None:
     """Take the registration away."""
-    from adaptcompose.hub.extension import remove as take_away
+    from adaptcompose.cli.hf_extension_install import remove as take_away
 
     print("removed" if take_away() else "it was not registered")

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.commands.app import Form, Hub, app
-from adaptcompose.targets import HUB, INTERNAL
+from adaptcompose.cli.app import Form, Hub, app
+from adaptcompose.cli.inputs import HUB, INTERNAL
 
 
 @app.command()
@@ -19,8 +19,8 @@ def doctor(
     form: Form = "text",
 ) -> None:
     """Say what is installed, whether the hub answers, and whether a small composition works."""
+    from adaptcompose.cli.terminal import hush
     from adaptcompose.doctor import examine
-    from adaptcompose.terminal import hush
 
     hush()
     found = list(examine(hub or "hf", offline=offline))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.commands.app import Hub, app
+from adaptcompose.cli.app import Hub, app
 
 
 @app.command()

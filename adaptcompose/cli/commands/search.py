@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import Form, Hub, app
+from adaptcompose.cli.app import Form, Hub, app
+from adaptcompose.cli.terminal import aligned
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.terminal import aligned
 
 if TYPE_CHECKING:
     from adaptcompose.catalogue.search import Hit, Query

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from adaptcompose.commands.completion import complete_backbone, complete_key, complete_target
-from adaptcompose.targets import SPECS
-from adaptcompose.terminal import choose_colour
+from adaptcompose.cli.completion import complete_backbone, complete_key, complete_target
+from adaptcompose.cli.inputs import SPECS
+from adaptcompose.cli.terminal import choose_colour
 from adaptcompose.version import __version__
 
 EXAMPLES = """\

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.commands.app import Base, Form, Hub, app
+from adaptcompose.cli.app import (
+    Base,
+    Form,
+    Hub,
+    app,
+)
 
 
 @app.command()
@@ -21,8 +26,8 @@ def predict(
     form: Form = "text",
 ) -> None:
     """Run a composition on texts."""
+    from adaptcompose.cli.terminal import hush
     from adaptcompose.experiment.run.predict_texts import answer
-    from adaptcompose.terminal import hush
 
     hush()
 

@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import Base, Form, Hub, KnownAs, Set, app, is_spec
+from adaptcompose.cli.app import (
+    Base,
+    Form,
+    Hub,
+    KnownAs,
+    Set,
+    app,
+    is_spec,
+)
+from adaptcompose.cli.inputs import hint
+from adaptcompose.cli.terminal import aligned
 from adaptcompose.diagnostics.codes import AC109, AC406
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.targets import hint
-from adaptcompose.terminal import aligned
 
 if TYPE_CHECKING:
     from adaptcompose.catalogue.cards import Card, Variant

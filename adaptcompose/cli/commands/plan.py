@@ -9,9 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import Base, Form, Hub, KnownAs, Set, Target, app, is_spec
+from adaptcompose.cli.app import (
+    Base,
+    Form,
+    Hub,
+    KnownAs,
+    Set,
+    Target,
+    app,
+    is_spec,
+)
+from adaptcompose.cli.inputs import (
+    CHANGES,
+    checked_expression,
+    hint,
+    prepared_specs,
+    say,
+)
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, errors
-from adaptcompose.targets import CHANGES, checked_expression, hint, prepared_specs, say
 
 if TYPE_CHECKING:
     from adaptcompose.compiler.plan import Plan

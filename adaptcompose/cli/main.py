@@ -7,10 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from adaptcompose.diagnostics.codes import AC999
-from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.plugins import broken
-from adaptcompose.targets import (
+from adaptcompose.cli.inputs import (
     INTERNAL,
     INTERRUPTED,
     PROBLEMS,
@@ -19,7 +16,10 @@ from adaptcompose.targets import (
     tell,
     unreadable,
 )
-from adaptcompose.terminal import paint
+from adaptcompose.cli.terminal import paint
+from adaptcompose.diagnostics.codes import AC999
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.plugins import broken
 
 OFFLINE = "--offline"
 
@@ -80,7 +80,7 @@ def _failed(error: Exception) -> int:
 
 def _typed(given: Sequence[str]) -> int:
     """The commands with all their options; bash has its own way to ask for words."""
-    from adaptcompose.commands.completion import ASKED, answer_bash
+    from adaptcompose.cli.completion import ASKED, answer_bash
 
     if os.environ.get(ASKED) == "complete_bash":
         return answer_bash(lambda: _run(given))
@@ -90,7 +90,7 @@ def _typed(given: Sequence[str]) -> int:
 def _run(given: Sequence[str]) -> int:
     import typer
 
-    from adaptcompose.commands.app import app
+    from adaptcompose.cli.app import app
 
     usage: Any = typer.BadParameter.__mro__[2]  # click's exception, wherever typer keeps its click
     try:

@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptcompose.commands.app import Form, Quiet, Set, app
-from adaptcompose.commands.completion import complete_spec
+from adaptcompose.cli.app import (
+    Form,
+    Quiet,
+    Set,
+    app,
+)
+from adaptcompose.cli.completion import complete_spec
+from adaptcompose.cli.inputs import (
+    RUN,
+    hint,
+    prepared_specs,
+    say,
+)
 from adaptcompose.diagnostics.codes import AC425
-from adaptcompose.targets import RUN, hint, prepared_specs, say
 
 if TYPE_CHECKING:
+    from adaptcompose.cli.terminal import Terminal
     from adaptcompose.experiment.prepare.prepared_run import Prepared
-    from adaptcompose.terminal import Terminal
 
 
 @app.command()
@@ -32,7 +42,7 @@ def run(
     form: Form = "text",
 ) -> None:
     """Do everything that a spec says: lock, plan, train, evaluate, predict, report, publish."""
-    from adaptcompose.terminal import Terminal
+    from adaptcompose.cli.terminal import Terminal
 
     if locked:
         from adaptcompose.experiment.prepare.spec_lock import lock_of
@@ -67,7 +77,7 @@ def _run(
     prepared: Sequence[Prepared], folder: Path, terminal: Terminal, fresh: bool
 ) -> dict[str, Any]:
     """Nothing is written before everything that the run reads was opened."""
-    from adaptcompose.terminal import hush
+    from adaptcompose.cli.terminal import hush
 
     hush()
     from adaptcompose.experiment.run.sweep import run_all

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import Quiet, app
-from adaptcompose.commands.completion import complete_target
+from adaptcompose.cli.app import Quiet, app
+from adaptcompose.cli.completion import complete_target
+from adaptcompose.cli.inputs import PROBLEMS, expression, unreadable
 from adaptcompose.diagnostics.codes import AC607
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.storage.yaml_source import open_source
-from adaptcompose.targets import PROBLEMS, expression, unreadable
 
 if TYPE_CHECKING:
     from adaptcompose.diagnostics.diagnostic import Source

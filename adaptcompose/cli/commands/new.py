@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import Quiet, app
-from adaptcompose.commands.completion import complete_backbone, complete_kind, complete_target
+from adaptcompose.cli.app import Quiet, app
+from adaptcompose.cli.completion import complete_backbone, complete_kind, complete_target
+from adaptcompose.cli.inputs import hint
 from adaptcompose.diagnostics.codes import AC422
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.storage.atomic import write_atomically
-from adaptcompose.targets import hint
 
 if TYPE_CHECKING:
     from adaptcompose.experiment.spec.starter import Start

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.commands.app import app
+from adaptcompose.cli.app import app
+from adaptcompose.cli.inputs import PROBLEMS
 from adaptcompose.storage.atomic import write_atomically
-from adaptcompose.targets import PROBLEMS
 
 
 @app.command()

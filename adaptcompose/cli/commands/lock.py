@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import Quiet, app
-from adaptcompose.commands.completion import complete_spec
-from adaptcompose.targets import hint, say
+from adaptcompose.cli.app import Quiet, app
+from adaptcompose.cli.completion import complete_spec
+from adaptcompose.cli.inputs import hint, say
 
 if TYPE_CHECKING:
     from adaptcompose.hub.lock import Lock

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptcompose.cli.terminal import dim, paint
 from adaptcompose.diagnostics.codes import AC413, AC607
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
@@ -16,7 +17,6 @@ from adaptcompose.diagnostics.diagnostic import (
     errors,
     render,
 )
-from adaptcompose.terminal import dim, paint
 
 if TYPE_CHECKING:
     from adaptcompose.composition.check import Checked, Context

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.commands.app import Base, Hub, KnownAs, Set, Target, app, is_spec
+from adaptcompose.cli.app import (
+    Base,
+    Hub,
+    KnownAs,
+    Set,
+    Target,
+    app,
+    is_spec,
+)
+from adaptcompose.cli.inputs import checked_expression, prepared_specs
 from adaptcompose.storage.atomic import write_atomically
-from adaptcompose.targets import checked_expression, prepared_specs
 
 if TYPE_CHECKING:
     from adaptcompose.backbones.layout import Facts

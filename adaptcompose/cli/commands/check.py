@@ -6,8 +6,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from adaptcompose.commands.app import Base, Hub, KnownAs, Quiet, Set, Target, app, is_spec
-from adaptcompose.targets import diagnostics, tell
+from adaptcompose.cli.app import (
+    Base,
+    Hub,
+    KnownAs,
+    Quiet,
+    Set,
+    Target,
+    app,
+    is_spec,
+)
+from adaptcompose.cli.inputs import diagnostics, tell
 
 
 @app.command()
