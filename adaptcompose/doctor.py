@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.store import open_store
+from adaptcompose.hub.opening import open_store
 from adaptcompose.plugins import KINDS, plugins
 from adaptcompose.resources import resource
 from adaptcompose.version import __version__

@@ -38,10 +38,10 @@ from adaptcompose.composition.operators.fuse import fusions
 from adaptcompose.composition.operators.prune import Prune
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.program import Program
-from adaptcompose.resolution.resolve import Sources
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.resources import resource
 from adaptcompose.runtime.branched import Outputs
-from adaptcompose.runtime.compose import build, loaded_facts
+from adaptcompose.runtime.build import build, loaded_facts
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.ops.primitives import RunningMixture
 from tests.tiny import LAYERS, OTHERS, SPECIAL, backbone, batch, distance, make_backbone, randomise

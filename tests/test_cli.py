@@ -64,7 +64,7 @@ def test_an_interrupt_ends_with_130_and_the_same_command_goes_on(shop: Workshop)
     text = SPEC.replace("steps: 1", "steps: 4000, every: 50, keep: last")
     (shop.root / "demo.yaml").write_text(text)
     process = subprocess.Popen(
-        [sys.executable, "-m", "adaptcompose.cli.main", "run", "demo.yaml"],
+        [sys.executable, "-m", "adaptcompose", "run", "demo.yaml"],
         cwd=shop.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

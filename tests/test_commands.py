@@ -71,7 +71,7 @@ def test_a_plan_needs_config_json_alone(config: Path, capsys: Captured) -> None:
 )
 def test_what_only_reads_texts_and_headers_needs_no_torch(line: tuple[str, ...]) -> None:
     script = (
-        "import sys; from adaptcompose import cli; code = cli.main(sys.argv[1:]);"
+        "import sys; from adaptcompose.cli import main as cli; code = cli.main(sys.argv[1:]);"
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(

@@ -15,13 +15,7 @@ from hypothesis import strategies as st
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
 from adaptcompose.storage import yaml_source as documents
 from adaptcompose.storage.atomic import write_atomically
-from adaptcompose.storage.yaml_source import (
-    Value,
-    dump,
-    load,
-    open_source,
-    read,
-)
+from adaptcompose.storage.yaml_source import Value, dump, load, open_source, read
 from tests.sampling import sampled
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def process(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.Comple
 
 
 def command(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
-    return process("-m", "adaptcompose.cli.main", *arguments, cwd=cwd, **more)
+    return process("-m", "adaptcompose", *arguments, cwd=cwd, **more)
 
 
 def told(*arguments: str, cwd: Path = ROOT) -> str:

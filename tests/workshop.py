@@ -237,7 +237,7 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "adaptcompose.cli.main", *arguments],
+        [sys.executable, "-m", "adaptcompose", *arguments],
         cwd=cwd,
         text=True,
         capture_output=True,

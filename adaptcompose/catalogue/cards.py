@@ -26,13 +26,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.diagnostics.codes import (
-    AC103,
-    AC106,
-    AC107,
-    AC403,
-    AC421,
-)
+from adaptcompose.diagnostics.codes import AC103, AC106, AC107, AC403, AC421
 from adaptcompose.diagnostics.diagnostic import Failed, Span, suggest
 from adaptcompose.storage.yaml_source import dump, load
 from adaptcompose.syntax.references import (

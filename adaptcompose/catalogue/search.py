@@ -12,12 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from adaptcompose.catalogue.cards import (
-    DEFAULT,
-    Card,
-    Catalogue,
-    Variant,
-)
+from adaptcompose.catalogue.cards import DEFAULT, Card, Catalogue, Variant
 from adaptcompose.hub.store import Found
 from adaptcompose.syntax.references import canonical_id
 

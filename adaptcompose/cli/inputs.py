@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING
 
 from adaptcompose.cli.terminal import dim, paint
 from adaptcompose.diagnostics.codes import AC413, AC607
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Failed,
-    Source,
-    errors,
-    render,
-)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, errors, render
 
 if TYPE_CHECKING:
     from adaptcompose.composition.check import Checked, Context
@@ -52,7 +46,7 @@ def checked_expression(
     target: str, backbone: str | None, hub: str | None, known_as: str | None = None
 ) -> tuple[Checked, Context, Path]:
     """An expression as far as text, catalogue and config.json tell."""
-    from adaptcompose.language.public import check_alone, context
+    from adaptcompose.resolution.expression_check import check_alone, context
 
     source, root = expression(target)
     base = context(backbone, root, hub or "hf", known_as)
@@ -78,7 +72,7 @@ def diagnostics(
     """Everything there is to say about an expression or a spec; nothing is downloaded."""
     try:
         if not target.endswith(SPECS):
-            from adaptcompose.language.public import check_files
+            from adaptcompose.resolution.expression_check import check_files
 
             checked, base, root = checked_expression(target, backbone, hub, known_as)
             return check_files(checked, base, root, hub or "hf")

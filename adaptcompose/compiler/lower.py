@@ -6,12 +6,8 @@ from collections.abc import Iterator
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block
-from adaptcompose.ir.program import (
-    Leaf,
-    Mixture,
-    Primitive,
-    Program,
-)
+from adaptcompose.ir.primitives import Leaf, Mixture, Primitive
+from adaptcompose.ir.program import Program
 
 
 def lower(graph: Block, facts: Facts) -> Program:

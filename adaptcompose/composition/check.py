@@ -13,58 +13,19 @@ from typing import Any
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Empty,
-    Slot,
-)
+from adaptcompose.composition.graph import Adapter, Block, Empty, Slot
 from adaptcompose.composition.names import Names, open_ended
-from adaptcompose.composition.operator import (
-    Call,
-    Members,
-    Modifier,
-    Operator,
-    operators,
-)
-from adaptcompose.composition.operators import (
-    Stack,
-    Swap,
-    Training,
-    flatten,
-    slots,
-)
-from adaptcompose.composition.operators.swap import (
-    in_other_places,
-    named,
-    strangers,
-    unread,
-)
+from adaptcompose.composition.operator import Call, Members, Modifier, Operator, operators
+from adaptcompose.composition.operators import Stack, Swap, Training, flatten, slots
+from adaptcompose.composition.operators.swap import in_other_places, named, strangers, unread
 from adaptcompose.composition.part_names import name_new_parts
-from adaptcompose.composition.size_limits import (
-    DEPTH,
-    PARTS,
-    Extent,
-    told,
-)
+from adaptcompose.composition.size_limits import DEPTH, PARTS, Extent, told
 from adaptcompose.composition.structure import verify
 from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Failed,
-    Source,
-    Span,
-    errors,
-    suggest,
-)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, errors, suggest
 from adaptcompose.methods import calls
 from adaptcompose.syntax import parser as syntax
-from adaptcompose.syntax.references import (
-    Ref,
-    is_glob,
-    local_ref,
-    matches,
-)
+from adaptcompose.syntax.references import Ref, is_glob, local_ref, matches
 from adaptcompose.syntax.signature import Binding, parameters
 
 Read = dict[str, Block | None]  # aliases, each of which is read once

@@ -14,7 +14,7 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.catalogue.cards import Variant
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 from adaptcompose.hub.lock import Locked
-from adaptcompose.ir.program import Chain, Primitive
+from adaptcompose.ir.primitives import Chain, Primitive
 from adaptcompose.methods.method import Method
 from adaptcompose.syntax.references import Ref
 from adaptcompose.syntax.signature import spell

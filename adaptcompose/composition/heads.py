@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Head,
-    Published,
-    adapters,
-)
+from adaptcompose.composition.graph import Adapter, Block, Head, Published, adapters
 from adaptcompose.composition.operator import Modifier
 from adaptcompose.composition.operators import Stack
 from adaptcompose.diagnostics import codes

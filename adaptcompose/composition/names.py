@@ -9,12 +9,7 @@ from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import DEFAULT, Catalogue, Variant
 from adaptcompose.composition.graph import Adapter, Block
 from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import (
-    Failed,
-    Span,
-    standing,
-    suggest,
-)
+from adaptcompose.diagnostics.diagnostic import Failed, Span, standing, suggest
 from adaptcompose.syntax.references import Ref, matches, parse_ref
 
 

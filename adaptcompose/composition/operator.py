@@ -6,12 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
-from adaptcompose.composition.graph import (
-    Block,
-    Empty,
-    Slot,
-    with_slots,
-)
+from adaptcompose.composition.graph import Block, Empty, Slot, with_slots
 from adaptcompose.diagnostics.diagnostic import Span
 from adaptcompose.plugins import plugins
 from adaptcompose.syntax.references import Ref

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    adapters,
-    transform,
-    walk,
-)
+from adaptcompose.composition.graph import Adapter, Block, adapters, transform, walk
 from adaptcompose.composition.operators import Fuse, Training
 from adaptcompose.composition.operators.training import fresh
 from adaptcompose.diagnostics.diagnostic import Span

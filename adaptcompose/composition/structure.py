@@ -8,12 +8,7 @@ from dataclasses import replace
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block, walk
 from adaptcompose.composition.operator import Members
-from adaptcompose.composition.operators import (
-    Branches,
-    Fuse,
-    Restriction,
-    misplaced,
-)
+from adaptcompose.composition.operators import Branches, Fuse, Restriction, misplaced
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.syntax.parser import argument_span
 

@@ -20,14 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.diagnostics.codes import (
-    AC403,
-    AC406,
-    AC407,
-    AC408,
-    AC413,
-    AC418,
-)
+from adaptcompose.diagnostics.codes import AC403, AC406, AC407, AC408, AC413, AC418
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
 from adaptcompose.formats.adapterhub_versions import (
     doubtful,

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.formats.adapterhub import (
-    ADAPTER,
-    FUSION,
-    HEAD,
-    WEIGHTS,
-)
+from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS
 from adaptcompose.formats.tensors import write_bin, write_tensors
 from adaptcompose.methods import Method
 from adaptcompose.methods.fusion import Fusion

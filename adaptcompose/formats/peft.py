@@ -19,19 +19,8 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.formats import adapterhub, peft_heads
 from adaptcompose.formats.adapterhub import Described
 from adaptcompose.formats.peft_heads import StoredHead
-from adaptcompose.formats.peft_modules import (
-    PROJECTION,
-    STEM,
-    Modules,
-    Tensor,
-    inside,
-)
-from adaptcompose.formats.peft_settings import (
-    BEGUN,
-    READERS,
-    UnsupportedError,
-    risky,
-)
+from adaptcompose.formats.peft_modules import PROJECTION, STEM, Modules, Tensor, inside
+from adaptcompose.formats.peft_settings import BEGUN, READERS, UnsupportedError, risky
 from adaptcompose.formats.tensors import Shapes, read_tensors
 from adaptcompose.methods import Method
 from adaptcompose.methods.method import SHARED

@@ -22,16 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.diagnostics.codes import (
-    AC401,
-    AC402,
-    AC411,
-    AC412,
-    AC413,
-    AC415,
-    AC420,
-    AC433,
-)
+from adaptcompose.diagnostics.codes import AC401, AC402, AC411, AC412, AC413, AC415, AC420, AC433
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
 from adaptcompose.hub.readme import described, fits
 from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, listed, record, verify

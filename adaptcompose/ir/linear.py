@@ -12,13 +12,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from adaptcompose.ir.mixing import Split
-from adaptcompose.ir.program import (
-    Chain,
-    Leaf,
-    Placement,
-    Primitive,
-)
-from adaptcompose.ir.recipe import Recipe
+from adaptcompose.ir.primitives import Chain, Leaf, MergeRecipe, Placement, Primitive
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ class LowRank(Change):
 
     free: ClassVar[tuple[str, ...]] = (*Leaf.free, "rank", "scale", "dropout")
 
-    def merged(self, name: str, recipe: Recipe) -> Leaf:
+    def merged(self, name: str, recipe: MergeRecipe) -> Leaf:
         """Ranks add up in a sum; what TIES or DARE leaves of B A has any rank."""
         most = min(self.width, self.width_in)
         ranks = [leaf.rank for leaf in recipe.leaves if isinstance(leaf, LowRank)]

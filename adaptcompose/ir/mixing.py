@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from adaptcompose.ir.program import Bottleneck, Placement, Primitive
+from adaptcompose.ir.primitives import Bottleneck, Placement, Primitive
 from adaptcompose.syntax.signature import spell
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from adaptcompose.ir.program import Leaf, Placement
+from adaptcompose.ir.primitives import Leaf, Placement
 
 Positions = Literal["kept", "shifted"]
 """What virtual tokens do to the positions of the others: nothing, or they take the first ones."""

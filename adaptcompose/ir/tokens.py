@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.ir.prefix import Positions
-from adaptcompose.ir.program import Leaf, Placement
+from adaptcompose.ir.primitives import Leaf, Placement
 
 
 @dataclass(frozen=True)

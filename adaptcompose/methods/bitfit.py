@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Kind, Site
 from adaptcompose.ir.linear import Shift
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.method import Shape, method
 from adaptcompose.methods.targeted import Changing
 from adaptcompose.syntax.signature import option

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.program import Bottleneck as BottleneckPrimitive
-from adaptcompose.ir.program import Placement, Primitive
+from adaptcompose.ir.primitives import Bottleneck as BottleneckPrimitive
+from adaptcompose.ir.primitives import Placement, Primitive
 from adaptcompose.methods import invertible
 from adaptcompose.methods.activations import unknown
 from adaptcompose.methods.method import (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.program import Leaf, Primitive
+from adaptcompose.ir.primitives import Leaf, Primitive
 from adaptcompose.methods import invertible
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.method import SHARED, Shape, configuration, method, read_settings

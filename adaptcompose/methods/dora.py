@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.ir.linear import Decomposed
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.lora import Lora, is_lora, is_vera, lora_settings
 from adaptcompose.methods.method import Shape, method
 from adaptcompose.methods.targeted import native_config, read_native

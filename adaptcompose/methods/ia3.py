@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.ir.linear import Rescale
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.lora import Lora, hub_places, is_lora, lora_settings
 from adaptcompose.methods.method import Shape, method
 from adaptcompose.methods.targeted import Changing

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.program import Primitive
-from adaptcompose.ir.recipe import Recipe
+from adaptcompose.ir.primitives import MergeRecipe, Primitive
 from adaptcompose.plugins import plugins
 from adaptcompose.syntax.signature import accept, changed, spell
 
@@ -91,7 +90,7 @@ class Method:
         return weights
 
     def merged(
-        self, recipe: Recipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
+        self, recipe: MergeRecipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
     ) -> dict[str, torch.Tensor]:
         """What the primitive of a merge reads, from what those of its members read.
 

@@ -17,7 +17,7 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.prefix import KVPrefix, Positions, Shift
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.method import (
     SHARED,
     Method,

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.ir.program import Leaf, Primitive
+from adaptcompose.ir.primitives import Leaf, Primitive
 from adaptcompose.methods.method import Shape, method
 from adaptcompose.methods.prompt import Prompt
 from adaptcompose.methods.targeted import native_config, read_native

@@ -10,14 +10,7 @@ from adaptcompose.backbones.layout import LOOKUP, Facts, Kind, Site
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.methods.method import Method, Packed, lost_layers
-from adaptcompose.syntax.signature import (
-    Layers,
-    accept,
-    changed,
-    option,
-    parameters,
-    spell,
-)
+from adaptcompose.syntax.signature import Layers, accept, changed, option, parameters, spell
 
 ARCHITECTURE = "adaptcompose"
 """`architecture` in the files of methods and settings for which AdapterHub has no form."""

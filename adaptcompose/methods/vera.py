@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.linear import Decomposed, LowRank, SharedLowRank
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.lora import hub_places, is_lora, is_vera, lora_settings
 from adaptcompose.methods.method import SHARED, Shape, method
 from adaptcompose.methods.targeted import Changing

@@ -9,7 +9,7 @@ from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.diagnostics.codes import AC418
 from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
 from adaptcompose.hub.lock import Locked
-from adaptcompose.resolution.resolve import Sources
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.resolution.tokenizer import TOKENIZERS, Tokenizer
 from adaptcompose.syntax.references import Ref, repository_ref
 

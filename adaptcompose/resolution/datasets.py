@@ -9,23 +9,11 @@ from pathlib import Path
 from adaptcompose.diagnostics.codes import AC405, AC413
 from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
 from adaptcompose.hub.lock import Locked
+from adaptcompose.hub.opening import open_store
 from adaptcompose.hub.readme import front_matter
-from adaptcompose.hub.store import (
-    FileRecord,
-    Store,
-    check_paths,
-    listed,
-    open_store,
-    record,
-    verify,
-)
-from adaptcompose.resolution.dataset_splits import (
-    Classes,
-    Layout,
-    Splits,
-    read_layout,
-)
-from adaptcompose.resolution.resolve import Sources
+from adaptcompose.hub.store import FileRecord, Store, check_paths, listed, record, verify
+from adaptcompose.resolution.dataset_splits import Classes, Layout, Splits, read_layout
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.syntax.references import Ref, repository_ref
 
 README = "README.md"

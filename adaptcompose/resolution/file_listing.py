@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adaptcompose.catalogue.cards import Variant
 from adaptcompose.formats.tensors import Shapes, read_shapes
-from adaptcompose.resolution.resolve import Sources
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.syntax.references import Ref
 
 _LARGEST_PICKLE = 200_000_000  # a pickle has to be fetched whole to know its shapes

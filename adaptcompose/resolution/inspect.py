@@ -17,21 +17,10 @@ from adaptcompose.composition.graph import Head
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapter_folder as adapters
 from adaptcompose.formats import adapterhub, peft
-from adaptcompose.formats.adapterhub import (
-    ADAPTER,
-    FUSION,
-    HEAD,
-    WEIGHTS,
-    Described,
-)
+from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS, Described
 from adaptcompose.formats.adapterhub_setup import SETUP, expression
 from adaptcompose.formats.adapterhub_versions import modern_key, oddities
-from adaptcompose.formats.tensor_summary import (
-    Group,
-    grouped,
-    layers_in,
-    parameters,
-)
+from adaptcompose.formats.tensor_summary import Group, grouped, layers_in, parameters
 from adaptcompose.formats.tensors import Shapes
 from adaptcompose.formats.transformers_heads import flexible
 from adaptcompose.resolution.file_listing import Shelf

@@ -1,211 +1,37 @@
-"""References become pinned files, methods and heads, all before a weight moves."""
+"""References become pinned files, methods and heads, all before a weight moves.
+
+A reference to a published composition means its expression, under its own lock: its own parts are
+folders beside its manifest, everything else is pinned by its lock, so that it means the same
+wherever it is used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.catalogue.cards import Variant
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Head,
-    complete,
-    transform,
-)
-from adaptcompose.composition.operators import Fuse, Prune, Swap
-from adaptcompose.composition.operators.prune import FILE, read_activations
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import Adapter, Block, Head, Published, complete, transform
+from adaptcompose.composition.operators import Fuse, Prune, Swap, slots
+from adaptcompose.composition.operators.prune import FILE as ACTIVATIONS
+from adaptcompose.composition.operators.prune import read_activations
 from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Failed,
-    Span,
-    errors,
-    standing,
-)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, errors
 from adaptcompose.formats import adapter_folder as adapters
 from adaptcompose.formats import adapterhub
-from adaptcompose.formats.adapterhub_setup import SETUP
-from adaptcompose.formats.tensors import Shapes, read_header, read_shapes
-from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.pieces import InPieces
-from adaptcompose.hub.store import FileRecord, Store, not_cached, open_store, records, verify
-from adaptcompose.syntax.references import Ref
+from adaptcompose.formats.adapterhub_setup import SETUP, expression
+from adaptcompose.formats.tensors import Shapes
+from adaptcompose.hub.lock import Lock, Locked
+from adaptcompose.resolution.manifest import FILE, LOCK, Manifest
+from adaptcompose.resolution.sources import COMPOSITION, Sources
+from adaptcompose.resources import resource
+from adaptcompose.syntax.references import Ref, is_safe_path, parse_ref
 
-COMPOSITION = ("composition.yaml", "composition.lock", FILE)
-"""What a folder with a published composition holds, and an adapter's does not."""
-
-
-@dataclass
-class Sources:
-    """Where references lead: the hub, the folder that `./` starts from, and earlier pins.
-
-    A pinned reference never moves: its revision comes from the pin, and its files must have the
-    hashes that the pin records. `depth` counts the published compositions around. Where it does
-    not `ask`, nothing but folders of this machine is read, whatever a cache holds.
-    """
-
-    hub: str = "hf"
-    root: Path = Path()
-    pins: Mapping[str, Locked] = field(default_factory=dict)
-    depth: int = 0
-    ask: bool = True
-    _pinned: dict[tuple[Ref, Variant | None], Locked] = field(default_factory=dict, repr=False)
-    _leaves: dict[tuple[Any, ...], Block] = field(default_factory=dict, repr=False)
-    """What references were found to mean: the compositions of a run share most of them."""
-
-    def __post_init__(self) -> None:
-        self.root = Path(self.root).absolute()  # whoever changes the directory later
-
-    @property
-    def remote(self) -> bool:
-        """Whether the hub is another machine."""
-        return self.hub == "hf" or self.hub.startswith(("https://", "http://"))
-
-    def reads(self, ref: Ref) -> bool:
-        """Whether what a reference leads to may be looked at."""
-        return self.ask or ref.kind == "local" or not (self.remote or ref.forced)
-
-    def store(self, ref: Ref | None = None) -> Store:
-        """`hf://` always means the Hugging Face Hub, everything else the spec's hub."""
-        return open_store("hf" if ref is not None and ref.forced else self.hub, self.root)
-
-    def repositories(self, glob: str) -> list[str]:
-        """The repositories of the Hugging Face Hub that fit a glob over one author's."""
-        return open_store("hf", self.root).repositories(glob)
-
-    def local(self, path: str, span: Span | None = None) -> Path:
-        with suppress(OSError, ValueError, RuntimeError):  # too long, with U+0000, of nobody
-            folder = (self.root / Path(path).expanduser()).resolve()
-            if folder.is_dir():
-                return folder
-        raise Failed(codes.AC412.at(span, path=path, root=self.root.resolve()))
-
-    def pin(self, ref: Ref, variant: Variant | None = None, span: Span | None = None) -> Locked:
-        """The pin of a reference: an earlier one, or the newest revision now."""
-        if ref.kind == "local":
-            # what the folder holds now; a lock that says otherwise is out of date
-            assert ref.path is not None
-            folder = self.local(ref.path, span)
-            here = (path.name for path in folder.iterdir() if path.is_file())
-            own = own_files(dict.fromkeys(here, FileRecord(0)), "")
-            return Locked(path=ref.path, files=records(folder, own))
-        known = self.pins.get(str(ref)) or self._pinned.get((ref, variant))
-        if known is not None:
-            return known
-        repo, revision, subfolder = _place(ref, variant)
-        with standing(span):
-            store = self.store(ref)
-            exact = store.resolve(repo, revision)
-            files = store.files(repo, exact)
-        found = Locked(repo, exact, subfolder, files=own_files(files, subfolder or ""))
-        self._pinned[ref, variant] = found
-        return found
-
-    def checkpoint(self, ref: Ref, wanted: Callable[[str], bool], span: Span | None) -> Locked:
-        """The pin of a repository or a folder of transformers: those of its files that are wanted.
-
-        It is asked anew each time; who has an earlier pin does not ask.
-        """
-        if ref.kind == "local":
-            folder = self.local(ref.path or "", span)
-            here = [path.name for path in folder.iterdir() if path.is_file()]
-            return Locked(path=ref.path, files=records(folder, filter(wanted, here)))
-        assert ref.repo is not None
-        with standing(span):
-            store = self.store(ref)
-            revision = store.resolve(ref.repo, ref.revision)
-            files = store.files(ref.repo, revision)
-        return Locked(ref.repo, revision, files={n: f for n, f in files.items() if wanted(n)})
-
-    def composed(self, ref: Ref) -> bool:
-        """Whether a reference may be a published composition, as far as that is known by now."""
-        if ref.kind == "local":
-            with suppress(Failed):
-                return (self.local(ref.path or "") / COMPOSITION[0]).is_file()
-            return False
-        pin = self.pins.get(str(ref))
-        return ref.kind == "hub" and (pin is None or COMPOSITION[0] in pin.files)
-
-    def near(self, ref: Ref | None, pin: Locked | None) -> bool:
-        """Whether all files of a pin are on this machine."""
-        if ref is None or pin is None or pin.path is not None:
-            return True
-        assert pin.repo is not None and pin.revision is not None
-        inside = [pin.within(name) for name in pin.files]
-        return not self.store(ref).uncached(pin.repo, pin.revision, inside)
-
-    def fetch(self, ref: Ref, pin: Locked, names: Collection[str] | None = None) -> Path:
-        """The folder with the pin's files (or those named), each with the hash of the pin."""
-        wanted = [name for name in pin.files if names is None or name in names]
-        if pin.path is not None:
-            folder = self.local(pin.path)
-        else:
-            assert pin.repo is not None
-            inside = [pin.within(name) for name in wanted]
-            folder = self.store(ref).fetch(pin.repo, pin.revision, inside)
-            folder = folder / pin.subfolder if pin.subfolder else folder
-        for name in wanted:
-            verify(folder, name, pin.files[name], pin.repo or pin.path or "")
-        return folder
-
-    def check_at_hand(self, pins: Mapping[str, Locked]) -> None:
-        """AC405 for every file of the pins that is missing while offline mode is on, all at once.
-
-        A pin's name is the reference, which tells whose it is.
-        """
-        missing = []
-        for name, pin in pins.items():
-            if pin.repo is None or pin.revision is None:
-                continue
-            store = open_store("hf", self.root) if name.startswith("hf://") else self.store()
-            inside = [pin.within(path) for path in pin.files]
-            if paths := store.absent(pin.repo, pin.revision, inside):
-                missing.append(not_cached(pin.repo, pin.revision, paths))
-        if missing:
-            raise Failed(dict.fromkeys(missing))
-
-    def shapes(self, ref: Ref, pin: Locked, name: str) -> Shapes | None:
-        """The shapes of the tensors in a file; None where only a download would tell.
-
-        Of a file that is not on this machine the header is read, a few kilobytes.
-        """
-        label = f"{ref}: {name}"
-        if pin.path is not None or not isinstance(store := self.store(ref), InPieces):
-            return read_shapes(self.fetch(ref, pin, [name]) / name, label)
-        repo, revision = pin.repo, pin.revision
-        assert repo is not None and revision is not None
-        path = pin.within(name)
-        if not name.endswith(".safetensors") or store.absent(repo, revision, [path]):
-            return None
-
-        def piece(start: int, stop: int) -> bytes:
-            return store.piece(repo, revision, path, start, stop)
-
-        return read_header(piece, pin.files[name].size, label)
-
-
-def _place(ref: Ref, variant: Variant | None) -> tuple[str, str | None, str | None]:
-    """Repository, revision and subfolder: of the reference itself, or of the card's variant."""
-    if ref.kind == "hub":
-        assert ref.repo is not None
-        return ref.repo, ref.revision, ref.subfolder
-    assert variant is not None, "the checker has chosen a variant"
-    return variant.repo, variant.revision, variant.subfolder
-
-
-def own_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str, FileRecord]:
-    """The files that matter: configurations and weights directly in the folder."""
-    prefix = f"{subfolder}/" if subfolder else ""
-    own = {path[len(prefix) :]: found for path, found in files.items() if path.startswith(prefix)}
-    names = adapters.FILES | (set() if adapterhub.ADAPTER in own else set(COMPOSITION))
-    kept = {name: own[name] for name in sorted(own) if name in names}
-    twins = {pickle for pickle, safe in adapters.TWINS.items() if safe in own}
-    return {name: found for name, found in kept.items() if name not in twins}
+DEEPEST = 8  # compositions may refer to compositions; more than this is a circle
 
 
 @dataclass
@@ -288,8 +114,6 @@ def _leaf(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]
     pin = sources.pin(leaf.ref, leaf.variant, leaf.span)
     if COMPOSITION[0] not in pin.files and SETUP not in pin.files:
         return _adapter(leaf, pin, facts, sources, notes)
-    from adaptcompose.resolution.published import expand, expand_setup
-
     if COMPOSITION[0] not in pin.files:
         found = expand_setup(leaf, pin, facts, sources)
         notes += found.notes
@@ -363,3 +187,108 @@ def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]
     if wrong := list(adapterhub.misfits(described, loaded, facts, shapes or {})) if shapes else []:
         raise Failed(wrong)
     return replace(block, pin=pin, loaded=loaded)
+
+
+def expand(
+    leaf: Adapter, pin: Locked, facts: Facts, sources: Sources
+) -> tuple[Published, Resolved]:
+    """The composition that a reference means, resolved, and what there is to say about it."""
+    assert leaf.ref is not None
+    title = str(leaf.ref)
+    if sources.depth >= DEEPEST:
+        raise Failed(codes.AC108.at(leaf.span, name=title, cycle=f"{title} → … → {title}"))
+    folder = sources.fetch(leaf.ref, pin, [FILE, LOCK, ACTIVATIONS])
+    manifest, lock = Manifest.open(folder, title), Lock.open(folder / LOCK)
+    if lock is None:
+        raise Failed(codes.AC418.at(leaf.span, name=title, missing=LOCK))
+    source = Source(manifest.expression, f"{title}: {FILE}")
+    cards = Catalogue.open(resource("hub_cards"))
+    graph = check(source, Context(cards, facts)).raise_errors()
+    place = _Place(leaf.ref, pin, title, folder)
+    graph = transform(graph, place.inside)
+    pins = {str(place.forced(text)): found for text, found in lock.adapters.items()}
+    known = {**sources.pins, **pins}
+    own = Sources(sources.hub, sources.root, known, sources.depth + 1, sources.ask)
+    resolved = resolve(graph, facts, own)
+    head = _head(manifest, place, own)
+    graph, named = resolved.graph, tuple(slots(resolved.graph))
+    return Published(leaf.ref, graph, pin, head, named, span=leaf.span), resolved
+
+
+def expand_setup(leaf: Adapter, pin: Locked, facts: Facts, sources: Sources) -> Resolved:
+    """What a setup of AdapterHub composes, of the folders below it at the setup's revision."""
+    assert leaf.ref is not None
+    title = str(leaf.ref)
+    folder = sources.fetch(leaf.ref, pin, [SETUP])
+    try:
+        text = expression(json.loads((folder / SETUP).read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        known = "setups of Stack, Fuse, Average, Parallel and Split"
+        method = f"a setup that is no composition here: {error}"
+        raise Failed(codes.AC407.at(leaf.span, name=title, method=method, known=known)) from None
+    context = Context(Catalogue.open(resource("hub_cards")), facts)
+    graph = check(Source(text, f"{title}: {SETUP}"), context).raise_errors()
+    graph = transform(graph, _Place(leaf.ref, pin, title, folder).inside)
+    return resolve(graph, facts, sources)
+
+
+def _head(manifest: Manifest, place: _Place, sources: Sources) -> Adapter | None:
+    """What carries the head where that is in a folder of its own."""
+    said = manifest.heads().get("", "")
+    if not said.startswith("./"):
+        return None
+    ref = place.own(said)
+    pin = sources.pin(ref)
+    found = adapterhub.describe(sources.fetch(ref, pin), adapterhub.HEAD, str(ref))
+    if found is None or not found.config:
+        missing = f"{said[2:]}/{adapterhub.HEAD}"
+        raise Failed(codes.AC418.at(name=place.title, missing=missing))
+    return Adapter(str(ref), ref=ref, pin=pin, head=Head(str(ref), found.config))
+
+
+class _Place:
+    """Where a composition lies, and what its references mean from outside."""
+
+    def __init__(self, ref: Ref, pin: Locked, title: str, folder: Path) -> None:
+        self.ref, self.pin, self.title, self.folder = ref, pin, title, folder
+        self.renamed: dict[str, str] = {}
+
+    def inside(self, block: Block) -> Block:
+        """A block of the expression with references that hold everywhere."""
+        if isinstance(block, Adapter) and block.ref is not None:
+            ref = self._ref(block.ref)
+            return replace(block, ref=ref, name=str(ref))
+        if isinstance(block, Fuse) and block.ref is not None:
+            ref = self._ref(block.ref)
+            self.renamed[block.name] = str(ref)
+            return replace(block, ref=ref, load=str(ref), name=str(ref))
+        if isinstance(block, Prune):
+            measured = read_activations(self.folder / ACTIVATIONS, f"{self.title}: {ACTIVATIONS}")
+            named = {self.renamed.get(name, name): found for name, found in measured.items()}
+            return block.fitted(named, self.title)
+        if isinstance(block, Adapter | Fuse):
+            why = f"`{block}` has no weights there"
+            raise Failed(codes.AC413.at(file=self.title, why=why))
+        return block
+
+    def _ref(self, ref: Ref) -> Ref:
+        if ref.kind == "local":
+            return self.own(ref.path or "")
+        return self.forced(str(ref)) if ref.kind == "hub" else ref
+
+    def own(self, path: str) -> Ref:
+        """A folder of the composition's own, as a reference from outside."""
+        name = path.removeprefix("./")
+        if not path.startswith("./") or not is_safe_path(name):
+            why = f"`{path}` is not in its folder"
+            raise Failed(codes.AC413.at(file=self.title, why=why))
+        if self.pin.path is not None:
+            return Ref("local", path=f"{self.pin.path.rstrip('/')}/{name}")
+        below = "/".join(filter(None, [self.pin.subfolder, name]))
+        repo, revision = self.pin.repo, self.pin.revision
+        return Ref("hub", repo=repo, revision=revision, subfolder=below, forced=self.ref.forced)
+
+    def forced(self, text: str) -> Ref:
+        """What comes from the Hugging Face Hub by force refers to it by force."""
+        ref = parse_ref(text, ())
+        return replace(ref, forced=ref.forced or self.ref.forced)

@@ -8,7 +8,7 @@ from pathlib import Path
 from adaptcompose.diagnostics.codes import AC418
 from adaptcompose.diagnostics.diagnostic import Failed, Span
 from adaptcompose.hub.lock import Locked
-from adaptcompose.resolution.resolve import Sources
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.syntax.references import Ref, repository_ref
 
 TOKENIZERS = {

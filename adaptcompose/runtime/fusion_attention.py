@@ -11,8 +11,8 @@ from adaptcompose.backbones.layout import Site
 from adaptcompose.composition.graph import transform
 from adaptcompose.composition.operators.fuse import Fuse, fusions
 from adaptcompose.composition.operators.prune import Activations, Prune
-from adaptcompose.ir.program import Mixture
-from adaptcompose.runtime.compose import build
+from adaptcompose.ir.primitives import Mixture
+from adaptcompose.runtime.build import build
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.ops.primitives import RunningMixture
 

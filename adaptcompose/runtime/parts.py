@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.ir.program import Leaf
+from adaptcompose.ir.primitives import Leaf
 from adaptcompose.methods.method import Method
 from adaptcompose.runtime.ops.merging import combined
 from adaptcompose.runtime.ops.weight_cache import Kept, learning

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Span
 from adaptcompose.syntax import literals
-from adaptcompose.syntax.scanner import (
-    END,
-    UNCLOSED,
-    Token,
-    shortened,
-)
+from adaptcompose.syntax.scanner import END, UNCLOSED, Token, shortened
 
 if TYPE_CHECKING:
     from adaptcompose.diagnostics.diagnostic import Diagnostic

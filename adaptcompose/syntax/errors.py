@@ -20,14 +20,7 @@ from typing import TYPE_CHECKING
 from adaptcompose.diagnostics import codes
 from adaptcompose.syntax import error_messages as say
 from adaptcompose.syntax import literals
-from adaptcompose.syntax.error_messages import (
-    CLOSING,
-    ITEM,
-    PART,
-    WANTING,
-    Bracket,
-    Phase,
-)
+from adaptcompose.syntax.error_messages import CLOSING, ITEM, PART, WANTING, Bracket, Phase
 from adaptcompose.syntax.scanner import (
     ADDRESS,
     BRACES,

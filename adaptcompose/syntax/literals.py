@@ -5,12 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from adaptcompose.diagnostics.codes import (
-    AC014,
-    AC015,
-    AC016,
-    AC903,
-)
+from adaptcompose.diagnostics.codes import AC014, AC015, AC016, AC903
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 
 _DIGITS = 18

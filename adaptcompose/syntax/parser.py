@@ -10,13 +10,13 @@ stack(lang=sw, task=ner) | drop(bottom=5)
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.diagnostics.codes import AC901, AC902
 from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
-from adaptcompose.resources import resource
 from adaptcompose.syntax import literals
+from adaptcompose.syntax.errors import explain
+from adaptcompose.syntax.grammar import parser
 from adaptcompose.syntax.nodes import (
     Argument,
     Binding,
@@ -38,10 +38,8 @@ from adaptcompose.syntax.nodes import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lark import Lark, Token
+    from lark import Token
     from lark import Tree as Raw
-
-    from adaptcompose.diagnostics.diagnostic import Diagnostic
 
 __all__ = [
     "Argument",
@@ -86,33 +84,12 @@ def parse_tree(source: Source | str) -> Tree:
     try:
         raw = parser().parse(source.text)
     except UnexpectedInput:
-        raise Failed(_explain(source)) from None
+        raise Failed(explain(source)) from None
     # inner parts first, without recursion
     parts = list(raw.iter_subtrees())
     if any(_is_mistaken(part, source) for part in parts):
-        raise Failed(_explain(source))
+        raise Failed(explain(source))
     return _build(parts, source)
-
-
-@cache
-def parser() -> Lark:
-    """The parser of grammar/compose.lark, made once in a process."""
-    from lark import Lark, lexer
-
-    # Where interegular is installed lark holds every terminal against every other, which takes
-    # longer than everything else here; a test does that once for the grammar.
-    thorough, lexer.has_interegular = lexer.has_interegular, False
-    try:
-        return Lark(
-            (resource("grammar") / "compose.lark").read_text(encoding="utf-8"),
-            parser="lalr",
-            lexer="contextual",
-            start="program",
-            propagate_positions=True,
-            maybe_placeholders=False,
-        )
-    finally:
-        lexer.has_interegular = thorough
 
 
 _BRACKET = re.compile(r"""(?P<open>[(\[])|[)\]]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|#[^\n]*""")
@@ -148,12 +125,6 @@ def _brackets(source: Source) -> Iterator[tuple[int, Span]]:
             yield depth, source.span(*found.span())
         elif found[0] in (")", "]"):
             depth = max(0, depth - 1)
-
-
-def _explain(source: Source) -> list[Diagnostic]:
-    from adaptcompose.syntax.errors import explain
-
-    return explain(source)
 
 
 def _is_mistaken(part: Raw[Token], source: Source) -> bool:

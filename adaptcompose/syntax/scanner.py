@@ -11,14 +11,9 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from adaptcompose.diagnostics.codes import (
-    AC001,
-    AC002,
-    AC003,
-    AC004,
-    AC013,
-)
+from adaptcompose.diagnostics.codes import AC001, AC002, AC003, AC004, AC013
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Source, Span
+from adaptcompose.syntax.grammar import parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +62,6 @@ def scan(source: Source) -> Iterator[Token]:
 
 @cache
 def _terminals() -> tuple[re.Pattern[str], dict[str, str]]:
-    from adaptcompose.syntax.parser import parser
-
     terminals = sorted(parser().terminals, key=lambda terminal: -terminal.priority)
     parts = [r"(?P<ADDRESS>(?:https?://|[A-Za-z]:\\)[^\s,)\]|]*)"]
     parts += [f"(?P<{known.name}>{known.pattern.to_regexp()})" for known in terminals]

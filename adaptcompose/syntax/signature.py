@@ -20,16 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from adaptcompose.diagnostics.codes import (
-    AC201,
-    AC202,
-    AC203,
-    AC204,
-    AC206,
-    AC209,
-    AC210,
-    AC211,
-)
+from adaptcompose.diagnostics.codes import AC201, AC202, AC203, AC204, AC206, AC209, AC210, AC211
 from adaptcompose.diagnostics.diagnostic import Diagnostic, suggest
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.literals import quote

@@ -7,7 +7,8 @@ import torch
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture, fold_fusion
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.ir.program import Mixture, Program
+from adaptcompose.ir.primitives import Mixture
+from adaptcompose.ir.program import Program
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.ops.folded_fusion import RunningFolded
 from tests.tiny import backbone, batch, composed, distance, hidden

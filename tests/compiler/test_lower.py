@@ -8,13 +8,8 @@ from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.composition.check import Context, check
-from adaptcompose.ir.program import (
-    Bottleneck,
-    Chain,
-    Coupling,
-    Mixture,
-    Program,
-)
+from adaptcompose.ir.primitives import Bottleneck, Chain, Coupling, Mixture
+from adaptcompose.ir.program import Program
 
 CONFIG = {
     "model_type": "bert",

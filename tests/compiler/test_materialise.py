@@ -10,7 +10,7 @@ from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.materialise import materialise
 from adaptcompose.composition.graph import Adapter
-from adaptcompose.ir.program import Leaf
+from adaptcompose.ir.primitives import Leaf
 from adaptcompose.methods.compacter import Compacter, kronecker_sum
 from adaptcompose.methods.method import SHARED
 from adaptcompose.runtime.model import ComposedModel

@@ -13,15 +13,10 @@ import pytest
 
 from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.compiler.plan import Plan, head_parameters, make_plan
-from adaptcompose.compiler.plan_text import WIDTH
+from adaptcompose.compiler.plan import WIDTH, Plan
+from adaptcompose.compiler.planning import head_parameters, make_plan
 from adaptcompose.composition.check import Context, check
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Head,
-    transform,
-)
+from adaptcompose.composition.graph import Adapter, Block, Head, transform
 from adaptcompose.composition.heads import KINDS, choose_head, new_head
 from adaptcompose.composition.operators import Fuse
 from adaptcompose.diagnostics.diagnostic import Failed
@@ -367,7 +362,7 @@ def _walk(graph: Block) -> list[Block]:
 
 def test_a_plan_needs_no_torch() -> None:
     code = (
-        "import sys, adaptcompose.compiler.plan_text;"
+        "import sys, adaptcompose.compiler.plan;"
         "assert not {'torch', 'transformers', 'rich', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,8 +9,9 @@ import pytest
 
 from adaptcompose.backbones.layout import read_facts
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.compiler import plan_text
-from adaptcompose.compiler.plan import Plan, make_plan
+from adaptcompose.compiler import plan as plan_text
+from adaptcompose.compiler.plan import Plan
+from adaptcompose.compiler.planning import make_plan
 from adaptcompose.composition.check import Context, check
 from adaptcompose.methods import calls
 from adaptcompose.resources import resource

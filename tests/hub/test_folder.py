@@ -14,7 +14,8 @@ import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.folder import FolderStore
-from adaptcompose.hub.store import open_store, record, records
+from adaptcompose.hub.opening import open_store
+from adaptcompose.hub.store import record, records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.backbones.layout import layouts
-from adaptcompose.formats.adapterhub import (
-    ADAPTER,
-    FUSION,
-    HEAD,
-    WEIGHTS,
-)
+from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS
 from adaptcompose.formats.peft_settings import READERS
 from adaptcompose.formats.transformers_heads import STATIC
 from adaptcompose.runtime.heads import _SLOTS

@@ -16,12 +16,7 @@ from adaptcompose.backbones.layout import read_config, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub import ADAPTER, FUSION
-from adaptcompose.formats.adapterhub_versions import (
-    NAMED,
-    modern_config,
-    modern_key,
-    oddities,
-)
+from adaptcompose.formats.adapterhub_versions import NAMED, modern_config, modern_key, oddities
 from adaptcompose.formats.tensors import read_tensors
 from adaptcompose.formats.transformers_heads import STATIC, renumbered
 from adaptcompose.methods import Method

@@ -18,7 +18,8 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapterhub, peft
 from adaptcompose.formats.adapterhub import ADAPTER
 from adaptcompose.formats.tensors import read_shapes
-from adaptcompose.runtime.compose import compose, load_backbone
+from adaptcompose.runtime.build import load_backbone
+from adaptcompose.runtime.compose import compose
 
 PARITY = Path(__file__).parents[1] / "parity"
 GOLDENS = PARITY / "goldens_peft" / "bert"

@@ -17,20 +17,8 @@ from adaptcompose.composition.check import Context, check
 from adaptcompose.composition.drawing.mermaid import label, mermaid
 from adaptcompose.composition.drawing.picture import picture
 from adaptcompose.composition.drawing.terminal import WIDTH, draw
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Empty,
-    Slot,
-    transform,
-    walk,
-)
-from adaptcompose.composition.operators import (
-    Drop,
-    Fuse,
-    Keep,
-    Stack,
-)
+from adaptcompose.composition.graph import Adapter, Block, Empty, Slot, transform, walk
+from adaptcompose.composition.operators import Drop, Fuse, Keep, Stack
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.storage.yaml_source import dump
 from adaptcompose.syntax.references import Ref

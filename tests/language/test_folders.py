@@ -9,7 +9,7 @@ import pytest
 import adaptcompose as ac
 from adaptcompose.cli import main as cli
 from adaptcompose.composition.check import Context, check
-from adaptcompose.language.public import context
+from adaptcompose.resolution.expression_check import context
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HUB = EXAMPLES / "demo" / "hub"

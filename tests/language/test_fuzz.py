@@ -19,12 +19,7 @@ from lark.exceptions import UnexpectedInput
 import adaptcompose as ac
 from adaptcompose.composition import size_limits as extent
 from adaptcompose.diagnostics.codes import CODES
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Failed,
-    Source,
-    render,
-)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, render
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.errors import MOST, explain
 from adaptcompose.syntax.parser import parse_tree

@@ -24,7 +24,8 @@ from adaptcompose.formats import adapterhub, peft, peft_writing
 from adaptcompose.formats.peft_modules import Within
 from adaptcompose.formats.tensors import read_shapes
 from adaptcompose.formats.transformers_heads import unslotted
-from adaptcompose.runtime.compose import compose, load_backbone
+from adaptcompose.runtime.build import load_backbone
+from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saving.transformers_class import of_class
 
 BACKBONES = Path(__file__).parent / "goldens"

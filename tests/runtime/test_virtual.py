@@ -15,7 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.compiler.plan import make_plan
+from adaptcompose.compiler.planning import make_plan
 from adaptcompose.composition.check import Context, check
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.method import SHARED

@@ -12,7 +12,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, Sta
 
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.compiler.plan import make_plan
+from adaptcompose.compiler.planning import make_plan
 from adaptcompose.composition.check import Context, check
 from adaptcompose.methods.prefix import Prefix
 from adaptcompose.methods.prompt import Prompt

@@ -9,12 +9,7 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.experiment.data.examples import (
-    Examples,
-    examples_of,
-    open_data,
-    read_examples,
-)
+from adaptcompose.experiment.data.examples import Examples, examples_of, open_data, read_examples
 from adaptcompose.experiment.spec.sections import DataSection
 from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.experiment.spec.value_types import DataRef, Word

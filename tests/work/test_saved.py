@@ -13,7 +13,8 @@ import torch
 import adaptcompose as ac
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.resolution.manifest import Manifest
-from adaptcompose.runtime.compose import compose, load_backbone
+from adaptcompose.runtime.build import load_backbone
+from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import dump, load
 from tests.workshop import Workshop, command, inside, logits, randomise

@@ -11,14 +11,7 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.data.examples import Examples
 from adaptcompose.experiment.data.tasks import decode, open_task
 from adaptcompose.experiment.spec.sections import TaskSection
-from adaptcompose.tasks.metrics import (
-    KINDS,
-    METRICS,
-    accuracy,
-    macro_f1,
-    perplexity,
-    span_f1,
-)
+from adaptcompose.tasks.metrics import KINDS, METRICS, accuracy, macro_f1, perplexity, span_f1
 from tests.sampling import sampled
 
 BIO = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")

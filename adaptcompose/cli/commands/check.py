@@ -6,16 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from adaptcompose.cli.app import (
-    Base,
-    Hub,
-    KnownAs,
-    Quiet,
-    Set,
-    Target,
-    app,
-    is_spec,
-)
+from adaptcompose.cli.app import Base, Hub, KnownAs, Quiet, Set, Target, app, is_spec
 from adaptcompose.cli.inputs import diagnostics, tell
 
 

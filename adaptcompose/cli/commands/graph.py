@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.cli.app import (
-    Base,
-    Hub,
-    KnownAs,
-    Set,
-    Target,
-    app,
-    is_spec,
-)
+from adaptcompose.cli.app import Base, Hub, KnownAs, Set, Target, app, is_spec
 from adaptcompose.cli.inputs import checked_expression, prepared_specs
 from adaptcompose.storage.atomic import write_atomically
 

@@ -9,23 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.cli.app import (
-    Base,
-    Form,
-    Hub,
-    KnownAs,
-    Set,
-    Target,
-    app,
-    is_spec,
-)
-from adaptcompose.cli.inputs import (
-    CHANGES,
-    checked_expression,
-    hint,
-    prepared_specs,
-    say,
-)
+from adaptcompose.cli.app import Base, Form, Hub, KnownAs, Set, Target, app, is_spec
+from adaptcompose.cli.inputs import CHANGES, checked_expression, hint, prepared_specs, say
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, errors
 
 if TYPE_CHECKING:
@@ -114,11 +99,12 @@ def _print(found: Plan, *, program: bool) -> None:
 def _plan(
     target: str, backbone: str, hub: str | None, known_as: str | None
 ) -> tuple[Plan, list[Diagnostic]]:
-    from adaptcompose.compiler.plan import make_plan
+    from adaptcompose.compiler.planning import make_plan
     from adaptcompose.composition.heads import head_of
     from adaptcompose.composition.operators import parts_of
     from adaptcompose.composition.structure import verify
-    from adaptcompose.resolution.resolve import Sources, resolve
+    from adaptcompose.resolution.resolve import resolve
+    from adaptcompose.resolution.sources import Sources
 
     checked, base, root = checked_expression(target, backbone, hub, known_as)
     graph, facts = checked.raise_errors(), base.backbone

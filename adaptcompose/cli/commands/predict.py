@@ -7,12 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.cli.app import (
-    Base,
-    Form,
-    Hub,
-    app,
-)
+from adaptcompose.cli.app import Base, Form, Hub, app
 
 
 @app.command()

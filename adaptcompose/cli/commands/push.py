@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adaptcompose.cli.app import (
-    Base,
-    Form,
-    Hub,
-    app,
-)
+from adaptcompose.cli.app import Base, Form, Hub, app
 from adaptcompose.diagnostics.codes import AC412
 from adaptcompose.diagnostics.diagnostic import Failed
 
@@ -42,7 +37,7 @@ def push(
     """Publish a composition in one commit: what is new, the pins of the rest, and its card."""
     from adaptcompose.cli.terminal import hush
     from adaptcompose.experiment.share.push import Target, opened
-    from adaptcompose.hub.store import open_store
+    from adaptcompose.hub.opening import open_store
 
     hush()
     if not source.is_dir():

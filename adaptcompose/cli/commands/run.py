@@ -10,19 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptcompose.cli.app import (
-    Form,
-    Quiet,
-    Set,
-    app,
-)
+from adaptcompose.cli.app import Form, Quiet, Set, app
 from adaptcompose.cli.completion import complete_spec
-from adaptcompose.cli.inputs import (
-    RUN,
-    hint,
-    prepared_specs,
-    say,
-)
+from adaptcompose.cli.inputs import RUN, hint, prepared_specs, say
 from adaptcompose.diagnostics.codes import AC425
 
 if TYPE_CHECKING:

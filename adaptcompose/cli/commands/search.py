@@ -53,7 +53,7 @@ def search(
 
 def _on_hub(query: Query, hub: str) -> list[Found]:
     """What a hub has; where it cannot be asked that is said, and the cards still count."""
-    from adaptcompose.hub.store import open_store
+    from adaptcompose.hub.opening import open_store
 
     try:
         found = open_store(hub, Path()).search(query.words, language=query.language)

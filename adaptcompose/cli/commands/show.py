@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.cli.app import (
-    Base,
-    Form,
-    Hub,
-    KnownAs,
-    Set,
-    app,
-    is_spec,
-)
+from adaptcompose.cli.app import Base, Form, Hub, KnownAs, Set, app, is_spec
 from adaptcompose.cli.inputs import hint
 from adaptcompose.cli.terminal import aligned
 from adaptcompose.diagnostics.codes import AC109, AC406
@@ -62,7 +54,7 @@ def show(
     if full:
         raise typer.BadParameter("only a spec has defaults", param_hint="--full")
     from adaptcompose.catalogue.cards import Card
-    from adaptcompose.language.public import context
+    from adaptcompose.resolution.expression_check import context
 
     found = context(backbone, Path(), hub or "hf", known_as)
     shelf, told = _shelf(reference, found, hub or "hf")
@@ -108,7 +100,7 @@ def _shelf(text: str, found: Context, hub: str) -> tuple[Shelf | Card, Told]:
     """The files behind a reference, or the card of a name that has several adapters."""
     from adaptcompose.composition.names import Names
     from adaptcompose.resolution.file_listing import open_shelf
-    from adaptcompose.resolution.resolve import Sources
+    from adaptcompose.resolution.sources import Sources
     from adaptcompose.syntax.references import local_ref
 
     sources, span = Sources(hub, Path()), Source(text, "<reference>").span(0, len(text))
@@ -135,7 +127,7 @@ def _shelf(text: str, found: Context, hub: str) -> tuple[Shelf | Card, Told]:
 
 def _told(ref: Ref, variant: Variant | None, pin: Locked | None) -> Told:
     """Licence and revision of an adapter, and the runs here that use it."""
-    from adaptcompose.compiler.plan_text import size
+    from adaptcompose.compiler.plan import size
 
     known = {"licence": [(variant.licence if variant else None) or ""]}
     known["pinned"] = [f"{pin.repo}@{pin.revision}"] if pin else []
@@ -193,7 +185,7 @@ def _labelled(told: Told) -> Iterator[str]:
 
 
 def _rows(one: Content) -> Told:
-    from adaptcompose.compiler.plan_text import size
+    from adaptcompose.compiler.plan import size
 
     groups = [str(group) for group in one.groups]
     if len(groups) > _GROUPS_SHOWN:

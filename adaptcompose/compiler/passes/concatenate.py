@@ -22,13 +22,8 @@ from itertools import groupby
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.ir.mixing import Joined, Mean, Scaled
-from adaptcompose.ir.program import (
-    Bottleneck,
-    Chain,
-    Primitive,
-    Program,
-    rewrite,
-)
+from adaptcompose.ir.primitives import Bottleneck, Chain, Primitive, rewrite
+from adaptcompose.ir.program import Program
 
 
 def concatenate(program: Program, log: Log) -> Program:

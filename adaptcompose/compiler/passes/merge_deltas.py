@@ -16,18 +16,9 @@ from dataclasses import dataclass, replace
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.ir.linear import (
-    Change,
-    Replaced,
-    Shift,
-    affine,
-)
-from adaptcompose.ir.program import (
-    Placement,
-    Primitive,
-    Program,
-    Rows,
-)
+from adaptcompose.ir.linear import Change, Replaced, Shift, affine
+from adaptcompose.ir.primitives import Placement, Primitive, Rows
+from adaptcompose.ir.program import Program
 
 
 @dataclass(frozen=True)

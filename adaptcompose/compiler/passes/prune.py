@@ -16,13 +16,8 @@ from functools import partial
 
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.ir.mixing import Mean
-from adaptcompose.ir.program import (
-    Bottleneck,
-    Chain,
-    Mixture,
-    Primitive,
-    Program,
-)
+from adaptcompose.ir.primitives import Bottleneck, Chain, Mixture, Primitive
+from adaptcompose.ir.program import Program
 
 Declined = Callable[[str], None]
 

@@ -21,15 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.composition.drawing.picture import (
-    Box,
-    Fan,
-    Frame,
-    Picture,
-    Row,
-    Style,
-    picture,
-)
+from adaptcompose.composition.drawing.picture import Box, Fan, Frame, Picture, Row, Style, picture
 from adaptcompose.composition.drawing.terminal import embedded, title
 from adaptcompose.composition.graph import Block
 

@@ -20,20 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.composition.drawing.terminal import (
-    besides,
-    embedded,
-    inside,
-    note,
-    scope,
-    title,
-)
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Empty,
-    Slot,
-)
+from adaptcompose.composition.drawing.terminal import besides, embedded, inside, note, scope, title
+from adaptcompose.composition.graph import Adapter, Block, Empty, Slot
 from adaptcompose.composition.operator import Members, Modifier
 from adaptcompose.composition.operators import Fuse, Stack
 

@@ -14,19 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.composition.drawing.terminal import (
-    besides,
-    inside,
-    note,
-    scope,
-    title,
-)
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Empty,
-    Slot,
-)
+from adaptcompose.composition.drawing.terminal import besides, inside, note, scope, title
+from adaptcompose.composition.graph import Adapter, Block, Empty, Slot
 from adaptcompose.composition.operator import Members, Modifier
 from adaptcompose.composition.operators import Fuse, Stack
 

@@ -12,13 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.composition.canonical import canonical
-from adaptcompose.composition.drawing.picture import (
-    Box,
-    Fan,
-    Frame,
-    Picture,
-    picture,
-)
+from adaptcompose.composition.drawing.picture import Box, Fan, Frame, Picture, picture
 from adaptcompose.composition.drawing.terminal import embedded, shorten, title
 from adaptcompose.composition.graph import Block
 

@@ -20,14 +20,7 @@ from dataclasses import dataclass, replace
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.composition.canonical import shared
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Empty,
-    Slot,
-    adapters,
-    walk,
-)
+from adaptcompose.composition.graph import Adapter, Block, Empty, Slot, adapters, walk
 from adaptcompose.composition.operator import Members, Modifier
 from adaptcompose.composition.operators import Fuse, Restriction, Stack
 from adaptcompose.methods.invertible import EMBEDDINGS

@@ -15,12 +15,7 @@ from adaptcompose.composition.operators.layers import Drop, Keep, Restriction
 from adaptcompose.composition.operators.prune import Prune
 from adaptcompose.composition.operators.stack import Stack, flatten, slots
 from adaptcompose.composition.operators.swap import Swap
-from adaptcompose.composition.operators.training import (
-    Training,
-    learning,
-    marks,
-    named_parts,
-)
+from adaptcompose.composition.operators.training import Training, learning, marks, named_parts
 
 __all__ = [
     "Branches",

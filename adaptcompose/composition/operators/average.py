@@ -14,7 +14,7 @@ from adaptcompose.composition.operators.weights import shares, unadditive, unbal
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.mixing import Mean
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 from adaptcompose.syntax.signature import option
 

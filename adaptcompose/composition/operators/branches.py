@@ -11,7 +11,7 @@ from adaptcompose.composition.graph import Block, walk
 from adaptcompose.composition.operator import Members, Modifier, Takes
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.program import Primitive, Rows
+from adaptcompose.ir.primitives import Primitive, Rows
 
 
 @dataclass(frozen=True)

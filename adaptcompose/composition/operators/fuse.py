@@ -7,25 +7,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Slot,
-    adapters,
-    complete,
-    walk,
-)
-from adaptcompose.composition.operator import (
-    Call,
-    Members,
-    Takes,
-    operator,
-)
+from adaptcompose.composition.graph import Adapter, Block, Slot, adapters, complete, walk
+from adaptcompose.composition.operator import Call, Members, Takes, operator
 from adaptcompose.composition.operators.weights import instead
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.hub.lock import Locked
-from adaptcompose.ir.program import Mixture, Placement, Primitive
+from adaptcompose.ir.primitives import Mixture, Placement, Primitive
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 from adaptcompose.syntax.references import Ref, local_ref

@@ -11,7 +11,7 @@ from adaptcompose.composition.graph import Block
 from adaptcompose.composition.operator import Modifier, operator
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.syntax.signature import Layers, option, spans
 
 

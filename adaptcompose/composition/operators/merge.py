@@ -13,8 +13,7 @@ from adaptcompose.composition.operators.training import Training
 from adaptcompose.composition.operators.weights import incomplete, instead, shares
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.program import Leaf, Primitive
-from adaptcompose.ir.recipe import Recipe
+from adaptcompose.ir.primitives import Leaf, MergeRecipe, Primitive
 from adaptcompose.syntax.signature import option, spell
 
 
@@ -53,7 +52,7 @@ class Merge(Members):
             return None
         leaves = tuple(leaf for leaf, _ in present)
         written = tuple(share for _, share in present)
-        recipe = Recipe(leaves, written, self.method, self.density, self.seed, self.rank)
+        recipe = MergeRecipe(leaves, written, self.method, self.density, self.seed, self.rank)
         names = [f"{leaf.part}:{share:.6g}" for leaf, share in present]
         name = f"{self.word}({', '.join([*names, *self.options()])})"
         first: Leaf = leaves[0]

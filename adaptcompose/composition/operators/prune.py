@@ -13,7 +13,7 @@ from adaptcompose.composition.operator import Modifier, operator
 from adaptcompose.composition.operators.fuse import Fuse, fusions
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.storage.yaml_source import dump, load, open_source
 from adaptcompose.syntax.signature import option
 

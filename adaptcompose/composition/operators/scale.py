@@ -7,17 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    complete,
-    walk,
-)
+from adaptcompose.composition.graph import Adapter, Block, complete, walk
 from adaptcompose.composition.operator import Modifier, operator
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.mixing import Scaled
-from adaptcompose.ir.program import Primitive, Rows
+from adaptcompose.ir.primitives import Primitive, Rows
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 from adaptcompose.syntax.signature import option, spell
 

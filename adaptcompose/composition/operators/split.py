@@ -9,18 +9,13 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block, adapters, complete
-from adaptcompose.composition.operator import (
-    Call,
-    Members,
-    Takes,
-    operator,
-)
+from adaptcompose.composition.operator import Call, Members, Takes, operator
 from adaptcompose.composition.operators.average import one_ending
 from adaptcompose.composition.operators.weights import unadditive
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.mixing import Split as Ranges
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
 from adaptcompose.methods.prompt import TOKENS, Prompt
 from adaptcompose.syntax.signature import option, spell

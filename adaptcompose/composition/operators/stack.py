@@ -7,25 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Slot,
-    adapters,
-    chain,
-    complete,
-    walk,
-)
-from adaptcompose.composition.operator import (
-    Call,
-    Members,
-    Takes,
-    operator,
-)
+from adaptcompose.composition.graph import Adapter, Block, Slot, adapters, chain, complete, walk
+from adaptcompose.composition.operator import Call, Members, Takes, operator
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.linear import groundless
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.invertible import HEAD
 
 

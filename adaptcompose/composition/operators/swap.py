@@ -20,13 +20,8 @@ from adaptcompose.composition.graph import (
 from adaptcompose.composition.operator import Modifier, Takes, operator
 from adaptcompose.composition.operators.stack import Stack, slots
 from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Failed,
-    Span,
-    suggest,
-)
-from adaptcompose.ir.program import Primitive
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span, suggest
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.references import Ref
 

@@ -22,7 +22,7 @@ from adaptcompose.composition.operators.fuse import Fuse, fusions, parts_of
 from adaptcompose.composition.operators.stack import Stack, slots
 from adaptcompose.composition.operators.swap import strangers, worded
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.syntax import parser as syntax
 
 

@@ -18,12 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.diagnostics.codes import (
-    AC605,
-    AC606,
-    AC607,
-    AC608,
-)
+from adaptcompose.diagnostics.codes import AC605, AC606, AC607, AC608
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
 from adaptcompose.experiment.data.parquet import open_parquet
 from adaptcompose.experiment.data.readers import READERS, Lines, Record

@@ -14,23 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adaptcompose.diagnostics.codes import (
-    AC604,
-    AC605,
-    AC606,
-    AC608,
-    AC609,
-    AC614,
-)
+from adaptcompose.diagnostics.codes import AC604, AC605, AC606, AC608, AC609, AC614
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
 from adaptcompose.experiment.data.examples import Examples
 from adaptcompose.experiment.spec.sections import TaskSection
-from adaptcompose.tasks.metrics import (
-    KINDS,
-    METRICS,
-    Metric,
-    supported_kinds,
-)
+from adaptcompose.tasks.metrics import KINDS, METRICS, Metric, supported_kinds
 
 _ROLES = {
     "text-classification": (("text",), ("labels",)),

@@ -14,7 +14,7 @@ from adaptcompose.experiment.spec.value_types import DataRef
 from adaptcompose.hub.lock import Lock
 from adaptcompose.resolution.backbone import Backbone
 from adaptcompose.resolution.datasets import data_ref, find_data
-from adaptcompose.resolution.resolve import Sources
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.resolution.tokenizer import find_tokenizer
 from adaptcompose.syntax.references import repository_ref
 

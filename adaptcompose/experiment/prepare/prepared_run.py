@@ -12,12 +12,7 @@ from adaptcompose.compiler.lower import lower
 from adaptcompose.composition.graph import Block
 from adaptcompose.composition.heads import Chosen
 from adaptcompose.composition.operators import parts_of
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Failed,
-    errors,
-    once,
-)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, errors, once
 from adaptcompose.experiment.data.examples import Examples
 from adaptcompose.experiment.data.tasks import Task
 from adaptcompose.experiment.prepare.data_sources import read
@@ -28,7 +23,7 @@ from adaptcompose.experiment.spec.sections import Spec
 from adaptcompose.experiment.spec.value_types import DataRef
 from adaptcompose.hub.lock import Lock
 from adaptcompose.resolution.backbone import Backbone
-from adaptcompose.resolution.resolve import Sources
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.syntax import parser as syntax
 
 if TYPE_CHECKING:
@@ -80,7 +75,7 @@ class Prepared:
 
     def plan(self) -> Plan:
         """What the run loads, creates and trains, and what it has to fetch for that."""
-        from adaptcompose.compiler.plan import make_plan
+        from adaptcompose.compiler.planning import make_plan
 
         parts = [("backbone", self.backbone), *((part.name, part) for part in self.parts())]
         made = make_plan(

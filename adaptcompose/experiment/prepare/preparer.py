@@ -9,30 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import (
-    Checked,
-    Context,
-    check_aliases,
-    check_tree,
-)
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Published,
-    adapters,
-    walk,
-)
+from adaptcompose.composition.check import Checked, Context, check_aliases, check_tree
+from adaptcompose.composition.graph import Adapter, Block, Published, adapters, walk
 from adaptcompose.composition.heads import Chosen
 from adaptcompose.composition.operators import Fuse
 from adaptcompose.composition.structure import verify
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Failed,
-    Source,
-    Span,
-    errors,
-    once,
-)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, errors, once
 from adaptcompose.experiment.data.tasks import Task
 from adaptcompose.experiment.prepare.data_sources import located, read, with_tokenizer
 from adaptcompose.experiment.prepare.later import at_hub, served_later
@@ -61,7 +43,8 @@ from adaptcompose.experiment.prepare.trainable import (
 from adaptcompose.experiment.spec.sections import Spec
 from adaptcompose.hub.lock import Lock, compare
 from adaptcompose.resolution.backbone import Backbone, find_backbone
-from adaptcompose.resolution.resolve import Sources, resolve
+from adaptcompose.resolution.resolve import resolve
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.resources import resource
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.references import is_path

@@ -7,21 +7,8 @@ from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Head,
-    adapters,
-    walk,
-)
-from adaptcompose.composition.heads import (
-    KINDS,
-    NEW,
-    Chosen,
-    head_of,
-    needs_inverse,
-    new_head,
-)
+from adaptcompose.composition.graph import Adapter, Block, Head, adapters, walk
+from adaptcompose.composition.heads import KINDS, NEW, Chosen, head_of, needs_inverse, new_head
 from adaptcompose.composition.operators import (
     Fuse,
     Stack,
@@ -32,13 +19,7 @@ from adaptcompose.composition.operators import (
     parts_of,
 )
 from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Failed,
-    Source,
-    Span,
-    suggest,
-)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, suggest
 from adaptcompose.experiment.data.examples import Examples
 from adaptcompose.experiment.data.tasks import Task, open_task
 from adaptcompose.experiment.spec.sections import (

@@ -10,12 +10,7 @@ from typing import Any
 
 from adaptcompose.experiment.report import plots
 from adaptcompose.experiment.report.plots import Bar, Point
-from adaptcompose.experiment.report.report import (
-    Cell,
-    Score,
-    factor,
-    table,
-)
+from adaptcompose.experiment.report.report import Cell, Score, factor, table
 from adaptcompose.experiment.share.model_card import short
 from adaptcompose.storage.atomic import write_atomically
 

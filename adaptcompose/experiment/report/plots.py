@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from adaptcompose.compiler.plan_text import shorten
+from adaptcompose.compiler.plan import shorten
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 620.0, 240.0, 64.0, 30.0, 46.0
 _LETTER, _BAR, _LONGEST = 6.6, 22.0, 44

@@ -12,26 +12,15 @@ from adaptcompose.composition.heads import Chosen
 from adaptcompose.composition.operators import parts_of
 from adaptcompose.composition.operators.prune import unmeasured
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.experiment.data.encoding import (
-    Encoded,
-    encode,
-    longest_input,
-    tokenizer_of,
-)
+from adaptcompose.experiment.data.encoding import Encoded, encode, longest_input, tokenizer_of
 from adaptcompose.experiment.prepare.prepared_run import Prepared
-from adaptcompose.experiment.prepare.pruning import (
-    batches,
-    data_of,
-    filled,
-    record,
-    with_members,
-)
+from adaptcompose.experiment.prepare.pruning import batches, data_of, filled, record, with_members
 from adaptcompose.experiment.run import predict
 from adaptcompose.experiment.run.train import TrainingData, device_of
 from adaptcompose.experiment.spec.sections import EvaluateSection, PredictSection
 from adaptcompose.experiment.spec.value_types import DataRef
 from adaptcompose.hub.lock import Kept
-from adaptcompose.runtime.compose import build, load_backbone, make_parts
+from adaptcompose.runtime.build import build, load_backbone, make_parts
 from adaptcompose.runtime.fusion_attention import measure
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part

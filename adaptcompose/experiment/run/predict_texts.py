@@ -9,19 +9,14 @@ from typing import Any
 from adaptcompose.composition.graph import Head
 from adaptcompose.composition.heads import KINDS
 from adaptcompose.composition.operators import parts_of
-from adaptcompose.diagnostics.codes import (
-    AC412,
-    AC418,
-    AC508,
-    AC512,
-)
+from adaptcompose.diagnostics.codes import AC412, AC418, AC508, AC512
 from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.experiment.data.encoding import encode, longest_input, open_tokenizer
 from adaptcompose.experiment.data.tasks import Task
 from adaptcompose.experiment.prepare.trainable import untrained
 from adaptcompose.experiment.run.predict import records, texts_for
 from adaptcompose.experiment.spec.spec import read_spec
-from adaptcompose.hub.store import open_store
+from adaptcompose.hub.opening import open_store
 from adaptcompose.resolution.manifest import FILE
 from adaptcompose.resolution.tokenizer import TOKENIZERS
 from adaptcompose.runtime.branched import BranchedModel

@@ -30,23 +30,12 @@ from adaptcompose.experiment.report import report
 from adaptcompose.experiment.report.report import Score
 from adaptcompose.experiment.run import predict
 from adaptcompose.experiment.run.context import Opened
-from adaptcompose.experiment.run.seed_dirs import (
-    STATE,
-    Finished,
-    SeedFolder,
-    digest_of,
-)
-from adaptcompose.experiment.run.train import (
-    Place,
-    Trained,
-    load_state,
-    save_state,
-    train_seed,
-)
+from adaptcompose.experiment.run.seed_dirs import STATE, Finished, SeedFolder, digest_of
+from adaptcompose.experiment.run.train import Place, Trained, load_state, save_state, train_seed
 from adaptcompose.experiment.share import publish
 from adaptcompose.experiment.spec.sections import EvaluateSection, PredictSection
 from adaptcompose.hub.lock import Lock
-from adaptcompose.hub.store import open_store
+from adaptcompose.hub.opening import open_store
 from adaptcompose.runtime.fusion_attention import measure
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.writer import save_composition

@@ -18,15 +18,7 @@ from adaptcompose.experiment.report import html as page
 from adaptcompose.experiment.report import report
 from adaptcompose.experiment.report.report import Score
 from adaptcompose.experiment.run.labels import labels
-from adaptcompose.experiment.run.run import (
-    BEST,
-    OWNER,
-    Measured,
-    Run,
-    Sink,
-    check_owner,
-    replaced,
-)
+from adaptcompose.experiment.run.run import BEST, OWNER, Measured, Run, Sink, check_owner, replaced
 from adaptcompose.hub.lock import Lock
 from adaptcompose.storage.atomic import write_atomically
 

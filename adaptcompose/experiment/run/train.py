@@ -22,12 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import SequentialSampler
-from transformers import (
-    EarlyStoppingCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from adaptcompose.experiment.data.encoding import Encoded, collator, reduce_logits
 from adaptcompose.experiment.prepare.prepared_run import Prepared

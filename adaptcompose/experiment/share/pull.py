@@ -6,14 +6,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from adaptcompose.diagnostics.codes import (
-    AC420,
-    AC422,
-    AC425,
-    AC426,
-)
+from adaptcompose.diagnostics.codes import AC420, AC422, AC425, AC426
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.store import open_store
+from adaptcompose.hub.opening import open_store
 from adaptcompose.resolution.manifest import FILE, HERE
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.storage.yaml_source import dump

@@ -14,16 +14,12 @@ from adaptcompose.diagnostics.codes import AC413, AC420, AC432
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.report import report
 from adaptcompose.experiment.report.report import Score
-from adaptcompose.experiment.share.model_card import (
-    README,
-    SCORES,
-    Findings,
-    Subject,
-)
+from adaptcompose.experiment.share.model_card import README, SCORES, Findings, Subject
 from adaptcompose.experiment.share.push_diff import Difference, difference, held
 from adaptcompose.formats import adapterhub
 from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.store import Store, listed, open_store
+from adaptcompose.hub.opening import open_store
+from adaptcompose.hub.store import Store, listed
 from adaptcompose.resolution.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.loading import load, saved_folder

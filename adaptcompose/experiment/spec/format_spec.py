@@ -9,12 +9,7 @@ from typing import Any
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
 from adaptcompose.storage.yaml_source import Value, read
-from adaptcompose.syntax.formatting import (
-    WIDTH,
-    as_scalar,
-    formatted,
-    single_quoted,
-)
+from adaptcompose.syntax.formatting import WIDTH, as_scalar, formatted, single_quoted
 from adaptcompose.syntax.literals import quote
 from adaptcompose.syntax.parser import parse_tree
 

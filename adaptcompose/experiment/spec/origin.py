@@ -9,7 +9,7 @@ from adaptcompose.diagnostics.codes import AC420, AC426
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.spec.starter import Start
 from adaptcompose.resolution.manifest import FILE, Manifest
-from adaptcompose.resolution.resolve import Sources
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.syntax.references import parse_ref
 
 

@@ -15,12 +15,7 @@ from typing import Any
 
 from adaptcompose.diagnostics.codes import AC605
 from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
-from adaptcompose.experiment.spec.section_reader import (
-    Section,
-    entries,
-    inner_section,
-    kinds,
-)
+from adaptcompose.experiment.spec.section_reader import Section, entries, inner_section, kinds
 from adaptcompose.experiment.spec.sections import Spec
 from adaptcompose.storage.yaml_source import Value, read
 

@@ -24,19 +24,8 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 from typing import get_type_hints as _type_hints
 
-from adaptcompose.diagnostics.codes import (
-    AC601,
-    AC604,
-    AC605,
-    AC606,
-    AC613,
-)
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Source,
-    Span,
-    suggest,
-)
+from adaptcompose.diagnostics.codes import AC601, AC604, AC605, AC606, AC613
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Source, Span, suggest
 from adaptcompose.experiment.spec.value_types import Word
 from adaptcompose.storage.yaml_source import Value
 

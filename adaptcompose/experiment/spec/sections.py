@@ -15,12 +15,7 @@ from typing import ClassVar, Literal
 
 from adaptcompose.diagnostics.diagnostic import Source, Span
 from adaptcompose.experiment.spec.section_reader import Section, key
-from adaptcompose.experiment.spec.value_types import (
-    DataRef,
-    Duration,
-    LayerRange,
-    Word,
-)
+from adaptcompose.experiment.spec.value_types import DataRef, Duration, LayerRange, Word
 from adaptcompose.resolution.dataset_splits import format_of
 from adaptcompose.resolution.datasets import DataSet
 from adaptcompose.tasks.metrics import KINDS

@@ -14,32 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptcompose.diagnostics.codes import (
-    AC202,
-    AC601,
-    AC602,
-    AC604,
-    AC605,
-    AC606,
-    AC607,
-)
-from adaptcompose.diagnostics.diagnostic import (
-    Diagnostic,
-    Failed,
-    Source,
-    once,
-    suggest,
-)
+from adaptcompose.diagnostics.codes import AC202, AC601, AC602, AC604, AC605, AC606, AC607
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, once, suggest
 from adaptcompose.experiment.spec.each import expand, sweep
 from adaptcompose.experiment.spec.overrides import override
 from adaptcompose.experiment.spec.section_reader import Key, Reading, describe
-from adaptcompose.experiment.spec.sections import (
-    ROLES,
-    SPLITS,
-    DataSection,
-    EvaluateSection,
-    Spec,
-)
+from adaptcompose.experiment.spec.sections import ROLES, SPLITS, DataSection, EvaluateSection, Spec
 from adaptcompose.experiment.spec.splits import resolved
 from adaptcompose.resolution.dataset_splits import FORMATS
 from adaptcompose.resolution.datasets import data_ref

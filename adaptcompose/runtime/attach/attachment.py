@@ -15,7 +15,8 @@ from adaptcompose.composition.graph import Head
 from adaptcompose.composition.heads import Chosen
 from adaptcompose.diagnostics.codes import AC416, AC508
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.ir.program import Primitive, Program, Rows
+from adaptcompose.ir.primitives import Primitive, Rows
+from adaptcompose.ir.program import Program
 from adaptcompose.methods.invertible import HEAD
 from adaptcompose.runtime.attach import map_sites as _mapsites  # noqa: F401 - it registers itself
 from adaptcompose.runtime.attach.sites import take

@@ -11,21 +11,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import OF_ENCODER, Facts, Site
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.lora import Lora
 from adaptcompose.runtime.attach.sites import Proxy, takes
-from adaptcompose.runtime.call_context import (
-    ENCODED,
-    PLACES,
-    Frame,
-    Places,
-)
-from adaptcompose.runtime.ops.maps import (
-    Changed,
-    Map,
-    Mapping,
-    Stock,
-)
+from adaptcompose.runtime.call_context import ENCODED, PLACES, Frame, Places
+from adaptcompose.runtime.ops.maps import Changed, Map, Mapping, Stock
 from adaptcompose.runtime.ops.primitives import Running
 from adaptcompose.runtime.parts import Part
 

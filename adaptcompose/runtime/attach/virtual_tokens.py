@@ -19,12 +19,7 @@ from adaptcompose.diagnostics.codes import AC517
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.invertible import EMBEDDINGS
 from adaptcompose.runtime.attach.sites import Proxy
-from adaptcompose.runtime.call_context import (
-    ENCODED,
-    PLACES,
-    Frame,
-    Places,
-)
+from adaptcompose.runtime.call_context import ENCODED, PLACES, Frame, Places
 from adaptcompose.runtime.heads import IGNORED
 from adaptcompose.runtime.ops.mixing import RunningSplit
 from adaptcompose.runtime.ops.tokens import (

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture
-from adaptcompose.ir.program import Bottleneck
+from adaptcompose.ir.primitives import Bottleneck
 from adaptcompose.runtime.ops.primitives import (
     NORM_EPS,
     Constants,

@@ -13,21 +13,8 @@ from adaptcompose.compiler.passes.merge_deltas import Merged
 from adaptcompose.ir import linear
 from adaptcompose.methods.method import SHARED
 from adaptcompose.methods.vera import projection
-from adaptcompose.runtime.ops.maps import (
-    Affine,
-    Mapping,
-    RunningChange,
-    Stock,
-    changed,
-)
-from adaptcompose.runtime.ops.primitives import (
-    Constants,
-    State,
-    per_block,
-    product,
-    running,
-    runs,
-)
+from adaptcompose.runtime.ops.maps import Affine, Mapping, RunningChange, Stock, changed
+from adaptcompose.runtime.ops.primitives import Constants, State, per_block, product, running, runs
 from adaptcompose.runtime.ops.weight_cache import Kept, learning
 from adaptcompose.runtime.parts import Parts
 

@@ -12,12 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from adaptcompose.runtime.call_context import Frame, Places
 from adaptcompose.runtime.ops.mixing import RunningMean, RunningScaled, of_rows
-from adaptcompose.runtime.ops.primitives import (
-    Constants,
-    Running,
-    RunningChain,
-    State,
-)
+from adaptcompose.runtime.ops.primitives import Constants, Running, RunningChain, State
 
 
 class Affine(NamedTuple):

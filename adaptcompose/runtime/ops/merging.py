@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.ir.recipe import Recipe
+from adaptcompose.ir.primitives import MergeRecipe
 
 
 def combined(
-    recipe: Recipe, site: Site, name: str, tensors: Sequence[Tensor], neutral: float
+    recipe: MergeRecipe, site: Site, name: str, tensors: Sequence[Tensor], neutral: float
 ) -> Tensor:
     """One tensor for those of the members, by the recipe; differentiable."""
     deltas = [tensor - neutral for tensor in tensors] if neutral else list(tensors)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.ir import mixing as combination
-from adaptcompose.ir.program import Placement, Primitive
+from adaptcompose.ir.primitives import Placement, Primitive
 from adaptcompose.runtime.ops.folded_fusion import RunningMember
 from adaptcompose.runtime.ops.primitives import (
     NORM_EPS,

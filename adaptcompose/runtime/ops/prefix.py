@@ -20,7 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.ir.prefix import KVPrefix
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.runtime.attach.sites import Wrapper, takes
 from adaptcompose.runtime.call_context import PLACES, Frame, Places
 from adaptcompose.runtime.ops.primitives import Running, mean, runs

@@ -16,8 +16,8 @@ from transformers.activations import ACT2FN, get_activation
 
 from adaptcompose.diagnostics.codes import AC212
 from adaptcompose.diagnostics.diagnostic import Failed, suggest
-from adaptcompose.ir import program
-from adaptcompose.ir.program import Placement, Primitive
+from adaptcompose.ir import primitives as ir
+from adaptcompose.ir.primitives import Placement, Primitive
 from adaptcompose.runtime.call_context import PLACES, Frame, Places
 from adaptcompose.runtime.parts import Parts
 
@@ -243,9 +243,9 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return found
 
 
-@runs(program.Bottleneck)
+@runs(ir.Bottleneck)
 class RunningBottleneck(Running):
-    def __init__(self, node: program.Bottleneck, parts: Parts) -> None:
+    def __init__(self, node: ir.Bottleneck, parts: Parts) -> None:
         super().__init__()
         self.node = node
         self.weights = parts.weights(node)
@@ -281,9 +281,9 @@ class RunningBottleneck(Running):
         return u * mask / keep
 
 
-@runs(program.Coupling)
+@runs(ir.Coupling)
 class RunningCoupling(Running):
-    def __init__(self, node: program.Coupling, parts: Parts) -> None:
+    def __init__(self, node: ir.Coupling, parts: Parts) -> None:
         super().__init__()
         self.node = node
         self.weights = parts.weights(node)
@@ -315,9 +315,9 @@ class RunningCoupling(Running):
         return state.h, self._coupled(state, weights) - state.h
 
 
-@runs(program.Chain)
+@runs(ir.Chain)
 class RunningChain(Running):
-    def __init__(self, node: program.Chain, parts: Parts) -> None:
+    def __init__(self, node: ir.Chain, parts: Parts) -> None:
         super().__init__()
         self.members = nn.ModuleList(running(member, parts) for member in node.members)
 
@@ -342,11 +342,11 @@ class RunningChain(Running):
         return first, state.h - first
 
 
-@runs(program.Mixture)
+@runs(ir.Mixture)
 class RunningMixture(Running):
     """AdapterFusion, read literally: every branch in full, then scores, then the mean."""
 
-    def __init__(self, node: program.Mixture, parts: Parts) -> None:
+    def __init__(self, node: ir.Mixture, parts: Parts) -> None:
         super().__init__()
         self.node = node
         self.branches = nn.ModuleList(running(branch, parts) for branch in node.branches)

@@ -12,17 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from adaptcompose.compiler.passes.group_rows import GroupedRows
-from adaptcompose.ir.program import Program, Rows
+from adaptcompose.ir.primitives import Rows
+from adaptcompose.ir.program import Program
 from adaptcompose.runtime.attach.sites import Proxy
 from adaptcompose.runtime.call_context import Choice, in_order
-from adaptcompose.runtime.ops.primitives import (
-    Constants,
-    Running,
-    State,
-    running,
-    runs,
-    stacked,
-)
+from adaptcompose.runtime.ops.primitives import Constants, Running, State, running, runs, stacked
 from adaptcompose.runtime.parts import Parts
 
 

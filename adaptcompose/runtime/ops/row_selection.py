@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaptcompose.ir.program import Primitive, Rows
+from adaptcompose.ir.primitives import Primitive, Rows
 from adaptcompose.runtime.call_context import Frame, in_order
 from adaptcompose.runtime.ops.primitives import Running, RunningChain
 

@@ -17,7 +17,7 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC517
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.prefix import Shift
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.ir.tokens import Tokens
 from adaptcompose.runtime.attach.sites import Proxy, Wrapper, takes
 from adaptcompose.runtime.call_context import Frame, Places

@@ -7,9 +7,10 @@ from typing import Any
 
 from adaptcompose.diagnostics.codes import AC412, AC426
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.store import Store, open_store
+from adaptcompose.hub.opening import open_store
+from adaptcompose.hub.store import Store
 from adaptcompose.resolution.manifest import FILE, LOCK
-from adaptcompose.resolution.resolve import own_files
+from adaptcompose.resolution.sources import own_files
 from adaptcompose.resolution.tokenizer import FILES
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.reader import load_composition

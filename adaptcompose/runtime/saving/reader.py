@@ -19,16 +19,12 @@ from adaptcompose.diagnostics.diagnostic import Failed, Source, errors
 from adaptcompose.formats import adapterhub
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.resolution.backbone import Backbone, find_backbone
-from adaptcompose.resolution.manifest import (
-    FILE,
-    LOCK,
-    Manifest,
-    places,
-)
-from adaptcompose.resolution.resolve import Sources, resolve
+from adaptcompose.resolution.manifest import FILE, LOCK, Manifest, places
+from adaptcompose.resolution.resolve import resolve
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.resolution.tokenizer import Tokenizer, find_tokenizer
 from adaptcompose.resources import resource
-from adaptcompose.runtime.compose import build, load_backbone, loaded_facts
+from adaptcompose.runtime.build import build, load_backbone, loaded_facts
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.syntax.references import is_path, is_safe_path, repository_ref
 

@@ -47,12 +47,7 @@ from adaptcompose.formats.adapterhub_writing import Writer
 from adaptcompose.formats.peft_modules import Within
 from adaptcompose.hub.lock import Lock, Locked
 from adaptcompose.methods.fusion import Fusion
-from adaptcompose.resolution.manifest import (
-    FILE,
-    HERE,
-    LOCK,
-    Manifest,
-)
+from adaptcompose.resolution.manifest import FILE, HERE, LOCK, Manifest
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.transformers_class import within as _within

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adaptcompose.composition.operators import Drop
-from adaptcompose.runtime.compose import build
+from adaptcompose.runtime.build import build
 from adaptcompose.runtime.model import ComposedModel, Output
 
 

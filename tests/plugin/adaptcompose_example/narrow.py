@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.ir.program import Bottleneck, Placement, Primitive
+from adaptcompose.ir.primitives import Bottleneck, Placement, Primitive
 from adaptcompose.methods.method import Method, Shape, method
 from adaptcompose.syntax.signature import option
 

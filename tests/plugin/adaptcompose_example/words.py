@@ -8,16 +8,10 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block
-from adaptcompose.composition.operator import (
-    Call,
-    Members,
-    Modifier,
-    Takes,
-    operator,
-)
+from adaptcompose.composition.operator import Call, Members, Modifier, Takes, operator
 from adaptcompose.diagnostics.codes import AC204
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.program import Primitive
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.syntax.signature import option
 
 
