@@ -14,7 +14,7 @@ from adaptcompose.composition.graph import Published, walk
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import load
-from tests.work.test_saved import NEW, make
+from tests.experiment.test_saved import NEW, make
 from tests.workshop import Workshop, command, inside, logits
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -23,7 +23,7 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, rend
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.errors import MOST, explain
 from adaptcompose.syntax.parser import parse_tree
-from tests.language.test_syntax import ACCEPTED, REJECTED
+from tests.composition.test_syntax import ACCEPTED, REJECTED
 from tests.sampling import AGAIN, SEED, SOAK, TRIED
 
 pytestmark = pytest.mark.soak

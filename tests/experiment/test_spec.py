@@ -362,7 +362,8 @@ def test_every_supported_key_has_help_and_a_type() -> None:
 def test_reading_a_spec_imports_no_heavy_library(folder: Path) -> None:
     (folder / "spec.yaml").write_text(FULL)
     program = (
-        "import sys; from pathlib import Path; from adaptcompose.experiment.spec.spec import read_spec;"
+        "import sys; from pathlib import Path;"
+        "from adaptcompose.experiment.spec.spec import read_spec;"
         f"read_spec(Path({str(folder / 'spec.yaml')!r}));"
         "heavy = {'torch', 'transformers', 'datasets', 'seqeval', 'sklearn', 'numpy', 'rich'};"
         "print(sorted(heavy & set(sys.modules)))"

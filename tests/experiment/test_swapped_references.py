@@ -12,10 +12,10 @@ import adaptcompose as ac
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import load
+from tests.experiment.test_published_references import composed, push
+from tests.experiment.test_saved import NEW
 from tests.hub.connection import connected
 from tests.hub.hub_server import Hub
-from tests.work.test_published_references import composed, push
-from tests.work.test_saved import NEW
 from tests.workshop import Workshop, command, logits
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
