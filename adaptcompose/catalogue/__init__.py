@@ -1,1 +1,1 @@
-"""The catalogue of adapters, `hub_cards/`, and searching it."""
+"""The catalogue of adapters in `hub_cards/`, and searching it."""

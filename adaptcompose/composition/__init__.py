@@ -1,1 +1,1 @@
-"""The composition graph: operators, names, heads, checks and drawings."""
+"""The composition graph: operators, names, heads, checks, drawings, completion."""

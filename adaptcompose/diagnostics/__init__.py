@@ -1,1 +1,1 @@
-"""What users read when something is wrong: codes, places in a text, and how they are printed."""
+"""Diagnostics: codes, messages, and the places in a text that they point at."""

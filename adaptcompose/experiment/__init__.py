@@ -1,1 +1,1 @@
-"""The main job: spec.yaml, data, tasks, training, evaluation, prediction, publishing."""
+"""One spec.yaml from text to published result: prepare, train, evaluate, report, share."""

@@ -1,1 +1,1 @@
-"""Adapter files of several formats, read without trusting them."""
+"""Adapter files of AdapterHub and PEFT, read without trusting them, and written."""

@@ -1,1 +1,1 @@
-"""The intermediate representation: primitives, their placement, and programs of them."""
+"""The intermediate representation: placements, primitives, and programs of them."""

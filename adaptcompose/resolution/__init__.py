@@ -1,1 +1,1 @@
-"""References to pinned files: what a name means, and what the files behind it hold."""
+"""From references to pins: what a name means, and what the files behind it contain."""

@@ -1,1 +1,1 @@
-"""Files on disk: YAML with places, and atomic writes."""
+"""Files on disk: YAML with source positions, and atomic writes."""

@@ -1,1 +1,1 @@
-"""Text to syntax tree and back: the grammar, references, literals, signatures."""
+"""From text to syntax tree and back: grammar, references, literals, signatures."""

@@ -1,1 +1,1 @@
-"""What a kind of task is made of."""
+"""Kinds of task and their metrics."""
