@@ -140,7 +140,7 @@ def test_exit_codes_are_those_of_the_help(
     def offline(*given: Any, **rest: Any) -> Any:
         raise Failed(AC419.at(hub="hf", why="no route"))
 
-    monkeypatch.setattr("adaptcompose.resolution.resolve.open_store", offline)
+    monkeypatch.setattr("adaptcompose.resolution.sources.open_store", offline)
     code, _, err = call(shop, capsys, "plan", "stack(a/b)", "--backbone", "c/d")
     assert (code, "AC419" in err) == (3, True)
 

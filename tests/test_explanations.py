@@ -201,7 +201,7 @@ def _pushed(*faults: Fault) -> Prepare:
         place = re.search(r"http://\S+", (shop.root / "demo.yaml").read_text())
         assert place is not None
         opened = HuggingFaceStore(place[0])
-        patch.setattr("adaptcompose.hub.store.open_store", lambda hub, root: opened)
+        patch.setattr("adaptcompose.hub.opening.open_store", lambda hub, root: opened)
 
     return prepare
 

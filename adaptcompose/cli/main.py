@@ -90,7 +90,7 @@ def _typed(given: Sequence[str]) -> int:
 def _run(given: Sequence[str]) -> int:
     import typer
 
-    from adaptcompose.cli.app import app
+    from adaptcompose.cli.commands import app
 
     usage: Any = typer.BadParameter.__mro__[2]  # click's exception, wherever typer keeps its click
     try:

@@ -68,6 +68,6 @@ def test_a_hub_elsewhere_is_not_asked(tmp_path: Path, monkeypatch: pytest.Monkey
     def store(*given: object) -> None:
         raise AssertionError(given)
 
-    monkeypatch.setattr("adaptcompose.resolution.resolve.open_store", store)
+    monkeypatch.setattr("adaptcompose.resolution.sources.open_store", store)
     assert ac.check("stack(user/repo, lang/sw)", root=tmp_path) == []
     assert isinstance(context(None, tmp_path), Context)
