@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import adaptcompose as ac
-from adaptcompose.cli.app import app
+from adaptcompose.cli.commands import app
 from adaptcompose.composition.word_docs import Page, pages
 from adaptcompose.diagnostics.diagnostic import Source
 from adaptcompose.experiment.spec.schema import FILE, schema

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import adaptcompose as ac
 from adaptcompose.cli import main as cli
-from adaptcompose.cli.app import app
+from adaptcompose.cli.commands import app
 from adaptcompose.composition.explanations import Example, explanation, explanations
 from adaptcompose.composition.graph import Head
 from adaptcompose.diagnostics.codes import CODES
