@@ -1,0 +1,147 @@
+"""What commands share: the app, their common arguments, exit codes, and what a target means."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from adaptcompose.cli.completion import complete_backbone, complete_key, complete_target
+from adaptcompose.cli.inputs import SPECS
+from adaptcompose.cli.terminal import choose_colour
+from adaptcompose.version import __version__
+
+EXAMPLES = """\
+Compose adapters on a frozen language model: one line, compiled.
+
+\b
+adaptcompose check 'stack(lang=sw, task=ner) | fuse(glue/*) | drop(bottom=5)'
+adaptcompose plan examples/quickstart.yaml
+adaptcompose run examples/quickstart.yaml
+adaptcompose predict demo/sw-ner --hub examples/demo/hub --text 'Amina anaishi Mombasa'
+adaptcompose pull demo/sw-ner --hub examples/demo/hub
+"""
+
+EXIT_CODES = """\
+Exit codes: 0 success · 1 problems in your input · 2 wrong usage or an internal error · 3 the hub
+cannot be reached or refuses the request · 4 a run failed · 5 the plan differs from the last run
+(--detailed-exitcode) · 130 interrupted · 141 the output pipe was closed.
+"""
+
+GROUPS = {
+    "write": ("new", "check", "fmt", "graph", "explain", "schema"),
+    "resolve": ("search", "show", "lock", "plan"),
+    "run": ("run", "train", "eval", "predict", "serve"),
+    "share": ("pull", "push", "publish", "report", "diff"),
+    "maintain": ("cache", "doctor", "hf-extension"),
+}
+
+
+class Commands(TyperGroup):
+    """The commands in the order in which one meets them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        order = [name for names in GROUPS.values() for name in names]
+        known = super().list_commands(ctx)
+        return sorted(known, key=lambda name: order.index(name) if name in order else len(order))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        known = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        placed = {name for names in GROUPS.values() for name in names}
+        others = tuple(name for name in known if name not in placed)
+        for title, names in {**GROUPS, "more": others}.items():
+            found = [(name, known.get(name)) for name in names]
+            rows = [(name, one.get_short_help_str(90)) for name, one in found if one is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+app = typer.Typer(
+    cls=Commands,
+    help=EXAMPLES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog=EXIT_CODES,
+)
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="An expression, a spec.yaml, a .compose file, or - for standard input.",
+        autocompletion=complete_target,
+    ),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(help="The backbone: a folder or a repository.", autocompletion=complete_backbone),
+]
+KnownAs = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="REPO",
+        help="The name of the backbone on the Hub, if --backbone is a folder.",
+        autocompletion=complete_backbone,
+    ),
+]
+Hub = Annotated[str | None, typer.Option(help="The hub: hf (the default), a URL or a folder.")]
+Form = Annotated[
+    Literal["text", "json"], typer.Option("--format", help="Output for people or for programs.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a value of the spec, as in train.lr=5e-5. Can be repeated.",
+        autocompletion=complete_key,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    color: Annotated[
+        Literal["auto", "always", "never"],
+        typer.Option(help="Use colours. With auto, on a terminal unless NO_COLOR is set."),
+    ] = "auto",
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Use only what is in the cache of the Hub, in any command."),
+    ] = False,
+) -> None:
+    choose_colour(color)
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the client is imported
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def is_spec(
+    target: str,
+    backbone: str | None,
+    hub: str | None,
+    overrides: list[str] | None = None,
+    known_as: str | None = None,
+) -> bool:
+    """Whether a target is a spec; usage errors for options that do not go with it."""
+    if not target.endswith(SPECS):
+        if overrides:
+            raise typer.BadParameter("use it with a spec only", param_hint="--set")
+        if known_as is not None and backbone is None:
+            raise typer.BadParameter("use it together with --backbone", param_hint="--as")
+        return False
+    for name, given in (("backbone", backbone), ("hub", hub), ("as", known_as)):
+        if given is not None:
+            raise typer.BadParameter(
+                f"set `{'backbone.as' if name == 'as' else name}` in the spec instead",
+                param_hint=f"--{name}",
+            )
+    return True

@@ -1,0 +1,36 @@
+"""`adaptcompose check`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from adaptcompose.cli.app import Base, Hub, KnownAs, Quiet, Set, Target, app, is_spec
+from adaptcompose.cli.inputs import diagnostics, tell
+
+
+@app.command()
+def check(
+    target: Target,
+    backbone: Base = None,
+    known_as: KnownAs = None,
+    hub: Hub = None,
+    form: Annotated[
+        Literal["text", "json", "github"],
+        typer.Option(
+            "--format", help="Output for people, for programs, or as annotations for GitHub."
+        ),
+    ] = "text",
+    overrides: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find all mistakes in an expression or a spec, without downloading anything.
+
+    Mistakes that only the files on a hub reveal, such as an unknown slot of a published
+    composition, are found by plan.
+    """
+    is_spec(target, backbone, hub, overrides, known_as)
+    found = diagnostics(target, backbone, hub, overrides, known_as)
+    if code := tell(found, target, form, quiet=quiet):
+        raise typer.Exit(code)

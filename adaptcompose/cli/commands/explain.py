@@ -1,0 +1,61 @@
+"""`adaptcompose explain`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from adaptcompose.cli.app import Form, app
+from adaptcompose.cli.completion import complete_word
+from adaptcompose.composition.explanations import Explanation, explanations, plain
+from adaptcompose.composition.word_docs import Page, words
+from adaptcompose.composition.word_docs import page as word_page
+from adaptcompose.diagnostics.codes import CODES
+from adaptcompose.diagnostics.diagnostic import printable, suggest
+
+
+@app.command()
+def explain(
+    code: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="WORD",
+            help="The code of a diagnostic, an operator or a method.",
+            autocompletion=complete_word,
+        ),
+    ] = None,
+    form: Form = "text",
+) -> None:
+    """Explain a diagnostic (AC303), an operator (fuse) or a method (lora).
+
+    Without a word, list all diagnostics.
+    """
+    if code is None:
+        _list(form)
+        return
+    page: Explanation | Page = word_page(code) or _page(code)
+    print(json.dumps(page.as_dict(), indent=2, ensure_ascii=False) if form == "json" else page)
+
+
+def _page(code: str) -> Explanation:
+    name = code.strip().upper()
+    page = explanations().get(name if name.startswith("AC") else f"AC{name}")
+    if page is None:
+        near = suggest(name, explanations()) or suggest(code, words())
+        remedy = near or "run `adaptcompose explain` to list all diagnostics"
+        raise typer.BadParameter(
+            f"{printable(code)} is not a diagnostic, an operator or a method; {remedy}"
+        )
+    return page
+
+
+def _list(form: str) -> None:
+    known = sorted(CODES.values(), key=lambda one: one.id)
+    if form == "json":
+        pages = [page.as_dict() for page in explanations().values()]
+        print(json.dumps(pages, indent=2, ensure_ascii=False))
+        return
+    for one in known:
+        print(f"{one.id}  {plain(one.message)}")
