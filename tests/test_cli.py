@@ -16,7 +16,7 @@ from adaptcompose.language.codes import AC419
 from adaptcompose.language.diagnostics import Failed
 from adaptcompose.terminal import Terminal
 from tests.test_errors import SPEC
-from tests.workshop import Workshop, command, inside
+from tests.workshop import PATIENCE, Workshop, command, inside
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -70,13 +70,13 @@ def test_an_interrupt_ends_with_130_and_the_same_command_goes_on(shop: Workshop)
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not list(shop.root.glob("runs/demo/seed-0/checkpoint-*")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "interrupted; run the same command again to go on"
     assert "Traceback" not in err

@@ -29,6 +29,9 @@ from adaptcompose.work.run import Run
 from adaptcompose.work.spec import read_spec
 
 LAYERS, WIDTH = 3, 16
+PATIENCE = 900.0
+"""Seconds after which a process counts as hung, also on a slow machine that does much else."""
+
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 PEOPLE, PLACES, OTHERS = ["amina", "juma"], ["mombasa", "nairobi"], ["lives", "in", "sees", "and"]
 WORDS = PEOPLE + PLACES + OTHERS

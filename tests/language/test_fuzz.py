@@ -205,7 +205,6 @@ def test_time_grows_with_the_length(unit: str) -> None:
     for small, large in zip(shapes(unit, 8192), shapes(unit, 65_536), strict=True):
         few, many = fastest(lambda t=small: outcome(t)), fastest(lambda t=large: outcome(t))  # type: ignore[misc]
         assert many <= 8 * 4 * max(few, 0.002)
-        assert many < 2
 
 
 @pytest.mark.parametrize("unit", UNITS)

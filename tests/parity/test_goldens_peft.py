@@ -20,6 +20,7 @@ from adaptcompose.language.diagnostics import Failed
 from adaptcompose.runtime.compose import compose, load_backbone
 from adaptcompose.runtime.stock_class import of_class
 from tests.parity import peft_cases
+from tests.parity.closeness import TOLERANCE, distance
 from tests.parity.forms import forms
 from tests.parity.peft_cases import CLASSES, shaped
 
@@ -30,7 +31,6 @@ UNWRITTEN = [
     "bert/lora_all_biases_tagger",
     *(f"{family}/prefix_language_model" for family in ("t5", "bart", "mbart")),
 ]
-TOLERANCE = 1e-5  # against outputs of order one
 
 
 def label(folder: Path) -> str:
@@ -84,7 +84,7 @@ def test_outputs_are_those_of_peft(folder: Path) -> None:
             out = model(ids, attention_mask=mask, **more)
         got = out.logits if case["task"] else out.last_hidden_state
         assert got.shape == tensors["output"].shape
-        assert (got - tensors["output"])[kept].abs().max() <= TOLERANCE
+        assert distance(got[kept], tensors["output"][kept]) <= TOLERANCE
 
 
 @each
@@ -146,7 +146,7 @@ def test_a_classifier_behind_a_prompt_reads_the_last_token(family: str) -> None:
         padded = model(ids, attention_mask=mask).logits
         for row, length in enumerate(mask.sum(dim=1).tolist()):
             alone = model(ids[row : row + 1, :length]).logits
-            assert (padded[row] - alone[0]).abs().max() <= TOLERANCE
+            assert distance(padded[row], alone[0]) <= TOLERANCE
             defect = (padded[row] - tensors["output"][row]).abs().max()
             assert (defect > 0.05) == (length < ids.shape[1])
 
