@@ -7,29 +7,8 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+from adaptcompose.api import Composition, Diagnostic, Failed, check, compose, load, parse, push
 from adaptcompose.version import __version__
-
-if TYPE_CHECKING:
-    from adaptcompose.language.diagnostics import Diagnostic, Failed
-    from adaptcompose.language.public import Composition, check, parse
-    from adaptcompose.runtime.compose import compose
-    from adaptcompose.runtime.public import load
-    from adaptcompose.work.push import push
-
-_PLACES = {
-    "parse": "language.public",
-    "check": "language.public",
-    "Composition": "language.public",
-    "Failed": "language.diagnostics",
-    "Diagnostic": "language.diagnostics",
-    "compose": "runtime.compose",
-    "load": "runtime.public",
-    "push": "work.push",
-}
-"""Where the public names live: imported when they are used, so that checking needs no torch."""
 
 __all__ = [
     "Composition",
@@ -42,13 +21,3 @@ __all__ = [
     "parse",
     "push",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__

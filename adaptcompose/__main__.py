@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from adaptcompose.cli import main
+from adaptcompose.cli.main import main
 
 sys.exit(main())

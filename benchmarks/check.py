@@ -28,7 +28,7 @@ HEAVY = ("torch", "transformers", "huggingface_hub", "numpy", "rich")
 
 def commands() -> dict[str, list[str]]:
     """What is measured, by the name of its row."""
-    ours = [sys.executable, "-m", "adaptcompose.cli", "check"]
+    ours = [sys.executable, "-m", "adaptcompose", "check"]
     found = {
         f"adaptcompose check '{EXPRESSION}'": [*ours, EXPRESSION],
         f"adaptcompose check {SMALL}": [*ours, SMALL],
@@ -56,7 +56,7 @@ def seconds(command: list[str]) -> tuple[float, float]:
 def heavy() -> list[str]:
     """What is heavy and was imported by a check of a spec."""
     script = (
-        "import sys; from adaptcompose import cli;"
+        "import sys; from adaptcompose.cli import main as cli;"
         f"cli.main(['check', {SPEC!r}]);"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )

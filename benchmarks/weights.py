@@ -19,11 +19,11 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 import adaptcompose as ac
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
-from adaptcompose.hub.formats.adapterhub_writing import Writer
+from adaptcompose.formats.adapterhub_writing import Writer
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.method import Method
-from adaptcompose.runtime.primitives import RunningMixture
+from adaptcompose.runtime.ops.primitives import RunningMixture
 
 AIM = 12.0
 """The largest score of a fusion on one row; batches of more rows find somewhat larger ones."""

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from adaptcompose.compiler.passes import PASSES
-from adaptcompose.language.codes import CODES
-from adaptcompose.language.explanations import Explanation, explanations, plain
-from adaptcompose.language.reference import Page, expected, pages
-from adaptcompose.language.signature import Parameter, spell
-from adaptcompose.work.fields import Key
-from adaptcompose.work.schema import FILE, schema
-from adaptcompose.work.spec import keys
+from adaptcompose.composition.explanations import Explanation, explanations, plain
+from adaptcompose.composition.word_docs import Page, expected, pages
+from adaptcompose.diagnostics.codes import CODES
+from adaptcompose.experiment.spec.schema import FILE, schema
+from adaptcompose.experiment.spec.section_reader import Key
+from adaptcompose.experiment.spec.spec import keys
+from adaptcompose.syntax.signature import Parameter, spell
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -107,7 +107,7 @@ def arguments(known: tuple[Parameter, ...]) -> Iterator[str]:
 
 
 def key_table() -> Iterator[str]:
-    """Every key of spec.yaml, as `adaptcompose.work.spec.keys` tells them."""
+    """Every key of spec.yaml, as `adaptcompose.experiment.spec.spec.keys` tells them."""
     yield "| key | is | without it | |"
     yield "|---|---|---|---|"
     for one in keys():
@@ -170,33 +170,23 @@ def pass_table() -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def module_table() -> Iterator[str]:
-    """Every module with the first line of its docstring, in the order of imports."""
+def folder_table() -> Iterator[str]:
+    """Every folder of the package with the first line of its docstring, floor by floor."""
     package = ROOT / "adaptcompose"
-    order = import_order()
-    found = {}
-    for path in package.rglob("*.py"):
-        name = ".".join(path.relative_to(package).with_suffix("").parts)
-        if not name.endswith("__init__"):
-            found[name] = path
-    yield "| module | |"
+    yield "| floor | what is there |"
     yield "|---|---|"
-    for name in sorted(found, key=lambda name: (place(name, order), name)):
-        text = ast.get_docstring(ast.parse(found[name].read_text("utf-8"))) or ""
-        first = " ".join(text.split("\n\n")[0].split())
-        yield f"| `{name}` | {cell(first)} |"
+    for floor in reversed(floors()):
+        for name in (name for name in floor if not name.startswith("__")):
+            path = package / name / "__init__.py"
+            path = path if path.is_file() else package / f"{name}.py"
+            text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+            yield f"| `{name}` | {cell(text.splitlines()[0])} |"
 
 
-def import_order() -> list[str]:
-    """The order that a test holds the imports to."""
-    order: list[str] = runpy.run_path(str(ROOT / "tests" / "test_structure.py"))["ORDER"]
-    return order
-
-
-def place(name: str, order: list[str]) -> int:
-    """Where a module stands in the order, in which packages stand for what is inside."""
-    fitting = [one for one in order if f"{name}.".startswith(f"{one}.")]
-    return order.index(max(fitting, key=len)) if fitting else len(order)
+def floors() -> list[list[str]]:
+    """The folders from the ground up, as the structure test holds imports to them."""
+    text: str = runpy.run_path(str(ROOT / "tests" / "test_structure.py"))["FLOORS"]
+    return [line.split() for line in text.splitlines() if line.strip()]
 
 
 def cell(text: str) -> str:
@@ -216,7 +206,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "methods": method_table,
     "keys": key_table,
     "codes": code_table,
-    "modules": module_table,
+    "folders": folder_table,
 }
 
 

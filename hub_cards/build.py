@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptcompose.files import write_atomically
-from adaptcompose.hub.cards import DEFAULT, Card, Variant
-from adaptcompose.hub.refs import canonical_id
+from adaptcompose.catalogue.cards import DEFAULT, Card, Variant
+from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.syntax.references import canonical_id
 
 LANGUAGES = {
     "am": "Amharic", "ar": "Arabic", "bh": "Bihari", "bn": "Bengali", "bxr": "Buryat",

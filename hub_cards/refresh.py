@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptcompose.files import write_atomically
-from adaptcompose.hub.cards import Card, Catalogue, Variant
+from adaptcompose.catalogue.cards import Card, Catalogue, Variant
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.huggingface import HuggingFaceStore
 from adaptcompose.hub.store import Found
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.storage.atomic import write_atomically
 
 AUTHOR = "AdapterHub"
 _NOT_THERE = {"AC401", "AC404"}

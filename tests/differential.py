@@ -27,23 +27,23 @@ import torch
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes import PASSES, Pass, optimise
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Program
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.hub.resolve import Sources
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Block, transform
-from adaptcompose.language.heads import HeadChoice
-from adaptcompose.language.operators.fuse import fusions
-from adaptcompose.language.operators.prune import Prune
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import Block, transform
+from adaptcompose.composition.heads import HeadChoice
+from adaptcompose.composition.operators.fuse import fusions
+from adaptcompose.composition.operators.prune import Prune
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.ir.program import Program
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.resources import resource
 from adaptcompose.runtime.branched import Outputs
-from adaptcompose.runtime.compose import build, loaded_facts
+from adaptcompose.runtime.build import build, loaded_facts
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.primitives import RunningMixture
+from adaptcompose.runtime.ops.primitives import RunningMixture
 from tests.tiny import LAYERS, OTHERS, SPECIAL, backbone, batch, distance, make_backbone, randomise
 
 EXACT, CLOSE, WORSE = 1e-9, 1e-5, 4.0

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from adaptcompose import cli
-from adaptcompose.language.codes import AC419
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.terminal import Terminal
+from adaptcompose.cli import main as cli
+from adaptcompose.cli.terminal import Terminal
+from adaptcompose.diagnostics.codes import AC419
+from adaptcompose.diagnostics.diagnostic import Failed
 from tests.test_errors import SPEC
 from tests.workshop import PATIENCE, Workshop, command, inside
 
@@ -64,7 +64,7 @@ def test_an_interrupt_ends_with_130_and_the_same_command_goes_on(shop: Workshop)
     text = SPEC.replace("steps: 1", "steps: 4000, every: 50, keep: last")
     (shop.root / "demo.yaml").write_text(text)
     process = subprocess.Popen(
-        [sys.executable, "-m", "adaptcompose.cli", "run", "demo.yaml"],
+        [sys.executable, "-m", "adaptcompose", "run", "demo.yaml"],
         cwd=shop.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -140,7 +140,7 @@ def test_exit_codes_are_those_of_the_help(
     def offline(*given: Any, **rest: Any) -> Any:
         raise Failed(AC419.at(hub="hf", why="no route"))
 
-    monkeypatch.setattr("adaptcompose.hub.resolve.open_store", offline)
+    monkeypatch.setattr("adaptcompose.resolution.sources.open_store", offline)
     code, _, err = call(shop, capsys, "plan", "stack(a/b)", "--backbone", "c/d")
     assert (code, "AC419" in err) == (3, True)
 

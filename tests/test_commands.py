@@ -13,13 +13,13 @@ from xml.etree import ElementTree
 import pytest
 
 import adaptcompose as ac
-from adaptcompose import cli
-from adaptcompose.documents import load
+from adaptcompose.cli import main as cli
+from adaptcompose.cli.terminal import coloured, paint
+from adaptcompose.experiment.prepare.preparer import prepare
+from adaptcompose.experiment.spec.schema import MODELINE
+from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.hub.lock import Lock
-from adaptcompose.terminal import coloured, paint
-from adaptcompose.work.prepare import prepare
-from adaptcompose.work.schema import MODELINE
-from adaptcompose.work.spec import read_spec
+from adaptcompose.storage.yaml_source import load
 from tests.test_errors import SPEC
 from tests.workshop import Workshop, command, inside
 
@@ -71,7 +71,7 @@ def test_a_plan_needs_config_json_alone(config: Path, capsys: Captured) -> None:
 )
 def test_what_only_reads_texts_and_headers_needs_no_torch(line: tuple[str, ...]) -> None:
     script = (
-        "import sys; from adaptcompose import cli; code = cli.main(sys.argv[1:]);"
+        "import sys; from adaptcompose.cli import main as cli; code = cli.main(sys.argv[1:]);"
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from adaptcompose.commands.completion import complete_key, joined
+from adaptcompose.cli.completion import complete_key, joined
 from tests.shells import START, Shell
 
 

@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 import adaptcompose as ac
-from adaptcompose.commands.app import app
-from adaptcompose.documents import load
-from adaptcompose.language.diagnostics import Source
-from adaptcompose.language.reference import Page, pages
-from adaptcompose.work.schema import FILE, schema
-from adaptcompose.work.spec import parse_spec
+from adaptcompose.cli.commands import app
+from adaptcompose.composition.word_docs import Page, pages
+from adaptcompose.diagnostics.diagnostic import Source
+from adaptcompose.experiment.spec.schema import FILE, schema
+from adaptcompose.experiment.spec.spec import parse_spec
+from adaptcompose.storage.yaml_source import load
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]

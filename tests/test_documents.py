@@ -12,10 +12,10 @@ import yaml
 from hypothesis import example
 from hypothesis import strategies as st
 
-from adaptcompose import documents
-from adaptcompose.documents import Value, dump, load, open_source, read
-from adaptcompose.files import write_atomically
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
+from adaptcompose.storage import yaml_source as documents
+from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.storage.yaml_source import Value, dump, load, open_source, read
 from tests.sampling import sampled
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 import torch
 
-from adaptcompose import cli, documents
 from adaptcompose.backbones.layout import layouts
-from adaptcompose.documents import load
+from adaptcompose.cli import main as cli
 from adaptcompose.methods import calls
+from adaptcompose.storage import yaml_source as documents
+from adaptcompose.storage.yaml_source import load
 from tests.workshop import Workshop, inside, make_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -240,7 +241,7 @@ def test_check_tells_the_same_as_run(
 def test_what_needs_no_weights_imports_no_torch(shop: Workshop, arguments: list[str]) -> None:
     (shop.root / "demo.yaml").write_text(SPEC)
     code = (
-        "import sys; from adaptcompose.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from adaptcompose.cli.main import main; code = main(sys.argv[1:]);"
         "heavy = {'torch', 'transformers', 'huggingface_hub', 'datasets', 'sklearn', 'rich'};"
         "print(sorted(heavy & sys.modules.keys()), file=sys.stderr); sys.exit(code)"
     )
@@ -303,7 +304,7 @@ def test_a_publication_that_is_stopped_leaves_the_hub_as_it_was(
 def test_a_full_disk_in_a_run_is_told(
     shop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adaptcompose.work import report
+    from adaptcompose.experiment.report import report
 
     (shop.root / "demo.yaml").write_text(SPEC)
 
@@ -320,7 +321,7 @@ def test_an_error_of_ours_is_one_sentence(
     shop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(documents, "read", lambda source: 1 / 0)
-    monkeypatch.setattr("adaptcompose.work.spec.read", lambda source: 1 / 0)
+    monkeypatch.setattr("adaptcompose.experiment.spec.spec.read", lambda source: 1 / 0)
     (shop.root / "demo.yaml").write_text(SPEC)
     code, _, err = told(["plan", "demo.yaml"], shop, capsys)
     assert (code, len(err.strip().splitlines())) == (2, 2)

@@ -21,16 +21,16 @@ import torch
 from typer.testing import CliRunner
 
 import adaptcompose as ac
-from adaptcompose import cli
-from adaptcompose.commands.app import app
+from adaptcompose.cli import main as cli
+from adaptcompose.cli.commands import app
+from adaptcompose.composition.explanations import Example, explanation, explanations
+from adaptcompose.composition.graph import Head
+from adaptcompose.diagnostics.codes import CODES
+from adaptcompose.experiment.report import report
 from adaptcompose.hub import folder as hub_folder
 from adaptcompose.hub.huggingface import HuggingFaceStore
-from adaptcompose.language import syntax
-from adaptcompose.language.codes import CODES
-from adaptcompose.language.explanations import Example, explanation, explanations
-from adaptcompose.language.graph import Head
-from adaptcompose.runtime.saved import save_composition
-from adaptcompose.work import report
+from adaptcompose.runtime.saving.writer import save_composition
+from adaptcompose.syntax import parser as syntax
 from tests.hub.hub_server import Fault, Hub, serve
 from tests.test_errors import SPEC, Greeting
 from tests.workshop import Workshop, inside
@@ -123,7 +123,7 @@ def _published(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
 
 def _owned(by: str) -> Prepare:
     def prepare(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
-        from adaptcompose.work.run import OWNER
+        from adaptcompose.experiment.run.run import OWNER
 
         (shop.root / "other.yaml").write_text("")
         (shop.root / "runs/demo").mkdir(parents=True)
@@ -133,8 +133,8 @@ def _owned(by: str) -> Prepare:
 
 
 def _locked(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
-    from adaptcompose.work.prepare import lock_path, prepare
-    from adaptcompose.work.spec import read_spec
+    from adaptcompose.experiment.prepare.preparer import lock_path, prepare
+    from adaptcompose.experiment.spec.spec import read_spec
 
     text = (shop.root / "demo.yaml").read_text()
     path = shop.root / "demo.yaml"
@@ -201,7 +201,7 @@ def _pushed(*faults: Fault) -> Prepare:
         place = re.search(r"http://\S+", (shop.root / "demo.yaml").read_text())
         assert place is not None
         opened = HuggingFaceStore(place[0])
-        patch.setattr("adaptcompose.hub.store.open_store", lambda hub, root: opened)
+        patch.setattr("adaptcompose.hub.opening.open_store", lambda hub, root: opened)
 
     return prepare
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
 from tests.workshop import inside
 
 EXPRESSIONS = ["", " ", "\0", "a\0b", "\ud800", "stack(a\udcff)", "\u202estack(a)", "e\u0301"]
@@ -217,7 +217,7 @@ def test_a_card_that_is_no_file(word: str, place: Path, capsys: pytest.CaptureFi
     cards = place / "hub_cards/odd"
     cards.mkdir(parents=True)
     (cards / "card.md").symlink_to("card.md") if word == "loop" else (cards / "card.md").mkdir()
-    from adaptcompose.targets import diagnostics
+    from adaptcompose.cli.inputs import diagnostics
 
     code, text = answer(["check", "odd/card"], capsys)
     assert code == 1

@@ -27,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 def test_the_wheel_holds_the_package(wheel: set[str]) -> None:
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "adaptcompose").rglob("*.py")}
     assert sources <= wheel
-    assert {"adaptcompose/py.typed", "adaptcompose/work/report.html.jinja"} <= wheel
+    assert {"adaptcompose/py.typed", "adaptcompose/experiment/report/report.html.jinja"} <= wheel
     assert f"adaptcompose-{__version__}.dist-info/licenses/LICENSE" in wheel
 
 

@@ -34,7 +34,7 @@ def process(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.Comple
 
 
 def command(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
-    return process("-m", "adaptcompose.cli", *arguments, cwd=cwd, **more)
+    return process("-m", "adaptcompose", *arguments, cwd=cwd, **more)
 
 
 def told(*arguments: str, cwd: Path = ROOT) -> str:
@@ -181,8 +181,8 @@ def test_what_cannot_be_loaded_is_told_once_and_takes_nothing_else() -> None:
 
 def test_a_word_is_taken_once() -> None:
     script = (
-        "from adaptcompose.language.operators import Stack\n"
-        "from adaptcompose.language.operator import operator\n"
+        "from adaptcompose.composition.operators import Stack\n"
+        "from adaptcompose.composition.operator import operator\n"
         "operator(type('Other', (Stack,), {}))"
     )
     done = process("-c", script)

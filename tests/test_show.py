@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptcompose import cli
-from adaptcompose.documents import Source
-from adaptcompose.work.spec import parse_specs, read_specs
+from adaptcompose.cli import main as cli
+from adaptcompose.experiment.spec.spec import parse_specs, read_specs
+from adaptcompose.storage.yaml_source import Source
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 Captured = pytest.CaptureFixture[str]

@@ -17,16 +17,16 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
-from adaptcompose.documents import dump
+from adaptcompose.cli.terminal import Terminal
+from adaptcompose.experiment.prepare.preparer import lock_path, prepare
+from adaptcompose.experiment.run.run import Run
+from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.hub.folder import FolderStore
 from adaptcompose.hub.store import listed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.saved import save_composition
-from adaptcompose.terminal import Terminal
-from adaptcompose.work.prepare import lock_path, prepare
-from adaptcompose.work.run import Run
-from adaptcompose.work.spec import read_spec
+from adaptcompose.runtime.saving.writer import save_composition
+from adaptcompose.storage.yaml_source import dump
 
 LAYERS, WIDTH = 3, 16
 PATIENCE = 900.0
@@ -240,7 +240,7 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "adaptcompose.cli", *arguments],
+        [sys.executable, "-m", "adaptcompose", *arguments],
         cwd=cwd,
         text=True,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Backbones as data: one file a family, each a `Layout` literal. Nothing here imports torch."""
+"""Backbone families as data: one `Layout` literal per file. Nothing here imports torch."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from adaptcompose.hub.refs import canonical_id
-from adaptcompose.language.codes import AC413, AC504
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC413, AC504
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.plugins import plugins
+from adaptcompose.syntax.references import canonical_id
 
 Kind = Literal[
     "linear",

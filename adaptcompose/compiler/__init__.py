@@ -1,1 +1,1 @@
-"""The compiler: a locked graph becomes a program of primitives per site, without torch."""
+"""From a pinned graph to a program of primitives: lowering, passes, plans. No torch."""

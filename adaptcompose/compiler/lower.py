@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Leaf, Mixture, Primitive, Program
-from adaptcompose.language.graph import Block
+from adaptcompose.composition.graph import Block
+from adaptcompose.ir.primitives import Leaf, Mixture, Primitive
+from adaptcompose.ir.program import Program
 
 
 def lower(graph: Block, facts: Facts) -> Program:

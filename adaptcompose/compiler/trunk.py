@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.lower import weights_used
-from adaptcompose.compiler.program import Primitive, Program, Rows
+from adaptcompose.ir.primitives import Primitive, Rows
+from adaptcompose.ir.program import Program
 
 
 @dataclass(frozen=True)

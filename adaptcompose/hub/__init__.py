@@ -1,1 +1,1 @@
-"""Where adapters come from and go to: references, the catalogue, hubs, file formats, the lock."""
+"""Hubs: the Hugging Face Hub or a folder, behind one interface, and the lock file."""

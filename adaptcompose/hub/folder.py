@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.files import write_atomically
-from adaptcompose.hub.front import described, fits
-from adaptcompose.hub.refs import is_repo_name, is_revision, matches
+from adaptcompose.diagnostics.codes import AC401, AC402, AC411, AC412, AC413, AC415, AC420, AC433
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
+from adaptcompose.hub.readme import described, fits
 from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, listed, record, verify
-from adaptcompose.language.codes import AC401, AC402, AC411, AC412, AC413, AC415, AC420, AC433
-from adaptcompose.language.diagnostics import Diagnostic, Failed, suggest
+from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.syntax.references import is_repo_name, is_revision, matches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from adaptcompose.files import write_atomically
+from adaptcompose.diagnostics.codes import AC402, AC411, AC413, AC420
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub import pushing
-from adaptcompose.hub.front import fits, told
-from adaptcompose.hub.refs import is_repo_name, matches
-from adaptcompose.hub.refusals import Request, translated
+from adaptcompose.hub.hf_errors import Request, translated
+from adaptcompose.hub.readme import fits, told
 from adaptcompose.hub.store import (
     FileRecord,
     Found,
@@ -30,8 +30,8 @@ from adaptcompose.hub.store import (
     not_cached,
     verify,
 )
-from adaptcompose.language.codes import AC402, AC411, AC413, AC420
-from adaptcompose.language.diagnostics import Diagnostic, Failed
+from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.syntax.references import is_repo_name, matches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -134,7 +134,7 @@ class HuggingFaceStore:
         """Those of the files that are not in the cache, sorted."""
         return sorted(path for path in paths if self._cached(repo, revision, path) is None)
 
-    def piece(self, repo: str, revision: str, path: str, start: int, stop: int) -> bytes:
+    def read_range(self, repo: str, revision: str, path: str, start: int, stop: int) -> bytes:
         """The bytes of a file from `start` to `stop`: from the cache, or by a request for them."""
         if (kept := self._cached(repo, revision, path)) is not None:
             with kept.open("rb") as file:

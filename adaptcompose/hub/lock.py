@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.documents import dump, load
-from adaptcompose.files import write_atomically
-from adaptcompose.hub.refs import is_repo_name, is_safe_path
+from adaptcompose.diagnostics.codes import AC410, AC413
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub.store import FileRecord
-from adaptcompose.language.codes import AC410, AC413
-from adaptcompose.language.diagnostics import Diagnostic, Failed
+from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.storage.yaml_source import dump, load
+from adaptcompose.syntax.references import is_repo_name, is_safe_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable

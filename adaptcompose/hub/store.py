@@ -8,13 +8,11 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from adaptcompose.hub.refs import is_safe_path
-from adaptcompose.language.codes import AC405, AC411, AC413, AC419
-from adaptcompose.language.diagnostics import Diagnostic, Failed
-from adaptcompose.plugins import plugins
+from adaptcompose.diagnostics.codes import AC405, AC411, AC413
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
+from adaptcompose.syntax.references import is_safe_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -115,30 +113,12 @@ class Store(Protocol):
         """Those of the files that a fetch would bring to this machine, sorted."""
 
 
-def open_store(hub: str | Path, root: Path, kind: Kind = "model") -> Store:
-    """The hub of a spec: `hf`, the Hugging Face Hub or another endpoint, or a folder below root.
+@runtime_checkable
+class RangedStore(Store, Protocol):
+    """A hub that serves byte ranges, so that a file's header can be read before its tensors."""
 
-    The hub of an installed package is written with its scheme: `s3://…`; it holds data sets beside
-    the rest. In a folder they are below `datasets/`.
-    """
-    text = str(hub)
-    try:
-        urlsplit(text)
-    except ValueError as error:
-        raise Failed(AC419.at(hub=text, why=str(error))) from None
-    scheme, mark, _ = text.partition("://")
-    for plugin in plugins("hubs") if mark else ():
-        if plugin.name == scheme and plugin.loaded is not None:
-            store: Store = plugin.loaded(text, Path(root))
-            return store
-    if text == "hf" or text.startswith(("https://", "http://")):
-        from adaptcompose.hub.huggingface import HuggingFaceStore
-
-        return HuggingFaceStore(None if text == "hf" else text, kind)
-    from adaptcompose.hub.folder import FolderStore
-
-    folder, below = Path(root) / Path(hub).expanduser(), "datasets" if kind == "dataset" else ""
-    return FolderStore(folder / below, f"{text}/{below}" if below else text)
+    def read_range(self, repo: str, revision: str, path: str, start: int, stop: int) -> bytes:
+        """The bytes of a file from `start` to `stop` (exclusive), or fewer where it ends."""
 
 
 def record(path: Path) -> FileRecord:

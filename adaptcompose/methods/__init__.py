@@ -1,4 +1,4 @@
-"""Methods: families of adapters, one file each. torch is imported inside bodies only."""
+"""Adapter methods: one family per file. torch is imported inside bodies only."""
 
 from __future__ import annotations
 

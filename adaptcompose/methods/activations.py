@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adaptcompose.language.codes import AC212
-from adaptcompose.language.diagnostics import Diagnostic, suggest
+from adaptcompose.diagnostics.codes import AC212
+from adaptcompose.diagnostics.diagnostic import Diagnostic, suggest
 
 ACTIVATIONS = frozenset(
     {

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Bottleneck as BottleneckPrimitive
-from adaptcompose.compiler.program import Placement, Primitive
-from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.signature import Layers, option
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.primitives import Bottleneck as BottleneckPrimitive
+from adaptcompose.ir.primitives import Placement, Primitive
 from adaptcompose.methods import invertible
 from adaptcompose.methods.activations import unknown
 from adaptcompose.methods.method import (
@@ -26,6 +25,7 @@ from adaptcompose.methods.method import (
     method,
     read_settings,
 )
+from adaptcompose.syntax.signature import Layers, option
 
 if TYPE_CHECKING:
     import torch

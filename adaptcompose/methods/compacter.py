@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Leaf, Primitive
-from adaptcompose.language.codes import AC209
-from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.signature import option
+from adaptcompose.diagnostics.codes import AC209
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.primitives import Leaf, Primitive
 from adaptcompose.methods import invertible
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.method import SHARED, Shape, configuration, method, read_settings
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

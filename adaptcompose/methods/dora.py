@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import Decomposed
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.signature import option
-from adaptcompose.methods.changes import native_config, read_native
+from adaptcompose.ir.linear import Decomposed
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.lora import Lora, is_lora, is_vera, lora_settings
 from adaptcompose.methods.method import Shape, method
+from adaptcompose.methods.targeted import native_config, read_native
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

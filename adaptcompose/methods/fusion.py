@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Attention
+from adaptcompose.ir.primitives import Attention
 from adaptcompose.methods.method import Method, Shape, read_settings
 
 if TYPE_CHECKING:

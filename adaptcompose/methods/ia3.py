@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import Rescale
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.signature import option
-from adaptcompose.methods.changes import Changing
+from adaptcompose.ir.linear import Rescale
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.lora import Lora, hub_places, is_lora, lora_settings
 from adaptcompose.methods.method import Shape, method
+from adaptcompose.methods.targeted import Changing
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Coupling
+from adaptcompose.ir.primitives import Coupling
 
 EMBEDDINGS = Site("embed.out")
 HEAD = Site("head.in")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Kind, Site
-from adaptcompose.compiler.linear import Renorm
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.signature import option
-from adaptcompose.methods.changes import Changing
+from adaptcompose.ir.linear import Renorm
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.method import Shape, method
+from adaptcompose.methods.targeted import Changing
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

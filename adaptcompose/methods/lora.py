@@ -12,13 +12,12 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Kind, Site
-from adaptcompose.compiler.linear import LowRank, Renorm, Replaced, Shift
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.compiler.recipe import Recipe
-from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.signature import option
-from adaptcompose.methods.changes import Changing
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.linear import LowRank, Renorm, Replaced, Shift
+from adaptcompose.ir.primitives import MergeRecipe, Primitive
 from adaptcompose.methods.method import Combine, Shape, method, read_settings
+from adaptcompose.methods.targeted import Changing
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch
@@ -176,7 +175,7 @@ class Lora(Changing):
             init.zeros_(tensor)
 
     def merged(
-        self, recipe: Recipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
+        self, recipe: MergeRecipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
     ) -> dict[str, torch.Tensor]:
         """Merged is what B A adds, not B and A: [w₁s₁B₁ …]·[A₁; …] for a sum."""
         import torch

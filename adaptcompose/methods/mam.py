@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from adaptcompose.compiler.prefix import Positions
-from adaptcompose.language.signature import option
+from adaptcompose.ir.prefix import Positions
 from adaptcompose.methods.bottleneck import PARALLEL
-from adaptcompose.methods.joint import Joint
 from adaptcompose.methods.method import Method, method
 from adaptcompose.methods.prefix import Prefix
+from adaptcompose.methods.union import Joint
+from adaptcompose.syntax.signature import option
 
 
 @method

@@ -12,11 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.compiler.recipe import Recipe
-from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.signature import accept, changed, spell
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.primitives import MergeRecipe, Primitive
 from adaptcompose.plugins import plugins
+from adaptcompose.syntax.signature import accept, changed, spell
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +90,7 @@ class Method:
         return weights
 
     def merged(
-        self, recipe: Recipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
+        self, recipe: MergeRecipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
     ) -> dict[str, torch.Tensor]:
         """What the primitive of a merge reads, from what those of its members read.
 

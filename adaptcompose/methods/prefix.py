@@ -14,12 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.prefix import KVPrefix, Positions, Shift
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.codes import AC209
-from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.signature import Layers, option
-from adaptcompose.methods.changes import native_config, read_native
+from adaptcompose.diagnostics.codes import AC209
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.prefix import KVPrefix, Positions, Shift
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.method import (
     SHARED,
     Method,
@@ -30,6 +28,8 @@ from adaptcompose.methods.method import (
     method,
     read_settings,
 )
+from adaptcompose.methods.targeted import native_config, read_native
+from adaptcompose.syntax.signature import Layers, option
 
 if TYPE_CHECKING:
     import torch

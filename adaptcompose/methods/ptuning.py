@@ -15,11 +15,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Leaf, Primitive
-from adaptcompose.language.signature import option
-from adaptcompose.methods.changes import native_config, read_native
+from adaptcompose.ir.primitives import Leaf, Primitive
 from adaptcompose.methods.method import Shape, method
 from adaptcompose.methods.prompt import Prompt
+from adaptcompose.methods.targeted import native_config, read_native
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

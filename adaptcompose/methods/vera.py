@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import Decomposed, LowRank, SharedLowRank
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.signature import option
-from adaptcompose.methods.changes import Changing
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.linear import Decomposed, LowRank, SharedLowRank
+from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.lora import hub_places, is_lora, is_vera, lora_settings
 from adaptcompose.methods.method import SHARED, Shape, method
+from adaptcompose.methods.targeted import Changing
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

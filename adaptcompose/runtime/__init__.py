@@ -1,1 +1,1 @@
-"""The running model: the only side of the package that imports torch at the top."""
+"""The running model: what primitives compute, and how they attach to a stock transformers model."""

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from adaptcompose.language.codes import AC505, AC508, AC510, AC513, AC519
-from adaptcompose.language.diagnostics import Failed, suggest
-from adaptcompose.language.operators import branch_of
-from adaptcompose.runtime.decoding import inputs
-from adaptcompose.runtime.frame import Choice, Frame, in_order
+from adaptcompose.diagnostics.codes import AC505, AC508, AC510, AC513, AC519
+from adaptcompose.diagnostics.diagnostic import Failed, suggest
+from adaptcompose.runtime.attach.virtual_tokens import FIRST
+from adaptcompose.runtime.call_context import Choice, Frame, in_order
+from adaptcompose.runtime.composition import Composition
 from adaptcompose.runtime.heads import FlexHead
-from adaptcompose.runtime.lengthened import FIRST
-from adaptcompose.runtime.model import ComposedModel, Output
+from adaptcompose.runtime.model import ComposedModel, Output, Services
+from adaptcompose.runtime.model_inputs import inputs
+from adaptcompose.runtime.ops.row_groups import repeat
 from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.rows import repeat
-
-if TYPE_CHECKING:
-    from adaptcompose.runtime.compose import Composition
 
 Labels = Tensor | Mapping[str, Tensor]
 
@@ -61,8 +57,9 @@ class BranchedModel(ComposedModel):
         heads: Mapping[str, FlexHead],
         composition: Composition,
         frame: Frame,
+        services: Services,
     ) -> None:
-        super().__init__(body, parts, heads, composition, frame)
+        super().__init__(body, parts, heads, composition, frame, services)
         self.names = composition.program.names
         self.heads = nn.ModuleList(heads.values())
         self._head_names = tuple(heads)
@@ -74,22 +71,7 @@ class BranchedModel(ComposedModel):
 
     def branch(self, name: str) -> ComposedModel:
         """One composition alone: the same parts and the same head."""
-        from adaptcompose.runtime.compose import build
-
-        made, flex = self.composition, self.head_of(name)
-        one = build(
-            branch_of(made.graph, name),
-            made.facts,
-            made.backbone,
-            made.sources,
-            head=made.heads[name],
-            given=dict(self.parts.items()),
-            slots=None if flex is None else flex.slots,
-        )
-        one.composition = replace(
-            one.composition, backbone_pin=made.backbone_pin, tokenizer=made.tokenizer
-        )
-        return one
+        return self.services.branch(self, name)
 
     def head_of(self, name: str | None) -> FlexHead | None:
         if name not in self._head_names:

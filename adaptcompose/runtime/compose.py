@@ -1,78 +1,24 @@
-"""From an expression to a running model: parse, check, lock, lower, optimise, attach."""
+"""From an expression to a running model: parse, check, resolve, build."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
-import transformers
-from torch import nn
 from transformers import PreTrainedModel
 
-from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
-from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.compiler.passes import optimise as run_passes
-from adaptcompose.compiler.program import Program
-from adaptcompose.hub.backbone import Backbone, find_backbone, named
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats import adapters as formats
-from adaptcompose.hub.formats.adapterhub import Described
-from adaptcompose.hub.lock import Locked
-from adaptcompose.hub.refs import is_repo_name
-from adaptcompose.hub.resolve import Sources, resolve
-from adaptcompose.hub.tokenizer import Tokenizer
-from adaptcompose.language import codes
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Diagnostic, Failed, Source, errors
-from adaptcompose.language.graph import Adapter, Block, adapters, carriers, transform
-from adaptcompose.language.heads import Chosen, HeadChoice, heads_of, needs_inverse
-from adaptcompose.language.operators import Fuse, fusions, irreversible, marks
-from adaptcompose.language.operators.prune import beyond_text
-from adaptcompose.language.verify import verify
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.heads import HeadChoice
+from adaptcompose.composition.operators.prune import beyond_text
+from adaptcompose.composition.structure import verify
+from adaptcompose.diagnostics.diagnostic import Failed, Source, errors
+from adaptcompose.resolution.backbone import find_backbone, named
+from adaptcompose.resolution.resolve import resolve
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.resources import resource
-from adaptcompose.runtime.attach import attach
-from adaptcompose.runtime.branched import BranchedModel
-from adaptcompose.runtime.frame import Frame
-from adaptcompose.runtime.heads import FlexHead
-from adaptcompose.runtime.mapsites import begin, complete, foreign
+from adaptcompose.runtime.build import build, load_backbone, loaded_facts
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
-
-Rewriting = Callable[[Program], Program]
-
-
-@dataclass(frozen=True)
-class Composition:
-    """What a composed model was made from."""
-
-    graph: Block
-    facts: Facts
-    program: Program
-    heads: Mapping[str, Chosen]
-    backbone: PreTrainedModel = field(repr=False)
-    sources: Sources = field(repr=False)
-    backbone_pin: Locked | None = None
-    tokenizer: Tokenizer | None = field(default=None, repr=False)
-    """Another than the backbone's own, where one was named."""
-
-    def on(self, backbone: Backbone) -> Composition:
-        """The same, knowing which files its backbone is of."""
-        return replace(self, backbone_pin=backbone.pin, tokenizer=backbone.tokenizer)
-
-    @property
-    def head(self) -> Chosen:
-        """The head, where the graph is one composition."""
-        return self.heads.get("")
-
-    @property
-    def lock(self) -> dict[str, Any]:
-        """The pins of the adapters, by reference."""
-        leaves = adapters(self.graph).values()
-        return {str(leaf.ref): leaf.pin for leaf in leaves if leaf.ref is not None}
 
 
 def compose(
@@ -110,198 +56,3 @@ def compose(
     made = build(graph, facts, model, sources, head=head, optimise=optimise)
     made.composition = replace(made.composition, backbone_pin=base.pin if base else None)
     return made
-
-
-@torch.inference_mode(mode=False)  # what is made here can be changed and trained later
-def build(  # noqa: PLR0913
-    graph: Block,
-    facts: Facts,
-    backbone: PreTrainedModel,
-    sources: Sources,
-    *,
-    head: HeadChoice = "auto",
-    optimise: bool | Rewriting = True,
-    given: Mapping[str, Part] | None = None,
-    slots: nn.ModuleList | None = None,
-) -> ComposedModel:
-    """The running model of a checked and resolved graph.
-
-    Parts that are `given`, and the `slots` of a head, are used as they are: two models that share
-    them are trained together. `optimise` may be passes other than the usual ones.
-    """
-    chosen = heads_of(graph, head)
-    if found := list(_irreversible(graph, chosen, facts, backbone)):
-        raise Failed(found)
-    graph = adopt(graph, given or {})
-    program = lower(graph, facts)
-    # of the literal program, so that a pass never decides which weights there are
-    parts = _all_parts(graph, program, backbone, sources, given or {})
-    if callable(optimise):
-        program = optimise(program)
-    elif optimise:
-        program = run_passes(program)
-    frame = Frame()
-    body, heads = attach(program, backbone, parts, chosen, frame)
-    for flex in heads.values():
-        if slots is not None:
-            flex.slots = slots
-        else:
-            _fill_head(flex, graph, facts, sources)
-            flex.to(device=backbone.device, dtype=_exact(backbone))
-    composition = Composition(graph, facts, program, chosen, backbone, sources)
-    made = BranchedModel if program.names else ComposedModel
-    return made(body, parts, heads, composition, frame).eval()
-
-
-def _irreversible(
-    graph: Block, chosen: Mapping[str, Chosen], facts: Facts, backbone: PreTrainedModel
-) -> Iterator[Diagnostic]:
-    """AC318 where a vocabulary asks for an inverse that there is not."""
-    names = {name for name, _ in backbone.named_modules()}
-    for name, head in chosen.items():
-        vocabulary = head != "backbone" or not names.isdisjoint(facts.layout.vocabulary)
-        if needs_inverse(head) and vocabulary:
-            yield from irreversible(graph.branches.get(name, graph), facts)
-
-
-def _exact(backbone: PreTrainedModel) -> torch.dtype:
-    """What is trained is never in half precision."""
-    return torch.promote_types(backbone.dtype, torch.float32)
-
-
-def _all_parts(
-    graph: Block,
-    program: Program,
-    backbone: PreTrainedModel,
-    sources: Sources,
-    given: Mapping[str, Part],
-) -> Parts:
-    """Every part where the backbone is, trained or frozen as the expression says."""
-    parts = Parts(make_parts(graph, sources, given, program))
-    for name, leaf in adapters(graph).items():
-        if name in given:
-            continue
-        if leaf.ref is None:
-            begin(parts[name], backbone, program.facts)
-        else:
-            _settle(parts[name], leaf, backbone, sources, program.facts)
-    for name, learns in marks(graph).items():
-        if name not in given:
-            parts[name].requires_grad_(learns)
-    return parts.to(device=backbone.device, dtype=_exact(backbone))
-
-
-def _settle(
-    part: Part, leaf: Adapter, backbone: PreTrainedModel, sources: Sources, facts: Facts
-) -> None:
-    """What a file leaves to its backbone; AC408 where it has matrices of another one in it."""
-    found = _described(leaf, sources)
-    if kind := formats.begun(found):
-        complete(part, kind, backbone, facts)
-    for site in foreign(formats.read_copies(found, facts), backbone, facts):
-        detail = f"the matrix of its own backbone at {site} is another one than this backbone's"
-        raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail))
-
-
-def adopt(graph: Block, given: Mapping[str, Part]) -> Block:
-    """The graph with given parts as they were made: one trained under `drop` has nothing there."""
-
-    def change(block: Block) -> Block:
-        if isinstance(block, Adapter) and block.name in given:
-            return replace(block, method=given[block.name].method)
-        return block
-
-    return transform(graph, change)
-
-
-def make_parts(
-    graph: Block, sources: Sources, given: Mapping[str, Part], program: Program
-) -> dict[str, Part]:
-    """Every part with its weights: given, read from its pinned files, or new.
-
-    New parts have weights only where the program reads them.
-    """
-    parts: dict[str, Part] = {}
-    used = weights_used(program)
-    for name, leaf in adapters(graph).items():
-        sites = used.get(name, ())
-        parts[name] = given.get(name) or _adapter_part(leaf, sites, sources, program.facts)
-    for name, block in fusions(graph).items():
-        sites = used.get(name, ())
-        if name in given:
-            parts[name] = _covering(given[name], block, sites)
-        else:
-            parts[name] = _fusion_part(block, sites, sources, program.facts)
-    return parts
-
-
-def _covering(part: Part, block: Block, sites: tuple[Site, ...]) -> Part:
-    for site in sites:
-        if site not in part.places:
-            raise Failed(codes.AC417.at(block.span, name=part.name, site=site))
-    return part
-
-
-def _fusion_part(block: Fuse, sites: tuple[Site, ...], sources: Sources, facts: Facts) -> Part:
-    if block.ref is None:
-        return new_part(block.name, block.fusion(facts).only(sites, facts), facts)
-    assert block.pin is not None and block.loaded is not None
-    folder = sources.fetch(block.ref, block.pin)
-    found = adapterhub.describe(folder, adapterhub.FUSION, str(block.ref), block.span)
-    assert found is not None
-    weights = adapterhub.read_weights(found, block.loaded, facts, adapterhub.FUSION)
-    return loaded_part(block.name, block.loaded, weights, used=sites)
-
-
-def _adapter_part(leaf: Adapter, sites: tuple[Site, ...], sources: Sources, facts: Facts) -> Part:
-    assert leaf.method is not None
-    if leaf.ref is None:
-        return new_part(leaf.name, leaf.method.only(sites, facts), facts)
-    weights = formats.read_weights(_described(leaf, sources), leaf.method, facts)
-    return loaded_part(leaf.name, leaf.method, weights, used=sites)
-
-
-def _described(leaf: Adapter, sources: Sources) -> Described:
-    assert leaf.ref is not None and leaf.pin is not None
-    folder = sources.fetch(leaf.ref, leaf.pin)
-    return adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
-
-
-def _fill_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> None:
-    leaf = carriers(graph).get(flex.part)
-    if leaf is None or leaf.ref is None or leaf.head is None:
-        flex.start(float(facts.config.get("initializer_range") or 0.02))
-        return
-    assert leaf.pin is not None
-    folder = sources.fetch(leaf.ref, leaf.pin)
-    try:
-        flex.fill(formats.read_head(folder, str(leaf.ref), facts, leaf.span))
-    except (RuntimeError, KeyError) as error:
-        detail = f"its head does not fit its configuration: {str(error).splitlines()[-1].strip()}"
-        raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail)) from None
-    flex.slots.requires_grad_(False)
-
-
-def loaded_facts(model: PreTrainedModel | None) -> Facts:
-    """Facts of a model in memory; its name is the repository that it was loaded from."""
-    assert model is not None
-    name = str(model.config._name_or_path or "")
-    named = is_repo_name(name) and not Path(name).is_dir()
-    stored = {"dtype": str(model.dtype).removeprefix("torch.")}
-    return read_facts(model.config.to_dict() | stored, name if named else None)
-
-
-def load_backbone(
-    folder: Path, *, with_head: bool = False, dtype: str = "auto", attention: str | None = None
-) -> PreTrainedModel:
-    """A stock transformers model in eval mode; with its own head if it is asked for."""
-    config = read_config(folder)
-    names = config.get("architectures") or []
-    cls: Any = transformers.AutoModel
-    if with_head:
-        cls = getattr(transformers, str(names[0]), None) if names else None
-        if not (isinstance(cls, type) and issubclass(cls, PreTrainedModel)):
-            cls = transformers.AutoModelForMaskedLM
-    loaded = cls.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
-    model: PreTrainedModel = loaded.eval()
-    return model

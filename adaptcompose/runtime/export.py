@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from adaptcompose.language.codes import AC511
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC511
+from adaptcompose.diagnostics.diagnostic import Failed
 
 if TYPE_CHECKING:
     from adaptcompose.runtime.model import ComposedModel

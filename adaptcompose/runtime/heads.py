@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.language.codes import AC413, AC416, AC519
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Head
-from adaptcompose.language.heads import VOCABULARIES
-from adaptcompose.runtime.primitives import Running, State, activation
+from adaptcompose.composition.graph import Head
+from adaptcompose.composition.heads import VOCABULARIES
+from adaptcompose.diagnostics.codes import AC413, AC416, AC519
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.runtime.ops.primitives import Running, State, activation
 
 _OF_ROWS = ("classification", "multiple_choice")  # what reads one state a row, not one a token
 _MOST_LAYERS = 100  # a file that says more is broken

@@ -5,29 +5,53 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from adaptcompose.compiler.program import Program
 from adaptcompose.compiler.trunk import gated
-from adaptcompose.language.codes import AC508, AC509
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.codes import AC508, AC509
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.ir.program import Program
 from adaptcompose.methods.fusion import Fusion
-from adaptcompose.runtime.attach import copy_structure
-from adaptcompose.runtime.decoding import by_row, classified, inputs, shifted
-from adaptcompose.runtime.frame import Frame
+from adaptcompose.runtime.attach.attachment import copy_structure
+from adaptcompose.runtime.attach.virtual_tokens import FIRST, labelled, own_logits
+from adaptcompose.runtime.call_context import Frame
+from adaptcompose.runtime.composition import Composition
 from adaptcompose.runtime.heads import FlexHead, pull
-from adaptcompose.runtime.lengthened import FIRST, labelled, own_logits
+from adaptcompose.runtime.model_inputs import by_row, classified, inputs, shifted
+from adaptcompose.runtime.ops.primitives import RunningMixture
 from adaptcompose.runtime.parts import Parts
-from adaptcompose.runtime.primitives import RunningMixture
 
-if TYPE_CHECKING:
-    from adaptcompose.runtime.compose import Composition
-    from adaptcompose.runtime.trunk import CachedTrunk
+
+class Trunk(Protocol):
+    """The states of the lowest layers, by example: what `cache_trunk` puts in front of a model."""
+
+    layers: int
+
+    def enter(self, batch: dict[str, Tensor]) -> None: ...
+
+    def leave(self, batch: dict[str, Tensor]) -> None: ...
+
+
+class Services(Protocol):
+    """What a model does with the help of modules that themselves need a model.
+
+    Given by who builds the model, so that saving, exporting and caching may import this module and
+    not the other way round.
+    """
+
+    def save(self, model: ComposedModel, folder: Path) -> None: ...
+
+    def exportable(self, model: ComposedModel) -> nn.Module: ...
+
+    def cache_trunk(self, model: ComposedModel, layers: int) -> Trunk: ...
+
+    def branch(self, model: Any, name: str) -> ComposedModel: ...
 
 
 @dataclass
@@ -60,6 +84,7 @@ class ComposedModel(nn.Module):
         heads: Mapping[str, FlexHead],
         composition: Composition,
         frame: Frame,
+        services: Services,
     ) -> None:
         super().__init__()
         self.body = body
@@ -67,7 +92,8 @@ class ComposedModel(nn.Module):
         self.head = heads.get("")
         self.composition = composition
         self.frame = frame
-        self.trunk: CachedTrunk | None = None
+        self.services = services
+        self.trunk: Trunk | None = None
         self._detached = False
         hooked: Any = super()  # these methods have no types
         hooked.register_state_dict_post_hook(_without_backbone)
@@ -190,9 +216,7 @@ class ComposedModel(nn.Module):
 
         AC518 if something in them is trained. They compute without dropout from now on.
         """
-        from adaptcompose.runtime.trunk import CachedTrunk
-
-        self.trunk = CachedTrunk(self, layers)
+        self.trunk = self.services.cache_trunk(self, layers)
 
     def _run(self, batch: dict[str, Tensor], **more: Any) -> Any:
         """The body, behind the states that a cached trunk has for the batch."""
@@ -278,17 +302,11 @@ class ComposedModel(nn.Module):
 
     def exportable(self) -> nn.Module:
         """Ids and mask in, logits out: a frozen copy for torch.export and torch.onnx.export."""
-        from adaptcompose.runtime.export import exportable
-
-        return exportable(self)
+        return self.services.exportable(self)
 
     def save(self, folder: str) -> None:
         """Write the composition: `ac.load(folder)` gives bit-equal outputs."""
-        from pathlib import Path
-
-        from adaptcompose.runtime.saved import save_composition
-
-        save_composition(self, Path(folder))
+        self.services.save(self, Path(folder))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ComposedModel:
         """What describes the composition is shared, modules are not."""

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Leaf
+from adaptcompose.ir.primitives import Leaf
 from adaptcompose.methods.method import Method
-from adaptcompose.runtime.kept import Kept, learning
-from adaptcompose.runtime.merging import combined
+from adaptcompose.runtime.ops.merging import combined
+from adaptcompose.runtime.ops.weight_cache import Kept, learning
 
 Weights = Mapping[tuple[Site, str], Tensor]
 """Tensors of one part by site and name, as `Method.tensors` names them."""

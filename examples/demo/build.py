@@ -48,10 +48,10 @@ def publish_backbone() -> None:
 
 def train(name: str, seed: int = 0) -> None:
     """Run a spec through the tool; another seed than 0 goes to a repository of its own."""
-    from adaptcompose.terminal import Terminal, hush
-    from adaptcompose.work.prepare import prepare
-    from adaptcompose.work.run import Run
-    from adaptcompose.work.spec import read_spec
+    from adaptcompose.cli.terminal import Terminal, hush
+    from adaptcompose.experiment.prepare.preparer import prepare
+    from adaptcompose.experiment.run.run import Run
+    from adaptcompose.experiment.spec.spec import read_spec
 
     path = SPECS / f"{name}.yaml"
     spec = read_spec(path)

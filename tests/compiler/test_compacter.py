@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from adaptcompose.backbones.layout import Site, read_facts
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.language.check import Context, check
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Context, check
 from adaptcompose.methods.compacter import Compacter
 from adaptcompose.methods.method import SHARED
 from adaptcompose.resources import resource

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from adaptcompose.backbones.layout import Facts, layouts, read_facts
-from adaptcompose.compiler.plan import make_plan
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.language.check import Context, check
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.compiler.planning import make_plan
+from adaptcompose.composition.check import Context, check
 from adaptcompose.resources import resource
 
 BERT_BASE: dict[str, Any] = {
@@ -96,7 +96,7 @@ def test_plan_counts_from_config_json_alone(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(BERT_BASE))
     code = f"""
 import sys
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
 assert cli.main(["plan", "compacter()", "--backbone", {str(tmp_path)!r}, "--format", "json"]) == 0
 assert not {{"torch", "transformers", "huggingface_hub"}} & set(sys.modules)
 """

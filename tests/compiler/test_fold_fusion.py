@@ -7,9 +7,10 @@ import torch
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture, fold_fusion
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Mixture, Program
-from adaptcompose.runtime.folded import RunningFolded
+from adaptcompose.ir.primitives import Mixture
+from adaptcompose.ir.program import Program
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.ops.folded_fusion import RunningFolded
 from tests.tiny import backbone, batch, composed, distance, hidden
 
 A, B = "bottleneck(reduction=4)", "bottleneck(reduction=3, activation=gelu)"
@@ -155,9 +156,9 @@ def test_dropout_inside_members_is_read_literally() -> None:
 def test_multiplications_of_a_fusion_of_eight_on_bert_base() -> None:
     """At most 1.13 times the plain backbone's, and 1.50 times for thirty-two members."""
     from adaptcompose.backbones.layout import read_facts
+    from adaptcompose.catalogue.cards import Catalogue
     from adaptcompose.compiler.lower import lower
-    from adaptcompose.hub.cards import Catalogue
-    from adaptcompose.language.check import Context, check
+    from adaptcompose.composition.check import Context, check
 
     facts = read_facts(
         {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from adaptcompose.backbones.layout import Facts, Site, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.compiler.program import Bottleneck, Chain, Coupling, Mixture, Program
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.language.check import Context, check
+from adaptcompose.composition.check import Context, check
+from adaptcompose.ir.primitives import Bottleneck, Chain, Coupling, Mixture
+from adaptcompose.ir.program import Program
 
 CONFIG = {
     "model_type": "bert",

@@ -9,8 +9,8 @@ from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.materialise import materialise
-from adaptcompose.compiler.program import Leaf
-from adaptcompose.language.graph import Adapter
+from adaptcompose.composition.graph import Adapter
+from adaptcompose.ir.primitives import Leaf
 from adaptcompose.methods.compacter import Compacter, kronecker_sum
 from adaptcompose.methods.method import SHARED
 from adaptcompose.runtime.model import ComposedModel

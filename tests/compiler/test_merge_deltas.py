@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from adaptcompose.backbones.layout import Facts, Site, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.merge_deltas import Merged, merge_deltas
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.language.check import Context, check
+from adaptcompose.composition.check import Context, check
 from adaptcompose.resources import resource
-from adaptcompose.runtime.linear import RunningMerged
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.ops.linear import RunningMerged
 from tests.tiny import LAYERS, batch, composed, config, distance, hidden, make_backbone
 
 LORA = "lora(rank=2, alpha=3)"

@@ -9,7 +9,8 @@ from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes import optimise
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.prune import prune
-from adaptcompose.compiler.program import Chain, Program
+from adaptcompose.ir.primitives import Chain
+from adaptcompose.ir.program import Program
 from tests.tiny import composed, distance, hidden
 
 OUT = Site("ffn.out", 0)

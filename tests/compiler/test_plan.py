@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 
 from adaptcompose.backbones.layout import Facts, read_facts
-from adaptcompose.compiler.plan import Plan, head_parameters, make_plan
-from adaptcompose.compiler.plan_text import WIDTH
-from adaptcompose.documents import dump
-from adaptcompose.hub.cards import Catalogue
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.compiler.plan import WIDTH, Plan
+from adaptcompose.compiler.planning import head_parameters, make_plan
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import Adapter, Block, Head, transform
+from adaptcompose.composition.heads import KINDS, choose_head, new_head
+from adaptcompose.composition.operators import Fuse
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Locked
 from adaptcompose.hub.store import FileRecord
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Adapter, Block, Head, transform
-from adaptcompose.language.heads import KINDS, choose_head, new_head
-from adaptcompose.language.operators import Fuse
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.invertible import EMBEDDINGS
+from adaptcompose.storage.yaml_source import dump
 
 PLANS = sorted((Path(__file__).parent / "fixtures" / "plans").glob("*.txt"))
 REVISION = "9c1f2e7a" * 5
@@ -355,14 +355,14 @@ def test_the_plan_counts_what_the_model_has(expression: str, catalogue: Catalogu
 
 
 def _walk(graph: Block) -> list[Block]:
-    from adaptcompose.language.graph import walk
+    from adaptcompose.composition.graph import walk
 
     return list(walk(graph))
 
 
 def test_a_plan_needs_no_torch() -> None:
     code = (
-        "import sys, adaptcompose.compiler.plan_text;"
+        "import sys, adaptcompose.compiler.plan;"
         "assert not {'torch', 'transformers', 'rich', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from adaptcompose.backbones.layout import read_facts
-from adaptcompose.compiler import plan_text
-from adaptcompose.compiler.plan import Plan, make_plan
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.language.check import Context, check
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.compiler import plan as plan_text
+from adaptcompose.compiler.plan import Plan
+from adaptcompose.compiler.planning import make_plan
+from adaptcompose.composition.check import Context, check
 from adaptcompose.methods import calls
 from adaptcompose.resources import resource
 from tests.tiny import OTHERS, SPECIAL, config

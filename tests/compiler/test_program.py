@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from adaptcompose.backbones.layout import read_facts
 from adaptcompose.compiler.lower import lower
-from adaptcompose.language.graph import Adapter, Slot
-from adaptcompose.language.operators import Drop, Fuse, Stack
+from adaptcompose.composition.graph import Adapter, Slot
+from adaptcompose.composition.operators import Drop, Fuse, Stack
 from adaptcompose.methods.bottleneck import Bottleneck
 
 FACTS = read_facts(

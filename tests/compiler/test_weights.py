@@ -8,14 +8,14 @@ import transformers
 
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.compiler.plan import make_plan
-from adaptcompose.hub.resolve import Sources
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Adapter, Block, Slot
-from adaptcompose.language.heads import new_head
-from adaptcompose.language.operators import Drop, Fuse, Keep, Stack
+from adaptcompose.compiler.planning import make_plan
+from adaptcompose.composition.graph import Adapter, Block, Slot
+from adaptcompose.composition.heads import new_head
+from adaptcompose.composition.operators import Drop, Fuse, Keep, Stack
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.bottleneck import Bottleneck
-from adaptcompose.runtime.compose import build
+from adaptcompose.resolution.sources import Sources
+from adaptcompose.runtime.build import build
 from adaptcompose.runtime.parts import loaded_part, new_part
 
 CONFIG = {

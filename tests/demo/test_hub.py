@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptcompose.cli import main
+from adaptcompose.cli.main import main
 from adaptcompose.hub.folder import FolderStore
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

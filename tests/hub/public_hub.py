@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from adaptcompose.hub.cards import Catalogue, Variant
+from adaptcompose.catalogue.cards import Catalogue, Variant
 from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import compose
-from adaptcompose.runtime.saved import save_composition
+from adaptcompose.runtime.saving.writer import save_composition
 from tests.workshop import make_checkpoint, randomise
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adaptcompose.hub.cards import Card, Catalogue, Variant
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.catalogue.cards import Card, Catalogue, Variant
+from adaptcompose.diagnostics.diagnostic import Failed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,7 +167,8 @@ def test_names_are_read_without_cards(tmp_path: Path) -> None:
 
 def test_the_catalogue_needs_no_hub_and_no_torch() -> None:
     program = (
-        "import sys\nfrom adaptcompose.hub import cards, refs, store, folder\n"
+        "import sys\nfrom adaptcompose.catalogue import cards\n"
+        "from adaptcompose.hub import store, folder\n"
         "guests = {'torch', 'transformers', 'huggingface_hub', 'rich', 'safetensors'}\n"
         "assert not guests & set(sys.modules), guests & set(sys.modules)\n"
     )

@@ -11,12 +11,12 @@ import pytest
 from transformers import AutoConfig
 
 from adaptcompose.backbones.layout import Facts, read_facts
-from adaptcompose.hub.cards import Card, Catalogue
-from adaptcompose.hub.refs import canonical_id
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import errors
-from adaptcompose.language.syntax import parse_tree
+from adaptcompose.catalogue.cards import Card, Catalogue
+from adaptcompose.composition.check import Context, check
+from adaptcompose.diagnostics.diagnostic import errors
 from adaptcompose.resources import resource
+from adaptcompose.syntax.parser import parse_tree
+from adaptcompose.syntax.references import canonical_id
 
 ROOT = Path(__file__).parents[2]
 TABLES = sorted((ROOT.parent / "shared" / "design" / "catalogue").glob("adapterhub_*.csv"))

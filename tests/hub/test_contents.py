@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import torch
 
-from adaptcompose import cli
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
-from adaptcompose.hub.contents import Content, contents
-from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats.adapterhub import ADAPTER
-from adaptcompose.hub.formats.setups import SETUP, expression
-from adaptcompose.hub.formats.tensors import write_bin, write_tensors
-from adaptcompose.hub.shelves import local_shelf
-from adaptcompose.hub.store import open_store
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.cli import main as cli
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapterhub import ADAPTER
+from adaptcompose.formats.adapterhub_setup import SETUP, expression
+from adaptcompose.formats.tensors import write_bin, write_tensors
+from adaptcompose.hub.opening import open_store
 from adaptcompose.methods import Method
+from adaptcompose.resolution.file_listing import local_shelf
+from adaptcompose.resolution.inspect import Content, contents
 from adaptcompose.runtime.compose import compose
 
 GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"
@@ -147,7 +147,7 @@ def block(kind: str, *children: Any, **kwargs: Any) -> dict[str, Any]:
 )
 def test_setups_are_said_in_the_language(node: Mapping[str, Any], text: str) -> None:
     assert expression({"adapter_setup": node}) == text
-    from adaptcompose.language.public import parse
+    from adaptcompose.api import parse
 
     assert str(parse(text))
 
@@ -270,7 +270,7 @@ def test_show_imports_neither_torch_nor_transformers() -> None:
     for case in ("madx/lang", "cls_two_layers/task"):  # a pickle, safetensors
         code = f"""
 import sys
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
 assert cli.main(["show", {str(BERT / case)!r}]) == 0
 assert not {{"torch", "transformers", "huggingface_hub", "rich"}} & set(sys.modules)
 """
@@ -293,9 +293,9 @@ def test_links_out_of_a_folder_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / ADAPTER).symlink_to(BERT / "seq_bn" / "a" / ADAPTER)
     assert look(tmp_path) == []
     with pytest.raises(Failed, match="AC412"):
-        from adaptcompose.hub.refs import local_ref
-        from adaptcompose.hub.resolve import Sources
-        from adaptcompose.hub.shelves import open_shelf
+        from adaptcompose.resolution.file_listing import open_shelf
+        from adaptcompose.resolution.sources import Sources
+        from adaptcompose.syntax.references import local_ref
 
         open_shelf(local_ref("./nowhere"), Sources("hf", tmp_path))
 

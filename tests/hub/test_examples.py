@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import adaptcompose as ac
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
 from tests.workshop import inside, logits
 
 sys.path.insert(0, str(Path(__file__).parent))

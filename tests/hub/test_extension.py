@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.cli import extensions
 
-from adaptcompose import cli
+from adaptcompose.cli import main as cli
 from adaptcompose.version import __version__
 
 HF = Path(sys.executable).parent / "hf"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub import huggingface
 from adaptcompose.hub.huggingface import HuggingFaceStore
-from adaptcompose.language.diagnostics import Failed
 
 sys.path.insert(0, str(Path(__file__).parent))
 from connection import connected

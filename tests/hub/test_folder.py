@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.folder import FolderStore
-from adaptcompose.hub.store import open_store, record, records
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.hub.opening import open_store
+from adaptcompose.hub.store import record, records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

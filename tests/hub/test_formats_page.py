@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.backbones.layout import layouts
-from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS
-from adaptcompose.hub.formats.peft_settings import READERS
-from adaptcompose.hub.formats.static_heads import STATIC
+from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS
+from adaptcompose.formats.peft_settings import READERS
+from adaptcompose.formats.transformers_heads import STATIC
 from adaptcompose.runtime.heads import _SLOTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from adaptcompose.backbones.layout import read_config, read_facts
-from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION
-from adaptcompose.hub.formats.generations import NAMED, modern_config, modern_key, oddities
-from adaptcompose.hub.formats.static_heads import STATIC, renumbered
-from adaptcompose.hub.formats.tensors import read_tensors
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapterhub import ADAPTER, FUSION
+from adaptcompose.formats.adapterhub_versions import NAMED, modern_config, modern_key, oddities
+from adaptcompose.formats.tensors import read_tensors
+from adaptcompose.formats.transformers_heads import STATIC, renumbered
 from adaptcompose.methods import Method
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.compacter import Compacter

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from adaptcompose.hub.formats.tensors import read_header, read_shapes
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.work.prepare import prepare
-from adaptcompose.work.spec import read_spec
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.experiment.prepare.preparer import prepare
+from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.formats.tensors import read_header, read_shapes
 from tests.workshop import Workshop, inside
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 from huggingface_hub import constants
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.huggingface import HuggingFaceStore
-from adaptcompose.hub.store import FileRecord, open_store
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.hub.opening import open_store
+from adaptcompose.hub.store import FileRecord
 
 sys.path.insert(0, str(Path(__file__).parent))
 from hub_server import Fault, Hub, blob, serve

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import strategies as st
 
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub import store
 from adaptcompose.hub.lock import Lock, Locked, compare, hash_of
 from adaptcompose.hub.store import FileRecord, record
-from adaptcompose.language.diagnostics import Failed
 from tests.sampling import sampled
 
 if TYPE_CHECKING:

@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 
 import adaptcompose as ac
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
-from adaptcompose.hub.formats import adapterhub, peft
-from adaptcompose.hub.formats.adapterhub import ADAPTER
-from adaptcompose.hub.formats.tensors import read_shapes
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.runtime.compose import compose, load_backbone
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.formats import adapterhub, peft
+from adaptcompose.formats.adapterhub import ADAPTER
+from adaptcompose.formats.tensors import read_shapes
+from adaptcompose.runtime.build import load_backbone
+from adaptcompose.runtime.compose import compose
 from tests.parity.closeness import TOLERANCE, distance
 
 PARITY = Path(__file__).parents[1] / "parity"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adaptcompose.hub.cards import Card, Catalogue, Variant
+from adaptcompose.catalogue.cards import Card, Catalogue, Variant
 
 sys.path.insert(0, str(Path(__file__).parent))
 from connection import connected

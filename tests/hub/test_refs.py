@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from adaptcompose.hub.refs import (
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.syntax.references import (
     Ref,
     canonical_id,
     is_repo_name,
@@ -12,7 +13,6 @@ from adaptcompose.hub.refs import (
     parse_ref,
     repository_ref,
 )
-from adaptcompose.language.diagnostics import Failed
 from tests.sampling import sampled
 
 SPACES = ("lang", "glue", "task")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from adaptcompose import cli
-from adaptcompose.hub.cards import Catalogue
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.catalogue.search import Query, search_cards
+from adaptcompose.cli import main as cli
 from adaptcompose.hub.folder import FolderStore
-from adaptcompose.hub.front import SIZE_LIMIT, front_matter, told
-from adaptcompose.hub.search import Query, search_cards
+from adaptcompose.hub.readme import SIZE_LIMIT, front_matter, told
 from adaptcompose.hub.store import Found
 from adaptcompose.resources import resource
 

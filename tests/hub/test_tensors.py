@@ -17,14 +17,14 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from adaptcompose.hub.formats.tensors import (
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.formats.tensors import (
     is_finite,
     read_shapes,
     read_tensors,
     write_bin,
     write_tensors,
 )
-from adaptcompose.language.diagnostics import Failed
 from tests.sampling import sampled
 
 KINDS = (
@@ -335,7 +335,7 @@ def test_shapes_need_no_torch(tmp_path: Path) -> None:
     write_bin(tmp_path / "x.bin", {"a": torch.ones(2, 3)})
     program = (
         "import sys; from pathlib import Path\n"
-        "from adaptcompose.hub.formats.tensors import read_shapes\n"
+        "from adaptcompose.formats.tensors import read_shapes\n"
         "for name in ('x.safetensors', 'x.bin'):\n"
         "    assert read_shapes(Path(sys.argv[1]) / name) == {'a': (2, 3)}\n"
         "assert 'torch' not in sys.modules and 'safetensors' not in sys.modules\n"

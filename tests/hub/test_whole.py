@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 import adaptcompose as ac
-from adaptcompose import cli
-from adaptcompose.documents import dump, load
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.cli import main as cli
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.storage.yaml_source import dump, load
 from tests.parity.closeness import TOLERANCE, distance
 from tests.workshop import Workshop, command, inside, logits, randomise
 

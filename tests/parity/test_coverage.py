@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.backbones.layout import Facts, layouts, read_config, read_facts
-from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION
-from adaptcompose.hub.formats.peft_settings import READERS
+from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapterhub import ADAPTER, FUSION
+from adaptcompose.formats.peft_settings import READERS
 from adaptcompose.methods import Method, calls
-from adaptcompose.methods.changes import ARCHITECTURE
+from adaptcompose.methods.targeted import ARCHITECTURE
 from tests.parity.gaps import GAPS, PEFT_GAPS, Gap
 
 HERE = Path(__file__).parent

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
-from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS
-from adaptcompose.hub.formats.adapterhub_writing import VERSION, Writer
-from adaptcompose.hub.formats.tensors import read_tensors
+from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS
+from adaptcompose.formats.adapterhub_writing import VERSION, Writer
+from adaptcompose.formats.tensors import read_tensors
 from adaptcompose.methods import Method
-from adaptcompose.runtime.compose import load_backbone
+from adaptcompose.runtime.build import load_backbone
 from tests.parity.closeness import TOLERANCE, distance
 from tests.parity.forms import forms
 

@@ -12,13 +12,14 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
-from adaptcompose.hub.formats import adapterhub, peft, peft_modules, peft_virtual, peft_writing
-from adaptcompose.hub.formats.peft_modules import Within
-from adaptcompose.hub.formats.static_heads import unslotted
-from adaptcompose.hub.formats.tensors import read_shapes
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.runtime.compose import compose, load_backbone
-from adaptcompose.runtime.stock_class import of_class
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.formats import adapterhub, peft, peft_modules, peft_virtual, peft_writing
+from adaptcompose.formats.peft_modules import Within
+from adaptcompose.formats.tensors import read_shapes
+from adaptcompose.formats.transformers_heads import unslotted
+from adaptcompose.runtime.build import load_backbone
+from adaptcompose.runtime.compose import compose
+from adaptcompose.runtime.saving.transformers_class import of_class
 from tests.parity import peft_cases
 from tests.parity.closeness import TOLERANCE, distance
 from tests.parity.forms import forms

@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
-from adaptcompose.hub.formats import adapterhub
-from adaptcompose.hub.formats.adapterhub import ADAPTER, FUSION, HEAD
-from adaptcompose.hub.formats.adapterhub_writing import Writer
+from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD
+from adaptcompose.formats.adapterhub_writing import Writer
 from adaptcompose.methods import Method
 from adaptcompose.runtime.compose import compose
 

@@ -20,12 +20,13 @@ from transformers.utils import logging
 from write import fresh
 
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
-from adaptcompose.hub.formats import adapterhub, peft, peft_writing
-from adaptcompose.hub.formats.peft_modules import Within
-from adaptcompose.hub.formats.static_heads import unslotted
-from adaptcompose.hub.formats.tensors import read_shapes
-from adaptcompose.runtime.compose import compose, load_backbone
-from adaptcompose.runtime.stock_class import of_class
+from adaptcompose.formats import adapterhub, peft, peft_writing
+from adaptcompose.formats.peft_modules import Within
+from adaptcompose.formats.tensors import read_shapes
+from adaptcompose.formats.transformers_heads import unslotted
+from adaptcompose.runtime.build import load_backbone
+from adaptcompose.runtime.compose import compose
+from adaptcompose.runtime.saving.transformers_class import of_class
 
 BACKBONES = Path(__file__).parent / "goldens"
 GOLDENS = Path(__file__).parent / "goldens_peft"

@@ -54,8 +54,8 @@ def afrisenti(split: str) -> list[tuple[str, str]]:
 
 def run(folder: Path, backbone: Path, train: dict[str, Any]) -> dict[str, float]:
     """Scores by row of `pfeiffer` on the data in the folder."""
-    from adaptcompose.cli import main
-    from adaptcompose.documents import dump
+    from adaptcompose.cli.main import main
+    from adaptcompose.storage.yaml_source import dump
 
     spec = {
         "spec": 1,

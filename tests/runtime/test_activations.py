@@ -6,7 +6,7 @@ import pytest
 from transformers.activations import ACT2FN
 
 from adaptcompose.methods.activations import ACTIVATIONS, unknown
-from adaptcompose.runtime.primitives import activation
+from adaptcompose.runtime.ops.primitives import activation
 
 
 def test_every_activation_of_transformers_is_known() -> None:

@@ -11,11 +11,11 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.compiler.combination import Joined, Mean
 from adaptcompose.compiler.passes import stages
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.operators.prune import as_text
-from adaptcompose.runtime.attention import measure
+from adaptcompose.composition.operators.prune import as_text
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.ir.mixing import Joined, Mean
+from adaptcompose.runtime.fusion_attention import measure
 from tests import reference
 from tests.compositions import (
     Leaf,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.model import ComposedModel
 from tests.tiny import ENCODERS, backbone, batch, composed, distance, hidden, make_backbone
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from adaptcompose.compiler.passes import stages
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.operators import Drop
+from adaptcompose.composition.operators import Drop
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.branched import BranchedModel
-from adaptcompose.runtime.compose import build, compose
-from adaptcompose.runtime.public import load
+from adaptcompose.runtime.build import build
+from adaptcompose.runtime.compose import compose
+from adaptcompose.runtime.saving.loading import load
 from tests.sampling import sampled
 from tests.tiny import LAYERS, backbone, batch, distance, make_backbone, randomise
 

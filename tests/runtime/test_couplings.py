@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.primitives import State, running
+from adaptcompose.runtime.ops.primitives import State, running
 from tests.sampling import sampled
 from tests.tiny import GENERATING, OTHERS, SPECIAL, backbone, batch, composed, distance, hidden
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.export import exportable
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.trunk import CachedTrunk
+from adaptcompose.runtime.training.cached_trunk import CachedTrunk
 from tests.sampling import SEED, SOAK
 from tests.tiny import backbone, batch, composed, distance, make_backbone, randomise
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_facts
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from tests.runtime.test_methods import CALLS, method_of, part_of, trained

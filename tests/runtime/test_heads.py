@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Head
+from adaptcompose.composition.graph import Head
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.model import ComposedModel
 from tests.tiny import ENCODERS, LENGTH, VOCABULARY, WIDTH, backbone, batch, composed, hidden
 

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Site, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.prune import prune
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.composition.check import Context, check
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.resources import resource
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.primitives import State, running
+from adaptcompose.runtime.ops.primitives import State, running
 from tests import reference
 from tests.compositions import (
     Cut,

@@ -12,19 +12,19 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from adaptcompose.backbones.layout import Site, read_facts
-from adaptcompose.compiler.linear import LowRank, Rescale
 from adaptcompose.compiler.passes.group_rows import GroupedRows
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.ir.linear import LowRank, Rescale
 from adaptcompose.methods import calls
 from adaptcompose.methods.lora import Lora
 from adaptcompose.methods.vera import Vera
+from adaptcompose.runtime.attach.map_sites import MapSite
+from adaptcompose.runtime.call_context import Frame, Places
 from adaptcompose.runtime.compose import compose
-from adaptcompose.runtime.frame import Frame, Places
-from adaptcompose.runtime.maps import Affine, Stock
-from adaptcompose.runtime.mapsites import MapSite
 from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.ops.maps import Affine, Stock
+from adaptcompose.runtime.ops.primitives import running
 from adaptcompose.runtime.parts import Parts, new_part
-from adaptcompose.runtime.primitives import running
 from tests.sampling import sampled
 from tests.tiny import backbone, batch, composed, config, distance, fill, hidden, make_backbone
 

@@ -15,11 +15,11 @@ import torch
 
 import adaptcompose as ac
 from adaptcompose.backbones.layout import Facts, Site, read_facts
+from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.graph import Adapter
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import Adapter
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods import Method, calls
 from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import compose

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import adaptcompose as ac
-from adaptcompose.language.diagnostics import Failed
-from adaptcompose.language.writing import canonical
+from adaptcompose.composition.canonical import canonical
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.model import ComposedModel
 from tests.workshop import Workshop, inside
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
-from adaptcompose.language.operator import operators
-from adaptcompose.language.operators.prune import as_text
-from adaptcompose.runtime.attention import measure
+from adaptcompose.composition.operator import operators
+from adaptcompose.composition.operators.prune import as_text
+from adaptcompose.runtime.fusion_attention import measure
 from adaptcompose.runtime.model import ComposedModel
 from tests.tiny import (
     ENCODER_DECODERS,

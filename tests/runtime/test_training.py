@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.primitives import Running, RunningBottleneck, RunningMixture
+from adaptcompose.runtime.ops.primitives import Running, RunningBottleneck, RunningMixture
 from tests.tiny import (
     LAYERS,
     LENGTH,

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from adaptcompose.compiler.trunk import trunk_of
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.states import States
-from adaptcompose.runtime.trunk import CachedTrunk, StillLayer
+from adaptcompose.runtime.training.cached_trunk import CachedTrunk, StillLayer
+from adaptcompose.runtime.training.state_file import States
 from tests.tiny import LAYERS, WIDTH, backbone, batch, composed, distance, make_backbone
 
 HEAD = {"task": "text-classification", "labels": ["yes", "no"]}

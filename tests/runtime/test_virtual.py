@@ -14,10 +14,10 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adaptcompose.backbones.layout import Facts, Site, read_facts
-from adaptcompose.compiler.plan import make_plan
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.language.check import Context, check
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.compiler.planning import make_plan
+from adaptcompose.composition.check import Context, check
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.method import SHARED
 from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import compose

@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, StaticCache
 
 from adaptcompose.backbones.layout import Site, read_facts
-from adaptcompose.compiler.plan import make_plan
-from adaptcompose.hub.cards import Catalogue
-from adaptcompose.language.check import Context, check
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.compiler.planning import make_plan
+from adaptcompose.composition.check import Context, check
 from adaptcompose.methods.prefix import Prefix
 from adaptcompose.methods.prompt import Prompt
 from adaptcompose.resources import resource

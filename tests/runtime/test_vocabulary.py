@@ -12,7 +12,7 @@ from torch import Tensor
 import adaptcompose as ac
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.passes.merge_deltas import Merged
-from adaptcompose.language.diagnostics import Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.lora import Lora
 from adaptcompose.runtime.model import ComposedModel
 from tests.tiny import VOCABULARY, backbone, batch, composed, config, distance, make_backbone

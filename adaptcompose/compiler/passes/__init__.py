@@ -15,7 +15,7 @@ from adaptcompose.compiler.passes.materialise import materialise
 from adaptcompose.compiler.passes.merge_deltas import merge_deltas
 from adaptcompose.compiler.passes.prune import prune
 from adaptcompose.compiler.passes.share_trunk import share_trunk
-from adaptcompose.compiler.program import Program
+from adaptcompose.ir.program import Program
 
 Pass = Callable[[Program, Log], Program]
 

@@ -20,9 +20,10 @@ from functools import partial
 from itertools import groupby
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.compiler.combination import Joined, Mean, Scaled
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Bottleneck, Chain, Primitive, Program, rewrite
+from adaptcompose.ir.mixing import Joined, Mean, Scaled
+from adaptcompose.ir.primitives import Bottleneck, Chain, Primitive, rewrite
+from adaptcompose.ir.program import Program
 
 
 def concatenate(program: Program, log: Log) -> Program:

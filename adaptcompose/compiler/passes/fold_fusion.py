@@ -20,7 +20,8 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Bottleneck, Mixture, Primitive, Program, rewrite
+from adaptcompose.ir.primitives import Bottleneck, Mixture, Primitive, rewrite
+from adaptcompose.ir.program import Program
 
 
 @dataclass(frozen=True)

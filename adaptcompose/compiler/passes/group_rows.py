@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Primitive, Program, Rows
+from adaptcompose.ir.primitives import Primitive, Rows
+from adaptcompose.ir.program import Program
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.language.signature import spans
+from adaptcompose.syntax.signature import spans
 
 
 @dataclass

@@ -15,7 +15,8 @@ from functools import partial
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Leaf, Primitive, Program, rewrite
+from adaptcompose.ir.primitives import Leaf, Primitive, rewrite
+from adaptcompose.ir.program import Program
 
 
 def materialise(program: Program, log: Log) -> Program:

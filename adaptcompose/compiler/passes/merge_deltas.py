@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.linear import Change, Replaced, Shift, affine
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Placement, Primitive, Program, Rows
+from adaptcompose.ir.linear import Change, Replaced, Shift, affine
+from adaptcompose.ir.primitives import Placement, Primitive, Rows
+from adaptcompose.ir.program import Program
 
 
 @dataclass(frozen=True)

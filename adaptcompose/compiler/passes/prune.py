@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from adaptcompose.compiler.combination import Mean
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Bottleneck, Chain, Mixture, Primitive, Program
+from adaptcompose.ir.mixing import Mean
+from adaptcompose.ir.primitives import Bottleneck, Chain, Mixture, Primitive
+from adaptcompose.ir.program import Program
 
 Declined = Callable[[str], None]
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.program import Primitive, Program, Rows
+from adaptcompose.ir.primitives import Primitive, Rows
+from adaptcompose.ir.program import Program
 
 
 def share_trunk(program: Program, log: Log) -> Program:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Bottleneck, Placement, Primitive
-from adaptcompose.language.signature import option
+from adaptcompose.ir.primitives import Bottleneck, Placement, Primitive
 from adaptcompose.methods.method import Method, Shape, method
+from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch

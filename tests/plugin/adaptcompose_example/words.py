@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.program import Primitive
-from adaptcompose.language.codes import AC204
-from adaptcompose.language.diagnostics import Diagnostic
-from adaptcompose.language.graph import Block
-from adaptcompose.language.operator import Call, Members, Modifier, Takes, operator
-from adaptcompose.language.signature import option
+from adaptcompose.composition.graph import Block
+from adaptcompose.composition.operator import Call, Members, Modifier, Takes, operator
+from adaptcompose.diagnostics.codes import AC204
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.primitives import Primitive
+from adaptcompose.syntax.signature import option
 
 
 @operator

@@ -1,0 +1,1 @@
+"""The catalogue of adapters in `hub_cards/`, and searching it."""

@@ -1,0 +1,278 @@
+"""The catalogue: `hub_cards/<space>/<name>.md` says which adapter `lang/sw` is on which backbone.
+
+    ---
+    title: Swahili language adapter
+    languages: [sw]
+    task: fill-mask
+    datasets: [wikipedia]
+    variants:
+      FacebookAI/xlm-roberta-base:
+        default:
+          repo: AdapterHub/xlm-roberta-base-sw-wiki_pfeiffer
+          revision: madx
+          method: language(reduction=2, activation=relu)
+          licence: apache-2.0
+    ---
+    A paragraph about it.
+
+Spaces and names are names of files; a card is read when it is asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.diagnostics.codes import AC103, AC106, AC107, AC403, AC421
+from adaptcompose.diagnostics.diagnostic import Failed, Span, suggest
+from adaptcompose.storage.yaml_source import dump, load
+from adaptcompose.syntax.references import (
+    canonical_id,
+    is_repo_name,
+    is_revision,
+    is_safe_path,
+    matches,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SIZE_LIMIT = 1_000_000
+DEFAULT = "default"
+
+_SPACE = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One adapter: what a name of the catalogue means on one backbone."""
+
+    key: str
+    backbone: str
+    repo: str
+    revision: str | None = None
+    subfolder: str | None = None
+    method: str | None = None
+    licence: str | None = None
+
+    def as_plain(self) -> dict[str, str]:
+        """The entry of the card."""
+        given = {name: getattr(self, name) for name in _ENTRY}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+_ENTRY = [field.name for field in fields(Variant)][2:]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about `space/name`; printing it is the inverse of reading it."""
+
+    space: str
+    name: str
+    title: str
+    variants: tuple[Variant, ...]
+    languages: tuple[str, ...] = ()
+    text: str = ""
+    task: str | None = None
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def backbones(self) -> list[str]:
+        return sorted({variant.backbone for variant in self.variants})
+
+    def keys(self, backbone: str) -> list[str]:
+        """The variants that there are on a backbone."""
+        return [found.key for found in self.variants if found.backbone == canonical_id(backbone)]
+
+    def variant(self, backbone: str, key: str = DEFAULT) -> Variant | None:
+        wanted = (canonical_id(backbone), key)
+        return next((one for one in self.variants if (one.backbone, one.key) == wanted), None)
+
+    def __str__(self) -> str:
+        entries: dict[str, dict[str, dict[str, str]]] = {}
+        for variant in self.variants:
+            entries.setdefault(variant.backbone, {})[variant.key] = variant.as_plain()
+        head: dict[str, Any] = {"title": self.title}
+        if self.languages:
+            head["languages"] = list(self.languages)
+        if self.task:
+            head["task"] = self.task
+        if self.datasets:
+            head["datasets"] = list(self.datasets)
+        return f"---\n{dump(head | {'variants': entries})}---\n\n{self.text}\n"
+
+
+class Catalogue:
+    """The cards of one or more folders; what a later folder says of a backbone counts alone."""
+
+    def __init__(self, roots: Iterable[Path]) -> None:
+        self.roots = tuple(Path(root) for root in roots)
+        self._read: dict[tuple[str, str], Card] = {}
+        self._names: dict[str, list[str]] = {}
+        self._spaces: list[str] | None = None
+
+    @classmethod
+    def open(cls, *roots: Path) -> Catalogue:
+        """The catalogue of some folders, the nearest last; those that do not exist are empty."""
+        return cls(roots)
+
+    def spaces(self) -> list[str]:
+        if self._spaces is None:
+            folders = (path for root in self.roots if root.is_dir() for path in root.iterdir())
+            named = (path for path in folders if _SPACE.fullmatch(path.name))
+            self._spaces = sorted({path.name for path in named if path.is_dir()})
+        return self._spaces
+
+    def names(self, space: str) -> list[str]:
+        """The names of a space, sorted; none if there is no such space."""
+        if not _SPACE.fullmatch(space):
+            return []
+        if space not in self._names:
+            pages = (path for root in self.roots for path in (root / space).glob("*.md"))
+            named = (path for path in pages if _NAME.fullmatch(path.stem))
+            self._names[space] = sorted({path.stem for path in named if path.is_file()})
+        return self._names[space]
+
+    def card(self, space: str, name: str, span: Span | None = None) -> Card:
+        """One card, or AC106 without such a space, AC103 without such a name."""
+        if (space, name) not in self._read:
+            found = [_read_card(path, space, name) for path in self._paths(space, name, span)]
+            self._read[space, name] = functools.reduce(_joined, found)
+        return self._read[space, name]
+
+    def _paths(self, space: str, name: str, span: Span | None) -> list[Path]:
+        """The pages of a card, the nearest first."""
+        if name in self.names(space):
+            paths = [root / space / f"{name}.md" for root in reversed(self.roots)]
+            return [path for path in paths if path.is_file()]
+        if (spaces := self.spaces()) and space not in spaces:
+            raise Failed(AC106.at(span, space=space, known=", ".join(spaces)))
+        near = suggest(name, self.names(space)) or suggest(f"{space}/{name}", self._all())
+        raise Failed(AC103.at(span, name=f"{space}/{name}", help=near))
+
+    def _all(self) -> list[str]:
+        return [f"{space}/{name}" for space in self.spaces() for name in self.names(space)]
+
+    def match(
+        self, pattern: str, backbone: str, key: str = DEFAULT, span: Span | None = None
+    ) -> list[tuple[str, Variant]]:
+        """The entries that fit `space/glob` and have this variant on this backbone, by name."""
+        space, _, glob = pattern.partition("/")
+        if space not in self.spaces():
+            raise Failed(AC106.at(span, space=space, known=", ".join(self.spaces()) or "none"))
+        fitting = [name for name in self.names(space) if matches(glob, name)]
+        found = ((name, self.card(space, name).variant(backbone, key)) for name in fitting)
+        return [(name, variant) for name, variant in found if variant is not None]
+
+    def variant(
+        self,
+        space: str,
+        name: str,
+        backbone: str | None,
+        key: str = DEFAULT,
+        *,
+        span: Span | None = None,
+    ) -> Variant:
+        """The adapter that a name means on a backbone, or what is wrong with the name."""
+        card = self.card(space, name, span)
+        label = f"{space}/{name}"
+        if backbone is None:
+            known = ", ".join(card.backbones)
+            raise Failed(AC107.at(span, name=label, known=known, example=card.backbones[0]))
+        if (found := card.variant(backbone, key)) is not None:
+            return found
+        if keys := card.keys(backbone):
+            near = suggest(key, keys) or f"variants: {', '.join(f'{label}@{one}' for one in keys)}"
+            raise Failed(AC103.at(span, name=f"{label}@{key}", help=near))
+        bases = " and ".join(card.backbones)
+        raise Failed(AC403.at(span, name=label, base=bases, backbone=canonical_id(backbone)))
+
+
+def _joined(near: Card, far: Card) -> Card:
+    """The nearer card, and what the other has for backbones that the nearer does not know."""
+    more = tuple(one for one in far.variants if one.backbone not in near.backbones)
+    return replace(near, variants=(*near.variants, *more))
+
+
+def _read_card(path: Path, space: str, name: str) -> Card:
+    label = f"{space}/{name}"
+    try:
+        if path.stat().st_size > SIZE_LIMIT:
+            raise _CardError("it is longer than 1 MB")
+        page = path.read_text("utf-8").replace("\r\n", "\n")
+        parts = re.fullmatch(r"---\n(.*?\n)---\n(.*)", page, re.DOTALL)
+        if parts is None:
+            raise _CardError("it does not begin with a YAML part between `---` lines")
+        head = _mapping(load(parts[1], str(path)), _KEYS, "the card")
+        variants = tuple(_variants(_mapping(head.get("variants"), None, "`variants`")))
+        title = _text(head.get("title"), "`title`")
+        languages = _list(head.get("languages", []), "languages")
+        datasets = _list(head.get("datasets", []), "datasets")
+        task = _text(head["task"], "`task`") if "task" in head else None
+    except OSError as error:
+        raise Failed(AC421.at(name=label, why=error.strerror or str(error))) from None
+    except (_CardError, UnicodeDecodeError) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise Failed(AC421.at(name=label, why=why)) from None
+    return Card(space, name, title, variants, languages, parts[2].strip(), task, datasets)
+
+
+_KEYS = {"title", "languages", "task", "datasets", "variants"}
+
+
+class _CardError(Exception):
+    """What is wrong with a card."""
+
+
+def _mapping(value: Any, keys: set[str] | None, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _CardError(f"{what} must be a mapping")
+    for key in value:
+        if keys is not None and key not in keys:
+            near = suggest(key, keys) or f"keys: {', '.join(sorted(keys))}"
+            raise _CardError(f"{what} has no key `{key}` ({near})")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value or len(value) > 1000:
+        raise _CardError(f"{what} must be a text")
+    return value
+
+
+def _list(value: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise _CardError(f"`{what}` must be a list")
+    return tuple(_text(one, f"one of `{what}`") for one in value)
+
+
+def _variants(entries: dict[str, Any]) -> Iterable[Variant]:
+    for backbone, variants in entries.items():
+        if not is_repo_name(backbone):
+            raise _CardError(f"`{backbone}` is no backbone of the Hub")
+        for key, entry in _mapping(variants, None, f"`{backbone}`").items():
+            if not _NAME.fullmatch(key):
+                raise _CardError(f"`{key}` cannot be the name of a variant")
+            yield _variant(key, canonical_id(backbone), entry)
+
+
+def _variant(key: str, backbone: str, entry: Any) -> Variant:
+    what = f"variant `{key}` of {backbone}"
+    given = {
+        name: _text(value, f"`{name}` of {what}")
+        for name, value in _mapping(entry, set(_ENTRY), what).items()
+    }
+    for name, is_fine in _CHECKS.items():
+        if name in given and not is_fine(given[name]):
+            raise _CardError(f"`{given[name]}` is no {name}, in {what}")
+    if "repo" not in given:
+        raise _CardError(f"{what} has no `repo`")
+    return Variant(key, backbone, **given)
+
+
+_CHECKS = {"repo": is_repo_name, "revision": is_revision, "subfolder": is_safe_path}

@@ -1,0 +1,1 @@
+"""The composition graph: operators, names, heads, checks, drawings, completion."""

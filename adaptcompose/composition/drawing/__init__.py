@@ -1,0 +1,1 @@
+"""Drawings of a composition: terminal, Mermaid, DOT, SVG."""

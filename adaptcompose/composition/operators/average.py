@@ -1,0 +1,88 @@
+"""`average`: the weighted mean of what blocks compute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.composition.graph import Block, complete, walk
+from adaptcompose.composition.operator import Members, Takes, operator
+from adaptcompose.composition.operators.weights import shares, unadditive, unbalanced
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.mixing import Mean
+from adaptcompose.ir.primitives import Primitive
+from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
+from adaptcompose.syntax.signature import option
+
+
+@operator
+@dataclass(frozen=True)
+class Average(Members):
+    """The weighted mean of what its members compute: average(a:0.3, b:0.7).
+
+    ⟦average(e₁:w₁, …)⟧(h) = Σ wᵢ ⟦eᵢ⟧(h), Σ wᵢ = 1; a member that has nothing at a site gives h.
+    Laws: average(a) = a; average(a, a) = a; average(a:1, b:0) = a;
+    average(a:p, average(b:q, c:s):1−p) = average(a:p, b:(1−p)q, c:(1−p)s).
+
+    Examples:
+        average(lang/en:0.3, lang/sw:0.7)
+        stack(lang=average(lang/en, lang/sw), task=ner)
+    """
+
+    word: ClassVar[str] = "average"
+    takes: ClassVar[Takes] = "adapters"
+    weighted: ClassVar[bool] = True
+    least: ClassVar[int] = 1
+
+    normalize: bool = option(False, "divide the weights by their sum")
+
+    def fractions(self) -> tuple[float, ...]:
+        """The weights, made to sum to exactly 1."""
+        written = shares(self.members)
+        total = math.fsum(written)
+        return tuple(weight / total for weight in written)
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        found = [block.at(site, facts) for block in self.inner()]
+        pairs = list(zip(found, self.fractions(), strict=True))
+        if site in (EMBEDDINGS, HEAD):
+            used = {node for node, weight in pairs if weight}
+            if len(used) == 1:
+                return used.pop()
+            if site == HEAD:
+                return None  # a mean has no inverse: `irreversible` tells where one is needed
+        here = [(node, weight) for node, weight in pairs if node is not None]
+        if not here:
+            return None
+        branches, weights = tuple(node for node, _ in here), tuple(w for _, w in here)
+        absent = len(here) < len(found)
+        return Mean(branches, weights, 1 - math.fsum(weights) if absent else 0.0)
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        yield from unbalanced(self.word, self.members, self.span, normalize=self.normalize)
+        yield from unadditive(self.word, self)
+        if facts is not None and complete(self):
+            yield from one_ending(self, facts)
+
+
+def one_ending(block: Members, facts: Facts) -> Iterator[Diagnostic]:
+    """AC320 where some branches replace the backbone's norm at a site and others do not."""
+    for site in facts.sublayers():
+        found = [inner.at(site, facts) for inner in block.inner()]
+        ends = [node is None or node.placement.finish for node in found]
+        if any(ends) and not all(ends):
+            name = block.inner()[ends.index(False)]
+            help = f"all branches of `{block.word}` have to end the same way at every site"
+            yield codes.AC320.at(name.span, name=name, help=help)
+            return
+
+
+def irreversible(graph: Block, facts: Facts) -> Iterator[Diagnostic]:
+    """AC318 where a mean stands at the embeddings, for a head that needs its inverse."""
+    for block in walk(graph):
+        if isinstance(block, Average) and isinstance(block.at(EMBEDDINGS, facts), Mean):
+            yield codes.AC318.at(block.span)

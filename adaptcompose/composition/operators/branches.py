@@ -1,0 +1,60 @@
+"""What `route` and `parallel` share: several compositions under names, outermost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.composition.graph import Block, walk
+from adaptcompose.composition.operator import Members, Modifier, Takes
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.primitives import Primitive, Rows
+
+
+@dataclass(frozen=True)
+class Branches(Members):
+    """Compositions by name; at a site each is what it is alone."""
+
+    takes: ClassVar[Takes] = "slots"
+    least: ClassVar[int] = 1
+
+    @property
+    def branches(self) -> dict[str, Block]:
+        return {slot.name: slot.block for slot in self.members if slot.name}
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        members = tuple(block.at(site, facts) for block in self.inner())
+        if all(member is None for member in members):
+            return None
+        return Rows(tuple(self.branches), members)
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        names: set[str] = set()
+        for slot in self.members:
+            if slot.name is None:
+                yield codes.AC309.at(slot.block.span, operator=self.word)
+            elif slot.name == "loss":
+                help = "`loss` is the sum of the losses: give this output another name"
+                yield codes.AC202.at(slot.block.span, name=slot.name, help=help)
+            elif slot.name in names:
+                yield codes.AC202.at(slot.block.span, name=slot.name)
+            names |= {slot.name} if slot.name else set()
+
+
+def branch_of(graph: Block, name: str) -> Block:
+    """One of the compositions alone, under the modifiers that follow all of them."""
+    if isinstance(graph, Modifier):
+        return graph.rebuild((branch_of(graph.body, name),))
+    return graph.branches[name]
+
+
+def misplaced(graph: Block) -> Iterator[Diagnostic]:
+    """AC308: branches anywhere but outermost; modifiers may follow them."""
+    while isinstance(graph, Modifier):
+        graph = graph.body
+    for block in walk(graph):
+        if block is not graph and isinstance(block, Branches):
+            yield codes.AC308.at(block.span, operator=block.word)

@@ -1,0 +1,62 @@
+"""`scale`: more or less of what adapters add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.composition.graph import Adapter, Block, complete, walk
+from adaptcompose.composition.operator import Modifier, operator
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.mixing import Scaled
+from adaptcompose.ir.primitives import Primitive, Rows
+from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
+from adaptcompose.syntax.signature import option, spell
+
+
+@operator
+@dataclass(frozen=True)
+class Scale(Modifier):
+    """Multiply what everything to the left adds.
+
+    ⟦scale(by=c)(e)⟧(h) = h + c (⟦e⟧(h) − h). Laws: scale(by=1) = identity; e | scale(by=0) = none;
+    scale(by=p) | scale(by=q) = scale(by=pq). What adds nothing to a state, as an invertible part
+    at the embeddings, can only be kept or removed.
+
+    Example:
+        stack(lang=sw, task=ner) | scale(by=0.5)
+    """
+
+    word: ClassVar[str] = "scale"
+
+    by: float = option(1.0, "factor of what is added")
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        inner = self.body.at(site, facts) if self.by else None
+        if inner is None or self.by == 1.0 or site in (EMBEDDINGS, HEAD):
+            return inner
+        if isinstance(inner, Rows):
+            return inner.rebuild(tuple(Scaled(member, self.by) for member in inner.inner()))
+        return Scaled(inner, self.by)
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        if facts is None or self.by in (0.0, 1.0) or not complete(self):
+            return
+        leaves = (leaf for leaf in walk(self.body) if isinstance(leaf, Adapter))
+        if _rigid(self.body, facts):
+            name = next((leaf for leaf in leaves if _rigid(leaf, facts)), self.body)
+            yield codes.AC319.at(self.span, name=name, by=spell(self.by))
+
+
+def _rigid(block: Block, facts: Facts) -> bool:
+    """Whether it does something by which no state is added to: there is no half of that."""
+    virtual = facts.of_kind("attention", "tokens", "positions")
+    for site in (EMBEDDINGS, *facts.sublayers(), *virtual):
+        inner = block.at(site, facts)
+        members = inner.inner() if isinstance(inner, Rows) else (inner,) if inner else ()
+        if any(site == EMBEDDINGS or not node.placement.finish for node in members):
+            return True
+    return False

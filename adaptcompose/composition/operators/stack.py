@@ -1,0 +1,107 @@
+"""`stack`: one block on top of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.composition.graph import Adapter, Block, Slot, adapters, chain, complete, walk
+from adaptcompose.composition.operator import Call, Members, Takes, operator
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.linear import groundless
+from adaptcompose.ir.primitives import Primitive
+from adaptcompose.methods.invertible import HEAD
+
+
+@operator
+@dataclass(frozen=True)
+class Stack(Members):
+    """One block on top of another, the lowest first; a name makes a slot that `swap` can refill.
+
+    ⟦stack(e₁, …, eₙ)⟧ = ⟦eₙ⟧ ∘ … ∘ ⟦e₁⟧. Laws: stack(a) = a; stack(a, stack(b, c)) =
+    stack(a, b, c); a | b = stack(a, b).
+
+    Examples:
+        stack(lang=sw, task=ner)
+        stack(lang/sw, pfeiffer(reduction=8))
+    """
+
+    word: ClassVar[str] = "stack"
+    takes: ClassVar[Takes] = "slots"
+    least: ClassVar[int] = 1
+
+    @classmethod
+    def of(cls, call: Call) -> Block:
+        flat = flatten(call.members)
+        lone = len(flat) == 1 and flat[0].name is None
+        return flat[0].block if lone else cls(flat, span=call.span)
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        # the inverse of a composition undoes its last part first
+        return chain([block.at(site, facts) for block in self.inner()], backwards=site == HEAD)
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        names: set[str] = set()
+        for slot in self.members:
+            if slot.name in names:
+                yield codes.AC322.at(slot.block.span, slot=slot.name)
+            names |= {slot.name} if slot.name else set()
+        yield from self._conventions()
+        yield from self._groundless(facts)
+        yield from self._followed(facts)
+
+    def _conventions(self) -> Iterator[Diagnostic]:
+        """AC316: virtual tokens move the positions of the others, or none of them does."""
+        found: dict[str, dict[str, Adapter]] = {}
+        for block in adapters(self).values():
+            if block.method is not None and block.method.convention:
+                kind, word = block.method.convention
+                found.setdefault(kind, {}).setdefault(word, block)
+        for kind, words in found.items():
+            if len(words) > 1:
+                told = ", ".join(f"`{block}` has them {word}" for word, block in words.items())
+                yield codes.AC316.at(self.span, kind=kind, detail=told)
+
+    def _groundless(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        """AC317: what normalises a weight stands on one weight, the same for all tokens."""
+        if facts is None or not complete(self):
+            return
+        for site in facts.of_kind("linear", "lookup"):
+            node = self.at(site, facts)
+            for leaf in groundless(node) if node is not None else ():
+                yield codes.AC317.at(self.span, name=leaf.part, site=site)
+                return
+
+    def _followed(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        """AC320: an adapter without the backbone's norm has to be the last one at its sites."""
+        if facts is None or not complete(self):
+            return
+        for index, slot in enumerate(self.members[:-1]):
+            later = self.members[index + 1 :]
+            for site in facts.sublayers():
+                here = slot.block.at(site, facts)
+                if here is None or here.placement.finish:
+                    continue
+                if any(other.block.at(site, facts) is not None for other in later):
+                    yield codes.AC320.at(slot.block.span, name=slot.block)
+                    break
+
+
+def flatten(members: Sequence[Slot]) -> tuple[Slot, ...]:
+    """Unnamed stacks among the members give up their members: stack(a, stack(b)) = stack(a, b)."""
+    flat: list[Slot] = []
+    for slot in members:
+        if slot.name is None and isinstance(slot.block, Stack):
+            flat += slot.block.members
+        else:
+            flat.append(slot)
+    return tuple(flat)
+
+
+def slots(block: Block) -> list[str]:
+    """Names of the slots in a graph, in the order in which they are written."""
+    stacks = [inner for inner in walk(block) if isinstance(inner, Stack)]
+    return list(dict.fromkeys(s.name for stack in stacks for s in stack.members if s.name))

@@ -1,0 +1,197 @@
+"""`train` and `freeze`: what training changes."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
+from typing import ClassVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Published,
+    Slot,
+    complete,
+    transform,
+    walk,
+)
+from adaptcompose.composition.operator import Modifier, Takes, operator
+from adaptcompose.composition.operators.fuse import Fuse, fusions, parts_of
+from adaptcompose.composition.operators.stack import Stack, slots
+from adaptcompose.composition.operators.swap import strangers, worded
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
+from adaptcompose.ir.primitives import Primitive
+from adaptcompose.syntax import parser as syntax
+
+
+@dataclass(frozen=True)
+class Training(Modifier):
+    """Says of parts to the left whether training changes them; outputs stay as they are."""
+
+    takes: ClassVar[Takes] = "names"
+    learns: ClassVar[bool]
+
+    names: tuple[str, ...] = ()
+    places: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
+    unnamed: tuple[Adapter | Fuse, ...] = field(default=(), compare=False, repr=False)
+    """New parts that a `let` means, until they have names."""
+    late: bool = field(default=False, compare=False, repr=False)
+    """Whether references to the left may bring parts that are not known yet."""
+
+    @classmethod
+    def bound(
+        cls, call: syntax.Call, body: Block, scope: Mapping[str, Block | None], *, late: bool
+    ) -> Training:
+        """The modifier of a call; `scope` are the blocks that names stand for."""
+        known, parts = named_parts(body), {(one.name, one.span) for one in parts_in(body)}
+        places: dict[str, Span] = {}
+        unnamed: list[Adapter | Fuse] = []
+        for argument in call.arguments:
+            written = str(argument)
+            meant = scope.get(written) if written not in known else None
+            found = [one for one in parts_in(meant) if (one.name, one.span) in parts]
+            places |= {one.name: argument.span for one in found if one.name}
+            unnamed += [one for one in found if not one.name]
+            if not found:
+                places[written] = argument.span
+        return cls(body, tuple(places), places, tuple(unnamed), late, span=call.span)
+
+    def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
+        """AC310 for names that mean nothing to the left, once that is known."""
+        if not self.late or complete(self.body):
+            places = {name: self.places.get(name, self.span) for name in self.names}
+            yield from strangers(places, list(named_parts(self.body)))
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        body, names = slotted(self.body, self.names)
+        return (*body.stages, f"{self.word}({', '.join(names)})")
+
+    def options(self) -> list[str]:
+        return list(self.names)
+
+    def at(self, site: Site, facts: Facts) -> Primitive | None:
+        return self.body.at(site, facts)
+
+    def targets(self) -> frozenset[str]:
+        """The parts that the names mean; without names, all to the left."""
+        known = named_parts(self.body)
+        if not self.names:
+            return frozenset().union(*known.values())
+        return frozenset().union(*(known.get(name, ()) for name in self.names))
+
+
+@operator
+@dataclass(frozen=True)
+class Train(Training):
+    """Train these slots or parts, though they are loaded; without names all to the left.
+
+    What is new is trained anyway. Laws: e | train() computes e; train(a) | freeze(a) = freeze(a).
+
+    Example:
+        stack(lang=sw, task=ner) | train(lang)
+    """
+
+    word: ClassVar[str] = "train"
+    learns: ClassVar[bool] = True
+
+
+@operator
+@dataclass(frozen=True)
+class Freeze(Training):
+    """Leave these slots or parts as they are, though they are new; without names all to the left.
+
+    Laws: e | freeze() computes e; freeze(a) | train(a) = train(a).
+
+    Example:
+        stack(lang=sw, task=pfeiffer()) | freeze(task)
+    """
+
+    word: ClassVar[str] = "freeze"
+    learns: ClassVar[bool] = False
+
+
+def named_parts(block: Block) -> dict[str, frozenset[str]]:
+    """What can be named in a composition, and the parts that it means.
+
+    Parts by their own names, published compositions by their references, slots by what is in
+    them, and `fuse` for all fusions.
+    """
+    found: dict[str, frozenset[str]] = {}
+    if mixed := fusions(block):
+        found["fuse"] = frozenset(mixed)
+    for inner in walk(block):
+        for slot in inner.members if isinstance(inner, Stack) else ():
+            if slot.name:
+                found[slot.name] = found.get(slot.name, frozenset()) | {*parts_of(slot.block)}
+        if isinstance(inner, Adapter | Fuse) and inner.name:
+            found.setdefault(inner.name, frozenset({inner.name}))
+        if isinstance(inner, Published):
+            ref = str(inner.ref)
+            found[ref] = found.get(ref, frozenset()) | {*parts_of(inner.body)}
+    return found
+
+
+def parts_in(block: Block | None) -> list[Adapter | Fuse]:
+    """All adapters and fusions, as often as they stand there."""
+    return [] if block is None else [b for b in walk(block) if isinstance(b, Adapter | Fuse)]
+
+
+def slotted(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[str, ...]]:
+    """The body with slots for the new parts that a `let` has named, and the names of all of them.
+
+    A graph has no `let` that could be written, and stack(x=e) = e.
+    """
+    known, found, body = slots(body), list(names), worded(body)
+    wanted = set(names) - {*known, "fuse"}
+
+    def called(block: Block) -> str | None:
+        part = block.name if isinstance(block, Adapter | Fuse) and block.new else None
+        return part if part in wanted else None
+
+    def wrapped(block: Block) -> Block:
+        name = called(block)
+        return block if name is None else Stack((Slot(name, block),))
+
+    def change(block: Block) -> Block:
+        if not isinstance(block, Stack):
+            return block.rebuild(tuple(map(wrapped, block.inner())))
+        members: list[Slot] = []
+        for slot in block.members:
+            name = called(slot.block)
+            if slot.name is not None or name is None:
+                members.append(replace(slot, block=wrapped(slot.block)))
+                continue
+            if any(one.name == name for one in members):
+                name = fresh(name, {*known, *found})
+                found.append(name)
+            members.append(replace(slot, name=name))
+        return replace(block, members=tuple(members))
+
+    return (wrapped(transform(body, change)), tuple(found)) if wanted else (body, names)
+
+
+def fresh(word: str, taken: Container[str]) -> str:
+    """The word, with the first number that makes it new."""
+    numbered = (f"{word}{number}" for number in count(2))
+    return next(name for name in chain((word,), numbered) if name not in taken)
+
+
+def marks(graph: Block) -> dict[str, bool]:
+    """Of which parts the expression says that they are trained, or frozen; the last word counts."""
+    found: dict[str, bool] = {}
+    for inner in graph.inner():
+        found |= marks(inner)
+    if isinstance(graph, Training):
+        found |= dict.fromkeys(graph.targets(), graph.learns)
+    return found
+
+
+def learning(graph: Block) -> Iterator[str]:
+    """The parts that are trained unless a spec says otherwise: what is new, and what is marked."""
+    said = marks(graph)
+    for name, part in parts_of(graph).items():
+        if said.get(name, part.new):
+            yield name

@@ -1,0 +1,1 @@
+"""Diagnostics: codes, messages, and the places in a text that they point at."""

@@ -1,0 +1,1 @@
+"""One spec.yaml from text to published result: prepare, train, evaluate, report, share."""

@@ -1,0 +1,1 @@
+"""Examples: reading files, labels, and encoding for a tokenizer."""

@@ -1,0 +1,276 @@
+"""Examples out of files: jsonl, json, csv, tsv, conll, parquet, and text with one a line.
+
+A file may be packed by gzip, which its name says: `train.jsonl.gz`.
+
+Whatever the columns are called in the file, examples have the roles `text`, `tokens`, `labels`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from adaptcompose.diagnostics.codes import AC605, AC606, AC607, AC608
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
+from adaptcompose.experiment.data.parquet import open_parquet
+from adaptcompose.experiment.data.readers import READERS, Lines, Record
+from adaptcompose.experiment.spec.sections import DataSection, Spec
+from adaptcompose.experiment.spec.value_types import DataRef
+from adaptcompose.resolution.dataset_splits import GZIP, Classes
+from adaptcompose.resolution.datasets import MOST_BYTES
+
+PROBLEM_LIMIT = 20
+UNLABELLED = -1
+"""What stands for a class that is kept secret, as in the test sets of GLUE."""
+
+_TABLES = ("csv", "tsv", "conll", "parquet")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of `columns`; `places` says for each row its file and line.
+
+    `classes` are the labels that the files name for their numbers, in order.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    places: tuple[tuple[int, int], ...]
+    files: tuple[Path, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str) -> list[Any]:
+        index = self.columns.index(name)
+        return [row[index] for row in self.rows]
+
+    def place(self, row: int) -> tuple[str, int]:
+        """The file and the line that a row comes from."""
+        file, line = self.places[row]
+        return (str(self.files[file]) if self.files else "<text>", line)
+
+
+def examples_of(texts: Iterable[str | tuple[str, ...]]) -> Examples:
+    """Texts without labels, such as those that `predict` gets.
+
+    >>> examples_of(["one", "two"]).column("text")
+    ['one', 'two']
+    """
+    rows = tuple((text,) for text in texts)
+    return Examples(("text",), rows, tuple((0, number) for number in range(1, len(rows) + 1)))
+
+
+def open_data(
+    spec: Spec, ref: DataRef, roles: Sequence[str], optional: Sequence[str] = ()
+) -> Examples:
+    """The examples of a split, with the columns that a task needs."""
+    section = spec.data[ref.name]
+    paths, held = spec.files(ref), section.held
+    classes = held.classes(ref.config) if held else {}
+    return read_examples(paths, section, roles, optional, name=ref.name, classes=classes)
+
+
+def read_examples(
+    paths: Sequence[Path],
+    section: DataSection,
+    roles: Sequence[str],
+    optional: Sequence[str] = (),
+    *,
+    name: str = "data",
+    classes: Classes | None = None,
+) -> Examples:
+    """The examples of some files. Everything wrong with them (up to a limit) is in one Failed."""
+    collecting = _Collecting(section, tuple(roles), tuple(optional))
+    for path in paths:
+        form = section.format_of(str(path))
+        if form is None:
+            raise Failed(AC606.at(section.source, section=name, name="format"))
+        collecting.start(path, form, classes or {})
+        if form == "parquet":
+            if not path.is_file():
+                raise Failed(_no_file(path, section))
+            collecting.add(collecting.opened())
+        else:
+            lines = Lines(_content(path, section), collecting.problem)
+            collecting.add(READERS[form](lines, section))
+    if collecting.problems:
+        raise Failed(collecting.problems)
+    return collecting.examples(paths)
+
+
+@dataclass
+class _Collecting:
+    """Turns records of a file's own columns into rows of the roles."""
+
+    section: DataSection
+    roles: tuple[str, ...]
+    optional: tuple[str, ...]
+    problems: list[Diagnostic] = field(default_factory=list)
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
+    classes: Classes = field(default_factory=dict)
+    path: Path = Path()
+    number: int = -1
+    table: bool = False
+
+    def start(self, path: Path, form: str, classes: Classes) -> None:
+        """Go on with another file, whose classes are these unless it says more itself."""
+        self.path, self.number = path, self.number + 1
+        self.table, self.classes = form in _TABLES, classes
+
+    def opened(self) -> Iterator[Record]:
+        """The rows of a Parquet file, no more than are needed."""
+        wanted = {name for role in self._wanted() for name in self._names(role)} | {"label"}
+        classes, records = open_parquet(self.path, wanted, self.section.source)
+        self.classes = {**self.classes, **classes}
+        first = self.section.limit if self.section.shuffle_seed is None else None
+        return islice(records, None if first is None else max(first - len(self.rows), 1))
+
+    def _names(self, role: str) -> tuple[str, ...]:
+        return self.section.columns.get(role) or (role,)
+
+    def problem(self, line: int, why: str, help: str | None = None) -> None:
+        self.problems.append(AC608.at(None, file=str(self.path), line=line, why=why, help=help))
+        if len(self.problems) >= PROBLEM_LIMIT:
+            raise Failed(self.problems)
+
+    def add(self, records: Iterable[Record]) -> None:
+        before, wanted = len(self.rows), self._wanted()
+        for line, record in records:
+            values = {role: self._value(role, record, line) for role in wanted}
+            self.rows.append(tuple(values.values()))
+            self.places.append((self.number, line))
+            self._check_lengths(values, line)
+        if len(self.rows) == before and not self.problems:
+            self.problem(1, "the file holds no examples")
+
+    def examples(self, files: Sequence[Path]) -> Examples:
+        order = list(range(len(self.rows)))
+        if self.section.shuffle_seed is not None:
+            random.Random(self.section.shuffle_seed).shuffle(order)
+        order = order[: self.section.limit]
+        wanted = self._wanted()
+        kept = [number for number, role in enumerate(wanted) if role not in self.missing]
+        rows = tuple(tuple(self.rows[row][number] for number in kept) for row in order)
+        places = tuple(self.places[row] for row in order)
+        columns = tuple(wanted[number] for number in kept)
+        names = self._names("labels")[0]
+        classes = self.classes.get(names) or self.classes.get("label", ())
+        return Examples(columns, rows, places, tuple(files), classes)
+
+    def _wanted(self) -> tuple[str, ...]:
+        return (*self.roles, *(role for role in self.optional if role not in self.roles))
+
+    def _value(self, role: str, record: Mapping[str, Any], line: int) -> Any:
+        names = self._names(role)
+        absent = [name for name in names if name not in record]
+        if absent and role == "labels" and role not in self.section.columns:
+            names, absent = ("label",), [] if "label" in record else absent
+        if absent:
+            if role in self.optional and role not in self.section.columns:
+                self.missing.add(role)
+            else:
+                self._absent(role, absent[0], record, line)
+            return None
+        if role == "labels" and self._unlabelled(names[0], record[names[0]], line):
+            return None
+        values = [self._checked(role, name, record[name], line) for name in names]
+        return tuple(values) if len(values) > 1 else values[0]
+
+    def _absent(self, role: str, name: str, record: Mapping[str, Any], line: int) -> None:
+        """A column that is not there; of a table it is missing in every line."""
+        known = list(dict.fromkeys(map(str, record)))
+        place = self.section.place(f"columns.{role}") or self.section.place("repo")
+        if self.table and place is not None:
+            near, expected = suggest(name, known), f"one of the columns {', '.join(known)}"
+            values = {"name": f"columns.{role}", "expected": expected, "got": f"`{name}`"}
+            raise Failed([*self.problems, AC605.at(place, **values, help=near)])
+        help = f"columns: {', '.join(known)}; data.columns says which is which: {{{role}: …}}"
+        self.problem(line, f"no column `{name}`", help)
+
+    def _unlabelled(self, name: str, value: Any, line: int) -> bool:
+        """Whether an example of a data set has no class, which is fine where none is scored."""
+        if self.classes.get(name) is None or value not in (None, UNLABELLED, str(UNLABELLED)):
+            return False
+        if "labels" in self.optional:
+            self.missing.add("labels")
+            return True
+        self.problem(line, f"`{name}` is {value}: this split has no labels")
+        raise Failed(self.problems)
+
+    def _checked(self, role: str, name: str, value: Any, line: int) -> Any:
+        if role == "labels" and name in self.classes:
+            value = _named(value, self.classes[name])
+        if role == "labels" and isinstance(value, (str, int, float)):
+            return _label(value)
+        if role == "text" and isinstance(value, str):
+            return value
+        if role in ("tokens", "labels") and isinstance(value, (list, tuple)) and value:
+            kinds = set(map(type, value))  # few, however long the sentence is
+            if kinds == {str} and (role == "labels" or all(value)):
+                return tuple(value)
+            if role == "labels" and all(issubclass(kind, (str, int, float)) for kind in kinds):
+                return tuple(map(_label, value))
+        expected = {"text": "a text", "tokens": "a list of words", "labels": "a label or a list"}
+        self.problem(line, f"`{name}` must be {expected.get(role, 'a value')}")
+        return None
+
+    def _check_lengths(self, values: Mapping[str, Any], line: int) -> None:
+        tokens, labels = values.get("tokens"), values.get("labels")
+        if values.get("text") and isinstance(labels, tuple):
+            self.problem(line, f"one label expected, got a list of {len(labels)}")
+        if not tokens or not labels:
+            return
+        if isinstance(labels, str) or len(tokens) != len(labels):
+            count = "one label" if isinstance(labels, str) else f"{len(labels)} labels"
+            self.problem(line, f"{len(tokens)} tokens and {count}")
+
+
+def _label(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _named(value: Any, names: tuple[str, ...]) -> Any:
+    """The class that a number stands for, or the classes of a list of them.
+
+    >>> _named([0, "1", "b", 7], ("a", "b"))
+    ['a', 'b', 'b', 7]
+    """
+    if isinstance(value, (list, tuple)):
+        return [_named(one, names) for one in value]
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or value in names:
+        return value
+    number = int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else -1
+    return names[number] if 0 <= number < len(names) else value
+
+
+def _no_file(path: Path, section: DataSection) -> Diagnostic:
+    return AC607.at(section.source, path=str(path), root=str(path.parent))
+
+
+def _content(path: Path, section: DataSection) -> bytes:
+    """What is in a file, unpacked."""
+    try:
+        if path.suffix.lower() != GZIP:
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise OSError(None, f"unpacked it is larger than {MOST_BYTES // 10**9} GB")
+        return content
+    except FileNotFoundError:
+        raise Failed(_no_file(path, section)) from None
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or str(error) or "it cannot be read"
+        raise Failed(AC608.at(None, file=str(path), line=1, why=why)) from None

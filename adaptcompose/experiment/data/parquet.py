@@ -1,0 +1,77 @@
+"""Examples in Parquet files, as most data sets of the Hub are; pyarrow reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptcompose.diagnostics.codes import AC413, AC615
+from adaptcompose.diagnostics.diagnostic import Failed, Span
+from adaptcompose.resolution.dataset_splits import Classes
+
+MOST_BYTES = 8_000_000_000
+"""What a file may hold unpacked: a few packed bytes can say that there is a lot of the same."""
+_BATCH = 1024
+
+
+def open_parquet(
+    path: Path, wanted: Collection[str], place: Span | None = None
+) -> tuple[Classes, Iterator[tuple[int, Mapping[str, Any]]]]:
+    """The classes that a file names for its columns, and its rows by number.
+
+    Only the wanted columns are read; the others are None in every row. `place` is where a spec
+    names the file.
+    """
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise Failed(AC615.at(place)) from None
+    try:
+        file = parquet.ParquetFile(path)
+        metadata = file.metadata
+        groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+        if sum(group.total_byte_size for group in groups) > MOST_BYTES:
+            raise ValueError(f"it holds more than {MOST_BYTES // 10**9} GB")
+    except (ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error, place) from None
+    names = dict.fromkeys(file.schema_arrow.names)
+    classes = _classes(file.schema_arrow.metadata or {})
+
+    def rows() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        number = 0
+        try:
+            for batch in file.iter_batches(_BATCH, columns=[n for n in names if n in wanted]):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, {**names, **row}
+        except (ArrowException, OSError, ValueError) as error:
+            raise _unreadable(path, error, place) from None
+
+    return classes, rows()
+
+
+def _unreadable(path: Path, error: Exception, place: Span | None) -> Failed:
+    why = "".join(filter(str.isprintable, (str(error).splitlines() or ["damaged"])[0][:200]))
+    return Failed(AC413.at(place, file=path, why=why))
+
+
+def _classes(metadata: Mapping[bytes, bytes]) -> Classes:
+    """What `datasets` writes into a file: the features of its columns, classes by name."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        named = {str(column): _names(feature) for column, feature in features.items()}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {column: names for column, names in named.items() if names}
+
+
+def _names(feature: Any) -> tuple[str, ...]:
+    """The names of a class label, or of the items of a list of them."""
+    inner = feature[0] if isinstance(feature, list) and feature else feature
+    if not isinstance(inner, dict):
+        return ()
+    if inner.get("_type") == "ClassLabel" and isinstance(inner.get("names"), list):
+        return tuple(map(str, inner["names"]))
+    return _names(inner["feature"]) if "feature" in inner else ()

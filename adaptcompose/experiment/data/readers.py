@@ -1,0 +1,181 @@
+"""The formats of examples: one reader each, from the lines of a file to records with a line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adaptcompose.experiment.spec.sections import DataSection
+
+Record = tuple[int, Mapping[str, Any]]
+
+
+@dataclass
+class Lines:
+    """The lines of a file; where not all is UTF-8, a bad byte has a line."""
+
+    content: bytes
+    problem: Callable[[int, str], None]
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        content = self.content.removeprefix(b"\xef\xbb\xbf")
+        try:
+            text = content.decode().replace("\r\n", "\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            return self._one_by_one(content)
+        return enumerate(text.split("\n"), 1)
+
+    def _one_by_one(self, content: bytes) -> Iterator[tuple[int, str]]:
+        for number, line in enumerate(content.split(b"\n"), 1):
+            try:
+                yield number, line.removesuffix(b"\r").decode()
+            except UnicodeDecodeError as error:
+                self.problem(number, f"the byte 0x{line[error.start]:02x} is not UTF-8")
+
+
+def _read_jsonl(lines: Lines, section: DataSection) -> Iterator[Record]:
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            lines.problem(number, f"not JSON: {error.msg} at column {error.colno}")
+            continue
+        except (ValueError, RecursionError):
+            lines.problem(number, "not JSON that can be read: too long a number, or too deep")
+            continue
+        if isinstance(record, dict):
+            yield number, record
+        else:
+            lines.problem(number, "expected a JSON object, {…}")
+
+
+def _read_json(lines: Lines, section: DataSection) -> Iterator[Record]:
+    """A list of records, or one in each line. A record of a list has its number."""
+    if lines.content.lstrip()[:1] != b"[":
+        yield from _read_jsonl(lines, section)
+        return
+    try:
+        records = json.loads(lines.content)
+    except (ValueError, RecursionError) as error:
+        lines.problem(1, f"not JSON: {str(error)[:80]}")
+        return
+    for number, record in enumerate(records, 1):
+        if isinstance(record, dict):
+            yield number, record
+        else:
+            lines.problem(number, "expected a JSON object, {…}")
+
+
+def _read_table(lines: Lines, section: DataSection, **dialect: Any) -> Iterator[Record]:
+    start = 1
+
+    def texts() -> Iterator[str]:
+        for _, line in lines:
+            yield line + "\n"
+
+    reader = csv.reader(texts(), strict=True, **dialect)
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            line, start = start, reader.line_num + 1
+            if not cells or cells == [""]:
+                continue
+            if header is None:
+                header = cells if section.header else [str(index) for index in range(len(cells))]
+                if repeated := next((name for name in header if header.count(name) > 1), None):
+                    lines.problem(line, f"the column `{repeated}` appears twice")
+                if section.header:
+                    continue
+            if len(cells) != len(header):
+                lines.problem(line, f"{len(header)} columns expected, got {len(cells)}")
+            else:
+                yield line, _named(header, cells)
+    except csv.Error as error:
+        lines.problem(start, f"not a table: {error}")
+
+
+def _read_csv(lines: Lines, section: DataSection) -> Iterator[Record]:
+    return _read_table(lines, section)
+
+
+def _read_tsv(lines: Lines, section: DataSection) -> Iterator[Record]:
+    return _read_table(lines, section, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _named(header: list[str], cells: list[str]) -> dict[str, str]:
+    """A row by the names of its columns, and by their numbers where no name is in the way."""
+    return {str(index): cell for index, cell in enumerate(cells)} | dict(
+        zip(header, cells, strict=True)
+    )
+
+
+def _read_conll(lines: Lines, section: DataSection) -> Iterator[Record]:
+    """Sentences between blank lines. Columns are numbers; `tokens` is 0, `labels` the last.
+
+    `-DOCSTART-` lines of the CoNLL-2003 files mark documents and are no words.
+    """
+    numbered = [*lines, (0, "")]
+    pattern = next((line for _, line in numbered if line.strip() and line[0] != "#"), "")
+    split = _by_tabs if "\t" in pattern else _by_blanks
+    width = len(split(pattern))
+    sentence: list[list[str]] = []
+    first = 0
+    for number, line in numbered:
+        if not line.strip(" \t"):
+            if sentence:
+                yield first, _sentence(sentence)
+            sentence = []
+            continue
+        cells = split(line)
+        # `#` may also be a word: `# O` is one where every line has two columns.
+        if not sentence and line[0] == "#" and (len(cells) != width or _REMARK.match(line)):
+            continue
+        if cells[0] == "-DOCSTART-":
+            continue
+        if len(cells) != width:
+            lines.problem(number, f"{width} columns expected, got {len(cells)}")
+            continue
+        first = first if sentence else number
+        sentence.append(cells)
+
+
+_REMARK = re.compile(r"# *[\w ]+ = ")
+
+
+def _by_tabs(line: str) -> list[str]:
+    return line.split("\t")
+
+
+def _by_blanks(line: str) -> list[str]:
+    return re.split(" +", line.strip(" "))
+
+
+def _sentence(rows: list[list[str]]) -> dict[str, Any]:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    named: dict[str, Any] = {str(index): column for index, column in enumerate(columns)}
+    named["tokens"] = columns[0]
+    if len(columns) > 1:
+        named["labels"] = columns[-1]
+    return named
+
+
+def _read_text(lines: Lines, section: DataSection) -> Iterator[Record]:
+    for number, line in lines:
+        if line.strip():
+            yield number, {"text": line.strip()}
+
+
+READERS: dict[str, Callable[[Lines, DataSection], Iterator[Record]]] = {
+    "jsonl": _read_jsonl,
+    "json": _read_json,
+    "csv": _read_csv,
+    "tsv": _read_tsv,
+    "conll": _read_conll,
+    "text": _read_text,
+}

@@ -1,0 +1,1 @@
+"""From a checked spec to a run that is ready: names resolved, data located, pins locked."""

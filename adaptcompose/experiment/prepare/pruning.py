@@ -1,0 +1,155 @@
+"""`prune(data=…)` in a spec: fusions are measured on its data as soon as their weights are there.
+
+What is kept of them goes into the lock, and later runs keep the same without measuring, where all
+parts are loaded. What a run trains has no attention before: it is measured afterwards, each time.
+A composition that is trained is pruned before that, so its fusions have to be loaded; what an item
+of `evaluate`, `predict` or `publish` adds is measured on what was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.graph import Block, transform, walk
+from adaptcompose.composition.operators import Prune, fusions
+from adaptcompose.composition.operators.prune import Activations, unmeasured
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic, suggest
+from adaptcompose.experiment.spec.sections import Spec
+from adaptcompose.experiment.spec.value_types import DataRef
+from adaptcompose.hub.lock import Kept, Lock
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptcompose.experiment.data.encoding import Encoded
+
+MOST = 2048  # so many examples are enough for a mean
+BATCH = 64
+
+
+def data_of(block: Prune) -> DataRef:
+    """The data that a call names; the split is train unless named."""
+    ref = DataRef.parse(block.data or "")
+    return ref if ref.split else replace(ref, split="train")
+
+
+def unfit(graphs: Sequence[Block | None], spec: Spec) -> Iterator[Diagnostic]:
+    """AC610 for data that the spec has not, AC501 where a fusion is pruned before it is trained.
+
+    The first composition is the one that is trained; what could not be resolved is None.
+    """
+    for number, graph in enumerate(graphs):
+        for block in unmeasured(graph) if graph is not None else ():
+            new = [name for name, fusion in fusions(block.body).items() if fusion.new]
+            if number == 0 and new:
+                help = "prune it in evaluate, predict or publish: pipe: prune(…)"
+                names = ", ".join(f"`{name}`" for name in new)
+                yield codes.AC501.at(block.span, names=names, help=help)
+            yield from _unknown(block, spec)
+
+
+def _unknown(block: Prune, spec: Spec) -> Iterator[Diagnostic]:
+    written, known = str(block.data), ", ".join(spec.data) or "none"
+    try:
+        ref = data_of(block)
+        files = spec.data[ref.name].parts(ref.config)
+    except (KeyError, ValueError):
+        near = suggest(written, list(spec.data))
+        yield codes.AC610.at(block.span, name=written, known=known, help=near)
+        return
+    if ref.split not in files:
+        splits = ", ".join(f"{ref.name}/{split}" for split in files)
+        yield codes.AC610.at(block.span, name=f"{ref.name}/{ref.split}", known=splits)
+
+
+def measured_on(graphs: Sequence[Block]) -> Iterator[DataRef]:
+    """The data that compositions are pruned by."""
+    yield from (data_of(block) for graph in graphs for block in unmeasured(graph))
+
+
+def filled(graph: Block, data: str | None, measured: Activations) -> Block:
+    """The graph with what was measured on some data."""
+
+    def change(block: Block) -> Block:
+        open_ = isinstance(block, Prune) and block.measured is None
+        if open_ and isinstance(block, Prune) and block.data == data:
+            return block.fitted(measured, str(data))
+        return block
+
+    return transform(graph, change)
+
+
+def record(graph: Block, data: str, measured: Activations) -> Kept:
+    """What the lock says of the fusions of a composition that are pruned by some data."""
+    prunes = [b for b in walk(graph) if isinstance(b, Prune) and b.data == data]
+    keep = max(block.keep for block in prunes)
+    named = {name for block in prunes for name in fusions(block.body)}
+    return {
+        name: {site: _first(means, keep) for site, means in sites.items()}
+        for name, sites in measured.items()
+        if name in named
+    }
+
+
+def _first(means: Sequence[float], keep: int) -> tuple[int, ...]:
+    return tuple(sorted(range(len(means)), key=lambda member: (-means[member], member))[:keep])
+
+
+def recorded(graph: Block, kept: Kept) -> Activations:
+    """What a lock says, as attention that ranks the members alike."""
+    sizes = {name: len(fusion.members) for name, fusion in fusions(graph).items()}
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    for name, sites in kept.items():
+        for site, first in sites.items():
+            means = dict(zip(first, range(len(first), 0, -1), strict=True))
+            row = tuple(float(means.get(n, 0)) for n in range(sizes.get(name, 0)))
+            found.setdefault(name, {})[site] = row
+    return found
+
+
+def with_members(graph: Block, held: Mapping[str, Mapping[str, Kept]]) -> Block:
+    """A composition with the members that a lock records for it."""
+    for data, kept in held.get(canonical(graph), {}).items():
+        graph = filled(graph, data, recorded(graph, kept))
+    return graph
+
+
+def still(old: Lock | None, new: Lock, graphs: Sequence[Block]) -> dict[str, Mapping[str, Kept]]:
+    """What an older lock recorded that still holds: it was measured on the same, and fits."""
+    if old is None or old.backbone != new.backbone or old.tokenizer != new.tokenizer:
+        return {}
+    # the lock of a sweep pins what other combinations use, too
+    if not (old.adapters.items() >= new.adapters.items() and old.data.items() >= new.data.items()):
+        return {}
+    known = {canonical(graph): graph for graph in graphs}
+    return {
+        text: found
+        for text, found in old.members.items()
+        if text in known and all(_fits(known[text], name, kept) for name, kept in found.items())
+    }
+
+
+def _fits(graph: Block, data: str, kept: Kept) -> bool:
+    prunes = [block for block in unmeasured(graph) if block.data == data]
+    mixed = {name: len(f.members) for block in prunes for name, f in fusions(block.body).items()}
+    return mixed.keys() == kept.keys() and all(
+        len({*first}) == len(first) and {*first} <= {*range(mixed[name])}
+        for name, sites in kept.items()
+        for first in sites.values()
+    )
+
+
+def batches(encoded: Encoded, tokenizer: Any) -> Iterator[dict[str, Tensor]]:
+    """What a model reads of the first examples, without labels."""
+    from torch.utils.data import DataLoader, Subset
+
+    from adaptcompose.experiment.data.encoding import collator
+
+    first: Any = Subset(encoded, range(min(len(encoded), MOST)))
+    collate = collator(encoded.task, tokenizer, masked=True)
+    for batch in DataLoader(first, batch_size=BATCH, collate_fn=collate):
+        yield {name: tensor for name, tensor in batch.items() if name != "labels"}

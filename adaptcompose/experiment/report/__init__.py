@@ -1,0 +1,1 @@
+"""What a run measured, as JSON, as an HTML page, and as plots."""

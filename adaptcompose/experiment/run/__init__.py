@@ -1,0 +1,1 @@
+"""Training, evaluating and predicting what a prepared run asks for."""

@@ -1,0 +1,77 @@
+"""Running a model over examples: scores and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader
+
+from adaptcompose.experiment.data.encoding import Encoded, collator, reduce_logits
+from adaptcompose.experiment.data.examples import Examples, examples_of
+from adaptcompose.experiment.data.tasks import Task
+from adaptcompose.runtime.model import ComposedModel
+
+BATCH = 64
+
+
+def run(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> list[Any]:
+    """What `Encoded.decode` needs of the logits, one entry per example, in order."""
+    return [row for rows in _batches(model, encoded, tokenizer) for row in rows]
+
+
+def _batches(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> Iterator[Any]:
+    task = encoded.task
+    reduce = reduce_logits(task)
+    collate = collator(task, tokenizer, masked=True)
+    model.eval()
+    with torch.inference_mode():
+        for batch in DataLoader(encoded, batch_size=BATCH, collate_fn=collate):
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            labels = inputs.pop("labels", None)
+            yield reduce(model(**inputs).logits, labels).cpu().numpy()
+
+
+def score(
+    model: ComposedModel, encoded: Encoded, tokenizer: Any, names: tuple[str, ...] | None = None
+) -> dict[str, float]:
+    """The scores of a model on labelled examples, by metric."""
+    return encoded.score(run(model, encoded, tokenizer), names)
+
+
+def texts_for(task: Task, texts: Sequence[str]) -> Examples:
+    """Texts as a task reads them: whole, or as words between blanks."""
+    if task.inputs != ("tokens",):
+        return examples_of(texts)
+    rows = tuple((tuple(text.split()),) for text in texts)
+    return Examples(("tokens",), rows, tuple((0, number) for number in range(1, len(rows) + 1)))
+
+
+def fillings(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> Iterator[list[str]]:
+    """For each text the most likely word at every mask token in it."""
+    extra = {"special_tokens_mask", "labels"}
+    plain = [{n: row[n] for n in row.keys() - extra} for row in encoded.features]
+    collate = collator(encoded.task, tokenizer, masked=True)
+    model.eval()
+    with torch.inference_mode():
+        for batch in DataLoader(cast(Any, plain), batch_size=BATCH, collate_fn=collate):
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            best = model(**inputs).logits.argmax(-1)
+            hidden = inputs["input_ids"] == tokenizer.mask_token_id
+            for tokens, places in zip(best, hidden, strict=True):
+                yield [tokenizer.decode([token]).strip() for token in tokens[places].tolist()]
+
+
+def records(model: ComposedModel, encoded: Encoded, tokenizer: Any) -> list[dict[str, Any]]:
+    """One record per example: its text or tokens, and what the model says."""
+    if encoded.task.kind == "masked-lm":
+        predictions: list[Any] = list(fillings(model, encoded, tokenizer))
+    else:
+        predictions = encoded.decode(run(model, encoded, tokenizer))
+    names = [name for name in ("text", "tokens") if name in encoded.examples.columns]
+    columns = {name: encoded.examples.column(name) for name in names}
+    return [
+        {name: column[row] for name, column in columns.items()} | {"prediction": prediction}
+        for row, prediction in enumerate(predictions)
+    ]

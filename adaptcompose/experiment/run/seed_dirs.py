@@ -1,0 +1,96 @@
+"""The seeds of a run on the disk: what is finished stays, what was interrupted goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.graph import Head
+from adaptcompose.composition.operators import parts_of
+from adaptcompose.experiment.prepare.prepared_run import Prepared
+from adaptcompose.hub.lock import hash_of
+from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.version import __version__
+
+STATE, DONE, DIGEST = "trained.safetensors", "done.json", "digest"
+_FREE = {"seeds", "budget", "device"}  # they change no step of a seed
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A seed that was trained to its end."""
+
+    score: float | None
+    steps: int
+    seconds: float
+    curve: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class SeedFolder:
+    """`runs/<name>/seed-<n>`; `digest` is of everything that decides how the seed ends."""
+
+    path: Path
+    digest: str
+
+    def finished(self) -> Finished | None:
+        """What the seed left, if it was trained to its end from the same beginning."""
+        try:
+            entry = json.loads((self.path / DONE).read_text("utf-8"))
+            if entry.pop("digest") == self.digest and (self.path / STATE).is_file():
+                return Finished(**entry)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass
+        return None
+
+    def start(self, *, fresh: bool) -> None:
+        """Make room; checkpoints of the same beginning stay, unless `fresh`."""
+        if fresh or self._begun() != self.digest:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / DIGEST, self.digest)
+
+    def finish(self, found: Finished) -> None:
+        """Keep the result; the state is there already. Checkpoints are no longer needed."""
+        write_atomically(
+            self.path / DONE, json.dumps({"digest": self.digest} | vars(found), indent=2)
+        )
+        for checkpoint in self.path.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+    def _begun(self) -> str | None:
+        path = self.path / DIGEST
+        return path.read_text("utf-8", "replace") if path.is_file() else None
+
+
+def digest_of(prepared: Prepared) -> str:
+    """The hash of everything that decides what a seed trains: not of what is done with it then."""
+    spec, train = prepared.spec, prepared.spec.train
+    assert train is not None and spec.task is not None and prepared.task is not None
+    lock, head = prepared.lock.as_plain(), prepared.head
+    refs = [ref for ref in (train.data, train.validation) if ref is not None]
+    data = {str(ref): [lock["data"][str(ref)], spec.data[ref.name].plain()] for ref in refs}
+    adapters = {str(ref): lock.get("adapters", {}).get(str(ref)) for ref in _references(prepared)}
+    training = {name: value for name, value in train.plain().items() if name not in _FREE}
+    return hash_of(
+        {
+            "version": __version__,
+            "backbone": [lock["backbone"].get("files"), spec.backbone.plain()],
+            "tokenizer": lock.get("tokenizer", {}).get("files"),
+            "adapters": adapters,
+            "graph": canonical(prepared.graph),
+            "head": head.config if isinstance(head, Head) else head,
+            "task": [spec.task.plain(), prepared.task.labels],
+            "trained": sorted(prepared.trained),
+            "data": data,
+            "train": training,
+        }
+    )
+
+
+def _references(prepared: Prepared) -> list[str]:
+    return [str(part.ref) for part in parts_of(prepared.graph).values() if part.ref is not None]

@@ -1,0 +1,387 @@
+"""Training of what is new, with transformers' Trainer; one run per seed.
+
+Checkpoints hold the trained tensors only, also where a language-model head is tied to the frozen
+embeddings; resuming and going back to the best state read exactly those.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import SequentialSampler
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+
+from adaptcompose.experiment.data.encoding import Encoded, collator, reduce_logits
+from adaptcompose.experiment.prepare.prepared_run import Prepared
+from adaptcompose.experiment.run.seed_dirs import STATE, Finished
+from adaptcompose.experiment.spec.sections import TrainSection
+from adaptcompose.methods.fusion import Fusion
+from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.training.robust_drop import RobustDrop
+
+HEAT, COOLING = 50.0, 0.05  # T of a fusion with temperature: falls per step to 1, as published
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A seed at its end: the model with its best (or last) state, and how it came there.
+
+    Without training there is no seed.
+    """
+
+    seed: int | None
+    model: ComposedModel
+    result: Finished
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry of report.json."""
+        return {"seed": self.seed} | vars(self.result)
+
+
+def train_seed(
+    prepared: Prepared, model: ComposedModel, data: TrainingData, seed: int, where: Place
+) -> Finished:
+    """Train the model in place from a seed; it goes on from an interrupted run by itself."""
+    section, task = prepared.spec.train, prepared.task
+    assert section is not None and task is not None
+    arguments = _arguments(section, where.folder, seed, data, task.metric.higher)
+    levels = section.robust_drop
+    body = RobustDrop.of(model, range(levels.first, levels.last + 1)) if levels else model
+    interruption = Interruption(_steps(section, data)[0])
+    callbacks = [_Progress(where.report, model, body), interruption, *_stops(section)]
+    if trunk := prepared.trunk():
+        model.cache_trunk(trunk.layers)
+    collate = Hidden(collator(task, data.tokenizer, seed), seed)
+    trainer = CompositionTrainer(
+        model=body,
+        args=arguments,
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        data_collator=collate if task.kind == "masked-lm" else collate.inner,
+        compute_metrics=None if data.validation is None else _scorer(data.validation),
+        preprocess_logits_for_metrics=reduce_logits(task),
+        callbacks=callbacks,
+    )
+    trainer.scoring = collator(task, data.tokenizer, masked=True)
+    trainer.remove_callback(_printer())
+    started = time.monotonic()
+    last, step = last_checkpoint(where.folder)
+    collate.number = _batches_before(step, section, data)
+    with interruption.awaited():
+        trainer.train(resume_from_checkpoint=last)
+    model.eval()
+    model.set_temperature(1.0)
+    score = _score(trainer.state, section, task.metric.name)
+    curve = [dict(entry) for entry in trainer.state.log_history]
+    seconds = round(time.monotonic() - started, 2)
+    return Finished(score, trainer.state.global_step, seconds, curve)
+
+
+def _stops(section: TrainSection) -> Iterator[TrainerCallback]:
+    """What ends a training before its last step."""
+    if section.patience:
+        yield EarlyStoppingCallback(section.patience)
+    if section.budget:
+        yield _Budget(section.budget)
+
+
+def _score(state: Any, section: TrainSection, metric: str) -> float | None:
+    """The score of the state that is kept."""
+    found = [entry[name] for entry in state.log_history if (name := f"eval_{metric}") in entry]
+    best = section.keep == "best" and state.best_metric is not None
+    value = state.best_metric if best else found[-1] if found else None
+    return None if value is None else float(value)
+
+
+def last_checkpoint(folder: Path) -> tuple[str | None, int]:
+    """The newest complete checkpoint and its step; what a killed process left is removed."""
+    found = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
+    for step in sorted(found, reverse=True):
+        try:
+            # the Trainer writes this file last
+            json.loads((found[step] / "trainer_state.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(found[step], ignore_errors=True)
+            continue
+        return str(found[step]), step
+    return None, 0
+
+
+def _steps(section: TrainSection, data: TrainingData) -> tuple[int, int]:
+    """Optimiser steps of an epoch, and of the whole training."""
+    epoch = math.ceil(len(data.train) / (section.batch * section.accumulate))
+    return epoch, section.steps or math.ceil(epoch * (section.epochs or 1))
+
+
+def _batches_before(step: int, section: TrainSection, data: TrainingData) -> int:
+    """How many batches were drawn up to a step: the last step of an epoch may take fewer."""
+    epochs, rest = divmod(step, _steps(section, data)[0])
+    return epochs * math.ceil(len(data.train) / section.batch) + rest * section.accumulate
+
+
+@dataclass
+class Hidden:
+    """A collator of masked-lm that hides by the number of the batch.
+
+    A resumed run hides what the uninterrupted one would have hidden.
+    """
+
+    inner: Any
+    seed: int
+    number: int = 0
+
+    def __call__(self, features: Any, **rest: Any) -> Any:
+        drawn = random.Random(f"{self.seed}/{self.number}").getrandbits(63)
+        self.inner.generator = torch.Generator().manual_seed(drawn)
+        self.number += 1
+        return self.inner(features, **rest)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Encoded examples, and the tokenizer that pads them."""
+
+    tokenizer: Any
+    train: Encoded
+    validation: Encoded | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a seed keeps its checkpoints, and whom it tells how far it is."""
+
+    folder: Path
+    report: Report
+
+
+class CompositionTrainer(Trainer):
+    """A Trainer whose checkpoints hold what is trained, and nothing of the backbone."""
+
+    data_collator: Any
+    scoring: Any = None
+    """Puts validation examples into batches: those of masked-lm have their masks already."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_state(self._inner(), folder / STATE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        load_state(self._inner(), Path(resume_from_checkpoint) / STATE)
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint:
+            load_state(self._inner(), Path(self.state.best_model_checkpoint) / STATE)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        training, self.data_collator = self.data_collator, self.scoring
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = training
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        # scores are computed against the examples in their order
+        return SequentialSampler(eval_dataset)
+
+    def _inner(self) -> ComposedModel:
+        model = self.accelerator.unwrap_model(self.model)
+        inner = model.full if isinstance(model, RobustDrop) else model
+        assert isinstance(inner, ComposedModel)
+        return inner
+
+
+def save_state(model: ComposedModel, path: Path) -> None:
+    """The trained tensors of a model."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state_of(model).items()}
+    save_file(tensors, path)
+
+
+def load_state(model: ComposedModel, path: Path) -> None:
+    """Put saved tensors back; the model must train exactly those."""
+    stored, trained = load_file(path), state_of(model)
+    if stored.keys() != trained.keys():
+        odd = min(stored.keys() ^ trained.keys())
+        raise RuntimeError(f"{path} belongs to another composition: {odd}")
+    with torch.no_grad():
+        for name, value in trained.items():
+            value.copy_(stored[name])
+
+
+def state_of(model: ComposedModel) -> dict[str, torch.Tensor]:
+    """Every trained tensor as `part/site/name` or `head/name`, however the model runs them."""
+    named = {
+        f"{name}/{site}/{tensor}": value
+        for name, part in model.parts.items()
+        for site in part.places
+        for tensor, value in part[site].items()
+    }
+    if model.head is not None:
+        named |= {f"head/{name}": value for name, value in model.head.slots.named_parameters()}
+    found = {name: value for name, value in named.items() if value.requires_grad}
+    assert {id(value) for value in found.values()} == {id(value) for _, value in model.trained()}
+    return found
+
+
+def _scorer(validation: Encoded) -> Callable[[Any], dict[str, float]]:
+    return lambda outputs: validation.score(outputs.predictions)
+
+
+def _printer() -> type[TrainerCallback]:
+    from transformers.trainer_callback import PrinterCallback
+
+    found: type[TrainerCallback] = PrinterCallback
+    return found
+
+
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+_OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
+
+
+def _arguments(
+    section: TrainSection, folder: Path, seed: int, data: TrainingData, higher: bool
+) -> TrainingArguments:
+    total = _steps(section, data)[1]
+    validated = data.validation is not None
+    strategy = "no" if not validated else "steps" if section.every else "epoch"
+    made = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=section.batch,
+        per_device_eval_batch_size=max(32, section.batch),
+        gradient_accumulation_steps=section.accumulate,
+        num_train_epochs=section.epochs or 1,
+        max_steps=section.steps or -1,
+        learning_rate=section.lr,
+        lr_scheduler_type=_SCHEDULES[section.schedule],
+        warmup_steps=round(section.warmup * total),
+        optim=_OPTIMIZERS[section.optimizer],
+        weight_decay=section.weight_decay,
+        max_grad_norm=section.clip,
+        seed=seed,
+        data_seed=seed,
+        eval_strategy=strategy,
+        save_strategy=strategy if validated else "epoch",
+        eval_steps=section.every,
+        save_steps=section.every or 500,
+        save_total_limit=2,
+        load_best_model_at_end=validated and section.keep == "best",
+        metric_for_best_model=data.validation.task.metric.name if data.validation else None,
+        greater_is_better=higher,
+        train_sampling_strategy="group_by_length" if section.bucket else "random",
+        logging_steps=max(1, total // 50),
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        use_cpu=section.device == "cpu",
+        restore_callback_states_from_checkpoint=True,
+    )
+    if made.n_gpu > 1:
+        made._n_gpu = 1  # one model: DataParallel would copy it for every batch
+    return made
+
+
+class _Progress(TrainerCallback):
+    """Tells how far the training is; sets what changes from step to step."""
+
+    def __init__(self, report: Report, model: ComposedModel, robust: Any) -> None:
+        self.report, self.model, self.robust = report, model, robust
+        self.heat = any(
+            part.method.temperature
+            for _, part in model.parts.items()
+            if isinstance(part.method, Fusion)
+        )
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if self.heat:
+            self.model.set_temperature(max(1.0, HEAT - COOLING * state.global_step))
+        if isinstance(self.robust, RobustDrop):
+            self.robust.draw(args.seed, state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        self.report({"event": "step", "step": state.global_step, "steps": state.max_steps})
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
+        if logs and "loss" in logs:
+            self.report({"event": "loss", "loss": logs["loss"], "step": state.global_step})
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, **rest: Any
+    ) -> None:
+        name = args.metric_for_best_model
+        if metrics and name:
+            score = metrics.get(f"eval_{name}")
+            self.report({"event": "score", "metric": name, "score": score})
+
+
+class Interruption(TrainerCallback):
+    """Ctrl-C ends the step, saves it and leaves; a second one leaves at once."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.asked = epoch, False
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Listen while a block runs. Only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> Any:
+        # at the end of an epoch the Trainer validates and saves by itself, or goes on a step
+        within = args.save_strategy == "steps" or state.global_step % self.epoch
+        if self.asked and within and state.global_step < state.max_steps:
+            control.should_save = True
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+class _Budget(TrainerCallback):
+    """Stops cleanly when the time is up; the state is that of the last validation."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> Any:
+        if time.monotonic() > self.until:
+            control.should_training_stop = True
+            control.should_evaluate = control.should_save = True
+        return control
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` is an accelerator if there is one."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

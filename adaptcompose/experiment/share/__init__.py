@@ -1,0 +1,1 @@
+"""Publishing a composition, pulling one, and its model card."""

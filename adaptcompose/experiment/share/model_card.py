@@ -1,0 +1,180 @@
+"""The card of a published composition: metadata for the hub, and what people want to know."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adaptcompose.composition.drawing.mermaid import mermaid
+from adaptcompose.composition.operators import parts_of
+from adaptcompose.diagnostics.codes import AC413
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.experiment.report.report import Score, markdown, pool
+from adaptcompose.resolution.manifest import Manifest
+from adaptcompose.resources import resource
+from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.storage.yaml_source import dump
+
+README, SCORES = "README.md", "scores.json"
+PIPELINES = {
+    "text-classification": "text-classification",
+    "token-classification": "token-classification",
+    "masked-lm": "fill-mask",
+}
+METRICS = {"span-f1": "f1", "macro-f1": "f1", "masked-accuracy": "accuracy"}
+"""What the Hub calls our metrics."""
+_SIZE_LIMIT = 4_000_000
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run found out about what is published, as scores.json beside it says.
+
+    `expression` is as it was written, `own` the rows that were measured with this very
+    composition, `seed` the one whose weights these are.
+    """
+
+    expression: str = ""
+    scores: tuple[Score, ...] = ()
+    own: tuple[str, ...] = ()
+    seed: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_plain(self) -> dict[str, Any]:
+        counted = {name: self.parameters[name] for name in _COUNTED if name in self.parameters}
+        return {
+            "expression": self.expression,
+            "parameters": counted,
+            "seed": self.seed,
+            "own": list(self.own),
+            "scores": [score.as_dict() for score in self.scores],
+        }
+
+    @classmethod
+    def read(cls, path: Path) -> Findings:
+        """The findings of a file; none if there is none, AC413 if it is damaged."""
+        try:
+            if path.stat().st_size > _SIZE_LIMIT:
+                raise ValueError("it is larger than 4 MB")
+            data = json.loads(path.read_bytes())
+            scores = tuple(Score(**score) for score in data["scores"])
+            own, counted = tuple(map(str, data["own"])), dict(data["parameters"])
+            return cls(str(data["expression"]), scores, own, data["seed"], counted)
+        except FileNotFoundError:
+            return cls()
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Failed(AC413.at(file=path, why=str(error))) from None
+
+
+_COUNTED = ("trained", "total")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card is about: a model, what its composition.yaml says, and where it is published."""
+
+    model: ComposedModel
+    manifest: Manifest
+    repo: str
+    findings: Findings
+
+    def page(self, folders: Mapping[str, str]) -> str:
+        """The whole README.md; `folders` are those of the parts that are written."""
+        import jinja2
+
+        template = (resource("hub_cards") / "_card.md.jinja").read_text("utf-8")
+        environment = jinja2.Environment(
+            undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        )
+        made, manifest, findings = self.model.composition, self.manifest, self.findings
+        return environment.from_string(template).render(
+            metadata=dump(self.metadata()),
+            name=manifest.name or self.repo.split("/")[-1],
+            description=manifest.description,
+            written=findings.expression,
+            published=manifest.expression,
+            graph=short(mermaid(made.graph, made.facts)),
+            backbone=made.facts.title,
+            tokenizer=short(manifest.backbone.get("tokenizer", "")),
+            parts=list(self._parts(folders)),
+            scores=markdown(findings.scores) if findings.scores else "",
+            own=findings.own,
+            parameters={"total": self._total(), **findings.parameters},
+            repo=self.repo,
+            output="last_hidden_state" if made.head is None else "logits",
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """The front matter, with the keys that the Hub knows."""
+        made, told = self.model.composition, self.manifest.card
+        kind = PIPELINES.get(str(self.manifest.task.get("kind")))
+        entry: dict[str, Any] = {"library_name": "adaptcompose"}
+        if told.get("license"):
+            entry["license"] = told["license"]
+        if made.facts.name:
+            entry |= {"base_model": made.facts.name, "base_model_relation": "adapter"}
+        if kind:
+            entry["pipeline_tag"] = kind
+        for key, name in (("language", "languages"), ("datasets", "datasets")):
+            if told.get(name):
+                entry[key] = list(told[name])
+        tags = ("adapter-transformers", "adaptcompose", made.facts.type, *told.get("tags", ()))
+        entry["tags"] = list(dict.fromkeys(tags))
+        if kind and (results := list(self._results(kind))):
+            entry["model-index"] = [{"name": self.manifest.name, "results": results}]
+        return entry
+
+    def _results(self, kind: str) -> Iterator[dict[str, Any]]:
+        """What this composition scored, with the weights that are published if that is known."""
+        own = [score for score in self.findings.scores if score.name in self.findings.own]
+        exact = [score for score in own if score.seed in (None, self.findings.seed)]
+        for (_, data, metric), cell in pool(exact or own).items():
+            yield {
+                "task": {"type": kind},
+                "dataset": dataset(data),
+                "metrics": [_metric(metric, cell.mean)],
+            }
+
+    def _parts(self, folders: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+        """Name, method and place of every part."""
+        graph = self.model.composition.graph
+        for block in parts_of(graph).values():
+            method = str(self.model.parts[block.name].method)
+            folder = folders.get(block.name)
+            yield short(block.name), method, f"./{folder}" if folder else str(block.pin)
+
+    def _total(self) -> int:
+        made = self.model.composition
+        return made.facts.parameters + sum(p.numel() for p in self.model.parts.parameters())
+
+
+def _metric(name: str, value: float) -> dict[str, Any]:
+    """A score under the Hub's name of its kind, and its own."""
+    kind = METRICS.get(name, name)
+    named = {} if kind == name else {"name": name}
+    return {"type": kind, **named, "value": round(value, 6)}
+
+
+def short(text: str) -> str:
+    """Commits by their first digits, where a text is for people.
+
+    >>> short("user/ner@0123456789abcdef0123456789abcdef01234567/sub")
+    'user/ner@0123456/sub'
+    """
+    return re.sub(r"@([0-9a-f]{7})[0-9a-f]{33}\b", r"@\1", text)
+
+
+def dataset(reference: str) -> dict[str, str]:
+    """A data set of a spec in the terms of `model-index`.
+
+    >>> dataset("swahili[mixed]/test")
+    {'name': 'swahili[mixed]/test', 'type': 'swahili', 'config': 'mixed', 'split': 'test'}
+    """
+    head, _, split = reference.partition("/")
+    name, _, config = head.rstrip("]").partition("[")
+    entry = {"name": reference, "type": name, "config": config, "split": split}
+    return {key: value for key, value in entry.items() if value}

@@ -1,0 +1,48 @@
+"""Pulling a published composition into a folder, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from adaptcompose.diagnostics.codes import AC420, AC422, AC425, AC426
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.hub.opening import open_store
+from adaptcompose.resolution.manifest import FILE, HERE
+from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.storage.yaml_source import dump
+from adaptcompose.syntax.references import parse_ref
+
+
+def pull(ref: str, folder: Path | None, hub: str = "hf") -> Path:
+    """Fetch every file of a revision, each verified; `folder` appears when all are there."""
+    parsed = parse_ref(ref, ())
+    if parsed.kind != "hub" or parsed.repo is None:
+        raise Failed(AC420.at(name=ref))
+    place = folder or Path((parsed.subfolder or parsed.repo).split("/")[-1])
+    if place.exists():
+        raise Failed(AC422.at(path=place))
+    store = open_store("hf" if parsed.forced else hub, Path())
+    revision = store.resolve(parsed.repo, parsed.revision)
+    start = f"{parsed.subfolder}/" if parsed.subfolder else ""
+    listed = [path for path in store.files(parsed.repo, revision) if path.startswith(start)]
+    if f"{start}{FILE}" not in listed:
+        raise Failed(AC426.at(name=ref))
+    fetched = store.fetch(parsed.repo, revision, listed) / start
+    inside = (path.removeprefix(start) for path in listed)
+    paths = [path for path in inside if not path.startswith(".") and "/." not in path]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".pull-") as name:
+            whole = Path(name) / "whole"
+            for path in paths:
+                (whole / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(fetched / path, whole / path)
+            if hub != "hf" and not parsed.forced:
+                where = hub if "://" in hub else str(Path(hub).expanduser().resolve())
+                write_atomically(whole / HERE, dump({"hub": where}))
+            whole.replace(place)
+    except OSError as error:
+        raise Failed(AC425.at(path=place, why=error.strerror or error)) from None
+    return place

@@ -1,0 +1,1 @@
+"""spec.yaml as values: reading, checking, formatting, its JSON Schema."""

@@ -1,0 +1,138 @@
+"""Which split of the data a reference means where it leaves that open, and whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adaptcompose.diagnostics.codes import AC606, AC607, AC610
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Span, suggest
+from adaptcompose.experiment.spec.sections import Spec, TrainSection
+from adaptcompose.experiment.spec.value_types import DataRef
+
+
+def resolved(spec: Spec) -> tuple[Spec, list[Diagnostic]]:
+    """The spec with the splits that its references leave open, and what is wrong with them."""
+    resolving = _Resolving(spec)
+    return resolving.resolved(), resolving.problems
+
+
+@dataclass
+class _Resolving:
+    """Fills in the splits that references to data leave open."""
+
+    spec: Spec
+
+    def __post_init__(self) -> None:
+        self.problems: list[Diagnostic] = []
+
+    def resolved(self) -> Spec:
+        spec = self.spec
+        evaluate = tuple(
+            replace(item, data=self._fill(item.data, item.place("data"), "test", "validation"))
+            for item in spec.evaluate
+        )
+        predict = tuple(
+            replace(item, data=self._fill(item.data, item.place("data"), "test", "validation"))
+            for item in spec.predict
+        )
+        train = self._train(spec.train) if spec.train else None
+        self._declared()
+        return replace(spec, train=train, evaluate=evaluate, predict=predict)
+
+    def _train(self, train: TrainSection) -> TrainSection:
+        data = self._fill(train.data, train.place("data"), "train")
+        validation = train.validation
+        if validation:
+            validation = self._fill(validation, train.place("validation"), "validation")
+        elif data and data.name in self.spec.data and data.split != "validation":
+            section = self.spec.data[data.name]
+            if section.waiting:
+                return replace(train, data=data)
+            if "validation" in section.parts(data.config):
+                validation = replace(data, split="validation")
+        keep = train.keep or ("best" if validation else "last")
+        needing = {"keep": train.keep == "best", "every": train.every, "patience": train.patience}
+        for name in [name for name, given in needing.items() if given and not validation]:
+            help = f"`{name}` needs validation data"
+            place = train.place(name)
+            self.problems.append(AC606.at(place, section="train", name="validation", help=help))
+        return replace(train, data=data, validation=validation, keep=keep)
+
+    def _fill(self, ref: Any, place: Span | None, *splits: str) -> Any:
+        """The reference with its split, or as it is after a problem."""
+        if ref is None:
+            return None
+        data = self.spec.data
+        if ref.name not in data:
+            self._unknown(ref.name, data, place)
+            return ref
+        if data[ref.name].repo is not None:
+            return self._of_data_set(ref, place, splits)
+        files = data[ref.name].files or {}
+        split = ref.split or next((one for one in splits if one in files), splits[0])
+        if split not in files:
+            if files:
+                self._unknown(f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in files], place)
+            return ref
+        config = ref.config or data[ref.name].config
+        templated = any("{config}" in path for path in files[split])
+        why = None
+        if templated and not config:
+            why = f"its files have {{config}}: write {ref.name}[config], or set config"
+        if ref.config and not templated:
+            why = f"the files of `{ref.name}` have no {{config}}"
+        if why:
+            self.problems.append(AC610.at(place, name=str(ref), help=why))
+            return ref
+        filled = replace(ref, split=split, config=config if templated else None)
+        self._check_files(filled)
+        return filled
+
+    def _of_data_set(self, ref: DataRef, place: Span | None, splits: tuple[str, ...]) -> DataRef:
+        """The reference to a split of a data set; as it is until the hub was asked."""
+        section = self.spec.data[ref.name]
+        if section.held is None:
+            return ref
+        layout, wanted = section.held.layout, ref.config or section.config
+        if layout.config(wanted) is None:
+            name = f"{ref.name}[{wanted}]" if wanted else ref.name
+            self._unknown(name, [f"{ref.name}[{one}]" for one in layout.configs], place)
+            return ref
+        parts = section.parts(wanted)
+        split = ref.split or next((one for one in splits if one in parts), splits[0])
+        if split not in parts and split not in section.splits:
+            self._unknown(f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in parts], place)
+        elif split not in parts:
+            known = list(section.held.splits(wanted))
+            self._unknown(section.splits[split], known, section.place(f"splits.{split}"))
+        return replace(ref, split=split, config=wanted)
+
+    def _declared(self) -> None:
+        """Files that no reference needs yet must exist as well, and so must splits."""
+        for name, section in self.spec.data.items():
+            if section.held is not None:
+                every = section.held.layout.configs.values()
+                known = list(dict.fromkeys(split for splits in every for split in splits))
+                for split, theirs in section.splits.items():
+                    if theirs not in known:
+                        self._unknown(theirs, known, section.place(f"splits.{split}"))
+            for split, paths in (section.files or {}).items():
+                if section.config or not any("{config}" in path for path in paths):
+                    self._check_files(DataRef(name, section.config, split))
+
+    def _check_files(self, ref: DataRef) -> None:
+        assert ref.split is not None
+        section = self.spec.data[ref.name]
+        for written, path in zip(section.files[ref.split], self.spec.files(ref), strict=True):
+            if not path.is_file():
+                place = section.place(f"files.{ref.split}")
+                shown = written.replace("{config}", ref.config or "")
+                self.problems.append(AC607.at(place, path=shown, root=str(self.spec.root)))
+
+    def _unknown(self, name: str, known: Iterable[str], place: Span | None) -> None:
+        known = list(known)
+        near = suggest(name, known)
+        listed = ", ".join(known) or "none; add data:"
+        self.problems.append(AC610.at(place, name=name, known=listed, help=near))

@@ -1,0 +1,1 @@
+"""Adapter files of AdapterHub and PEFT, read without trusting them, and written."""

@@ -1,0 +1,313 @@
+"""AdapterHub's folders: adapter, head and fusion, as `adapters` of every year wrote them.
+
+| object | configuration | weights |
+|---|---|---|
+| adapter | adapter_config.json | adapter.safetensors, pytorch_adapter.bin |
+| head | head_config.json | model_head.safetensors, pytorch_model_head.bin |
+| fusion | adapter_fusion_config.json | model_adapter_fusion.safetensors, pytorch_model_….bin |
+
+Configurations are read without torch; weights through the tensors-only readers. Nothing that a
+file says becomes a path, a module or an import.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.diagnostics.codes import AC403, AC406, AC407, AC408, AC413, AC418
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
+from adaptcompose.formats.adapterhub_versions import (
+    doubtful,
+    modern_config,
+    modern_fusion,
+    modern_key,
+)
+from adaptcompose.formats.tensors import is_finite, read_shapes, read_tensors
+from adaptcompose.formats.transformers_heads import flexible, renumbered, slotted
+from adaptcompose.methods import Method, calls
+from adaptcompose.methods.fusion import Fusion
+from adaptcompose.methods.targeted import ARCHITECTURE
+from adaptcompose.syntax.references import canonical_id
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER, HEAD, FUSION = "adapter_config.json", "head_config.json", "adapter_fusion_config.json"
+
+WEIGHTS = {
+    ADAPTER: ("adapter.safetensors", "pytorch_adapter.bin"),
+    HEAD: ("model_head.safetensors", "pytorch_model_head.bin"),
+    FUSION: ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin"),
+}
+_JSON_LIMIT = 1_000_000
+_ALIAS = ".prefix_tuning.pool."  # under which the peer stores a prefix once more in every layer
+_LAYER = ".adapter_fusion_layer."
+_INVERTIBLE = ".invertible_adapters."
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the configuration of one object says: `name` stands in the keys of its weights."""
+
+    folder: Path
+    title: str
+    name: str
+    config: Mapping[str, Any]
+    outer: Mapping[str, Any]
+    span: Span | None = None
+
+    @property
+    def base(self) -> str | None:
+        """The backbone it was trained on, if the file tells a name and not a path."""
+        name = str(self.outer.get("model_name") or "")
+        local = name.startswith((".", "/", "~")) or name.count("/") > 1
+        return canonical_id(name) if name and not local else None
+
+
+def describe(folder: Path, kind: str, title: str, span: Span | None = None) -> Described | None:
+    """The configuration file of `kind` (ADAPTER, HEAD, FUSION), or None if there is none."""
+    path = folder / kind
+    if not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > _JSON_LIMIT:
+            raise ValueError("it is larger than 1 MB")
+        outer = json.loads(path.read_bytes())
+        if not isinstance(outer, dict):
+            raise ValueError("it is no mapping")
+    except (OSError, ValueError, RecursionError) as error:
+        raise Failed(AC413.at(span, file=f"{title}: {kind}", why=str(error))) from None
+    name = outer.get("name")
+    found = Described(folder, title, name if isinstance(name, str) else "", {}, outer, span)
+    with understood(found, kind):
+        return replace(found, **_modern(outer, kind))
+
+
+def _modern(outer: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """`config` and `outer` as the newest generation would have written them."""
+    if kind == FUSION:
+        outer = modern_fusion(outer)
+        return {"config": outer["config"], "outer": outer}
+    if kind == HEAD and (config := flexible(outer)) is not None:
+        return {"config": config}
+    if kind == ADAPTER and "config" in outer:
+        return {"config": modern_config(outer)}
+    config = outer.get("config")
+    return {"config": config if isinstance(config, dict) else {}}
+
+
+def describe_adapter(folder: Path, title: str, span: Span | None = None) -> Described:
+    """The adapter of a folder; AC406 or AC407 say what else is there."""
+    found = describe(folder, ADAPTER, title, span)
+    if found is None:
+        what = _what_else(folder)
+        help = None if what else f"an adapter has {ADAPTER}"
+        raise Failed(AC406.at(span, name=title, what=what or "other files", help=help))
+    if "peft_type" in found.outer:  # peft.py reads the rest of these
+        base = found.outer.get("base_model_name_or_path")
+        return replace(found, outer={**found.outer, "model_name": base})
+    return found
+
+
+def _what_else(folder: Path) -> str | None:
+    kinds = {"composition.yaml": "a composition", FUSION: "a fusion", "config.json": "a full model"}
+    return next((what for name, what in kinds.items() if (folder / name).is_file()), None)
+
+
+def _unknown(found: Described, method: str) -> Diagnostic:
+    known = ", ".join(sorted(calls()))
+    return AC407.at(found.span, name=found.title, method=method, known=known)
+
+
+def read_method(found: Described, facts: Facts, keys: Collection[str] | None = None) -> Method:
+    """The method that a configuration means on this backbone; AC403, AC407, AC408 if none.
+
+    `keys` are the names of the tensors in its file, where that file is not on this machine.
+    """
+    check_base(found, facts)
+    config = dict(found.config)
+    if doubtful(found.outer) and not any(
+        _INVERTIBLE in f".{key}" for key in _names(found, ADAPTER, keys)
+    ):
+        config |= {"inv_adapter": None, "inv_adapter_reduction_factor": None}
+    families = dict.fromkeys(type(method) for method in calls().values())
+    with understood(found, ADAPTER):
+        for family in families:
+            reader = getattr(family, "from_adapterhub", None)
+            method = reader(config, facts) if reader else None
+            if method is not None:
+                assert isinstance(method, Method)
+                return method
+    raise Failed(_unknown(found, family_of(found.config)))
+
+
+def family_of(config: Mapping[str, Any]) -> str:
+    """What a configuration calls its method.
+
+    >>> family_of({"architecture": "union", "configs": [{"architecture": "lora"}, {}]})
+    'a union of lora and an unknown method'
+    """
+    kind = config.get("architecture")
+    if kind == ARCHITECTURE:
+        return str(config.get("method") or "an unknown method")
+    if kind == "union" and isinstance(config.get("configs"), list):
+        inner = (family_of(one if isinstance(one, dict) else {}) for one in config["configs"])
+        return f"a union of {' and '.join(inner)}"
+    if config.get("phm_layer"):
+        return "compacter"
+    if kind is None and "reduction_factor" in config:
+        odd = config.get("inv_adapter") not in (None, "nice", "glow")
+        return f"invertible parts of kind {config['inv_adapter']}" if odd else "bottleneck"
+    return str(kind or "an unknown method")
+
+
+@contextmanager
+def understood(found: Described, kind: str) -> Iterator[None]:
+    """What goes wrong inside is the fault of the file's configuration: AC413."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        why = f"its configuration is not understood: {error}"
+        raise Failed(AC413.at(found.span, file=f"{found.title}: {kind}", why=why)) from None
+
+
+def check_base(found: Described, facts: Facts) -> None:
+    """Facts first, then names: an adapter of another backbone is refused."""
+    model_type, width = found.outer.get("model_type"), found.outer.get("hidden_size")
+    if model_type is not None and model_type != facts.type:
+        base = found.base or f"a {model_type}"
+        raise Failed(
+            AC403.at(
+                found.span, name=found.title, base=base, backbone=facts.name or f"a {facts.type}"
+            )
+        )
+    if width is not None and width != facts.width:
+        detail = f"it is made for width {width}, the backbone has {facts.width}"
+        raise Failed(AC408.at(found.span, name=found.title, detail=detail))
+    if found.base and facts.name and found.base != facts.name:
+        raise Failed(AC403.at(found.span, name=found.title, base=found.base, backbone=facts.name))
+
+
+def read_fusion(found: Described, facts: Facts, keys: Collection[str] | None = None) -> Fusion:
+    """The settings of a fusion, with the sites that its weights cover.
+
+    `keys` are the names of the tensors in its file, where that file is not on this machine.
+    """
+    check_base(found, facts)
+    stem = f"{_LAYER}{found.name}."
+    places = {key.split(stem)[0] for key in _names(found, FUSION, keys) if stem in key}
+    stems = facts.layout.stems(facts.type)
+    at = tuple(
+        site
+        for site in facts.sublayers()
+        if places & {f"{stem}{facts.layout.hub_path(site)}" for stem in stems}
+    )
+    with understood(found, FUSION):
+        return Fusion.from_adapterhub(dict(found.config), at)
+
+
+def _names(found: Described, kind: str, keys: Collection[str] | None) -> Collection[str]:
+    """The modern names of the tensors in a file: those given, or those of the file here."""
+    if keys is None:
+        path = weights_file(found, kind)
+        keys = read_shapes(path, f"{found.title}: {path.name}")
+    return {modern_key(key) for key in keys}
+
+
+def weights_file(found: Described, kind: str) -> Path:
+    """Safetensors if there are any, else the pickle."""
+    for name in WEIGHTS[kind]:
+        if (found.folder / name).is_file():
+            return found.folder / name
+    missing = " and ".join(WEIGHTS[kind])
+    raise Failed(AC418.at(found.span, name=found.title, missing=missing))
+
+
+def read_weights(
+    found: Described, method: Method, facts: Facts, kind: str = ADAPTER
+) -> dict[tuple[Site, str], torch.Tensor]:
+    """The tensors of an adapter or a fusion by site and name, each of the expected shape."""
+    path = weights_file(found, kind)
+    stored = _own(found, read_tensors(path, f"{found.title}: {path.name}"))
+    shapes = {key: tuple(tensor.shape) for key, tensor in stored.items()}
+    if wrong := list(misfits(found, method, facts, shapes)):
+        raise Failed(wrong)
+    weights = {}
+    for site, name, keys in _keys(method, found.name, facts):
+        whole = stored[next(key for key in keys if key in stored)]
+        packed = method.packed(name, site, facts)
+        own = whole if packed is None else packed.take(whole, method.tensors(site, facts)[name])
+        weights[site, name] = own.clone()
+    check_numbers(found, weights)
+    return weights
+
+
+def misfits(
+    found: Described, method: Method, facts: Facts, shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[Diagnostic]:
+    """What is wrong with the weights of an adapter or a fusion as far as shapes tell.
+
+    AC418 for the first tensor that is missing, AC408 for the first one of another shape and for
+    the first one that the configuration does not explain.
+    """
+    shapes = _own(found, shapes)
+    left, lacking, odd = {key: s for key, s in shapes.items() if _ALIAS not in key}, "", ""
+    for site, name, keys in _keys(method, found.name, facts):
+        key = next((key for key in keys if key in shapes), None)
+        packed = method.packed(name, site, facts)
+        expected = packed.shape if packed else method.tensors(site, facts)[name]
+        if key is None:
+            lacking = lacking or f"the tensor {keys[0]}"
+        elif shapes[key] != expected:
+            odd = odd or f"{name} at {site} is {shapes[key]}, the backbone needs {expected}"
+        for alias in keys:
+            left.pop(alias, None)
+    if lacking:
+        yield AC418.at(found.span, name=found.title, missing=lacking)
+    if not lacking and not odd and left:
+        odd = f"its configuration does not explain the tensor {min(left)}"
+    if odd:
+        yield AC408.at(found.span, name=found.title, detail=odd)
+
+
+def _own(found: Described, stored: Mapping[str, T]) -> dict[str, T]:
+    """Tensors by their modern keys; those of a fusion whose name only begins alike are not ours."""
+    modern = {modern_key(key): value for key, value in stored.items()}
+    mine = f"{_LAYER}{found.name}."
+    return {key: value for key, value in modern.items() if _LAYER not in key or mine in key}
+
+
+def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, list[str]]]:
+    """Every tensor with the keys it may have: with or without the base model's attribute."""
+    stems = facts.layout.stems(facts.type)
+    for site in method.sites(facts):
+        for tensor, keys in method.adapterhub_keys(name, site, facts).items():
+            yield site, tensor, [f"{stem}{key}" for key in keys for stem in stems]
+
+
+def check_numbers(found: Described, weights: Mapping[tuple[Site, str], torch.Tensor]) -> None:
+    """AC413 where a tensor has anything but finite numbers."""
+    for (site, name), tensor in weights.items():
+        if not tensor.is_floating_point() or not is_finite(tensor):
+            why = f"{name} at {site} is not made of finite floating-point numbers"
+            raise Failed(AC413.at(found.span, file=found.title, why=why))
+
+
+def read_head(found: Described) -> dict[str, torch.Tensor]:
+    """The tensors of a head by slot: `1.weight`, …"""
+    path = weights_file(found, HEAD)
+    stem = f"heads.{found.name}."
+    stored = read_tensors(path, f"{found.title}: {path.name}")
+    if flexible(found.outer) is not None:
+        slots = dict(slotted(str(found.outer["model_class"]), stored))
+    else:
+        slots = {key[len(stem) :]: t for key, t in stored.items() if key.startswith(stem)}
+    return {key: t.clone() for key, t in renumbered(found.config, slots).items()}

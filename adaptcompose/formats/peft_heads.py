@@ -1,0 +1,84 @@
+"""Heads in PEFT's files: modules of transformers' classes, saved whole beside an adapter.
+
+The class is told by the task, or, where PEFT has no word for it, by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adaptcompose.backbones.layout import Facts
+from adaptcompose.formats import transformers_heads as static_heads
+from adaptcompose.formats.peft_modules import STEM
+
+TASKS = {
+    "SEQ_CLS": ("ForSequenceClassification",),
+    "TOKEN_CLS": ("ForTokenClassification",),
+    "QUESTION_ANS": ("ForQuestionAnswering",),
+    "CAUSAL_LM": ("LMHeadModel", "ForCausalLM"),
+    "SEQ_2_SEQ_LM": ("ForConditionalGeneration",),
+}
+"""The classes of transformers by what PEFT calls their tasks, behind the name of the family."""
+
+_STEMS = (STEM, "base_model.")
+"""What keys begin with: of changes of the backbone, of virtual tokens."""
+
+
+@dataclass(frozen=True)
+class StoredHead:
+    """A head of a class: as a flexible one, if it is there at all, and its keys by slot."""
+
+    name: str = ""
+    config: Mapping[str, Any] | None = None
+    slots: Mapping[str, str] = field(default_factory=dict)
+
+
+def family_of(facts: Facts) -> str:
+    """What the names of a family's classes begin with."""
+    return str(facts.layout.adapterhub.get(facts.type, "")).removesuffix("AdapterModel")
+
+
+def find(
+    config: Mapping[str, Any], facts: Facts, left: Mapping[str, tuple[int, ...]]
+) -> StoredHead:
+    """The head whose modules are among the tensors of a file."""
+    family = family_of(facts)
+    names = [f"{family}{task}" for task in TASKS.get(str(config.get("task_type")), ())]
+    mapping = config.get("auto_mapping")
+    if isinstance(mapping, Mapping) and str(mapping.get("base_model_class")).startswith(family):
+        names.append(str(mapping["base_model_class"]))
+    name = next((name for name in names if name in static_heads.STATIC), None)
+    if name is None:
+        return StoredHead()
+    static = static_heads.STATIC[name]
+    slots = {
+        f"{slot}.{kind}": f"{stem}{module}.{kind}"
+        for slot, module in static.slots.items()
+        for kind in ("weight", "bias")
+        for stem in _STEMS
+        if f"{stem}{module}.{kind}" in left
+    }
+    last = slots.get(f"{max(static.slots)}.weight")
+    if last is None or not left[last]:
+        return StoredHead()
+    count = {} if static.kind == "multiple_choice" else {"num_labels": left[last][0]}
+    return StoredHead(name, static_heads.flexible({"model_class": name} | count), slots)
+
+
+def class_of(config: Mapping[str, Any], facts: Facts) -> str | None:
+    """The class that has a head of these settings, if PEFT's files can hold all of it.
+
+    The heads of encoders that end in a vocabulary have a bias in two places.
+    """
+    name = static_heads.class_of(config, family_of(facts))
+    if name is None or (static_heads.STATIC[name].kind.endswith("_lm") and config.get("bias")):
+        return None
+    return name
+
+
+def task_of(name: str, facts: Facts) -> str | None:
+    """What PEFT calls the task of a class."""
+    ending = name.removeprefix(family_of(facts))
+    return next((task for task, endings in TASKS.items() if ending in endings), None)

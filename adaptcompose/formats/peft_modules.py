@@ -1,0 +1,243 @@
+"""The tensors of a PEFT file by the modules of the backbone that they belong to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.backbones.layout import Facts, Place, Site
+from adaptcompose.formats.tensors import Shapes
+from adaptcompose.methods.method import Packed
+from adaptcompose.methods.targeted import Changing
+
+if TYPE_CHECKING:
+    import torch
+
+STEM = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Within:
+    """The class of models that an adapter is used in: its task as PEFT calls it, if it has one.
+
+    `path` is where in such a model the backbone is, and is part of the names of all its tensors;
+    `vocabulary` is where the last map of a language model is, if there is one. `head` are the
+    tensors of modules that a file has, too, by their keys, and `name` that of the class.
+    """
+
+    task: str | None = None
+    path: str = ""
+    vocabulary: str = ""
+    name: str = ""
+    head: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def module(self, site: Site, facts: Facts) -> str:
+        """The path of a map in the whole model."""
+        if facts.layout.sites[site.name].outside:
+            return self.vocabulary
+        return ".".join(filter(None, (self.path, facts.layout.path(site))))
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where in a file a tensor of ours is: its key, and which piece of its rows or columns."""
+
+    key: str
+    piece: tuple[int, int] = (0, 1)
+    packed: Packed | None = None
+    transposed: bool = False
+    doubled: int | None = None
+    """The axis of which the file has the first half only."""
+
+    def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
+        """Its shape in a file that has it in this one."""
+        if self.transposed:
+            return stored[::-1]
+        if self.doubled is not None:
+            return tuple(n * (1 + (i == self.doubled)) for i, n in enumerate(stored))
+        axis, count = 0, self.piece[1]
+        if self.packed is not None:
+            axis, count = self.packed.axis, self.packed.count
+        if len(stored) <= axis or stored[axis] % count:
+            return stored
+        return (*stored[:axis], stored[axis] // count, *stored[axis + 1 :])
+
+
+@dataclass
+class Modules:
+    """The tensors of a file by the place of their module, and what is left.
+
+    `unplaced` is a module that has no place in the backbone. `saved` are those of maps of which the
+    file has all. `copies` are matrices of the backbone itself: PEFT stores those of embeddings and
+    vocabularies that it changes.
+    """
+
+    tensors: dict[Site, dict[str, Tensor]]
+    shapes: Shapes
+    left: dict[str, tuple[int, ...]]
+    facts: Facts
+    names: dict[Site, str]
+    copies: dict[Site, str] = field(default_factory=dict)
+    saved: dict[Site, dict[str, Tensor]] = field(default_factory=dict)
+    unplaced: str | None = None
+
+    @classmethod
+    def sort(
+        cls, facts: Facts, shapes: Shapes, saved: Collection[str] = (), *, biases: bool = False
+    ) -> Modules:
+        """With `biases`, those of maps and norms that have nothing else are among them.
+
+        `saved` are the names of modules of which the file has all.
+        """
+        sorted_ = cls({}, shapes, {}, facts, {})
+        places = _places(facts)
+        stems = facts.layout.stems(facts.type)
+        for key, shape in shapes.items():
+            if biases and key.endswith(_COPIES):
+                continue
+            name = key.removeprefix(STEM)
+            match = _KIND.fullmatch(name)
+            if match is None:
+                sorted_.left[key] = shape
+                continue
+            module, kind = match["module"], match["kind"]
+            paths = [module.removeprefix(stem) for stem in stems]
+            if not set(paths).isdisjoint(facts.layout.unused):
+                continue
+            sites = next((places[path] for path in paths if path in places), None)
+            whole = next(inside(module, saved), None) is not None
+            if whole and sites and kind in _WHOLE and not _place(sites[0], facts).outside:
+                sorted_._save(key, kind, sites)
+            elif kind in _COPIED and sites and _vocabulary(sites[0], facts) and not whole:
+                sorted_.copies[sites[0]] = key
+            elif (
+                kind == "weight"
+                or (kind == "bias" and not (biases and sites))
+                or (sites and not _fits(kind, _place(sites[0], facts)))
+            ):
+                sorted_.left[key] = shape
+            elif sites:
+                sorted_._put(key, module, kind, sites)
+            else:
+                sorted_.unplaced = sorted_.unplaced or module
+        return sorted_
+
+    def _put(self, key: str, module: str, kind: str, sites: list[Site]) -> None:
+        for site in sites:
+            piece = _place(site, self.facts).piece
+            split = piece if kind in _BY_ROWS else (0, 1)
+            self.tensors.setdefault(site, {})[_OURS[kind]] = Tensor(key, split)
+            self.names[site] = module
+
+    def _save(self, key: str, kind: str, sites: list[Site]) -> None:
+        turned = kind == "weight" and self.facts.transposed(sites[0])
+        for site in sites:
+            own = Tensor(key, _place(site, self.facts).piece, transposed=turned)
+            self.saved.setdefault(site, {})[kind] = own
+
+    def double(self, sites: Collection[Site]) -> None:
+        """Say that what is at some places has as many columns and rows that are not in the file."""
+        for site in sites:
+            own = self.tensors[site]
+            halves = {name: axis for axis, name in enumerate("AB") if name in own}
+            own |= {name: replace(own[name], doubled=axis) for name, axis in halves.items()}
+
+    @property
+    def tied(self) -> bool:
+        """Whether one of its maps has a matrix that a backbone may have in two places."""
+        tying = self.facts.config.get("tie_word_embeddings", True)
+        return bool(tying) and any(
+            _vocabulary(site, self.facts) for site in (*self.tensors, *self.saved)
+        )
+
+    def settle(self, method: Changing) -> Any:
+        """A method at the places of the file."""
+        return method.settled(self.facts, tuple(self.tensors), tuple(self.saved))
+
+    def of_words(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """The keys of matrices with a row for every token, and what shapes they need."""
+        found = dict(self.copies)
+        for site, tensors in self.saved.items():
+            if _vocabulary(site, self.facts) and "weight" in tensors:
+                found[site] = tensors["weight"].key
+        for site, key in found.items():
+            shape = (self.facts.size(site), self.facts.size_in(site))
+            yield key, shape[::-1] if self.facts.transposed(site) else shape
+
+    def shape(self, site: Site, name: str) -> tuple[int, ...] | None:
+        """The shape of one of our tensors in the file."""
+        tensor = self.tensors[site].get(name)
+        return None if tensor is None else tensor.shape(self.shapes[tensor.key])
+
+
+def inside(module: str, saved: Collection[str]) -> Iterator[str]:
+    """Which of the saved modules a module is in: by the ends of paths, as PEFT finds them.
+
+    >>> list(inside("bert.pooler.dense", ["pooler", "norm"]))
+    ['pooler']
+    """
+    above = list(accumulate(module.split("."), "{}.{}".format))
+    yield from (name for name in saved if name and any(one.endswith(name) for one in above))
+
+
+def _places(facts: Facts) -> dict[str, list[Site]]:
+    """Sites by the path of their module; a map that is merged with others has several."""
+    found: dict[str, list[Site]] = {}
+    for site in facts.of_kind("linear", "lookup", "norm"):
+        for path in facts.layout.paths(site):
+            found.setdefault(path, []).append(site)
+    whole = {path: [s for s in sites if _whole(s, facts)] for path, sites in found.items()}
+    return {path: whole[path] or sites for path, sites in found.items()}
+
+
+def _whole(site: Site, facts: Facts) -> bool:
+    return _place(site, facts).piece == (0, 1)
+
+
+def _place(site: Site, facts: Facts) -> Place:
+    return facts.layout.sites[site.name]
+
+
+def _vocabulary(site: Site, facts: Facts) -> bool:
+    """Whether its map has a row or a column for every token."""
+    return _place(site, facts).outside or _place(site, facts).kind == "lookup"
+
+
+def _fits(kind: str, place: Place) -> bool:
+    """Whether PEFT has tensors of a kind at such a place."""
+    if place.kind == "lookup":
+        return kind in _LOOKED_UP or kind.startswith("lora_magnitude")
+    return kind not in _LOOKED_UP
+
+
+_WHOLE = ("weight", "bias")
+_COPIED = ("weight", "base_layer.weight")
+_OURS = {
+    "lora_A.weight": "A",
+    "lora_embedding_A": "A",
+    "lora_embedding_B": "B",
+    "lora_B.weight": "B",
+    "lora_B.bias": "B.bias",
+    "lora_magnitude_vector": "m",
+    "lora_magnitude_vector.weight": "m",
+    "base_layer.bias": "bias",
+    "bias": "bias",
+    "vera_lambda_d": "d",
+    "vera_lambda_b": "b",
+    "ia3_l": "l",
+    "ln_tuning_layers.weight": "weight",
+    "ln_tuning_layers.bias": "bias",
+}
+_KINDS = (*_COPIED, *_OURS)
+_LOOKED_UP = ("lora_embedding_A", "lora_embedding_B")
+"""Kinds of PEFT's tensors, and our names."""
+
+_BY_ROWS = ("lora_B.weight", "lora_B.bias", "base_layer.bias", "bias", "vera_lambda_b")
+_KIND = re.compile(rf"(?P<module>.+?)\.(?P<kind>{'|'.join(map(re.escape, _KINDS))})")
+_COPIES = (".modules_to_save.bias", ".original_module.bias")
+"""A head's bias once more, as `bias=all` has PEFT store whatever is called so."""
+
+PROJECTION = {"A": "base_model.vera_A", "B": "base_model.vera_B"}

@@ -1,0 +1,285 @@
+"""What PEFT's configurations mean, each kind as a method of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from math import inf, isfinite
+from typing import Any
+
+from adaptcompose.backbones.layout import Site
+from adaptcompose.formats import peft_virtual
+from adaptcompose.formats.peft_modules import PROJECTION, Modules, Tensor
+from adaptcompose.methods import Method
+from adaptcompose.methods.dora import Dora
+from adaptcompose.methods.ia3 import IA3
+from adaptcompose.methods.layernorm import LayerNorm
+from adaptcompose.methods.lora import Lora
+from adaptcompose.methods.vera import Vera
+
+
+class UnsupportedError(Exception):
+    """What a configuration says and adaptcompose does not compute."""
+
+
+def _number(config: Mapping[str, Any], key: str, default: float) -> float:
+    value = config.get(key, default)
+    if type(value) not in (int, float) or not isfinite(value):
+        raise ValueError(f"{key} must be a number, not {value!r}")
+    return float(value)
+
+
+def _count(config: Mapping[str, Any], key: str, default: int, least: int = 1) -> int:
+    value = config.get(key, default)
+    if type(value) is not int or value < least:
+        raise ValueError(f"{key} must be a whole number, at least {least}, not {value!r}")
+    return value
+
+
+def _share(config: Mapping[str, Any], key: str) -> float:
+    value = _number(config, key, 0.0)
+    if not 0 <= value < 1:
+        raise ValueError(f"{key} must be at least 0 and less than 1, not {value!r}")
+    return value
+
+
+def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
+    rank, alpha = _count(config, "r", 8), _number(config, "lora_alpha", 8.0)
+    cls = Dora if config.get("use_dora") else Lora
+    bias = _BIASES.get(str(config.get("bias")), "none")
+    bias = "own" if config.get("lora_bias") else bias
+    places = [s for s, own in modules.tensors.items() if bias != "all" or own.keys() != {"bias"}]
+    lacking = [site for site in places if modules.shape(site, "A") is None]
+    if lacking:
+        raise ValueError(f"there is no lora_A at {lacking[0]}")
+    ranks = {site: (modules.shape(site, "A") or (rank,))[0] for site in places}
+    patterns = config.get("alpha_pattern") or {}
+    alphas = {site: _pattern(patterns, modules.names[site], alpha) for site in places}
+    if config.get("init_lora_weights") in BEGUN:
+        begun = _begun(config, modules)
+        if any(alphas[site] <= 0 for site in begun):
+            raise ValueError("lora_alpha must be more than 0 where the factors were not zero")
+        factor = 2**0.5 if config.get("use_rslora") else 2.0
+        ranks |= {site: 2 * ranks[site] for site in begun}
+        alphas |= {site: factor * alphas[site] for site in begun}
+        rank, alpha = 2 * rank, factor * alpha
+    method = cls(
+        rank=rank,
+        alpha=alpha,
+        ranks=tuple(_exceptions(ranks, rank)),
+        alphas=tuple(_exceptions(alphas, alpha)),
+        dropout=_share(config, "lora_dropout"),
+        rslora=bool(config.get("use_rslora")),
+        bias=bias,  # type: ignore[arg-type]
+        whole=tuple(dict.fromkeys(site.name for site in modules.saved)),
+    )
+    if bias != "all":
+        return modules.settle(method)  # type: ignore[no-any-return]
+    found = replace(method, targets=tuple(dict.fromkeys(site.name for site in places)))
+    if set(found.places(modules.facts)) != set(places):
+        raise UnsupportedError("bias=all beside lora_A in some of the layers")
+    expected = found.sites(modules.facts)
+    there = {*modules.tensors, *modules.saved}
+    kept = [site for site in expected if site in there or site.name != "pooler"]
+    return found.only(kept, modules.facts)  # a class may leave out the pooler
+
+
+BEGUN = ("pissa", "olora")
+"""Values of init_lora_weights with which PEFT takes something of the backbone's weights away."""
+
+
+def _begun(config: Mapping[str, Any], modules: Modules) -> list[Site]:
+    """The maps of which PEFT takes away what their factors began with; of embeddings it does not.
+
+    So they are of twice the rank beside the weights that the backbone has: the other half is what
+    was taken away, and follows from these weights.
+    """
+    layout, kind = modules.facts.layout, config["init_lora_weights"]
+    own = [site for site, tensors in modules.tensors.items() if "A" in tensors]
+    maps = [site for site in own if layout.sites[site.name].kind == "linear"]
+    if any(layout.sites[site.name].outside for site in maps):
+        raise UnsupportedError(f"init_lora_weights={kind} at the vocabulary")
+    if kind == "olora" and layout.transposed:
+        raise UnsupportedError("init_lora_weights=olora of maps that are stored [in, out]")
+    modules.double(maps)
+    return maps
+
+
+_BIASES = {"lora_only": "backbone", "all": "all"}
+"""PEFT's words for other biases of the backbone, and ours."""
+
+
+def _pattern(patterns: Any, module: str, default: float) -> float:
+    """The number of the first pattern that fits the end of a module's path, as in PEFT."""
+    if not isinstance(patterns, Mapping):
+        raise ValueError("alpha_pattern must be a mapping")
+    for pattern in patterns:
+        if _compiled(pattern).fullmatch(module):
+            return _number(patterns, pattern, default)
+    return default
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        if _ways(pattern) <= _MOST_WAYS:
+            return re.compile(rf"(.*\.)?({pattern})")
+    except re.error as error:
+        raise ValueError(f"the pattern {pattern!r} means nothing: {error}") from None
+    raise UnsupportedError(f"the pattern {pattern[:_LONGEST]!r}, which may take for ever")
+
+
+def _ways(pattern: str) -> float:
+    r"""In how many ways a pattern can be tried at most: the time that a stranger's may take.
+
+    >>> _ways(r"layer\.\d+\.(query|key)"), _ways(r"(a+)+b"), _ways("(a|a)" * 40) > _MOST_WAYS
+    (128.0, inf, True)
+    """
+    text, ways = _CHARACTER.sub("x", pattern[: _LONGEST + 1]), 1.0
+    marks = text.replace("(?:", "(")
+    while group := _GROUP.search(text):
+        ways *= group[1].count("|") + 1
+        text = f"{text[: group.start()]}x{text[group.end() :]}"
+    if len(pattern) > _LONGEST or set(text) & set("()[]\\"):
+        return inf
+    ways *= (text.count("|") + 1) * 2.0 ** marks.count("?")
+    return ways * float(_LENGTH) ** sum(map(marks.count, "*+{"))
+
+
+_LONGEST, _LENGTH, _MOST_WAYS = 200, 64, 64**3
+_CHARACTER = re.compile(r"\\[.dDwW_-]|\[\^?(?:[\w.-]|\\[.dw-])+\]")
+_GROUP = re.compile(r"\((?:\?:)?(?!\?)([^()]*)\)(?![*+{])")
+"""What stands for one character, and a group that is not repeated and has no other in it."""
+
+
+def _exceptions(numbers: Mapping[Site, float], default: float) -> Iterator[str]:
+    """What differs from the default: for all places of a name, or one by one."""
+    by_name: dict[str, set[float]] = {}
+    for site, number in numbers.items():
+        by_name.setdefault(site.name, set()).add(number)
+    for name, found in by_name.items():
+        if len(found) == 1 and found != {default}:
+            yield f"{name}={_spelt(found.pop())}"
+        elif len(found) > 1:
+            own = {s: n for s, n in numbers.items() if s.name == name and n != default}
+            yield from (f"{site}={_spelt(number)}" for site, number in own.items())
+
+
+def _spelt(number: float) -> str:
+    """The shortest text that is read as just this number."""
+    return str(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
+
+
+def _vera(config: Mapping[str, Any], modules: Modules) -> Method:
+    stored = [modules.left.pop(key, None) for key in PROJECTION.values()]
+    method = Vera(
+        rank=_count(config, "r", 256),
+        seed=_count(config, "projection_prng_key", 0, least=0),
+        d=_number(config, "d_initial", 0.1),
+        dropout=_share(config, "vera_dropout"),
+        stored=all(stored),
+    )
+    return modules.settle(method)  # type: ignore[no-any-return]
+
+
+def _ia3(config: Mapping[str, Any], modules: Modules) -> Method:
+    sides = {site: (modules.shape(site, "l") or (0,))[0] == 1 for site in modules.tensors}
+    inputs = dict.fromkeys(site.name for site, inner in sides.items() if inner)
+    if any(site.name in inputs and not inner for site, inner in sides.items()):
+        raise ValueError("feedforward_modules differ from layer to layer")
+    return modules.settle(IA3(inputs=tuple(inputs)))  # type: ignore[no-any-return]
+
+
+def _norms(config: Mapping[str, Any], modules: Modules) -> Method:
+    method: LayerNorm = modules.settle(LayerNorm())
+    every = method.names(modules.facts)
+    return (
+        LayerNorm(leave_out=method.leave_out, without=method.without)
+        if set(LayerNorm().names(modules.facts)) == set(every)
+        else method
+    )
+
+
+def _virtual(config: Mapping[str, Any], modules: Modules) -> Method:
+    key = peft_virtual.KEY
+    if key not in modules.left:
+        raise ValueError(f"its weights lack {key}")
+    method, places = peft_virtual.read(config, modules.facts, modules.left.pop(key))
+    for (site, name), packed in places.items():
+        modules.tensors.setdefault(site, {})[name] = Tensor(key, packed=packed)
+    return method
+
+
+READERS: dict[str, Callable[[Mapping[str, Any], Modules], Method]] = {
+    "LORA": _lora,
+    "VERA": _vera,
+    "IA3": _ia3,
+    "LN_TUNING": _norms,
+    **dict.fromkeys(peft_virtual.KINDS, _virtual),
+}
+
+_UNDERSTOOD = [
+    *peft_virtual.UNDERSTOOD,
+    "peft_type",
+    "task_type",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "auto_mapping",
+    "peft_version",
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "modules_to_save",
+    "fan_in_fan_out",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "bias",
+    "lora_bias",
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "init_lora_weights",
+    "megatron_config",
+    "megatron_core",
+    "loftq_config",
+    "eva_config",
+    "qalora_group_size",
+    "runtime_config",
+    "ephemeral_gpu_offload",
+    "ensure_weight_tying",
+    "model_name",
+    "projection_prng_key",
+    "save_projection",
+    "vera_dropout",
+    "d_initial",
+    "init_weights",
+    "feedforward_modules",
+    "init_ia3_weights",
+]
+"""Keys that are read, or that change nothing once an adapter is trained."""
+
+_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Values of init_lora_weights that leave the backbone's weights as they are."""
+
+_CONVERSION = "not saved with path_initial_model_for_weight_conversion"
+"""How PEFT saves such adapters as LoRAs on the weights that the backbone had before."""
+
+
+def risky(config: Mapping[str, Any], kind: str) -> Iterator[str]:
+    """Settings that would change what is computed in a way that we do not know."""
+    for key in sorted(config):
+        if key not in _UNDERSTOOD and config[key]:
+            yield key
+    if config.get("init_lora_weights") not in (*_STARTS, *(BEGUN if kind == "LORA" else ())):
+        how = f"init_lora_weights={config['init_lora_weights']}"
+        yield f"{how}, which changes the backbone, {_CONVERSION}"
+    if config.get("bias", "none") not in ("none", *(_BIASES if kind == "LORA" else [])):
+        yield f"bias={config['bias']}"
+    if config.get("loftq_config"):
+        yield "loftq_config"

@@ -1,0 +1,350 @@
+"""Files of named tensors: safetensors, and the `.bin` files of torch read without unpickling.
+
+A `.bin` is opened by an interpreter of its own (pickles.py) that knows tensors and nothing else;
+what is more is refused, with its name.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from adaptcompose.diagnostics.codes import AC413, AC414
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.formats.pickles import (
+    BrokenError,
+    MoreThanTensorsError,
+    Storage,
+    Strided,
+    printable,
+    read_pickle,
+)
+from adaptcompose.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+_Named = dict[str, Strided]
+_Data = Callable[[Storage], bytes]
+
+FILE_LIMIT = 8_000_000_000
+HEADER_LIMIT = 16_000_000
+TENSOR_LIMIT = 100_000
+_USUAL_HEADER = 65_536  # asked for at once: a second question takes longer than the bytes
+
+_WIDTHS = {
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
+_SAFE_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+def read_tensors(path: Path, name: str | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a `.safetensors` or `.bin` file by name; `name` is what messages call it.
+
+    They may be views of the file: what is kept has to be a copy.
+    """
+    path = Path(path)
+    return _refusing(name or path.name, lambda: _read(path))
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def read_shapes(path: Path, name: str | None = None) -> Shapes:
+    """The shapes of a file's tensors, without reading the tensors or importing torch."""
+    path = Path(path)
+    return _refusing(name or path.name, lambda: _read_shapes(path))
+
+
+def read_header(piece: Callable[[int, int], bytes], size: int, name: str) -> Shapes:
+    """The shapes in a safetensors file of `size` bytes that lies elsewhere.
+
+    `piece` gives the bytes from one place to another; the header is all that is asked for.
+    """
+    return _refusing(name, lambda: _read_header(piece, size))
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether all numbers are finite; a finite sum tells it sooner than a look at each."""
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """A safetensors file: the same tensors give the same bytes."""
+    from safetensors.torch import save
+
+    own = {"format": "pt", **(metadata or {})}
+    write_atomically(Path(path), save(_separate(tensors), metadata=own))
+
+
+def write_bin(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """A `.bin` file of torch: a plain dict of tensors."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(_separate(tensors), buffer)
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each with a storage of its own: an alias would be refused, a view would drag all along."""
+    return {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+
+
+def _refusing(name: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except MoreThanTensorsError as found:
+        raise Failed(AC414.at(file=name, what=str(found))) from None
+    except BrokenError as found:
+        raise Failed(AC413.at(file=name, why=str(found))) from None
+    except OSError as error:
+        raise Failed(AC413.at(file=name, why=error.strerror or str(error))) from None
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        _check_size(path)
+        _read_shapes(path)
+        try:
+            return dict(sorted(load_file(path).items()))
+        except SafetensorError as error:
+            raise BrokenError("its header is damaged") from error
+    data = _bytes(path)
+    if data[:2] == b"PK":
+        return _tensors(*_read_archive(data))
+    return _tensors(*_read_legacy(data))
+
+
+def _read_shapes(path: Path) -> Shapes:
+    if path.suffix != ".safetensors":
+        data = _bytes(path)
+        zipped = data[:2] == b"PK"
+        named, _ = _read_archive(data) if zipped else _read_legacy(data)
+        return {key: tensor.shape for key, tensor in named.items()}
+    with path.open("rb") as file:
+
+        def piece(start: int, stop: int) -> bytes:
+            file.seek(start)
+            return file.read(stop - start)
+
+        return _read_header(piece, path.stat().st_size)
+
+
+def _read_header(piece: Callable[[int, int], bytes], size: int) -> Shapes:
+    start = piece(0, min(_USUAL_HEADER, size))
+    length = int.from_bytes(start[:8], "little")
+    _require(length <= HEADER_LIMIT, "its header is too long or damaged")
+    if 8 + length > len(start):
+        start += piece(len(start), min(8 + length, size))
+    header = _safe_header(start, size)
+    return {key: tuple(entry["shape"]) for key, entry in header.items()}
+
+
+def _bytes(path: Path) -> bytes:
+    _check_size(path)
+    return path.read_bytes()
+
+
+def _check_size(path: Path) -> None:
+    _require(path.stat().st_size <= FILE_LIMIT, f"it is larger than {FILE_LIMIT // 10**9} GB")
+
+
+def _require(condition: bool, why: str) -> None:
+    if not condition:
+        raise BrokenError(why)
+
+
+def _safe_header(data: bytes, size: int) -> dict[str, Any]:
+    """The header of a safetensors file, checked: known kinds, no gap, no overlap, no surplus."""
+    length = int.from_bytes(data[:8], "little")
+    _require(len(data) >= 8 and length <= HEADER_LIMIT, "its header is too long or damaged")
+    _require(8 + length <= len(data), "it is cut off")
+    try:
+        header: dict[str, Any] = json.loads(data[8 : 8 + length], object_pairs_hook=_unique)
+        _require(isinstance(header, dict), "its header is no mapping")
+        header.pop("__metadata__", None)
+        _require(len(header) <= TENSOR_LIMIT, "it has too many tensors")
+        extents = sorted(_extent(entry) for entry in header.values())
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BrokenError("its header is damaged") from error
+    end = 0
+    for begin, stop in extents:
+        _require(begin == end, "its tensors overlap or leave gaps")
+        end = stop
+    _require(8 + length + end <= size, "it is cut off")
+    _require(8 + length + end == size, "it has more bytes than its header says")
+    return header
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(result := dict(pairs)) != len(pairs):
+        raise ValueError("a name appears twice")
+    return result
+
+
+def _extent(entry: Any) -> tuple[int, int]:
+    begin, end = entry["data_offsets"]
+    shape = entry["shape"]
+    kind = _SAFE_DTYPES.get(entry["dtype"])
+    if kind is None:
+        raise BrokenError(f"it has tensors of kind {printable(str(entry['dtype']))}")
+    if not all(isinstance(n, int) and 0 <= n < 2**48 for n in (begin, end, *shape)):
+        raise ValueError("sizes")
+    _require(len(shape) <= 8 and end - begin == math.prod(shape) * _WIDTHS[kind], "sizes disagree")
+    return begin, end
+
+
+_ZIP_ERRORS = (
+    ValueError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    struct.error,
+)
+
+
+def _read_archive(data: bytes) -> tuple[_Named, _Data]:
+    """The zip files that torch writes: one folder with data.pkl and an entry for each storage."""
+    import zipfile
+
+    broken = (zipfile.BadZipFile, *_ZIP_ERRORS)
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except broken as error:
+        raise BrokenError("it is cut off or damaged") from error
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    sizes = sum(entry.file_size for entry in entries.values())
+    plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries.values())
+    _require(len(entries) == len(archive.infolist()), "an entry of its archive appears twice")
+    _require(plain and sizes <= len(data), "its archive unpacks to more than it is")
+    pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+    _require(len(pickles) == 1, "it is no file of tensors of torch")
+    folder = pickles[0].removesuffix("data.pkl")
+
+    def entry(name: str, expected: int | None = None) -> bytes:
+        _require(name in entries, "a part of it is missing")
+        limit = HEADER_LIMIT if expected is None else expected
+        _require(entries[name].file_size <= limit, "its sizes disagree")
+        try:
+            return archive.read(name)
+        except broken as error:
+            raise BrokenError("it is damaged") from error
+
+    order = entry(f"{folder}byteorder") if f"{folder}byteorder" in entries else b"little"
+    _require(order == b"little", "its numbers are big-endian")
+    named = _named(read_pickle(io.BytesIO(entry(pickles[0]))))
+    return named, lambda storage: entry(f"{folder}data/{storage.key}", _extent_of(storage))
+
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_VERSION = 1001
+
+
+def _read_legacy(data: bytes) -> tuple[_Named, _Data]:
+    """The files of torch before 1.6: five pickles, then each storage with its count before it."""
+    file = io.BytesIO(data)
+    _require(data[:2] == b"\x80\x02", "it is no file of tensors of torch")
+    if read_pickle(file) != _LEGACY_MAGIC:
+        raise MoreThanTensorsError("a pickle that torch did not write")
+    _require(read_pickle(file) == _LEGACY_VERSION, "its version is unknown")
+    system = read_pickle(file)
+    _require(isinstance(system, dict) and system.get("little_endian") is True, "big-endian numbers")
+    named = _named(read_pickle(file))
+    keys = read_pickle(file)
+    storages = {tensor.storage.key: tensor.storage for tensor in named.values()}
+    listed = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    _require(listed and sorted(keys) == sorted(storages), "its storages disagree")
+    held: dict[str, bytes] = {}
+    for key in keys:
+        _require(int.from_bytes(file.read(8), "little") == storages[key].count, "sizes disagree")
+        held[key] = file.read(_extent_of(storages[key]))
+    return named, lambda storage: held[storage.key]
+
+
+def _named(value: Any) -> dict[str, Strided]:
+    if not isinstance(value, dict):
+        raise MoreThanTensorsError(f"a {type(value).__name__.lower()} instead of named tensors")
+    _require(len(value) <= TENSOR_LIMIT, "it has too many tensors")
+    for key, tensor in value.items():
+        if not isinstance(tensor, Strided):
+            kind = "dict" if isinstance(tensor, dict) else type(tensor).__name__
+            raise MoreThanTensorsError(f"a {kind} called `{printable(key)}`")
+    kinds: dict[str, Storage] = {}
+    for tensor in value.values():
+        known = kinds.setdefault(tensor.storage.key, tensor.storage)
+        _require(known == tensor.storage, "its storages disagree")
+        _check_view(tensor)
+    return value
+
+
+def _extent_of(storage: Storage) -> int:
+    return storage.count * _WIDTHS[storage.dtype]
+
+
+def _check_view(tensor: Strided) -> None:
+    """The view lies inside its storage and repeats none of it: a few bytes stay a few bytes."""
+    _require(len(tensor.shape) == len(tensor.strides), "a tensor's sizes disagree")
+    steps = zip(tensor.shape, tensor.strides, strict=True)
+    last = tensor.offset + sum((size - 1) * stride for size, stride in steps)
+    count = math.prod(tensor.shape)
+    inside = count == 0 or (last < tensor.storage.count and count <= tensor.storage.count)
+    _require(inside, "a tensor reaches beyond its data")
+
+
+def _tensors(named: _Named, read: _Data) -> dict[str, torch.Tensor]:
+    import torch
+
+    held: dict[str, torch.Tensor] = {}
+    for storage in {tensor.storage.key: tensor.storage for tensor in named.values()}.values():
+        data = read(storage)
+        _require(len(data) == _extent_of(storage), "it is cut off")
+        numbers = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0)
+        held[storage.key] = _as(numbers, storage.dtype)
+    return {key: _view(held[tensor.storage.key], tensor) for key, tensor in sorted(named.items())}
+
+
+def _view(numbers: torch.Tensor, tensor: Strided) -> torch.Tensor:
+    if 0 in tensor.shape:
+        return numbers.new_empty(tensor.shape)
+    return numbers.as_strided(tensor.shape, tensor.strides, tensor.offset)
+
+
+def _as(numbers: torch.Tensor, dtype: str) -> torch.Tensor:
+    import torch
+
+    kind: torch.dtype = getattr(torch, dtype)
+    if kind is torch.bool or not numbers.numel():
+        return numbers.to(kind)
+    return numbers.view(kind)

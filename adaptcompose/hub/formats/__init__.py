@@ -1,1 +1,0 @@
-"""Adapter files of several formats, read without trusting them."""

@@ -1,0 +1,156 @@
+"""What the Hub's client raises, as diagnostics: every refusal ends in one message with a remedy."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.diagnostics.codes import (
+    AC401,
+    AC402,
+    AC404,
+    AC405,
+    AC413,
+    AC415,
+    AC419,
+    AC420,
+    AC430,
+    AC431,
+)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
+from adaptcompose.syntax.references import is_repo_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_TOKEN = re.compile(r"invalid (credentials|user token|username)|token (is|was|has been)", re.I)
+_WAIT = re.compile(r"\bt=(\d+)")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked: of which hub, about which repository, and whether something was pushed.
+
+    `known` tells the branches and tags there are, for the message about one that is not.
+    """
+
+    hub: str
+    place: str
+    repo: str
+    revision: str | None = None
+    pushing: bool = False
+    known: Callable[[], str] | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.repo}@{self.revision[:12]}" if self.revision else self.repo
+
+    @property
+    def terms(self) -> str:
+        return f"hf auth login, then accept its terms at {self.place}/{self.repo}"
+
+
+@contextlib.contextmanager
+def translated(request: Request) -> Iterator[None]:
+    """Whatever the client raises inside leaves as one Failed."""
+    try:
+        yield
+    except Failed:
+        raise
+    except (OSError, ValueError, RuntimeError, _transport_errors()) as error:
+        raise Failed(diagnose(error, request)) from None
+
+
+def diagnose(error: BaseException, request: Request) -> Diagnostic:
+    """The diagnostic of an error of the client, by what lies behind it."""
+    errors = _errors()
+    cause = _behind(error)
+    if isinstance(cause, errors.HFValidationError) and not is_repo_name(request.repo):
+        return AC420.at(name=request.repo)
+    if isinstance(cause, errors.OfflineModeIsEnabled) or _is_offline():
+        return AC405.at(name=request.label)
+    if isinstance(cause, errors.HfHubHTTPError):
+        return _refused(cause, request)
+    if isinstance(cause, errors.EntryNotFoundError) and not isinstance(
+        cause, errors.LocalEntryNotFoundError
+    ):
+        return AC413.at(file=request.label, why="a file is missing")
+    if request.pushing:
+        return AC415.at(repo=request.repo, why=reason(cause))
+    return AC419.at(hub=request.hub, why=reason(cause))
+
+
+def _refused(error: Any, request: Request) -> Diagnostic:
+    """What a status and the code of the Hub beside it mean."""
+    errors = _errors()
+    status = getattr(error.response, "status_code", 0)
+    if status == 401 and _TOKEN.search(_message(error)):
+        return AC430.at(hub=request.hub, why=reason(error))
+    if isinstance(error, errors.GatedRepoError | errors.DisabledRepoError):
+        return AC404.at(repo=request.repo, help=request.terms)
+    if isinstance(error, errors.RevisionNotFoundError):
+        known = request.known() if request.known is not None else "`main`"
+        return AC402.at(repo=request.repo, revision=str(request.revision), known=known)
+    if isinstance(error, errors.EntryNotFoundError):
+        return AC413.at(file=request.label, why="a file is missing")
+    if request.pushing:
+        return _not_pushed(error, status, request)
+    if isinstance(error, errors.RepositoryNotFoundError):
+        help = f"check the name; if it is private: hf auth login ({request.terms})"
+        return AC401.at(repo=request.repo, hub=request.hub, help=help)
+    if status in (401, 403):
+        return AC404.at(repo=request.repo, help=request.terms)
+    return AC419.at(hub=request.hub, why=reason(error), help=_later(error))
+
+
+def _not_pushed(error: Any, status: int, request: Request) -> Diagnostic:
+    if status in (409, 412):
+        return AC431.at(repo=request.repo)
+    help = _later(error)
+    if status in (401, 403) or isinstance(error, _errors().RepositoryNotFoundError):
+        help = "hf auth login, with a token that may write"
+    return AC415.at(repo=request.repo, why=reason(error), help=help)
+
+
+def _later(error: Any) -> str | None:
+    """When a hub that is too busy wants to be asked again."""
+    headers = getattr(error.response, "headers", {})
+    wait = _WAIT.search(str(headers.get("ratelimit", "")))
+    seconds = wait[1] if wait else str(headers.get("retry-after", ""))
+    return f"try again in {seconds} s" if seconds.isdecimal() else None
+
+
+def _behind(error: BaseException) -> BaseException:
+    """What the client wrapped: the hub's answer if there was one, else the innermost error."""
+    told = (_errors().HfHubHTTPError, _errors().OfflineModeIsEnabled)
+    while not isinstance(error, told) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error, short and safe for a terminal."""
+    text = _message(error).strip() or type(error).__name__
+    return "".join(filter(str.isprintable, text.splitlines()[0][:200]))
+
+
+def _message(error: BaseException) -> str:
+    return str(getattr(error, "server_message", None) or error)
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _errors() -> Any:
+    from huggingface_hub import errors
+
+    return errors
+
+
+def _transport_errors() -> Any:
+    return _errors().HTTPError

@@ -1,0 +1,1 @@
+"""The intermediate representation: placements, primitives, and programs of them."""

@@ -1,0 +1,123 @@
+"""Methods that are several at once: one adapter, one file, one name.
+
+AdapterHub's files call them unions. Each member has sites of its own, and the tensors that all
+sites of a member share are those of the one member that has some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.diagnostics.diagnostic import Diagnostic
+from adaptcompose.ir.primitives import Primitive
+from adaptcompose.methods.method import Method, Packed, Shape, lost_layers
+from adaptcompose.syntax.signature import Layers, option
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Joint(Method):
+    """Several methods under one name; what each of them is, the fields say."""
+
+    additive: ClassVar[bool] = False
+
+    leave_out: Layers = option(frozenset(), "layers without it")
+
+    def members(self) -> tuple[Method, ...]:
+        """The methods that it is."""
+        raise NotImplementedError
+
+    def owner(self, name: str) -> Method:
+        """The member that has a tensor of this name."""
+        raise NotImplementedError
+
+    @property
+    def convention(self) -> tuple[str, str] | None:
+        found = (member.convention for member in self.members())
+        return next((words for words in found if words), None)
+
+    def problems(self, facts: Facts) -> Iterator[Diagnostic]:
+        for member in self.members():
+            yield from member.problems(facts)
+
+    def sites(self, facts: Facts) -> tuple[Site, ...]:
+        return tuple(dict.fromkeys(s for member in self.members() for s in member.sites(facts)))
+
+    def _at(self, site: Site, facts: Facts) -> Method:
+        return next(member for member in self.members() if site in member.sites(facts))
+
+    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+        lost = lost_layers(self.sites(facts), sites, facts)
+        return replace(self, leave_out=self.leave_out | lost) if lost else self
+
+    def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
+        return self._at(site, facts).tensors(site, facts) if site in self.sites(facts) else {}
+
+    def lowered_at(self, sites: Iterable[Site], facts: Facts) -> int:
+        own = ((m, frozenset(m.sites(facts)).intersection(sites)) for m in self.members())
+        return sum(member.lowered_at(here, facts) for member, here in own)
+
+    def start(self, name: str, tensor: torch.Tensor) -> None:
+        self.owner(name).start(name, tensor)
+
+    def learns(self, name: str) -> bool:
+        return self.owner(name).learns(name)
+
+    def lowered(
+        self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
+    ) -> Mapping[str, torch.Tensor]:
+        return self.owner(next(iter(weights))).lowered(site, weights, shared)
+
+    def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+        found = (member.lower(part, site, facts) for member in self.members())
+        return next((node for node in found if node is not None), None)
+
+    def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
+        configs = [member.adapterhub_config(facts) for member in self.members()]
+        return {"architecture": "union", "configs": configs}
+
+    @classmethod
+    def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Self | None:
+        """The method that a `config` means, or None if its members are not of these families."""
+        configs = config.get("configs")
+        if config.get("architecture") != "union" or not isinstance(configs, list):
+            return None
+        kinds = [type(member) for member in cls().members()]
+        found: dict[type[Method], Method] = {}
+        for one in configs:
+            read = (kind.from_adapterhub(dict(one), facts) for kind in kinds)  # type: ignore[attr-defined]
+            member = next((method for method in read if method is not None), None)
+            if member is not None:
+                found[type(member)] = member
+        if len(found) != len(kinds) or len(configs) != len(kinds):
+            return None
+        members = tuple(found[kind] for kind in kinds)
+        made = cls.of(members)
+        return made if made.members() == members else None
+
+    @classmethod
+    def of(cls, members: tuple[Method, ...]) -> Self:
+        """The settings whose members are, as far as there are settings for it, these."""
+        given: dict[str, Any] = {}
+        for member, names in zip(members, cls().names(), strict=True):
+            given |= {name: getattr(member, name) for name in names}
+        return cls(**given)
+
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """For each member, which of its settings are settings here."""
+        raise NotImplementedError
+
+    def settings(self) -> tuple[dict[str, Any], ...]:
+        """For each member, what these settings are."""
+        return tuple({name: getattr(self, name) for name in names} for names in self.names())
+
+    def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Any]:
+        return self._at(site, facts).adapterhub_keys(name, site, facts)
+
+    def packed(self, name: str, site: Site, facts: Facts) -> Packed | None:
+        return self._at(site, facts).packed(name, site, facts)

@@ -1,0 +1,1 @@
+"""From references to pins: what a name means, and what the files behind it contain."""

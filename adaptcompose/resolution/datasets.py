@@ -1,0 +1,148 @@
+"""Data sets of a hub or in a folder: pinned by revision and hashes, files only, never a script."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adaptcompose.diagnostics.codes import AC405, AC413
+from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
+from adaptcompose.hub.lock import Locked
+from adaptcompose.hub.opening import open_store
+from adaptcompose.hub.readme import front_matter
+from adaptcompose.hub.store import FileRecord, Store, check_paths, listed, record, verify
+from adaptcompose.resolution.dataset_splits import Classes, Layout, Splits, read_layout
+from adaptcompose.resolution.sources import Sources
+from adaptcompose.syntax.references import Ref, repository_ref
+
+README = "README.md"
+MOST_BYTES = 4_000_000_000
+"""A split that is larger is not fetched: all of its examples are held in memory."""
+_README_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set at a revision. `pin` records every file; `read` are those that say its layout."""
+
+    ref: Ref
+    pin: Locked
+    layout: Layout
+    sources: Sources
+    read: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.pin)
+
+    def pinned(self, paths: Collection[str]) -> Locked:
+        """What a lock says of some of its files."""
+        kept = sorted({*paths, *self.read})
+        return replace(self.pin, files={path: self._record(path) for path in kept})
+
+    def splits(self, config: str | None) -> Splits:
+        """The files of each split of a configuration; none if there is no such."""
+        name = self.layout.config(config)
+        return {} if name is None else self.layout.splits(name)
+
+    def classes(self, config: str | None) -> Classes:
+        """The classes of each column of labels, as far as the README names them."""
+        return self.layout.classes(self.layout.config(config) or "")
+
+    def fetch(self, paths: Collection[str], span: Span | None = None) -> Path:
+        """The folder with some of its files, each with its hash."""
+        if sum(self.pin.files[path].size for path in paths) > MOST_BYTES:
+            why = f"they are larger than {MOST_BYTES // 10**9} GB"
+            raise Failed(AC413.at(span, file=f"{self}: {', '.join(sorted(paths))}", why=why))
+        if self.pin.path is not None:
+            return self.sources.local(self.pin.path, span)
+        assert self.pin.repo is not None
+        with standing(span):
+            folder = _store(self.ref, self.sources).fetch(self.pin.repo, self.pin.revision, paths)
+            for path in paths:
+                verify(folder, path, self.pin.files[path], str(self))
+        return folder
+
+    def unfetched(self, paths: Collection[str]) -> dict[str, int]:
+        """Those of some files that are not on this machine yet, with their bytes."""
+        if self.pin.path is not None:
+            return {}
+        assert self.pin.repo is not None and self.pin.revision is not None
+        store = _store(self.ref, self.sources)
+        missing = store.uncached(self.pin.repo, self.pin.revision, paths)
+        return {path: self.pin.files[path].size for path in missing}
+
+    def _record(self, path: str) -> FileRecord:
+        # hashes of a folder are computed for what is used
+        folder = None if self.pin.path is None else self.sources.local(self.pin.path)
+        return self.pin.files[path] if folder is None else record(folder / path)
+
+
+def data_ref(text: str, span: Span | None = None) -> Ref:
+    """What `repo:` of a data set means: `user/name@revision`, `hf://datasets/…`, or a folder.
+
+    >>> print(data_ref("hf://datasets/user/name@v1"), data_ref("squad@main"))
+    hf://user/name@v1 squad@main
+    """
+    help = "one of its configurations is named beside it: config: {folder}"
+    return repository_ref(text.replace("hf://datasets/", "hf://", 1), span, help)
+
+
+def find_data(
+    text: str, sources: Sources, *, pin: Locked | None = None, span: Span | None = None
+) -> DataSet:
+    """The data set of a repository or folder; only its README is read.
+
+    A pinned one keeps its revision. Without a network its files are those that the pin records.
+    """
+    ref = data_ref(text, span)
+    with standing(span):
+        found = _local(ref, sources) if ref.kind == "local" else _of_hub(ref, sources, pin)
+        read = tuple(name for name in (README,) if name in found.files)
+        bare = DataSet(ref, found, Layout({}, None, {}), sources, read)
+        layout = read_layout(found.files, _metadata(bare))
+        if not layout.configs:
+            why = "it has no files of examples"
+            raise Failed(AC413.at(file=str(ref), why=why, help=_help(found)))
+    return replace(bare, layout=layout)
+
+
+def _help(pin: Locked) -> str:
+    if any(path.endswith(".py") for path in pin.files):
+        # what such repositories would print is kept by the Hub in files
+        return f"it is a script, which is never run: repo: {pin.repo}@refs/convert/parquet"
+    return "it needs parquet, csv, tsv, jsonl, json, conll or txt, packed by gzip or not at all"
+
+
+def _metadata(found: DataSet) -> dict[str, object]:
+    if not found.read or found.pin.files[README].size > _README_LIMIT:
+        return {}
+    page = found.fetch([README]) / README
+    return front_matter(page.read_text("utf-8", "replace"))
+
+
+def _local(ref: Ref, sources: Sources) -> Locked:
+    assert ref.path is not None
+    folder = sources.local(ref.path)
+    inside = (path for path in listed(folder) if (folder / path).resolve().is_relative_to(folder))
+    sizes = {path: FileRecord((folder / path).stat().st_size) for path in inside}
+    check_paths(sizes, ref.path)
+    return Locked(path=ref.path, files=sizes)
+
+
+def _of_hub(ref: Ref, sources: Sources, pin: Locked | None) -> Locked:
+    assert ref.repo is not None
+    store = _store(ref, sources)
+    if pin is None or pin.repo != ref.repo:
+        revision = store.resolve(ref.repo, ref.revision)
+        return Locked(ref.repo, revision, files=store.files(ref.repo, revision))
+    try:
+        return replace(pin, files=store.files(ref.repo, pin.revision))
+    except Failed as failed:
+        if failed.diagnostics[0].code != AC405.id:
+            raise
+        return pin
+
+
+def _store(ref: Ref, sources: Sources) -> Store:
+    return open_store("hf" if ref.forced else sources.hub, sources.root, "dataset")

@@ -1,0 +1,98 @@
+"""composition.yaml: what a folder composes, on which backbone, for which task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.storage.yaml_source import dump, load, open_source
+
+FILE, LOCK = "composition.yaml", "composition.lock"
+HERE = ".here.yaml"
+"""Where hub and backbone lie on this machine if they are folders: hidden, so never published."""
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What composition.yaml says.
+
+    `head` is "backbone", "none", the folder of an own one, or the reference of the adapter that
+    brings it; None where the last part of the expression does; several compositions have one each,
+    by name. `card` is what its author says of
+    it: license, languages, datasets, tags.
+    """
+
+    expression: str
+    backbone: Mapping[str, str]
+    head: str | Mapping[str, str] | None = None
+    task: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    description: str = ""
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def heads(self) -> dict[str, str]:
+        """What is said of each composition's head, "" where there is one composition."""
+        if self.head is None:
+            return {}
+        return {"": self.head} if isinstance(self.head, str) else dict(self.head)
+
+    def __str__(self) -> str:
+        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        kept = {name: value for name, value in given.items() if value not in (None, "", {})}
+        return dump({"composition": VERSION} | kept)
+
+    @classmethod
+    def open(cls, folder: Path, title: str) -> Manifest:
+        """The manifest of a folder, or AC426 if it has none."""
+        path = folder / FILE
+        if not path.is_file():
+            raise Failed(codes.AC426.at(name=title))
+        data = load(open_source(path, f"{title}: {FILE}").text, f"{title}: {FILE}")
+        try:
+            if not isinstance(data, dict) or data.pop("composition", None) != VERSION:
+                raise ValueError(f"it is not of version {VERSION}")
+            return cls(**_checked(data))
+        except (TypeError, ValueError) as error:
+            raise Failed(codes.AC413.at(file=f"{title}: {FILE}", why=str(error))) from None
+
+
+_HOW = {
+    "dtype": ("float32", "bfloat16", "float16", "float64"),
+    "attention": ("sdpa", "eager", "flash_attention_2"),
+}
+_TEXTS = ("expression", "name", "description")
+
+
+def _checked(data: dict[str, Any]) -> dict[str, Any]:
+    if unknown := data.keys() - Manifest.__dataclass_fields__.keys():
+        raise ValueError(f"it has an unknown key `{min(map(str, unknown))}`")
+    for name in ("expression", "backbone"):
+        if name not in data:
+            raise ValueError(f"it has no {name}")
+    if wrong := [name for name in _TEXTS if not isinstance(data.get(name, ""), str)]:
+        raise ValueError(f"its {wrong[0]} is no text")
+    if wrong := [n for n in ("backbone", "task", "card") if not isinstance(data.get(n, {}), dict)]:
+        raise ValueError(f"its {wrong[0]} is no mapping")
+    head = data.get("head", "")
+    if not all(isinstance(h, str) for h in (head.values() if isinstance(head, dict) else [head])):
+        raise ValueError("its head is no text")
+    if not all(isinstance(value, str) for value in data["backbone"].values()):
+        raise ValueError("its backbone holds more than texts")
+    for name, known in _HOW.items():
+        if data["backbone"].get(name, known[0]) not in known:
+            raise ValueError(f"its {name} is none of {', '.join(known)}")
+    return data
+
+
+def places(folder: Path) -> dict[str, str]:
+    """What the note of a folder says of this machine."""
+    path = folder / HERE
+    if not path.is_file():
+        return {}
+    data = load(open_source(path).text, str(path))
+    return {str(name): str(place) for name, place in data.items()} if isinstance(data, dict) else {}

@@ -1,0 +1,294 @@
+"""References become pinned files, methods and heads, all before a weight moves.
+
+A reference to a published composition means its expression, under its own lock: its own parts are
+folders beside its manifest, everything else is pinned by its lock, so that it means the same
+wherever it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adaptcompose.backbones.layout import Facts
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import Adapter, Block, Head, Published, complete, transform
+from adaptcompose.composition.operators import Fuse, Prune, Swap, slots
+from adaptcompose.composition.operators.prune import FILE as ACTIVATIONS
+from adaptcompose.composition.operators.prune import read_activations
+from adaptcompose.diagnostics import codes
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, errors
+from adaptcompose.formats import adapter_folder as adapters
+from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapterhub_setup import SETUP, expression
+from adaptcompose.formats.tensors import Shapes
+from adaptcompose.hub.lock import Lock, Locked
+from adaptcompose.resolution.manifest import FILE, LOCK, Manifest
+from adaptcompose.resolution.sources import COMPOSITION, Sources
+from adaptcompose.resources import resource
+from adaptcompose.syntax.references import Ref, is_safe_path, parse_ref
+
+DEEPEST = 8  # compositions may refer to compositions; more than this is a circle
+
+
+@dataclass
+class Resolved:
+    """The graph with pins, methods and heads, and what there is to say about it."""
+
+    graph: Block
+    notes: list[Diagnostic]
+
+
+def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
+    """Locked every reference and read its configuration; all problems of all adapters at once."""
+    read = look_up(graph, facts, sources)
+    if errors(read.notes):
+        raise Failed(read.notes)
+    return read
+
+
+def look_up(graph: Block, facts: Facts | None, sources: Sources) -> Resolved:
+    """The graph with every reference that can be read; what cannot is among the notes.
+
+    Without a backbone references stay as they are, and what is wrong with them is told.
+    """
+    found: list[Diagnostic] = []
+
+    def pin(block: Block) -> Block:
+        try:
+            ref = block.ref if isinstance(block, Adapter | Fuse) and not block.pin else None
+            if ref is not None and not (sources.reads(ref) and _chosen(block, ref)):
+                return block
+            if ref is not None and facts is None:
+                _glance(block, ref, sources)
+            elif isinstance(block, Adapter) and ref is not None and facts is not None:
+                return _known(block, facts, sources, found)
+            elif isinstance(block, Fuse) and ref is not None and facts is not None:
+                return _fusion(block, facts, sources, found)
+            if isinstance(block, Prune) and block.by is not None and block.measured is None:
+                place = sources.root / Path(block.by).expanduser()
+                return block.fitted(read_activations(place, block.by, block.span), block.by)
+            if isinstance(block, Swap) and complete(block.body):
+                return block.applied()
+        except Failed as failed:
+            found.extend(failed.at(block.span).diagnostics)
+        return block
+
+    return Resolved(transform(graph, pin), list(dict.fromkeys(found)))
+
+
+def _chosen(block: Block, ref: Ref) -> bool:
+    """Whether it is known what a name of the catalogue is; without a backbone it is not."""
+    if ref.kind in ("hub", "local"):
+        return True
+    if isinstance(block, Fuse):
+        help = "load= names a folder or a repository"
+        raise Failed(codes.AC406.at(block.span, name=str(ref), what="no fusion", help=help))
+    return isinstance(block, Adapter) and block.variant is not None
+
+
+def _glance(block: Block, ref: Ref, sources: Sources) -> None:
+    """Failed if a reference leads to nothing, or an adapter's to something else."""
+    if isinstance(block, Adapter) and block.variant is not None:
+        return
+    pin = sources.pin(ref, None, block.span)
+    if isinstance(block, Adapter) and not {COMPOSITION[0], SETUP} & pin.files.keys():
+        _described(block, pin, sources)
+
+
+def _known(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Block:
+    """What a reference means, read once."""
+    key = (leaf.ref, leaf.variant, facts.title, facts.layers, facts.width)
+    if key not in sources._leaves:
+        sources._leaves[key] = _leaf(leaf, facts, sources, notes)
+    found = sources._leaves[key]
+    return replace(found, span=leaf.span) if isinstance(found, Adapter) else found
+
+
+def _leaf(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Block:
+    """What a reference means: an adapter, a published composition, or a setup of AdapterHub."""
+    assert leaf.ref is not None
+    pin = sources.pin(leaf.ref, leaf.variant, leaf.span)
+    if COMPOSITION[0] not in pin.files and SETUP not in pin.files:
+        return _adapter(leaf, pin, facts, sources, notes)
+    if COMPOSITION[0] not in pin.files:
+        found = expand_setup(leaf, pin, facts, sources)
+        notes += found.notes
+        return found.graph
+    block, resolved = expand(leaf, pin, facts, sources)
+    notes += resolved.notes
+    return block
+
+
+def _adapter(
+    leaf: Adapter, pin: Locked, facts: Facts, sources: Sources, notes: list[Diagnostic]
+) -> Adapter:
+    assert leaf.ref is not None
+    described = _described(leaf, pin, sources)
+    safe, pickle = adapters.weights_names(described)
+    if safe not in pin.files and pickle in pin.files:
+        notes.append(codes.AC409.at(leaf.span, name=str(leaf.ref)))
+    shapes = _shapes(leaf.ref, pin, (safe, pickle), sources, leaf.span)
+    if shapes is None and adapters.told_by_tensors(described):
+        sources.fetch(leaf.ref, pin)
+    read = adapters.read(described, facts, shapes)
+    kept = None if read.head is None else Head(leaf.name, read.head)
+    method = read.method
+    pin = replace(pin, method=str(method))
+    return replace(leaf, pin=pin, base=described.base, method=method, head=kept)
+
+
+def _described(leaf: Adapter, pin: Locked, sources: Sources) -> adapterhub.Described:
+    """What the configuration of an adapter says."""
+    assert leaf.ref is not None
+    configurations = [adapterhub.ADAPTER, adapterhub.HEAD, adapterhub.FUSION]
+    folder = sources.fetch(leaf.ref, pin, configurations)
+    described = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
+    if described.outer.get("adapter_names") is not None:
+        raise Failed(codes.AC406.at(leaf.span, name=str(leaf.ref), what="a fusion"))
+    return described
+
+
+def _shapes(
+    ref: Ref, pin: Locked, names: Sequence[str], sources: Sources, span: Span | None
+) -> Shapes | None:
+    """The shapes of an object's weights, or None where only a download would tell."""
+    for name in names:
+        if name in pin.files:
+            return sources.shapes(ref, pin, name)
+    raise Failed(codes.AC418.at(span, name=str(ref), missing=" and ".join(names)))
+
+
+def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Fuse:
+    assert block.ref is not None
+    title = str(block.ref)
+    pin = sources.pin(block.ref, None, block.span)
+    folder = sources.fetch(block.ref, pin, [adapterhub.FUSION])
+    described = adapterhub.describe(folder, adapterhub.FUSION, title, block.span)
+    if described is None:
+        raise Failed(
+            codes.AC406.at(block.span, name=title, what="no fusion", help="load= names one")
+        )
+    trained = described.outer.get("adapter_names")
+    given = [str(getattr(slot.block, "ref", slot.block)).split("/")[-1] for slot in block.members]
+    if isinstance(trained, list) and len(trained) != len(given):
+        notes.append(
+            codes.AC506.at(
+                block.span, name=title, trained=", ".join(map(str, trained)), given=", ".join(given)
+            )
+        )
+    shapes = _shapes(block.ref, pin, adapterhub.WEIGHTS[adapterhub.FUSION], sources, block.span)
+    if shapes is None:
+        described = replace(described, folder=sources.fetch(block.ref, pin))
+    loaded = adapterhub.read_fusion(described, facts, shapes)
+    if wrong := list(adapterhub.misfits(described, loaded, facts, shapes or {})) if shapes else []:
+        raise Failed(wrong)
+    return replace(block, pin=pin, loaded=loaded)
+
+
+def expand(
+    leaf: Adapter, pin: Locked, facts: Facts, sources: Sources
+) -> tuple[Published, Resolved]:
+    """The composition that a reference means, resolved, and what there is to say about it."""
+    assert leaf.ref is not None
+    title = str(leaf.ref)
+    if sources.depth >= DEEPEST:
+        raise Failed(codes.AC108.at(leaf.span, name=title, cycle=f"{title} → … → {title}"))
+    folder = sources.fetch(leaf.ref, pin, [FILE, LOCK, ACTIVATIONS])
+    manifest, lock = Manifest.open(folder, title), Lock.open(folder / LOCK)
+    if lock is None:
+        raise Failed(codes.AC418.at(leaf.span, name=title, missing=LOCK))
+    source = Source(manifest.expression, f"{title}: {FILE}")
+    cards = Catalogue.open(resource("hub_cards"))
+    graph = check(source, Context(cards, facts)).raise_errors()
+    place = _Place(leaf.ref, pin, title, folder)
+    graph = transform(graph, place.inside)
+    pins = {str(place.forced(text)): found for text, found in lock.adapters.items()}
+    known = {**sources.pins, **pins}
+    own = Sources(sources.hub, sources.root, known, sources.depth + 1, sources.ask)
+    resolved = resolve(graph, facts, own)
+    head = _head(manifest, place, own)
+    graph, named = resolved.graph, tuple(slots(resolved.graph))
+    return Published(leaf.ref, graph, pin, head, named, span=leaf.span), resolved
+
+
+def expand_setup(leaf: Adapter, pin: Locked, facts: Facts, sources: Sources) -> Resolved:
+    """What a setup of AdapterHub composes, of the folders below it at the setup's revision."""
+    assert leaf.ref is not None
+    title = str(leaf.ref)
+    folder = sources.fetch(leaf.ref, pin, [SETUP])
+    try:
+        text = expression(json.loads((folder / SETUP).read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        known = "setups of Stack, Fuse, Average, Parallel and Split"
+        method = f"a setup that is no composition here: {error}"
+        raise Failed(codes.AC407.at(leaf.span, name=title, method=method, known=known)) from None
+    context = Context(Catalogue.open(resource("hub_cards")), facts)
+    graph = check(Source(text, f"{title}: {SETUP}"), context).raise_errors()
+    graph = transform(graph, _Place(leaf.ref, pin, title, folder).inside)
+    return resolve(graph, facts, sources)
+
+
+def _head(manifest: Manifest, place: _Place, sources: Sources) -> Adapter | None:
+    """What carries the head where that is in a folder of its own."""
+    said = manifest.heads().get("", "")
+    if not said.startswith("./"):
+        return None
+    ref = place.own(said)
+    pin = sources.pin(ref)
+    found = adapterhub.describe(sources.fetch(ref, pin), adapterhub.HEAD, str(ref))
+    if found is None or not found.config:
+        missing = f"{said[2:]}/{adapterhub.HEAD}"
+        raise Failed(codes.AC418.at(name=place.title, missing=missing))
+    return Adapter(str(ref), ref=ref, pin=pin, head=Head(str(ref), found.config))
+
+
+class _Place:
+    """Where a composition lies, and what its references mean from outside."""
+
+    def __init__(self, ref: Ref, pin: Locked, title: str, folder: Path) -> None:
+        self.ref, self.pin, self.title, self.folder = ref, pin, title, folder
+        self.renamed: dict[str, str] = {}
+
+    def inside(self, block: Block) -> Block:
+        """A block of the expression with references that hold everywhere."""
+        if isinstance(block, Adapter) and block.ref is not None:
+            ref = self._ref(block.ref)
+            return replace(block, ref=ref, name=str(ref))
+        if isinstance(block, Fuse) and block.ref is not None:
+            ref = self._ref(block.ref)
+            self.renamed[block.name] = str(ref)
+            return replace(block, ref=ref, load=str(ref), name=str(ref))
+        if isinstance(block, Prune):
+            measured = read_activations(self.folder / ACTIVATIONS, f"{self.title}: {ACTIVATIONS}")
+            named = {self.renamed.get(name, name): found for name, found in measured.items()}
+            return block.fitted(named, self.title)
+        if isinstance(block, Adapter | Fuse):
+            why = f"`{block}` has no weights there"
+            raise Failed(codes.AC413.at(file=self.title, why=why))
+        return block
+
+    def _ref(self, ref: Ref) -> Ref:
+        if ref.kind == "local":
+            return self.own(ref.path or "")
+        return self.forced(str(ref)) if ref.kind == "hub" else ref
+
+    def own(self, path: str) -> Ref:
+        """A folder of the composition's own, as a reference from outside."""
+        name = path.removeprefix("./")
+        if not path.startswith("./") or not is_safe_path(name):
+            why = f"`{path}` is not in its folder"
+            raise Failed(codes.AC413.at(file=self.title, why=why))
+        if self.pin.path is not None:
+            return Ref("local", path=f"{self.pin.path.rstrip('/')}/{name}")
+        below = "/".join(filter(None, [self.pin.subfolder, name]))
+        repo, revision = self.pin.repo, self.pin.revision
+        return Ref("hub", repo=repo, revision=revision, subfolder=below, forced=self.ref.forced)
+
+    def forced(self, text: str) -> Ref:
+        """What comes from the Hugging Face Hub by force refers to it by force."""
+        ref = parse_ref(text, ())
+        return replace(ref, forced=ref.forced or self.ref.forced)

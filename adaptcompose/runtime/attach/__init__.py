@@ -1,0 +1,1 @@
+"""Placing the modules of a program into a copy of the backbone."""

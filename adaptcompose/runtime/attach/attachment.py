@@ -1,0 +1,122 @@
+"""Put a program to work on a copy of a stock model that shares all its storage."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.composition.graph import Head
+from adaptcompose.composition.heads import Chosen
+from adaptcompose.diagnostics.codes import AC416, AC508
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.ir.primitives import Primitive, Rows
+from adaptcompose.ir.program import Program
+from adaptcompose.methods.invertible import HEAD
+from adaptcompose.runtime.attach import map_sites as _mapsites  # noqa: F401 - it registers itself
+from adaptcompose.runtime.attach.sites import take
+from adaptcompose.runtime.attach.virtual_tokens import lengthened
+from adaptcompose.runtime.call_context import Frame
+from adaptcompose.runtime.heads import FlexHead
+from adaptcompose.runtime.ops import couplings as _couplings  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops import folded_fusion as _folded  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops import linear as _linear  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops import mixing as _combination  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops import prefix as _prefix  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops.primitives import Running, running
+from adaptcompose.runtime.ops.row_groups import fan_out
+from adaptcompose.runtime.parts import Parts
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def copy_structure(model: M, *, frozen: bool = True) -> M:
+    """A model of the same modules over the same tensors: nothing is copied but the structure.
+
+    Tied parameters stay tied. The copy's parameters are objects of their own, so that freezing,
+    swapping modules and moving the copy leave the original alone.
+    """
+    memo: dict[int, object] = {}
+    for parameter in model.parameters():
+        trained = parameter.requires_grad and not frozen
+        memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=trained)
+    for buffer in model.buffers():
+        memo[id(buffer)] = buffer
+    return copy.deepcopy(model, memo)
+
+
+def attach(
+    program: Program,
+    backbone: PreTrainedModel,
+    parts: Parts,
+    heads: Mapping[str, Chosen],
+    frame: Frame,
+) -> tuple[nn.Module, dict[str, FlexHead]]:
+    """The copy with the program's primitives at its sites, and the heads that are not the copy's.
+
+    `heads` has one entry per composition of the program, "" if there is only one.
+    """
+    whole = copy_structure(backbone)
+    base = whole.base_model
+    facts = program.facts
+    own = "backbone" in heads.values()
+    if base is whole and not own:
+        whole = base = _without_head(whole)
+    if own and whole.get_output_embeddings() is None and base is whole:
+        help = "load it with its head, for instance with AutoModelForMaskedLM"
+        raise Failed(AC508.at(what="head=backbone", help=help))
+    for site, node in sorted(program.sites.items(), key=lambda item: _order(item[0], facts)):
+        if not facts.layout.sites[site.name].outside:
+            take(base, site, facts, node, running(node, parts), frame)
+        elif own:
+            take(whole, site, facts, node, running(node, parts), frame)
+    fan_out(base, program)
+    longer = lengthened(base, facts, frame, inside=own)
+    if own and longer is not base:
+        whole.set_submodule(whole.base_model_prefix, longer)
+    flexible: dict[str, FlexHead] = {}
+    for index, (name, head) in enumerate(heads.items()):
+        if isinstance(head, Head):
+            last = _of_branch(program.sites.get(HEAD), index)
+            inverse = None if last is None else running(last, parts)
+            flexible[name] = _flexible(head, base, facts, inverse)
+    return whole if own else longer, flexible
+
+
+def _without_head(model: PreTrainedModel) -> PreTrainedModel:
+    """The base model of one whose class keeps its modules beside the head, as T5's does."""
+    with torch.device("meta"):
+        bare: PreTrainedModel = AutoModel.from_config(model.config)
+    names = [name for name, _ in bare.named_children()]
+    if names == [name for name, _ in model.named_children()]:
+        return model
+    for name in names:
+        setattr(bare, name, getattr(model, name))
+    return bare.train(model.training)
+
+
+def _order(site: Site, facts: Facts) -> tuple[int, bool]:
+    """What stands inside another module has to be there before that one is taken.
+
+    Sub-layers and virtual tokens come last, around what else stands at their modules and at the
+    norms behind, and so does what stands in front of a vocabulary.
+    """
+    kind = facts.layout.sites[site.name].kind
+    return -facts.layout.path(site).count("."), kind in ("sublayer", "tokens", "vocabulary")
+
+
+def _of_branch(node: Primitive | None, index: int) -> Primitive | None:
+    return node.members[index] if isinstance(node, Rows) else node
+
+
+def _flexible(head: Head, base: nn.Module, facts: Facts, inverse: Running | None) -> FlexHead:
+    pooler = getattr(base, facts.layout.pooler or "pooler", None)
+    if head.config.get("use_pooler") and pooler is None:
+        help = "its checkpoint or its class has no pooler: give AutoModel's"
+        raise Failed(AC416.at(name=head.part, kind=f"{head.kind} on the pooler", help=help))
+    return FlexHead(head, facts, inverse)

@@ -1,0 +1,169 @@
+"""Sites of maps: the modules that stand in their place, and what starts from the backbone's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping as Tensors
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from adaptcompose.backbones.layout import OF_ENCODER, Facts, Site
+from adaptcompose.ir.primitives import Primitive
+from adaptcompose.methods.lora import Lora
+from adaptcompose.runtime.attach.sites import Proxy, takes
+from adaptcompose.runtime.call_context import ENCODED, PLACES, Frame, Places
+from adaptcompose.runtime.ops.maps import Changed, Map, Mapping, Stock
+from adaptcompose.runtime.ops.primitives import Running
+from adaptcompose.runtime.parts import Part
+
+WHOLE = (0, 1)
+"""The piece that is all of a module."""
+
+
+class MapSite(Proxy):
+    """A map of the backbone, or several in one module, with the compositions that change them."""
+
+    def __init__(self, stock: nn.Module, frame: Frame, reads: str = PLACES) -> None:
+        super().__init__(stock)
+        self.frame = frame
+        self.reads = reads  # whose places its input has
+        self.pieces: list[tuple[int, int]] = []
+        self.adapters = nn.ModuleList()
+
+    def change(self, piece: tuple[int, int], adapter: Running) -> None:
+        """Put a composition at one of the maps."""
+        self.pieces.append(piece)
+        self.adapters.append(adapter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.at(x, self.frame, self.frame.kept.get(self.reads, Places()))
+
+    def at(self, x: Tensor, frame: Frame, places: Places) -> Tensor:
+        """The changed maps of x, of tokens at `places`, in the call that `frame` is of."""
+        changes = dict(zip(self.pieces, self.adapters, strict=True))
+        below: Map = Stock(self.stock)
+        if WHOLE in changes:
+            joint: Any = changes.pop(WHOLE)
+            state = Mapping(x, below, frame).keep(places)
+            whole, below = joint(state), Changed(state, joint, None)
+        else:
+            whole = self.stock(x)
+        if not changes:
+            return whole
+        out = list(whole.tensor_split(next(iter(changes))[1], dim=-1))
+        for piece, adapter in changes.items():
+            state = Mapping(x, below.part(piece), frame, out[piece[0]]).keep(places)
+            out[piece[0]] = adapter(state)
+        return torch.cat(out, dim=-1)
+
+    def within(self, places: Places, rows: Tensor | None = None) -> MapWithin:
+        """The maps as they are for tokens at `places`, in some rows of the batch or all."""
+        return MapWithin(self, self.frame, places, rows)
+
+
+class MapWithin:
+    """A map as it is for some rows of the batch, or some of their tokens."""
+
+    def __init__(self, site: MapSite, frame: Frame, places: Places, rows: Tensor | None) -> None:
+        self.site = site
+        self.frame = frame if rows is None else frame.take(rows.tolist())
+        self.places = places._replace(start=0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.site.at(x, self.frame, self.places)
+
+    def within(self, places: Places, rows: Tensor | None = None) -> MapWithin:
+        """The same for some of these rows, or of their tokens."""
+        return MapWithin(self.site, self.frame, places, rows)
+
+
+@takes("linear")
+@takes("lookup")
+@takes("norm")
+def take_map(
+    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+) -> None:
+    """In place of the map; what a model leaves out, as a pooler or a vocabulary, needs nothing."""
+    path = _path(base, site, facts)
+    if path is None:
+        return
+    stock = base.get_submodule(path)
+    if not isinstance(stock, MapSite):
+        stock = MapSite(stock, frame, ENCODED if site.name in OF_ENCODER else PLACES)
+        base.set_submodule(path, stock)
+    stock.change(facts.layout.sites[site.name].piece, adapter)
+
+
+def _path(model: nn.Module, site: Site, facts: Facts) -> str | None:
+    """Where the map is in a model, if it is; every layer has all of its own."""
+    paths = facts.layout.paths(site)
+    if site.layer is not None:
+        return paths[0]
+    names = {name for name, _ in model.named_modules()}
+    return next((path for path in paths if path in names), None)
+
+
+def _stock(backbone: PreTrainedModel, site: Site, facts: Facts) -> Stock | None:
+    """The map of the backbone itself, if it has it."""
+    place = facts.layout.sites[site.name]
+    base = backbone if place.outside else backbone.base_model
+    path = _path(base, site, facts)
+    return None if path is None else Stock(base.get_submodule(path), place.piece)
+
+
+def begin(part: Part, backbone: PreTrainedModel, facts: Facts) -> None:
+    """Fill what of a new part starts from the backbone's own tensors."""
+    for site in part.places:
+        place = facts.layout.sites.get(site.name)
+        if place is None or place.kind not in ("linear", "lookup", "norm"):
+            continue
+        stock = _stock(backbone, site, facts)
+        if stock is not None:
+            tensors = stock.affine()._asdict()
+            with torch.no_grad():
+                part.method.begin(
+                    dict(part[site].items()),
+                    {name: t.detach() for name, t in tensors.items() if t is not None},
+                )
+
+
+def complete(part: Part, kind: str, backbone: PreTrainedModel, facts: Facts) -> None:
+    """Fill the second half of factors with what they began with, taken away from the weights.
+
+    `pissa`: the largest singular values and vectors (Meng et al., 2024); `olora`: the first columns
+    of Q and rows of R, W = Q R (Büyükakyüz, 2024), s times.
+    """
+    assert isinstance(part.method, Lora)
+    for site in part.places:
+        stock, down, up = _stock(backbone, site, facts), part[site].get("A"), part[site].get("B")
+        if stock is None or down is None or up is None or isinstance(stock.module, nn.Embedding):
+            continue
+        weight, rank = stock.affine().weight.detach().float(), len(down) // 2
+        with torch.no_grad():
+            if kind == "pissa":
+                left, sizes, right = torch.linalg.svd(weight, full_matrices=False)
+                left = left * (sizes / part.method.scale_at(site))
+            else:
+                left, right = torch.linalg.qr(weight)
+            down[rank:].copy_(right[:rank])
+            up[:, rank:].copy_(-left[:, :rank])
+
+
+def foreign(
+    copies: Tensors[Site, Tensor], backbone: PreTrainedModel, facts: Facts
+) -> Iterator[Site]:
+    """The places of which a file has another matrix than the backbone, rounding apart."""
+    for site, copied in copies.items():
+        stock = _stock(backbone, site, facts)
+        if stock is None:
+            continue
+        own: Any = stock.module.weight
+        step = max(torch.finfo(one.dtype).eps for one in (own, copied))
+        if not torch.allclose(own.float().cpu(), copied.float(), rtol=step, atol=_SMALLEST):
+            yield site
+
+
+_SMALLEST = 1e-6  # half precision is coarser next to zero

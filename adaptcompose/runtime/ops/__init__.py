@@ -1,0 +1,1 @@
+"""The modules that compute the primitives of a program."""

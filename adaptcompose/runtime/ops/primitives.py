@@ -1,0 +1,383 @@
+"""What the primitives of a program compute. One module class per primitive, found by its type.
+
+Every module gets a `State` and splits its result into a residual r and a contribution u; its output
+is r + u. Shapes: h, x, r, u are [batch, tokens, width].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.activations import ACT2FN, get_activation
+
+from adaptcompose.diagnostics.codes import AC212
+from adaptcompose.diagnostics.diagnostic import Failed, suggest
+from adaptcompose.ir import primitives as ir
+from adaptcompose.ir.primitives import Placement, Primitive
+from adaptcompose.runtime.call_context import PLACES, Frame, Places
+from adaptcompose.runtime.parts import Parts
+
+NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files assume
+
+
+class State:
+    """What can be read at a site: h, the input x of the sub-layer, and the backbone's LN."""
+
+    _places: Places | None = None
+
+    def __init__(
+        self,
+        h: Tensor,
+        x: Tensor | None = None,
+        norm: Callable[[Tensor], Tensor] | None = None,
+        frame: Frame | None = None,
+    ) -> None:
+        self._h, self.x, self.norm = h, x, norm
+        self._frame = frame
+        self._normed: Tensor | None = None
+
+    @property
+    def h(self) -> Tensor:
+        return self._h
+
+    @property
+    def frame(self) -> Frame:
+        """What is known of the call as a whole."""
+        assert self._frame is not None
+        return self._frame
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the backbone computes in here; adapters compute in the type of their weights."""
+        return self.h.dtype if self.x is None else torch.promote_types(self.h.dtype, self.x.dtype)
+
+    @property
+    def places(self) -> Places:
+        """Where its tokens stand in their rows."""
+        if self._places is None:
+            kept = {} if self._frame is None else self._frame.kept
+            self._places = kept.get(PLACES, Places())
+        return self._places
+
+    def keep(self, places: Places) -> Self:
+        """The same state, of tokens that stand there."""
+        self._places = places
+        return self
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the tokens of each row, padding included as in the published files."""
+        return mean(values, self.places.own(values.shape[1]))
+
+    def after(self, h: Tensor) -> State:
+        """The state with another output of the sub-layer."""
+        return State(h, self.x, self.norm, self._frame).keep(self.places)
+
+    def then(self, out: Tensor, member: Running, weights: Constants | None = None) -> State:
+        """The state that the next of a chain sees behind a member with this output."""
+        return self.after(out)
+
+    def take(self, rows: Tensor) -> State:
+        """The state of some rows of the batch."""
+        return self.part((rows,), self.places.take(rows), rows)
+
+    def behind(self, gap: int) -> State:
+        """The state of the tokens behind so much padding, in rows that all have it."""
+        here, _ = self.places.range(gap, None)
+        return self.part((slice(None), here), self.places.behind(gap))
+
+    def tokens(self, start: int, end: int | None) -> State:
+        """The state of the tokens with these numbers, as they are counted here."""
+        here, places = self.places.range(start, end)
+        return self.part((slice(None), here), places)
+
+    def part(
+        self, index: tuple[Tensor | slice, ...], places: Places, rows: Tensor | None = None
+    ) -> State:
+        """The state of some rows or tokens, which stand at `places`."""
+        x = None if self.x is None else self.x[index]
+        # a norm that is changed has to know which ones these are
+        within = getattr(self.norm, "within", None)
+        norm = self.norm if within is None else within(places, rows)
+        return State(self.h[index], x, norm, self._frame).keep(places)
+
+    def finish(self, out: Tensor) -> Tensor:
+        """What the backbone makes of the composition's output: LN(out + x), as far as it does."""
+        if self.x is None:
+            return out
+        return out + self.x if self.norm is None else self.norm(out + self.x)
+
+    @property
+    def sum(self) -> Tensor:
+        return self.h if self.x is None else self.h + self.x
+
+    @property
+    def normed(self) -> Tensor:
+        if self._normed is None:  # the members of a fusion read it once each
+            self._normed = self.sum if self.norm is None else self.norm(self.sum)
+        return self._normed
+
+    def read(self, placement: Placement) -> Tensor:
+        if placement.reads == "input":
+            assert self.x is not None
+            return self.x
+        return self.h if placement.reads == "output" else self.normed
+
+    def residual(self, placement: Placement) -> Tensor:
+        if placement.residual == "read":
+            return self.read(placement)
+        return self.h if placement.residual == "output" else self.sum
+
+
+def mean(values: Tensor, own: Tensor | None) -> Tensor:
+    """The mean over the tokens of each row, over all or those that are its own."""
+    if own is None:
+        return values.mean(dim=1, keepdim=True)
+    counted = own.unsqueeze(-1).to(values.dtype)
+    return (values * counted).sum(dim=1, keepdim=True) / counted.sum(dim=1, keepdim=True)
+
+
+Constants = Any
+"""Tensors in mappings and tuples: what two primitives of one shape differ in."""
+
+
+class Running(nn.Module):
+    """A primitive at work.
+
+    Given `weights`, it computes with these instead of its own: those of several primitives of its
+    shape, `stacked`. Each tensor has a row in front for each, and the batch a block of rows.
+    """
+
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        """Residual and contribution."""
+        raise NotImplementedError
+
+    def forward(self, state: State) -> Tensor:
+        residual, contribution = self.split(state)
+        return (residual + contribution).to(state.dtype)
+
+    def constants(self) -> Constants | None:
+        """What `split` takes as weights; None where stacked weights cannot be used now."""
+        return None
+
+
+def stacked(constants: Sequence[Constants]) -> Constants:
+    """The weights of several primitives of one shape as one."""
+    first = constants[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(constants))
+    if isinstance(first, Mapping):
+        return {key: stacked([one[key] for one in constants]) for key in first}
+    if first is None:
+        return None
+    each = [stacked(list(parts)) for parts in zip(*constants, strict=True)]
+    return first._make(each) if hasattr(first, "_make") else tuple(each)
+
+
+def product(z: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """z Wᵀ + b; with stacked W and b [blocks, out, in] each block of rows of z has its own."""
+    if weight.dim() == 2:
+        return functional.linear(z, weight, bias)
+    blocks = z.reshape(len(weight), -1, z.shape[-1])
+    if bias is None:
+        out = torch.bmm(blocks, weight.mT)
+    else:
+        out = torch.baddbmm(bias.unsqueeze(1), blocks, weight.mT)
+    return out.view(*z.shape[:-1], out.shape[-1])
+
+
+def per_block(value: Tensor, z: Tensor) -> Tensor:
+    """A stacked vector [blocks, n], to be used beside z [rows, tokens, n]; others as they are."""
+    if value.dim() < 2:
+        return value
+    rows = value.repeat_interleave(len(z) // len(value), dim=0)
+    return rows.view(len(z), *[1] * (z.dim() - 2), -1)
+
+
+_RUNNING: dict[type[Primitive], Callable[[Any, Parts], Running]] = {}
+
+
+R = TypeVar("R", bound=type[Running])
+
+
+def runs(primitive: type[Primitive]) -> Callable[[R], R]:
+    """Say which module computes a primitive."""
+
+    def register(cls: R) -> R:
+        _RUNNING[primitive] = cls
+        return cls
+
+    return register
+
+
+def running(primitive: Primitive, parts: Parts) -> Running:
+    """The module that computes a primitive with the weights of its parts."""
+    return _RUNNING[type(primitive)](primitive, parts)
+
+
+def _linear(weights: Mapping[str, Tensor], name: str, z: Tensor) -> Tensor:
+    weight = weights[f"{name}.weight"]
+    return product(z.to(weight.dtype), weight, weights.get(f"{name}.bias"))
+
+
+def _norm(weights: Mapping[str, Tensor], name: str, z: Tensor) -> Tensor:
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    z = z.to(weight.dtype)
+    if weight.dim() == 1:
+        return functional.layer_norm(z, weight.shape, weight, bias, NORM_EPS)
+    normed = functional.layer_norm(z, weight.shape[-1:], eps=NORM_EPS)
+    return normed * per_block(weight, z) + per_block(bias, z)
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """An activation by the name that adapter files use."""
+    if name == "leakyrelu":
+        return functional.leaky_relu
+    try:
+        found: Callable[[Tensor], Tensor] = get_activation(name)
+    except KeyError:
+        raise Failed(AC212.at(name=name, help=suggest(name, ACT2FN))) from None
+    return found
+
+
+@runs(ir.Bottleneck)
+class RunningBottleneck(Running):
+    def __init__(self, node: ir.Bottleneck, parts: Parts) -> None:
+        super().__init__()
+        self.node = node
+        self.weights = parts.weights(node)
+        self.activation = activation(node.activation)
+        self.dropout = nn.Dropout(node.dropout)
+
+    def constants(self) -> Constants:
+        return self.weights.read()
+
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        node = self.node
+        weights = self.weights.read() if weights is None else weights
+        z, residual = state.read(node.where), state.residual(node.where)
+        y = _norm(weights, "norm_before", z) if node.norm_before else z
+        u = _linear(weights, "up", self.activation(_linear(weights, "down", y)))
+        u = self._depth_drop(u)
+        if node.scale != 1.0:
+            u = u * (per_block(weights["scale"], u) if isinstance(node.scale, str) else node.scale)
+        u = self.dropout(u)
+        if node.gate:
+            u = u * state.mean(torch.sigmoid(_linear(weights, "gate", z)))  # one per example
+        if node.norm_after:
+            inside = residual if node.residual_inside else torch.zeros_like(u)
+            u = _norm(weights, "norm_after", u + inside) - inside
+        return residual, u
+
+    def _depth_drop(self, u: Tensor) -> Tensor:
+        """Stochastic depth (Huang et al., 2016): leave the adapter out for some examples."""
+        if not self.training or self.node.depth_drop == 0.0:
+            return u
+        keep = 1.0 - self.node.depth_drop
+        mask = u.new_empty(u.shape[0], *([1] * (u.dim() - 1))).bernoulli_(keep)
+        return u * mask / keep
+
+
+@runs(ir.Coupling)
+class RunningCoupling(Running):
+    def __init__(self, node: ir.Coupling, parts: Parts) -> None:
+        super().__init__()
+        self.node = node
+        self.weights = parts.weights(node)
+        self.activation = activation(node.activation)
+
+    def _net(self, weights: Mapping[str, Tensor], name: str, half: Tensor) -> Tensor:
+        inner = self.activation(_linear(weights, f"{name}.0", half))
+        return _linear(weights, f"{name}.2", inner)
+
+    def constants(self) -> Constants:
+        return self.weights.read()
+
+    def forward(self, state: State) -> Tensor:
+        return self._coupled(state, self.weights.read())
+
+    def _coupled(self, state: State, weights: Mapping[str, Tensor]) -> Tensor:
+        first = self.node.width // 2
+        one, two = state.h[..., :first], state.h[..., first:]
+        if self.node.inverse:
+            two = two - self._net(weights, "G", one)
+            one = one - self._net(weights, "F", two)
+        else:
+            one = one + self._net(weights, "F", two)
+            two = two + self._net(weights, "G", one)
+        return torch.cat([one, two], dim=-1).to(state.dtype)
+
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        weights = self.weights.read() if weights is None else weights
+        return state.h, self._coupled(state, weights) - state.h
+
+
+@runs(ir.Chain)
+class RunningChain(Running):
+    def __init__(self, node: ir.Chain, parts: Parts) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(running(member, parts) for member in node.members)
+
+    def forward(self, state: State) -> Tensor:
+        for member in self.members:
+            state = state.then(member(state), member)  # type: ignore[arg-type]
+        return state.h
+
+    def constants(self) -> Constants | None:
+        found = tuple(member.constants() for member in self.members)  # type: ignore[operator]
+        return None if any(one is None for one in found) else found
+
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        each = [None] * len(self.members) if weights is None else weights
+        first: Tensor | None = None
+        for member, own in zip(self.members, each, strict=True):
+            residual, contribution = member.split(state, own)  # type: ignore[operator]
+            first = residual if first is None else first
+            out = (residual + contribution).to(state.dtype)
+            state = state.then(out, member, own)  # type: ignore[arg-type]
+        assert first is not None
+        return first, state.h - first
+
+
+@runs(ir.Mixture)
+class RunningMixture(Running):
+    """AdapterFusion, read literally: every branch in full, then scores, then the mean."""
+
+    def __init__(self, node: ir.Mixture, parts: Parts) -> None:
+        super().__init__()
+        self.node = node
+        self.branches = nn.ModuleList(running(branch, parts) for branch in node.branches)
+        self.weights = parts[node.weights.part][node.weights.site]
+        self.dropout = nn.Dropout(node.weights.dropout or 0.0)
+        self.temperature = 1.0  # set by the trainer where the fusion asks for it
+        self.watch: Callable[[Tensor], None] | None = None  # set where attention is measured
+
+    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+        maps = self.node.weights
+        splits = [branch.split(state) for branch in self.branches]  # type: ignore[operator]
+        residual = splits[0][0]
+        contributions = torch.stack([u for _, u in splits], dim=-2)  # [batch, tokens, n, width]
+        weights = self.weights.read()
+        query = state.h if maps.query_before_norm else state.read(self.node.placement)
+        if maps.query:
+            query = _linear(weights, "query", query)
+        keys = _linear(weights, "key", contributions) if maps.key else contributions
+        alpha = self._alpha((keys * query.unsqueeze(-2)).sum(dim=-1))
+        values = contributions
+        if maps.residual_before:
+            values = values + residual.unsqueeze(-2)
+        if maps.value:
+            values = _linear(weights, "value", values)
+        mixed = (alpha.unsqueeze(-1) * values).sum(dim=-2)
+        return residual, mixed - residual if maps.residual_before else mixed
+
+    def _alpha(self, scores: Tensor) -> Tensor:
+        if self.training:
+            scores = scores / self.temperature
+        alpha: Tensor = self.dropout(scores).softmax(dim=-1)
+        if self.watch is not None:
+            self.watch(alpha)
+        return alpha

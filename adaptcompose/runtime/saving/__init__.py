@@ -1,0 +1,1 @@
+"""A composed model to a folder and back."""

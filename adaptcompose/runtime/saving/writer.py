@@ -1,0 +1,304 @@
+"""A composition as a folder: what is new as AdapterHub folders, the rest by pinned reference.
+
+    composition.yaml     the expression, the backbone, the task, the head
+    composition.lock     every pin with its hashes
+    scores.json          what was measured (of what was trained here)
+    <part>/              adapter, head or fusion, as `adapters` reads them
+    tokenizer/           another than the backbone's, if it is in no public place
+    <part>/peft/         the same adapter as PEFT reads it, if PEFT has such
+    README.md            the card (of what is published)
+    .here.yaml           hub and backbone that are folders of this machine; never published
+
+Such a folder is complete: `load` rebuilds a model with bit-equal outputs from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Head,
+    Published,
+    adapters,
+    transform,
+    walk,
+)
+from adaptcompose.composition.heads import NEW, Chosen, head_of
+from adaptcompose.composition.operator import Modifier
+from adaptcompose.composition.operators import (
+    Fuse,
+    Prune,
+    Stack,
+    Training,
+    branch_of,
+    fusions,
+    parts_of,
+)
+from adaptcompose.composition.operators.prune import FILE as ACTIVATIONS
+from adaptcompose.composition.operators.prune import Activations, as_text
+from adaptcompose.formats import adapter_folder as formats
+from adaptcompose.formats import peft, peft_writing
+from adaptcompose.formats.adapterhub_writing import Writer
+from adaptcompose.formats.peft_modules import Within
+from adaptcompose.hub.lock import Lock, Locked
+from adaptcompose.methods.fusion import Fusion
+from adaptcompose.resolution.manifest import FILE, HERE, LOCK, Manifest
+from adaptcompose.runtime.heads import FlexHead
+from adaptcompose.runtime.model import ComposedModel
+from adaptcompose.runtime.saving.transformers_class import within as _within
+from adaptcompose.storage.atomic import write_atomically
+from adaptcompose.storage.yaml_source import dump
+from adaptcompose.syntax.references import Ref
+
+PEFT, TOKENIZER = "peft", "tokenizer"
+Public = Callable[[Locked, Ref | None], bool]
+"""Whether what is pinned can be had by whoever gets the composition."""
+
+
+def save_composition(
+    model: ComposedModel,
+    folder: Path,
+    *,
+    everything: bool = False,
+    manifest: Mapping[str, Any] | None = None,
+    public: Public | None = None,
+) -> dict[str, str]:
+    """Write a model's composition; returns the folder of each part that was written.
+
+    New parts, trained parts and parts without a pinned public source are written; with
+    `everything` all are. Unless told otherwise, every repository is public.
+    """
+    made, more = model.composition, dict(manifest or {})
+    public = public or _is_pinned
+    names = _folders(model, public, everything=everything)
+    own = _write_tokenizer(model, folder, public)
+    writer = Writer(made.facts)
+    head = _write_heads(model, folder, writer, names)
+    heads = {place.removeprefix("./"): flex for place, flex in _placed(model, head)}
+    for name, place in names.items():
+        if name in model.parts:
+            within = _within(model, heads.get(place))
+            _write_part(model, name, folder / place, writer, names, within)
+    base = _backbone_entry(model, public) | own
+    text = str(Manifest(str(_pinned(made.graph, names)), base, head, **more))
+    write_atomically(folder / LOCK, str(_lock(model, names)))
+    if measured := _measured(made.graph):
+        write_atomically(folder / ACTIVATIONS, as_text(measured))
+    _note(model, folder / HERE)
+    write_atomically(folder / FILE, text)
+    return names
+
+
+def _lock(model: ComposedModel, names: Mapping[str, str]) -> Lock:
+    """The pins of what is not written, and what the backbone was; no path of this machine."""
+    made = model.composition
+    parts = parts_of(made.graph).values()
+    pins = {str(_exact(p)): p.pin for p in parts if p.name not in names and p.pin}
+    base = replace(made.backbone_pin or Locked(), path=None)
+    hub = made.sources.hub if made.sources.remote else "folder"
+    other = made.tokenizer.pin if made.tokenizer and made.tokenizer.pin.repo else None
+    return Lock("composition", base, hub, adapters=pins, tokenizer=other)
+
+
+def _write_tokenizer(model: ComposedModel, folder: Path, public: Public) -> dict[str, str]:
+    """What the manifest says of another tokenizer: where everybody has it, or a folder with it."""
+    tokenizer = model.composition.tokenizer
+    if tokenizer is None:
+        return {}
+    pin = tokenizer.pin
+    if pin.repo is not None and public(pin, tokenizer.ref):
+        forced = "hf://" if tokenizer.ref.forced else ""
+        return {"tokenizer": f"{forced}{pin.repo}@{pin.revision}"}
+    source = tokenizer.folder()
+    for name in pin.files:
+        write_atomically(folder / TOKENIZER / name, (source / name).read_bytes())
+    return {"tokenizer": f"./{TOKENIZER}"}
+
+
+def _measured(graph: Block) -> Activations:
+    """What fusions were pruned by, under the names that they have when the text is read again."""
+    known: dict[str, Any] = {}
+    for block in walk(graph):
+        known |= (block.measured or {}) if isinstance(block, Prune) else {}
+    mixed = [block for block in walk(graph) if isinstance(block, Fuse)]
+    names = [f"fuse{number}" if number > 1 else "fuse" for number in range(1, len(mixed) + 1)]
+    pairs = zip(names, mixed, strict=True)
+    return {name: known[fusion.name] for name, fusion in pairs if fusion.name in known}
+
+
+def _note(model: ComposedModel, path: Path) -> None:
+    """Where on this machine lies what the other files name."""
+    sources, pin = model.composition.sources, model.composition.backbone_pin
+    places = {} if sources.remote else {"hub": sources.hub}
+    places |= {} if pin is None or pin.path is None else {"backbone": pin.path}
+    if places:
+        found = {name: (sources.root / Path(p).expanduser()) for name, p in places.items()}
+        write_atomically(path, dump({name: str(p.resolve()) for name, p in found.items()}))
+
+
+def _is_pinned(pin: Locked, ref: Ref | None) -> bool:
+    return pin.repo is not None
+
+
+def _folders(model: ComposedModel, public: Public, *, everything: bool) -> dict[str, str]:
+    """Which parts are written, and where: new, trained, or not to be had from a public place."""
+    graph = model.composition.graph
+    taken = {TOKENIZER}
+    folders: dict[str, str] = {}
+    for block in parts_of(graph).values():
+        there = block.pin is not None and block.pin.repo is not None
+        if there and block.pin is not None and not everything:
+            there = public(block.pin, block.ref)
+        if everything or model.parts[block.name].trained or not there:
+            folders[block.name] = _folder_name(block.name, taken)
+    return folders
+
+
+def _folder_name(part: str, taken: set[str]) -> str:
+    """A name that is a folder and a key in the peer's files: letters, digits, `_` and `-`."""
+    stem = part.rstrip("/").split("/")[-1].partition("@")[0]
+    plain = "".join(char if char.isalnum() or char in "_-" else "_" for char in stem) or "part"
+    name, number = plain, 2
+    while name in taken:
+        name, number = f"{plain}{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def _write_part(
+    model: ComposedModel,
+    name: str,
+    folder: Path,
+    writer: Writer,
+    names: Mapping[str, str],
+    within: Within,
+) -> None:
+    part = model.parts[name]
+    if not isinstance(part.method, Fusion):
+        tensors = part.tensors()
+        formats.write(writer, folder, folder.name, part.method, tensors, within)
+        is_peft = (folder / peft.WEIGHTS[0]).is_file()
+        if not is_peft and peft_writing.writes(part.method, writer.facts, within):
+            peft_writing.write(folder / PEFT, part.method, tensors, writer.facts, within)
+        return
+    block = fusions(model.composition.graph)[name]
+    taken = set(names.values())
+    members = [
+        names.get(slot_name) or _folder_name(slot_name, taken)
+        for slot_name in (_member_name(slot.block) for slot in block.members)
+    ]
+    writer.fusion(folder, members, part.method, part.tensors())
+
+
+def _placed(
+    model: ComposedModel, said: str | Mapping[str, str] | None
+) -> Iterator[tuple[str, FlexHead]]:
+    """Where heads were written, as the manifest says it, and the heads."""
+    by_branch = {"": said} if isinstance(said, str) else said or {}
+    for branch, place in by_branch.items():
+        flex = model.head_of(branch)
+        if flex is not None:
+            yield place, flex
+
+
+def _member_name(block: Block) -> str:
+    leaves = list(adapters(block))
+    return leaves[-1] if leaves else "member"
+
+
+def _write_heads(
+    model: ComposedModel, folder: Path, writer: Writer, names: Mapping[str, str]
+) -> str | dict[str, str] | None:
+    """What the manifest says of the head, or of those of several compositions by name."""
+    made, taken = model.composition, set(names.values())
+    said: dict[str, str] = {}
+    for branch, head in made.heads.items():
+        graph = branch_of(made.graph, branch) if branch else made.graph
+        one = _Branch(graph, head, model.head_of(branch), f"{branch}-{NEW}" if branch else NEW)
+        found = one.write(folder, writer, names, taken)
+        said |= {} if found is None else {branch: found}
+    return said.get("") if "" in made.heads else said or None
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """One composition with its head, and the folder of a head that goes with no part."""
+
+    graph: Block
+    head: Chosen
+    flex: FlexHead | None
+    place: str
+
+    def write(
+        self, folder: Path, writer: Writer, names: Mapping[str, str], taken: set[str]
+    ) -> str | None:
+        """What the manifest says; a head without a public source is written."""
+        head = self.head
+        if head == "backbone":
+            return "backbone"
+        brought = head_of(self.graph)
+        if not isinstance(head, Head) or self.flex is None:
+            return None if brought is None else "none"
+        leaf = adapters(self.graph).get(head.part)
+        if leaf is not None and head.part not in names and not self._trained():
+            return None if brought is not None and brought.part == head.part else str(_exact(leaf))
+        place = names.get(head.part) or self._beside(names) or _folder_name(self.place, taken)
+        writer.head(folder / place, place, head.config, self.flex.tensors())
+        return f"./{place}"
+
+    def _trained(self) -> bool:
+        assert self.flex is not None
+        return any(parameter.requires_grad for parameter in self.flex.slots.parameters())
+
+    def _beside(self, names: Mapping[str, str]) -> str | None:
+        """The folder of the topmost adapter, which a head goes with; None if it is not written."""
+        block = self.graph
+        while isinstance(block, Modifier | Stack):
+            block = block.body if isinstance(block, Modifier) else block.members[-1].block
+        return names.get(block.name) if isinstance(block, Adapter) else None
+
+
+def _pinned(graph: Block, names: Mapping[str, str]) -> Block:
+    """The graph with own parts as `./folder` and all others as repository@revision."""
+
+    def change(block: Block) -> Block:
+        if isinstance(block, Prune):
+            return replace(block, by=ACTIVATIONS, data=None) if block.measured else block.body
+        if isinstance(block, Training | Published):
+            return block.body  # what was to be trained is, and what is published is pinned inside
+        if isinstance(block, Fuse):
+            load_from = names.get(block.name)
+            reference = f"./{load_from}" if load_from else str(_exact(block))
+            return block.loading(reference)
+        if not isinstance(block, Adapter):
+            return block
+        if block.name in names:
+            return replace(block, ref=Ref("local", path=f"./{names[block.name]}"))
+        return replace(block, ref=_exact(block))
+
+    return transform(graph, change)
+
+
+def _exact(block: Adapter | Fuse) -> Ref:
+    """The reference by its commit; `hf://` stays what it is."""
+    pin, forced = block.pin, block.ref is not None and block.ref.forced
+    assert pin is not None and pin.repo is not None
+    return Ref("hub", repo=pin.repo, revision=pin.revision, subfolder=pin.subfolder, forced=forced)
+
+
+def _backbone_entry(model: ComposedModel, public: Public) -> dict[str, str]:
+    """The repository if everybody has it, the name, and how the model computes."""
+    made = model.composition
+    pin, entry = made.backbone_pin, {}
+    if pin is not None and pin.repo is not None and public(pin, None):
+        entry["model"] = f"{pin.repo}@{pin.revision}"
+    if made.facts.name:
+        entry["as"] = made.facts.name
+    entry["dtype"] = str(made.backbone.dtype).removeprefix("torch.")
+    entry["attention"] = str(made.backbone.config._attn_implementation)
+    return entry

@@ -1,0 +1,217 @@
+"""The cached trunk at work: layers that give back what they computed for an example before.
+
+The trunk's modules stay in eval mode. The first time an example is seen they compute, without
+gradients, and what leaves the last of them is kept; from then on the layers of the trunk hand out
+the kept states. Where weights of the trunk change, the states of other weights are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from adaptcompose.backbones.layout import Facts, Site
+from adaptcompose.compiler.trunk import trunk_of
+from adaptcompose.diagnostics.codes import AC518
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.methods.invertible import EMBEDDINGS
+from adaptcompose.runtime.attach.sites import Proxy
+from adaptcompose.runtime.call_context import Frame
+from adaptcompose.runtime.ops.weight_cache import Kept
+from adaptcompose.runtime.training.state_file import States
+from adaptcompose.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adaptcompose.runtime.model import ComposedModel
+
+GIVEN, LEFT = "states given to the trunk", "states that left the trunk"
+WANTED = "examples whose states are to be kept"
+
+READ = {"input_ids", "attention_mask", "token_type_ids"}
+"""What a batch may hold: one value per token. The states of others are computed anew."""
+NAMES = {"_name_or_path", "transformers_version", "dtype"}
+"""Entries of a configuration on which no state depends, or whose meaning the weights show."""
+BY_LENGTH = {"dynamic", "longrope"}
+"""Kinds of rotary positions that depend on the longest row of a batch."""
+
+
+class Still(Proxy):
+    """A module of the trunk: never in training, without gradients."""
+
+    def __init__(self, stock: nn.Module) -> None:
+        super().__init__(stock)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Still:
+        if self.training or not mode:  # else what it keeps would be made anew in every step
+            super().train(False)
+        return self
+
+    @torch.no_grad()
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.stock(*args, **kwargs)
+
+
+class StillLayer(Still):
+    """A layer of the trunk, skipped if states are given."""
+
+    def __init__(self, stock: nn.Module, frame: Frame, *, last: bool) -> None:
+        super().__init__(stock)
+        self.frame = frame
+        self.last = last
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        given = self.frame.kept.get(GIVEN)
+        if given is not None:
+            return given
+        out = super().forward(*args, **kwargs)
+        if self.last:
+            self.frame.kept[LEFT] = out
+        return out
+
+
+class CachedTrunk:
+    """The states of a model's lowest layers, by example.
+
+    What stands at padding is not kept: a loss must not read it.
+    """
+
+    def __init__(self, model: ComposedModel, layers: int, folder: Path | None = None) -> None:
+        self.frame, self.layers = model.frame, layers
+        self.program, self.parts = model.program, model.parts
+        self._trained: frozenset[str] | None = None
+        self._check()
+        facts = model.composition.facts
+        base: Any = model.body
+        base = base.base_model
+        stack = base.get_submodule(facts.layout.layers)
+        places = [facts.layout.path(site) for site in _below(facts)]
+        # what some families drop out between embeddings and layers
+        places += [name for name, one in base.named_children() if isinstance(one, nn.Dropout)]
+        below = [_live(base.get_submodule(place)) for place in places]
+        stock = [_live(layer) for layer in stack]
+        self.modules = [*below, *stock[:layers]]
+        self.reads = facts.layout.reads
+        self.by_length = (facts.config.get("rope_parameters") or {}).get("rope_type") in BY_LENGTH
+        self._words = _words(model)
+        self._key: Kept[str] = Kept()
+        self.states = States(
+            self._key.get(self._sources(), self._digest), facts.width, folder=folder
+        )
+        for place, module in zip(places, below, strict=True):
+            base.set_submodule(place, Still(module))
+        for number, layer in enumerate(stock):
+            last = number == layers - 1
+            stack[number] = StillLayer(layer, self.frame, last=last) if number < layers else layer
+
+    def enter(self, batch: Mapping[str, Tensor]) -> None:
+        """Before the model runs: hand out the states of the batch, if all are there."""
+        self._check()
+        if not self._keeps(batch):
+            return
+        digests, real = self._examples(batch), _mask(batch)
+        self._reopen()
+        rows = [row for digest in digests if (row := self.states.get(digest)) is not None]
+        if len(rows) < len(digests):
+            self.frame.kept[WANTED] = digests
+            return
+        given = torch.zeros(*real.shape, self.states.width, dtype=rows[0].dtype)
+        given[real.cpu()] = torch.cat(rows)
+        self.frame.kept[GIVEN] = given.to(real.device)
+
+    def leave(self, batch: Mapping[str, Tensor]) -> None:
+        """After the model ran: keep what was computed."""
+        if (wanted := self.frame.kept.get(WANTED)) is None:
+            return
+        for digest, states, real in zip(wanted, self.frame.kept[LEFT], _mask(batch), strict=True):
+            self.states.put(digest, states[real])
+
+    def _check(self) -> None:
+        """Nothing in the trunk may be trained: no gradient would reach it."""
+        trained = frozenset(name for name, part in self.parts.items() if part.trained)
+        if trained == self._trained:
+            return
+        most = trunk_of(self.program, trained)
+        if not 0 < self.layers <= most.layers:
+            raise Failed(AC518.at(layers=self.layers, trunk=most))
+        self._trained = trained
+
+    def _keeps(self, batch: Mapping[str, Tensor]) -> bool:
+        """Whether the states of a batch are kept: those of every token that something reads."""
+        if not batch.keys() <= READ or len({tensor.shape for tensor in batch.values()}) != 1:
+            return False
+        real = _mask(batch)
+        return bool((real[:, 0] if self.reads == "first" else real.any(dim=1)).all())
+
+    def _examples(self, batch: Mapping[str, Tensor]) -> list[bytes]:
+        """What a row's states depend on: what it holds up to its last real token, and precision."""
+        real = _mask(batch)
+        kind = real.device.type
+        words: list[object] = [torch.get_float32_matmul_precision()]
+        if torch.is_autocast_enabled(kind):
+            words.append(torch.get_autocast_dtype(kind))
+        if self.by_length:
+            words.append(real.shape[1])
+        places = torch.arange(1, real.shape[1] + 1, device=real.device)
+        ends = (places * real).amax(dim=1).tolist()
+        columns = {name: batch[name].tolist() for name in sorted(batch)}
+        texts = (
+            f"{words} {[(name, rows[number][:end]) for name, rows in columns.items()]}"
+            for number, end in enumerate(ends)
+        )
+        return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+
+    def _reopen(self) -> None:
+        """Go to the states of other weights, if weights have changed."""
+        key = self._key.get(self._sources(), self._digest)
+        if key != self.states.key:
+            self.states.close()
+            self.states = States(key, self.states.width, folder=self.states.folder)
+
+    def _sources(self) -> Iterator[Tensor]:
+        """The tensors that states depend on, and those of frozen parts above."""
+        for module in self.modules:
+            yield from module.parameters()
+            yield from module.buffers()
+        yield from (tensor for tensor in self.parts.parameters() if not tensor.requires_grad)
+
+    def _digest(self) -> str:
+        """A name for all that the states of every example depend on: weights, program, versions."""
+        made = hashlib.blake2b(self._words.encode(), digest_size=16)
+        for tensor in self._sources():
+            made.update(f"{tensor.dtype} {tuple(tensor.shape)} {tensor.device.type}".encode())
+            made.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return made.hexdigest()
+
+
+def _live(module: nn.Module) -> nn.Module:
+    """The module itself, where it is one of an earlier trunk."""
+    return module.stock if isinstance(module, Still) else module
+
+
+def _below(facts: Facts) -> tuple[Site, ...]:
+    """Where the states come from that enter the lowest layer."""
+    whole = (EMBEDDINGS,)
+    return whole if EMBEDDINGS in facts.of_kind("output") else facts.of_kind("tokens", "positions")
+
+
+def _mask(batch: Mapping[str, Tensor]) -> Tensor:
+    mask = batch.get("attention_mask")
+    return torch.ones_like(batch["input_ids"]).bool() if mask is None else mask.bool()
+
+
+def _words(model: ComposedModel) -> str:
+    """What is computed with the weights, and by what."""
+    config = model.config
+    settings = {name: value for name, value in config.to_dict().items() if name not in NAMES}
+    written = json.dumps(settings, sort_keys=True, default=str)
+    versions = f"{__version__} {torch.__version__} {transformers.__version__}"
+    return f"{versions}\n{config._attn_implementation}\n{written}\n{model.program}"

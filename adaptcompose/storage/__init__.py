@@ -1,0 +1,1 @@
+"""Files on disk: YAML with source positions, and atomic writes."""

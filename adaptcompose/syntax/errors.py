@@ -1,0 +1,393 @@
+"""What is wrong with a text that is no expression, where, and what to write instead.
+
+The parser of the grammar stops at the first token that does not fit. This reader goes on: it
+follows the same grammar by hand, says what is missing and supposes that it is there. That both
+accept the same texts is a test.
+
+>>> from adaptcompose.diagnostics.diagnostic import Source
+>>> for found in explain(Source("stack(Lang=sw task=ner) | | drop(")):
+...     print(found.code, found.message)
+AC006 argument names are lower case: `Lang`
+AC005 missing comma between arguments
+AC010 expected a block or modifier after `|`
+AC004 `(` is never closed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptcompose.diagnostics import codes
+from adaptcompose.syntax import error_messages as say
+from adaptcompose.syntax import literals
+from adaptcompose.syntax.error_messages import CLOSING, ITEM, PART, WANTING, Bracket, Phase
+from adaptcompose.syntax.scanner import (
+    ADDRESS,
+    BRACES,
+    END,
+    UNCLOSED,
+    UNKNOWN,
+    Token,
+    scan,
+    shortened,
+    unreadable,
+)
+
+if TYPE_CHECKING:
+    from adaptcompose.diagnostics.diagnostic import Diagnostic, Source
+
+MOST = 20
+VALUES = {"REF", "INT", "FLOAT", "RANGE", "STRING", "BOOLEAN", ADDRESS, UNCLOSED}
+
+
+def explain(source: Source) -> list[Diagnostic]:
+    """Every mistake of syntax in the text, at most 20; none for an expression."""
+    return _Reader(source).read()
+
+
+class _Reader:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.tokens = [*scan(source), Token(END, source.span(len(source.text)))]
+        self.found: list[Diagnostic] = []
+        self.brackets: list[Bracket] = []
+        self.phase = Phase.START
+        self.begun = Phase.START  # the phase in which the last value was met
+        self.index = 0
+        self.before: Token | None = None
+        self.binding = False
+        self.muted = False  # a mistake was just told, and what follows is its echo
+
+    def read(self) -> list[Diagnostic]:
+        for index, token in enumerate(self.tokens):
+            if len(self.found) >= MOST:
+                break
+            self.index = index
+            if wrong := unreadable(token, self.before):
+                self.found.append(wrong)
+            if token.kind in (UNKNOWN, BRACES):
+                self.muted = True
+                continue
+            self._take(token)
+            self.before = token
+            self.muted = False
+        return self.found[:MOST]
+
+    def _tell(self, diagnostic: Diagnostic | None) -> None:
+        if diagnostic and not self.muted:
+            self.found.append(diagnostic)
+
+    @property
+    def _inside(self) -> str:
+        return self.brackets[-1].kind if self.brackets else "top"
+
+    @property
+    def _next(self) -> Token:
+        return self.tokens[min(self.index + 1, len(self.tokens) - 1)]
+
+    @property
+    def _part(self) -> str:
+        return ITEM if self._inside == "list" else PART
+
+    def _take(self, token: Token) -> None:
+        if token.kind == END:
+            self._finish(token)
+        elif token.kind in (")", "]"):
+            self._close(token)
+        elif self.phase in WANTING:
+            self._begin(token)
+        else:
+            self._continue(token)
+
+    def _begin(self, token: Token) -> None:
+        if self.phase is Phase.BOUND:
+            self._bound(token)
+        elif token.kind in VALUES:
+            self._value(token)
+        elif token.kind == "NAME":
+            self._misplaced(token)
+            self.phase = Phase.CALLED
+        elif token.kind in CLOSING:
+            self._open(token)
+        elif token.kind == "KEY":
+            self._key(token)
+        elif token.kind == "!":
+            if self._inside != "call" or self.phase is not Phase.START:
+                self._unexpected(token, self._part, "`!` belongs into a call")
+            self.phase = Phase.REFERENCE
+        elif token.kind == "LET":
+            self._let(token)
+        elif token.kind == "=" and self.phase is Phase.EQUALS:
+            self.phase = Phase.VALUE
+        else:
+            self._missing(token)
+            self._mark(token)
+
+    def _value(self, token: Token) -> None:
+        self.begun = self.phase
+        if self.phase is Phase.WEIGHT:
+            self._tell(say.bad_weight(token))
+        elif self.phase is Phase.REFERENCE and token.kind not in ("REF", ADDRESS):
+            self._unexpected(token, "a reference after `!`")
+        else:
+            self._tell(literals.mistake(token.kind, token.span))
+        ended = self.phase in (Phase.WEIGHT, Phase.REFERENCE)
+        self.phase = Phase.CLOSED if ended else Phase.DONE
+
+    def _misplaced(self, token: Token) -> None:
+        if self.phase is Phase.WEIGHT:
+            self._tell(codes.AC007.at(token.span))
+        elif self.phase is Phase.REFERENCE:
+            self._unexpected(token, "a reference after `!`")
+        elif self._inside == "list":
+            self._unexpected(token, ITEM)
+
+    def _open(self, token: Token) -> None:
+        if token.kind == "(":
+            if self.phase is Phase.CALLED:
+                self.brackets.append(Bracket("call", token, ")"))
+            else:
+                self._misplaced(token)
+                self.brackets.append(Bracket("group", token, ")"))
+        else:
+            free = self.phase in (Phase.START, Phase.VALUE) and self._inside == "call"
+            if not free:
+                self._unexpected(token, self._part, "lists are values of arguments")
+            self.brackets.append(Bracket("list", token, "]"))
+        self.phase = Phase.START
+
+    def _key(self, token: Token) -> None:
+        if self._inside != "call":
+            name = token.text
+            help = f"arguments belong into a call: stack({name}=…)"
+            if name == "let":
+                help = "for example let x = stack(sw);"
+                self.binding = self._semicolon_follows()
+            elif self._inside == "top" and self.phase is Phase.START and not self.binding:
+                help = f"to bind a name: let {name} = …;"
+                self.binding = self._semicolon_follows()
+            self._unexpected(token, self._part, help)
+        elif self.phase is not Phase.START:
+            self._unexpected(token, self._wanted())
+        self.phase = Phase.EQUALS
+
+    def _let(self, token: Token) -> None:
+        if self.brackets or self.binding or self.phase is not Phase.START:
+            help = "write every `let` at the beginning"
+            self._unexpected(token, PART, help)
+        if not self.brackets:
+            self.phase = Phase.BOUND
+            self.binding = True
+
+    def _bound(self, token: Token) -> None:
+        if token.kind == "KEY":
+            self.phase = Phase.EQUALS
+            return
+        if token.kind == "=":
+            self._unexpected(token, "a name after `let`", "for example let x = stack(sw);")
+            self.phase = Phase.VALUE
+            return
+        if self._next.kind == "=" and token.kind in VALUES:
+            help = f"write let {say.lower(token.text)} = …;"
+            self._unexpected(token, "a lower-case name after `let`", help)
+            self.phase = Phase.EQUALS
+            return
+        self._unexpected(token, "a name and `=` after `let`", "for example let x = stack(sw);")
+        self.phase = Phase.VALUE
+        if self._next.kind == END:
+            self._end_binding()
+        elif token.kind not in ("REF", UNCLOSED):
+            self.muted = True
+            self._begin(token)
+
+    def _wanted(self) -> str:
+        if self.phase is Phase.START:
+            return {"call": "an argument", "list": "an item"}.get(self._inside, PART)
+        named = self.index > 1 and self.tokens[self.index - 1].kind == "="
+        name = self.tokens[self.index - 2].text if named else ""
+        return {
+            Phase.VALUE: f"a value after `{shortened(name)}=`" if name else "a value",
+            Phase.REFERENCE: "a reference after `!`",
+            Phase.BOUND: "a name after `let`",
+        }.get(self.phase, PART)
+
+    def _missing(self, token: Token) -> None:
+        self._tell(say.missing(self.phase, self.before, token, self._wanted()))
+
+    def _mark(self, token: Token) -> None:
+        """What a mark stands for when the value before it is missing."""
+        if token.kind == ";":
+            self._end_binding()
+        elif token.kind == "," and self._inside in ("call", "list"):
+            self.phase = Phase.START
+        elif token.kind == ":" and self._inside == "call":
+            self.phase = Phase.WEIGHT
+        elif token.kind == "=":
+            self.phase = Phase.VALUE
+        else:
+            self.phase = Phase.STAGE
+
+    def _continue(self, token: Token) -> None:
+        inside = self._inside
+        if token.kind == "|":
+            self._pipe(token)
+        elif token.kind == "," and inside in ("call", "list"):
+            self.phase = Phase.START
+        elif token.kind == ":":
+            self._colon(token)
+        elif token.kind == ";":
+            self._semicolon(token)
+        elif token.kind == "=":
+            self._equals(token)
+        elif token.kind in CLOSING and self._is_called():
+            self._wrong_call(token)
+        else:
+            self._separate(token)
+
+    def _pipe(self, token: Token) -> None:
+        if self._inside == "list":
+            self._unexpected(token, "`,` or `]`")
+        elif self.phase is Phase.CLOSED:
+            weighted = self.before is not None and self.before.kind in ("INT", "FLOAT")
+            help = "put a pipe with a weight in brackets: (a | b):0.3" if weighted else None
+            self._unexpected(token, "`,` or `)`", help)
+        self.phase = Phase.STAGE
+
+    def _colon(self, token: Token) -> None:
+        last = self.before
+        if self._inside == "call" and (self.phase is Phase.DONE or (last and last.kind == "]")):
+            self.phase = Phase.WEIGHT
+            return
+        help = "weights belong to the arguments of a call: average(a:0.3, b:0.7)"
+        if self._inside == "call":
+            help = "an argument has one weight, at its end"
+        self._unexpected(token, self._follower(), help)
+        self.phase = Phase.STAGE
+
+    def _semicolon(self, token: Token) -> None:
+        if not self.binding:
+            self._unexpected(token, self._follower(), "only `let x = …` ends with `;`")
+        elif self.brackets:
+            self.found += [bracket.unclosed() for bracket in self.brackets]
+        if self.brackets and not self.binding:
+            self.phase = Phase.START
+        else:
+            self._end_binding()
+
+    def _end_binding(self) -> None:
+        stray = not self.binding or self.before is None or self.before.kind == "LET"
+        self.brackets.clear()
+        self.binding = False
+        self.phase = Phase.DONE if stray and self._next.kind == END else Phase.START
+
+    def _equals(self, token: Token) -> None:
+        last = self.before
+        if last is None or last.kind not in VALUES or self.begun is not Phase.START:
+            self._unexpected(token, self._follower())
+        elif self._inside != "call":
+            self._unexpected(token, self._follower(), "arguments belong into a call")
+        else:
+            self._tell(say.bad_name(last))
+        self.phase = Phase.VALUE
+
+    def _is_called(self) -> bool:
+        last = self.before
+        return last is not None and last.kind == "REF" and "/" not in last.text
+
+    def _wrong_call(self, token: Token) -> None:
+        assert self.before is not None
+        place = self.before.span.to(token.span)
+        remedy = f"{say.lower(self.before.text)}(…)"
+        self._tell(say.look_alike(self.before) or codes.AC012.at(place, remedy=remedy))
+        self.brackets.append(Bracket("call", token, CLOSING[token.kind]))
+        self.phase = Phase.START
+
+    def _separate(self, token: Token) -> None:
+        if self._inside in ("call", "list") and token.kind not in (",", "LET"):
+            word = token.text + (self._next.text if token.kind == "!" else "")
+            self._tell(codes.AC005.at(token.span, word=shortened(word)))
+            self.phase = Phase.START
+        elif self._inside == "top" and not self.binding:
+            self._tell(codes.AC011.at(token.span))
+            self.phase = Phase.STAGE
+        else:
+            ends = self.binding and not self.brackets and not self._semicolon_follows()
+            help = f"put `;` before {token.shown}" if ends else "separate stages with `|`"
+            if token.kind == ",":
+                help = "arguments belong into a call: stack(a, b)"
+            self._unexpected(token, self._follower(), help)
+            if ends:
+                self._end_binding()
+            else:
+                self.phase = Phase.STAGE
+        if token.kind != ",":
+            self.muted = True
+            self._begin(token)
+
+    def _follower(self) -> str:
+        if self._inside == "top":
+            return "`|` or `;`" if self.binding else "`|` or the end"
+        bracket = self.brackets[-1]
+        before = "`|`" if bracket.kind == "group" else "`,`"
+        return f"{before} or `{bracket.closing}`"
+
+    def _semicolon_follows(self) -> bool:
+        for token in self.tokens[self.index + 1 :]:
+            if token.kind in (";", "LET"):
+                return token.kind == ";"
+        return False
+
+    def _close(self, token: Token) -> None:
+        self._check_complete(token)
+        closings = [bracket.closing for bracket in self.brackets]
+        if token.kind not in closings:
+            self._unmatched(token)
+            return
+        while self.brackets[-1].closing != token.kind:
+            self.found.append(self.brackets.pop().unclosed())
+        kind = self.brackets.pop().kind
+        self.phase = Phase.CLOSED if kind == "list" else Phase.DONE
+
+    def _check_complete(self, token: Token) -> None:
+        if self.phase not in WANTING:
+            return
+        if self.phase is not Phase.START or self._inside == "group":
+            self._missing(token)
+            self.muted = True
+            self.phase = Phase.DONE
+
+    def _unmatched(self, token: Token) -> None:
+        wanted = self.brackets[-1].closing if self.brackets else None
+        instead = wanted is not None and not self._all_closed_later()
+        help = f"write `{wanted}`" if instead else None
+        self._tell(codes.AC008.at(token.span, bracket=token.kind, help=help))
+        if instead:
+            kind = self.brackets.pop().kind
+            self.phase = Phase.CLOSED if kind == "list" else Phase.DONE
+
+    def _all_closed_later(self) -> bool:
+        rest = [token.kind for token in self.tokens[self.index + 1 :]]
+        closed = rest.count(")") + rest.count("]")
+        opened = rest.count("(") + rest.count("[")
+        return closed - opened >= len(self.brackets)
+
+    def _finish(self, token: Token) -> None:
+        if len(self.tokens) == 1:
+            self._tell(codes.AC009.at(self.source.span(0, 0), what="empty composition"))
+            return
+        if any(known.kind == UNCLOSED for known in self.tokens):
+            # what is missing likely went into the string without an end
+            return
+        ended = self.before is not None and self.before.kind == ";"
+        bare = self.phase is Phase.START and (self.brackets or not ended)
+        if self.phase in WANTING and not bare:
+            self._missing(token)
+        elif self.binding and not self.brackets:
+            assert self.before is not None
+            end = self.before.span.end
+            place = self.source.span(end, end)
+            self._tell(codes.AC013.at(place, expected="`;` and a composition", got=token.shown))
+        self.found += [bracket.unclosed() for bracket in self.brackets]
+
+    def _unexpected(self, token: Token, expected: str, help: str | None = None) -> None:
+        self._tell(say.unexpected(token, expected, help))

@@ -1,0 +1,279 @@
+"""From text to tree and back.
+
+>>> tree = parse_tree("stack(lang = sw, task=(ner)) | drop(bottom=5)  # AdapterDrop")
+>>> print(tree)
+stack(lang=sw, task=ner) | drop(bottom=5)
+>>> tree.body.stages[1].arguments[0].name_span.text
+'bottom'
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from adaptcompose.diagnostics.codes import AC901, AC902
+from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
+from adaptcompose.syntax import literals
+from adaptcompose.syntax.errors import explain
+from adaptcompose.syntax.grammar import parser
+from adaptcompose.syntax.nodes import (
+    Argument,
+    Binding,
+    Call,
+    Exclude,
+    Flag,
+    Listing,
+    Node,
+    Number,
+    Pipe,
+    Range,
+    Reference,
+    Stage,
+    Text,
+    Tree,
+    walk,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lark import Token
+    from lark import Tree as Raw
+
+__all__ = [
+    "Argument",
+    "Binding",
+    "Call",
+    "Exclude",
+    "Flag",
+    "Listing",
+    "Node",
+    "Number",
+    "Pipe",
+    "Range",
+    "Reference",
+    "Stage",
+    "Text",
+    "Tree",
+    "argument_span",
+    "format_tree",
+    "nesting",
+    "parse_tree",
+    "piped",
+    "walk",
+    "yaml_safe",
+]
+
+SIZE = 65_536
+# every later step may walk a tree recursively: this keeps it far from Python's own limit
+DEPTH = 64
+
+
+def parse_tree(source: Source | str) -> Tree:
+    """The tree of an expression; `Failed` with everything that is wrong with its syntax.
+
+    >>> parse_tree("average(a: 0.3, b: 0.7)")
+    <Tree average(a:0.3, b:0.7)>
+    """
+    if isinstance(source, str):
+        source = Source(source)
+    _check_size(source)
+    from lark.exceptions import UnexpectedInput
+
+    try:
+        raw = parser().parse(source.text)
+    except UnexpectedInput:
+        raise Failed(explain(source)) from None
+    # inner parts first, without recursion
+    parts = list(raw.iter_subtrees())
+    if any(_is_mistaken(part, source) for part in parts):
+        raise Failed(explain(source))
+    return _build(parts, source)
+
+
+_BRACKET = re.compile(r"""(?P<open>[(\[])|[)\]]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|#[^\n]*""")
+
+
+def _check_size(source: Source) -> None:
+    text = source.text
+    if len(text) > SIZE:
+        size = f"{len(text)} characters"
+        raise Failed(AC901.at(source.span(0, 1), size=size, limit=SIZE))
+    if text.count("(") + text.count("[") <= DEPTH:
+        return
+    for depth, span in _brackets(source):
+        if depth > DEPTH:
+            raise Failed(AC902.at(span, depth=depth, limit=DEPTH))
+
+
+def nesting(source: Source) -> int:
+    """How many brackets stand in each other.
+
+    >>> nesting(Source("stack(fuse(a, b), ')(')"))
+    2
+    """
+    return max((depth for depth, _ in _brackets(source)), default=0)
+
+
+def _brackets(source: Source) -> Iterator[tuple[int, Span]]:
+    """Every opening bracket, with how deep it stands."""
+    depth = 0
+    for found in _BRACKET.finditer(source.text):
+        if found["open"]:
+            depth += 1
+            yield depth, source.span(*found.span())
+        elif found[0] in (")", "]"):
+            depth = max(0, depth - 1)
+
+
+def _is_mistaken(part: Raw[Token], source: Source) -> bool:
+    """Whether a token has a form that the grammar takes and the language does not."""
+    tokens = [child for child in part.children if isinstance(child, str)]
+    if part.data == "exclude" and tokens[0].type != "REF":
+        return True
+    return any(literals.mistake(token.type, _token_span(token, source)) for token in tokens)
+
+
+def _build(parts: list[Raw[Token]], source: Source) -> Tree:
+    made: dict[int, Any] = {}
+    for part in parts:
+        children = [
+            _leaf(child, source) if isinstance(child, str) else made[id(child)]
+            for child in part.children
+        ]
+        span = source.span(part.meta.start_pos, part.meta.end_pos)
+        made[id(part)] = _MAKE[part.data](children, span)
+    tree: Tree = made[id(parts[-1])]
+    return tree
+
+
+def _leaf(token: Token, source: Source) -> Any:
+    make = _LEAVES.get(token.type)
+    return make(str(token), _token_span(token, source)) if make else token
+
+
+def _token_span(token: Token, source: Source) -> Span:
+    start, end = token.start_pos, token.end_pos
+    assert start is not None
+    assert end is not None
+    return source.span(start, end)
+
+
+def _program(children: list[Any], span: Span) -> Tree:
+    return Tree(tuple(children[:-1]), children[-1], span=span)
+
+
+def _binding(children: list[Any], span: Span) -> Binding:
+    _, name, value = children
+    return Binding(str(name), value, span=span, name_span=_token_span(name, span.source))
+
+
+def _call(children: list[Any], span: Span) -> Call:
+    name, *arguments = children
+    named = (item if isinstance(item, Exclude) else _argument(item) for item in arguments)
+    return Call(str(name), tuple(named), span=span, name_span=_token_span(name, span.source))
+
+
+def _argument(item: Any) -> Argument:
+    return item if isinstance(item, Argument) else Argument(item, span=item.span)
+
+
+def _given(children: list[Any], span: Span) -> Argument:
+    name = None if isinstance(children[0], Node) else children.pop(0)
+    value, *weights = children
+    weight = weights[0] if weights else None
+    return Argument(
+        value,
+        None if name is None else str(name),
+        weight.value if weight else None,
+        span=span,
+        name_span=None if name is None else _token_span(name, span.source),
+        weight_span=weight.span if weight else None,
+    )
+
+
+_MAKE: dict[str, Callable[[list[Any], Span], Any]] = {
+    "program": _program,
+    "binding": _binding,
+    "piped": lambda children, span: Pipe(tuple(children), span=span),
+    "group": lambda children, span: children[0],
+    "call": _call,
+    "given": _given,
+    "exclude": lambda children, span: Exclude(children[0], span=span),
+    "listing": lambda children, span: Listing(tuple(children), span=span),
+}
+_LEAVES: dict[str, Callable[[str, Span], Node]] = {
+    "REF": lambda text, span: Reference(text, span=span),
+    "FLOAT": lambda text, span: Number(literals.number(text), span=span),
+    "INT": lambda text, span: Number(literals.number(text), span=span),
+    "RANGE": lambda text, span: Range(*literals.ends(text), span=span),
+    "STRING": lambda text, span: Text(literals.unquote(text), span=span),
+    "BOOLEAN": lambda text, span: Flag(text == "true", span=span),
+}
+
+
+def piped(tree: Tree, more: Tree) -> Tree:
+    """A composition with the stages of another one behind it: `compose` and `pipe` of a spec."""
+    stages = more.body.stages if isinstance(more.body, Pipe) else (more.body,)
+    body = Pipe((tree.body, *stages), span=more.body.span)
+    return Tree((*tree.bindings, *more.bindings), body, span=tree.span)
+
+
+def argument_span(call: Span, name: str) -> Span:
+    """Where the text of a call has the value of an argument; the whole call, if it has none."""
+    try:
+        body = parse_tree(Source(call.text)).body
+    except Failed:
+        return call
+    for given in body.arguments if isinstance(body, Call) else ():
+        if isinstance(given, Argument) and given.name == name:
+            inner = given.value.span
+            return Span(call.source, call.start + inner.start, call.start + inner.end)
+    return call
+
+
+def format_tree(tree: Tree, width: int = 88) -> str:
+    """Canonical text for people: one line, or one stage a line where that is wider than `width`.
+
+    >>> print(format_tree(parse_tree("stack(sw) | fuse(glue/*)"), width=20))
+    stack(sw)
+      | fuse(glue/*)
+    """
+    line = str(tree)
+    if len(line) <= width:
+        return line
+    parts = [*tree.bindings, tree.body]
+    return "\n".join(_folded(part, width) for part in parts)
+
+
+def _folded(part: Binding | Stage | Pipe, width: int) -> str:
+    line = str(part)
+    value, end = (part.value, ";") if isinstance(part, Binding) else (part, "")
+    if len(line) <= width or not isinstance(value, Pipe):
+        return line
+    head = f"let {part.name} = " if isinstance(part, Binding) else ""
+    stages = [f"({stage})" if isinstance(stage, Pipe) else str(stage) for stage in value.stages]
+    return head + "\n  | ".join(stages) + end
+
+
+# a word alone, without any mark of the language, may be a truth value, a number or a date to YAML
+_MARK = re.compile(r"[(|/@]")
+_WORD = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[^\W\d]", re.IGNORECASE)
+_BEGINNING = re.compile(r"[^\W_]|[_./(]|~/")
+
+
+def yaml_safe(text: str) -> bool:
+    """Whether canonical text may stand in YAML without quotes and is read back as it is.
+
+    >>> yaml_safe("stack(lang=sw, task=ner) | fuse(glue/*)"), yaml_safe("no"), yaml_safe("*/x")
+    (True, False, False)
+    """
+    return (
+        text.isprintable()
+        and _BEGINNING.match(text) is not None
+        and (_MARK.search(text) is not None or _WORD.match(text) is not None)
+        and ": " not in text
+        and " #" not in text
+        and not text.endswith((":", " "))
+    )

@@ -1,0 +1,335 @@
+"""What a reference in an expression means, read off its letters alone.
+
+>>> parse_ref("lang/sw@houlsby", {"lang"})
+Ref(kind='catalogue', space='lang', name='sw', variant='houlsby')
+>>> parse_ref("user/repo@v2/sub/dir", {"lang"})
+Ref(kind='hub', repo='user/repo', revision='v2', subfolder='sub/dir')
+>>> str(parse_ref("hf://user/repo@refs/pr/3/sub", {"lang"}))
+'hf://user/repo@refs/pr/3/sub'
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote, unquote
+
+from adaptcompose.diagnostics.codes import AC109, AC420
+from adaptcompose.diagnostics.diagnostic import Failed, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+Kind = Literal["bare", "catalogue", "hub", "local"]
+
+
+@dataclass(frozen=True, repr=False)
+class Ref:
+    """A reference to an adapter, a fusion, a composition or a backbone; printing is its inverse.
+
+    `bare` and `catalogue` have name and variant, `hub` has repo, revision and subfolder, `local`
+    has a path. The name of a `bare` or `catalogue` reference, and the repo of a forced one, may
+    be a glob. `revision` is a branch, a tag, 7 to 40 hex digits or `refs/pr/3`.
+    """
+
+    kind: Kind
+    space: str | None = None
+    name: str | None = None
+    variant: str | None = None
+    repo: str | None = None
+    revision: str | None = None
+    subfolder: str | None = None
+    path: str | None = None
+    forced: bool = False
+
+    @property
+    def glob(self) -> bool:
+        """Whether it stands for several adapters."""
+        return self.kind != "local" and is_glob(self.name or self.repo or "")
+
+    def inside(self, space: str) -> Ref:
+        """A bare name as the catalogue entry of a space: what it means as the value of a slot.
+
+        >>> print(parse_ref("sw", ()).inside("lang"))
+        lang/sw
+        """
+        assert self.kind == "bare"
+        return Ref("catalogue", space=space, name=self.name, variant=self.variant)
+
+    def __str__(self) -> str:
+        if self.kind == "local":
+            return _print_path(self.path or "")
+        if self.kind == "hub":
+            revision = f"@{_encode(self.revision)}" if self.revision else ""
+            subfolder = f"/{self.subfolder}" if self.subfolder else ""
+            return f"{'hf://' if self.forced else ''}{self.repo}{revision}{subfolder}"
+        space = f"{self.space}/" if self.space else ""
+        return f"{space}{self.name}{f'@{self.variant}' if self.variant else ''}"
+
+    def __repr__(self) -> str:
+        given = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return f"Ref({', '.join(f'{name}={value!r}' for name, value in given if value)})"
+
+
+def parse_ref(text: str, spaces: Collection[str], span: Span | None = None) -> Ref:
+    """The meaning of a reference, given the names of the catalogue's spaces.
+
+    A path with unusual characters stands in quotes. `x/y` is the catalogue's if `x` is a space,
+    the hub's if not; `hf://x/y` is always the Hugging Face Hub's. A glob of the shape `x/*` is
+    the catalogue's even if there is no such space, so that a slip never reaches the network.
+    """
+    if text[:1] in ('"', "'"):
+        return local_ref(_unquote_path(text, span))
+    if text.startswith("hf://"):
+        return _hub_ref(text, text[5:], span)
+    if text.startswith(("./", "../", "~/", "/")):
+        return _local_ref(text, span)
+    head, at, tail = text.partition("@")
+    parts = head.split("/")
+    if len(parts) == 1:
+        return Ref("bare", name=_name(text, head, span), variant=_variant(text, at, tail, span))
+    if parts[0] in spaces or is_glob(head):
+        return _catalogue_ref(text, span)
+    return _hub_ref(text, text, span)
+
+
+def repository_ref(text: str, span: Span | None = None, inside: str | None = None) -> Ref:
+    """A repository as a whole, or a folder: a backbone, a tokenizer, a data set.
+
+    `inside` is what helps who names a folder of a repository, `{folder}`.
+
+    >>> print(repository_ref("gpt2@v1"), repository_ref("./my models/bert"))
+    gpt2@v1 "./my models/bert"
+    """
+    if is_path(text):
+        return local_ref(text)
+    ref = parse_ref(text, (), span)
+    if ref.kind == "bare" and not ref.glob:  # the early ones of the Hub have one-word names
+        ref = Ref("hub", repo=ref.name, revision=ref.variant)
+    if ref.kind == "local" or (ref.kind == "hub" and not ref.glob and not ref.subfolder):
+        return ref
+    help = inside.format(folder=ref.subfolder) if inside and ref.subfolder else None
+    raise Failed(AC420.at(span, name=text, help=help))
+
+
+def is_path(text: str) -> bool:
+    """Whether a text names a folder of this machine."""
+    return text.startswith((".", "/", "~"))
+
+
+def local_ref(path: str) -> Ref:
+    """A folder, however its name is spelt.
+
+    >>> print(local_ref("my adapters/ner"))
+    "my adapters/ner"
+    """
+    return Ref("local", path=path)
+
+
+def is_glob(text: str) -> bool:
+    """Whether a reference has `*`, `?` or `{a,b}` in it."""
+    return any(mark in text for mark in "*?{")
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name fits a glob: `*` any characters, `?` one character, `{a,b}` either.
+
+    >>> [name for name in ("mnli", "qnli", "rte") if matches("{q,m}nl?", name)]
+    ['mnli', 'qnli']
+    """
+    return len(name) in _reach(pattern, name, {0})
+
+
+def _reach(pattern: str, name: str, starts: set[int]) -> set[int]:
+    """The places in `name` where `pattern` can end: sets, so that no pattern takes long."""
+    for token in re.findall(r"\{[^{}]*\}|.", pattern):
+        if not starts:
+            return starts
+        if token == "*":
+            starts = set(range(min(starts), len(name) + 1))
+        elif token.startswith("{"):
+            starts = set().union(*(_reach(part, name, starts) for part in token[1:-1].split(",")))
+        else:
+            starts = {i + 1 for i in starts if i < len(name) and token in ("?", name[i])}
+    return starts
+
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+_PATTERN = re.compile(r"(?:[A-Za-z0-9_.*?-]|\{[A-Za-z0-9_.,*?-]+\})+", re.ASCII)
+_PLAIN_PATH = re.compile(r"(?:\.{1,2}/|~/|/)[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*", re.ASCII)
+_SPECIAL_REVISION = re.compile(r"refs/(?:pr/\d+|convert/[A-Za-z0-9_.-]+)(?=/|$)", re.ASCII)
+_REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
+
+
+def is_repo_name(text: str) -> bool:
+    """Whether a hub could have a repository of this name, by the rules of the Hugging Face Hub.
+
+    >>> [is_repo_name(t) for t in ("user/repo", "gpt2", "a/b/c", "../x", "a/b.git", "a/b--c")]
+    [True, True, False, False, False, False]
+    """
+    parts = text.split("/")
+    return (
+        len(parts) <= 2
+        and len(text) <= 96
+        and all(_REPO_PART.fullmatch(part) for part in parts)
+        and not any(mark in text for mark in ("..", "--"))
+        and not text.endswith(".git")
+    )
+
+
+def is_safe_path(text: str) -> bool:
+    """Whether a name from a hub stays inside the folder that it is put in, on every system.
+
+    >>> [is_safe_path(t) for t in ("a/b.bin", "../a", "/a", "a//b", "C:/a", ".git/hooks/x")]
+    [True, False, False, False, False, False]
+    """
+    parts = text.split("/")
+    return len(text) <= 1024 and all(
+        part not in ("", ".", "..")
+        and part.lower() != ".git"
+        and len(part.encode("utf-8", "surrogatepass")) <= 200
+        and not any(char in '\\:*?"<>|' or not char.isprintable() for char in part)
+        and part == part.strip(" ").rstrip(".")
+        for part in parts
+    )
+
+
+def _fail(text: str, why: str, span: Span | None, help: str | None = None) -> Failed:
+    return Failed(AC109.at(span, name=text, why=why, help=help))
+
+
+def _name(text: str, name: str, span: Span | None) -> str:
+    pattern = _PATTERN if is_glob(name) else _NAME
+    if not pattern.fullmatch(name) or ".." in name:
+        shown = f"`{name}`" if name else "an empty part"
+        raise _fail(text, f"{shown} cannot be the name of an adapter", span)
+    return name
+
+
+def _variant(text: str, at: str, variant: str, span: Span | None) -> str | None:
+    if not at:
+        return None
+    if not _NAME.fullmatch(variant) or ".." in variant:
+        example = "for example lang/sw@houlsby"
+        raise _fail(text, "here `@` names a variant of the card", span, example)
+    return variant
+
+
+def _catalogue_ref(text: str, span: Span | None) -> Ref:
+    head, at, tail = text.partition("@")
+    space, *rest = head.split("/")
+    if is_glob(space):
+        raise _fail(text, "the space of a glob is written out", span, "for example glue/*")
+    if len(rest) != 1:
+        raise _fail(text, f"an entry of `{space}/` has one name", span)
+    name = _name(text, rest[0], span)
+    return Ref("catalogue", space=space, name=name, variant=_variant(text, at, tail, span))
+
+
+def _hub_ref(text: str, body: str, span: Span | None) -> Ref:
+    head, at, tail = body.partition("@")
+    forced = body is not text
+    parts = head.split("/")
+    if forced and len(parts) > 2 and parts[0] in ("datasets", "spaces"):
+        raise _fail(text, f"it names one of the Hub's {parts[0]}, not a model", span)
+    repo, inner = "/".join(parts[:2]), "/".join(parts[2:])
+    globbed = is_glob(repo)
+    sample = re.sub(r"\{[^{}]*\}|[*?]", "x", repo) if globbed else repo
+    if not is_repo_name(sample) or (globbed and (len(parts) != 2 or is_glob(parts[0]))):
+        raise Failed(AC420.at(span, name=repo))
+    revision, subfolder = _split_revision(text, tail, span) if at else (None, inner)
+    if inner and at:
+        raise _fail(text, "`@` follows the repository", span, "user/repo@rev/sub/dir")
+    if globbed and (subfolder or is_glob(subfolder)):
+        raise _fail(text, "a glob stands for whole repositories", span)
+    if (inner or subfolder) and not is_safe_path(subfolder):
+        raise _fail(text, f"`{subfolder}` is no folder of a repository", span)
+    return Ref("hub", repo=repo, revision=revision, subfolder=subfolder or None, forced=forced)
+
+
+def _split_revision(text: str, tail: str, span: Span | None) -> tuple[str, str]:
+    special = _SPECIAL_REVISION.match(tail)
+    raw = special.group() if special else tail.partition("/")[0]
+    subfolder = tail[len(raw) + 1 :]
+    revision = raw if special else unquote(raw)
+    if not is_revision(revision) or _encode(revision) != raw or tail.endswith("/"):
+        example = "a branch, tag or commit: user/repo@main"
+        raise _fail(text, f"`{raw}` is no revision", span, example)
+    return revision, subfolder
+
+
+def is_revision(text: str) -> bool:
+    """Whether a branch, tag or commit could have this name."""
+    return (
+        is_safe_path(text)
+        and not text.startswith("-")
+        and not any(mark in f"/{text}" for mark in (" ", "~", "^", "[", "@{", "..", "/."))
+    )
+
+
+def _encode(revision: str | None) -> str:
+    """As written behind `@`: a slash in a branch is `%2F`, for `/` begins the folder."""
+    text = revision or ""
+    return text if _SPECIAL_REVISION.fullmatch(text) else quote(text, safe="")
+
+
+def _local_ref(text: str, span: Span | None) -> Ref:
+    if is_glob(text):
+        raise _fail(text, "globs stand for entries of the catalogue or of the hub", span)
+    if not _PLAIN_PATH.fullmatch(text):
+        raise _fail(text, "a path with unusual characters stands in quotes", span, f'"{text}"')
+    return Ref("local", path=text)
+
+
+def _unquote_path(text: str, span: Span | None) -> str:
+    if len(text) < 3 or text[-1] != text[0]:
+        raise _fail(text, "an empty path", span)
+    return re.sub(r"\\(.)", r"\1", text[1:-1])
+
+
+def _print_path(path: str) -> str:
+    if _PLAIN_PATH.fullmatch(path):
+        return path
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+_RENAMED = {
+    "albert": "albert-base-v1 albert-base-v2 albert-large-v1 albert-large-v2 albert-xlarge-v1"
+    " albert-xlarge-v2 albert-xxlarge-v1 albert-xxlarge-v2",
+    "almanach": "camembert-base",
+    "distilbert": "distilbert-base-cased distilbert-base-cased-distilled-squad"
+    " distilbert-base-german-cased distilbert-base-multilingual-cased distilbert-base-uncased"
+    " distilbert-base-uncased-distilled-squad distilbert-base-uncased-finetuned-sst-2-english"
+    " distilgpt2 distilroberta-base",
+    "FacebookAI": "roberta-base roberta-large roberta-large-mnli xlm-clm-ende-1024"
+    " xlm-clm-enfr-1024 xlm-mlm-100-1280 xlm-mlm-17-1280 xlm-mlm-en-2048 xlm-mlm-ende-1024"
+    " xlm-mlm-enfr-1024 xlm-mlm-enro-1024 xlm-mlm-tlm-xnli15-1024 xlm-mlm-xnli15-1024"
+    " xlm-roberta-base xlm-roberta-large xlm-roberta-large-finetuned-conll02-dutch"
+    " xlm-roberta-large-finetuned-conll02-spanish xlm-roberta-large-finetuned-conll03-english"
+    " xlm-roberta-large-finetuned-conll03-german",
+    "google-bert": "bert-base-cased bert-base-cased-finetuned-mrpc bert-base-chinese"
+    " bert-base-german-cased bert-base-german-dbmdz-cased bert-base-german-dbmdz-uncased"
+    " bert-base-multilingual-cased bert-base-multilingual-uncased bert-base-uncased"
+    " bert-large-cased bert-large-cased-whole-word-masking"
+    " bert-large-cased-whole-word-masking-finetuned-squad bert-large-uncased"
+    " bert-large-uncased-whole-word-masking bert-large-uncased-whole-word-masking-finetuned-squad",
+    "google-t5": "t5-11b t5-3b t5-base t5-large t5-small",
+    "openai-community": "gpt2 gpt2-large gpt2-medium gpt2-xl openai-gpt"
+    " roberta-base-openai-detector roberta-large-openai-detector",
+    "Salesforce": "ctrl",
+    "transfo-xl": "transfo-xl-wt103",
+    "xlnet": "xlnet-base-cased xlnet-large-cased",
+}
+_CANONICAL = {
+    name: f"{owner}/{name}" for owner, names in _RENAMED.items() for name in names.split()
+}
+
+
+def canonical_id(name: str) -> str:
+    """The one name of a backbone on the Hub: its early models moved into organisations.
+
+    >>> canonical_id("bert-base-uncased"), canonical_id("demo/xlmr-tiny")
+    ('google-bert/bert-base-uncased', 'demo/xlmr-tiny')
+    """
+    return _CANONICAL.get(name, name)

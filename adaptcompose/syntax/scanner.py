@@ -1,0 +1,145 @@
+"""Cuts any text into tokens, also one that is no expression.
+
+The tokens are those of grammar/compose.lark. Whatever fits none of them becomes a token too: a
+string without an end, a web address, a run of one unknown character.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from adaptcompose.diagnostics.codes import AC001, AC002, AC003, AC004, AC013
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Source, Span
+from adaptcompose.syntax.grammar import parser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNCLOSED, ADDRESS, BRACES, UNKNOWN = "UNCLOSED", "ADDRESS", "BRACES", "UNKNOWN"
+END = "END"
+
+
+_INSIDE = r"""[^{}()\[\];="'\n]*"""  # of braces
+
+
+class Token(NamedTuple):
+    """The kind is the terminal's name, or the mark itself: `(`, `|`, `=`."""
+
+    kind: str
+    span: Span
+
+    @property
+    def text(self) -> str:
+        return self.span.text
+
+    @property
+    def shown(self) -> str:
+        return "the end" if self.kind == END else f"`{shortened(self.text)}`"
+
+
+def shortened(text: str) -> str:
+    """The text for a message: at most 40 characters, on one line."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return line if len(line) <= 40 else f"{line[:37]}…"
+
+
+def scan(source: Source) -> Iterator[Token]:
+    """Every token of the text, blanks and comments left out.
+
+    >>> [token.kind for token in scan(Source("drop(bottom=5) $ 'a"))]
+    ['NAME', '(', 'KEY', '=', 'INT', ')', 'UNKNOWN', 'UNCLOSED']
+    """
+    pattern, kinds = _terminals()
+    for found in pattern.finditer(source.text):
+        assert found.lastgroup is not None
+        kind = kinds.get(found.lastgroup, found.lastgroup)
+        if kind not in ("BLANK", "COMMENT"):
+            yield Token(kind, source.span(*found.span()))
+
+
+@cache
+def _terminals() -> tuple[re.Pattern[str], dict[str, str]]:
+    terminals = sorted(parser().terminals, key=lambda terminal: -terminal.priority)
+    parts = [r"(?P<ADDRESS>(?:https?://|[A-Za-z]:\\)[^\s,)\]|]*)"]
+    parts += [f"(?P<{known.name}>{known.pattern.to_regexp()})" for known in terminals]
+    parts += [
+        r"""(?P<UNCLOSED>["'][^\n]*)""",
+        rf"(?P<BRACES>/?\{{(?:{_INSIDE}(?:\{{{_INSIDE}\}}{_INSIDE})*\}}|[\w.,*?-]*))",
+    ]
+    parts += [r"(?P<UNKNOWN>(?P<char>(?s:.))(?P=char)*)"]
+    marks = {known.name: known.pattern.value for known in terminals if _is_mark(known.pattern)}
+    return re.compile("|".join(parts)), marks
+
+
+def _is_mark(pattern: object) -> bool:
+    return getattr(pattern, "type", None) == "str"
+
+
+def unreadable(token: Token, before: Token | None) -> Diagnostic | None:
+    """What is wrong with a token that the grammar does not know."""
+    if token.kind == UNCLOSED:
+        text = token.text.rstrip()
+        span = Span(token.span.source, token.span.start, token.span.start + len(text))
+        return AC001.at(span, quote=text[0])
+    if token.kind == ADDRESS:
+        return _address(token)
+    if token.kind == BRACES:
+        return _braces(token.span)
+    if token.kind == UNKNOWN:
+        return _unknown(token, before)
+    return None
+
+
+def _address(token: Token) -> Diagnostic:
+    if ":\\" in token.text:
+        help = 'quote it, with `/`: "{}"'.format(token.text.replace("\\", "/"))
+        return AC013.at(token.span, expected="a reference", got=token.shown, help=help)
+    path = re.sub(r"https?://", "", token.text).split("/")
+    repo = "/".join(path[1:3]) if path[0] == "huggingface.co" and len(path) > 2 else "user/repo"
+    help = f"write hf://{repo}"
+    return AC013.at(token.span, expected="a reference", got=token.shown, help=help)
+
+
+_HELP = {
+    "“”„‟«»‘’‚": "use straight quotes",
+    ">&+→": "separate stages with `|`",
+    "$": "`${…}` is only known inside an item with `each:`",
+    "/": "a reference has no empty parts and no `/` at its end",
+    "\\": "write `/`, or quote the path",
+    "~": "your own folder is ~/name",
+    "@": "a reference has one revision: user/repo@main",
+    "}": "patterns look like glue/{mnli,qqp}",
+}
+
+
+def _unknown(token: Token, before: Token | None) -> Diagnostic:
+    span = token.span
+    char = token.text[0]
+    touching = before is not None and before.kind == "REF" and before.span.end == span.start
+    if char == "@" and touching and before is not None and "@" not in before.text:
+        return AC002.at(span)
+    help = next((remedy for chars, remedy in _HELP.items() if char in chars), None)
+    return AC003.at(span, char=_shown(token.text), help=help)
+
+
+def _braces(span: Span) -> Diagnostic:
+    start = span.start + span.text.index("{")
+    mark = Span(span.source, start, start + 1)
+    if not span.text.endswith("}"):
+        return AC004.at(mark, bracket="{", closing="}")
+    inside = span.source.text[start + 1 : span.end - 1]
+    names = [name.strip() for name in re.split("[{},]", inside) if name.strip()]
+    simple = len(names) > 1 and all(re.fullmatch(r"[\w.*?-]+", name) for name in names)
+    why = "braces do not nest" if "{" in inside else "no blanks inside"
+    help = f"{why}: {{{','.join(names)}}}" if simple else None
+    return AC003.at(mark, char="{", help=help or "patterns look like glue/{mnli,qqp}")
+
+
+def _shown(text: str) -> str:
+    char = text[0]
+    if char.isprintable() and not unicodedata.combining(char):
+        return shortened(text)
+    return f"U+{ord(char):04X}"

@@ -1,0 +1,390 @@
+"""Dataclass fields are the schema: the arguments of operators and methods, their types and checks.
+
+>>> from dataclasses import dataclass
+>>> @dataclass(frozen=True)
+... class Lora:
+...     rank: int = option(8, "width of the two factors", least=1)
+>>> [str(p) for p in parameters(Lora)]
+['rank=8']
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from adaptcompose.diagnostics.codes import AC201, AC202, AC203, AC204, AC206, AC209, AC210, AC211
+from adaptcompose.diagnostics.diagnostic import Diagnostic, suggest
+from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax.literals import quote
+
+Layers = frozenset[int]
+"""Layers written as one number, a range `0..4`, or a list of both."""
+
+
+def option(
+    default: Any,
+    doc: str = "",
+    *,
+    least: float | None = None,
+    below: float | None = None,
+    word: str | None = None,
+) -> Any:
+    """A field that is an argument of the language: its default, one line of help, its bounds.
+
+    `word` is its name in the language, where the field cannot have that one.
+    """
+    told = {"doc": doc, "least": least, "below": below, "word": word}
+    return dataclasses.field(default=default, metadata=told)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One named argument."""
+
+    name: str
+    type: Any
+    default: Any
+    doc: str
+    least: float | None = None
+    below: float | None = None
+    field: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}={spell(self.default)}"
+
+    @property
+    def expected(self) -> str:
+        """The type in the user's words."""
+        return " or ".join(_WORDS.get(kind) or _literals(kind) for kind in _alternatives(self.type))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        kinds = _alternatives(self.type)
+        return tuple(str(v) for k in kinds for v in typing.get_args(k) if _is_literal(k))
+
+
+def parameters(cls: type) -> tuple[Parameter, ...]:
+    """The arguments of an operator or method: its fields made by `option`."""
+    return _parameters(cls)
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _parameters(cls: Any) -> tuple[Parameter, ...]:
+    hints = _hints(cls)
+    return tuple(
+        Parameter(
+            item.metadata["word"] or item.name,
+            hints[item.name],
+            item.default,
+            item.metadata["doc"],
+            item.metadata["least"],
+            item.metadata["below"],
+            item.name,
+        )
+        for item in dataclasses.fields(cls)
+        if "doc" in item.metadata
+    )
+
+
+_PLAIN = re.compile(r"(?:\.{1,2}/|~/|/|hf://)?[A-Za-z_][\w.-]*(?:/[\w.-]+)*(?:@[\w./-]+)?")
+_WORDLIKE = ("true", "false", "none", "let")  # as bare words they would be something else
+
+
+def spell(value: Any) -> str:
+    """A value as the language writes it.
+
+    >>> spell(True), spell(0.5), spell(frozenset({0, 1, 2, 7})), spell("relu"), spell("a b")
+    ('true', '0.5', '[0..2, 7]', 'relu', '"a b"')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, frozenset):
+        return f"[{spans(sorted(value))}]"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(spell, value))}]"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str) and not (_PLAIN.fullmatch(value) and value not in _WORDLIKE):
+        return quote(value)
+    return str(value)
+
+
+def spans(numbers: list[int]) -> str:
+    """Whole numbers as inclusive ranges.
+
+    >>> spans([0, 1, 2, 5])
+    '0..2, 5'
+    """
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+@dataclass
+class Binding:
+    """Named arguments of one call, bound to the parameters of `operator`."""
+
+    operator: str
+    known: tuple[Parameter, ...]
+    problems: list[Diagnostic]
+
+    def bind(self, arguments: Sequence[syntax.Argument | syntax.Exclude]) -> dict[str, Any]:
+        """Values by name; what does not fit becomes a diagnostic."""
+        values: dict[str, Any] = {}
+        for argument in arguments:
+            if isinstance(argument, syntax.Exclude):
+                self.problems.append(AC210.at(argument.span, operator=self.operator))
+                continue
+            found = self._bind(argument, values)
+            if isinstance(found, Diagnostic):
+                self.problems.append(found)
+        return values
+
+    def _bind(self, argument: syntax.Argument, values: dict[str, Any]) -> Diagnostic | None:
+        if argument.name is None:
+            example = self.known[0].name if self.known else "…"
+            return AC203.at(argument.span, operator=self.operator, example=example)
+        if argument.weight is not None:
+            return AC206.at(argument.weight_span, operator=self.operator)
+        by_name = {parameter.name: parameter for parameter in self.known}
+        if argument.name not in by_name:
+            return self.unknown(argument)
+        if argument.name in values:
+            return AC202.at(argument.name_span, name=argument.name)
+        parameter = by_name[argument.name]
+        read = _read(parameter.type, argument.value)
+        if read is _UNREADABLE:
+            return self._misfit(AC204, parameter, argument, parameter.expected)
+        bounded = _bounds(parameter, read)
+        if bounded:
+            return self._misfit(AC209, parameter, argument, bounded)
+        values[argument.name] = read
+        return None
+
+    def unknown(self, argument: syntax.Argument) -> Diagnostic:
+        assert argument.name is not None
+        names = [parameter.name for parameter in self.known]
+        remedy = suggest(argument.name, names)
+        return AC201.at(
+            argument.name_span,
+            operator=self.operator,
+            name=argument.name,
+            known=", ".join(names) or "none",
+            help=remedy,
+        )
+
+    def member(self, argument: syntax.Argument) -> Diagnostic:
+        """An adapter with a name where names mean nothing, or an option that there is not."""
+        near = suggest(argument.name or "", [parameter.name for parameter in self.known])
+        if near or not isinstance(argument.value, syntax.Reference | syntax.Call | syntax.Pipe):
+            return self.unknown(argument)
+        return AC211.at(argument.name_span, operator=self.operator, name=argument.name)
+
+    def _misfit(
+        self, code: Any, parameter: Parameter, argument: syntax.Argument, expected: str
+    ) -> Diagnostic:
+        span = argument.value.span
+        found: Diagnostic = code.at(
+            span,
+            name=parameter.name,
+            operator=self.operator,
+            expected=expected,
+            got=str(argument.value),
+        )
+        return found
+
+
+_UNREADABLE = object()
+
+
+def _read(kind: Any, node: syntax.Node) -> Any:
+    for alternative in _alternatives(kind):
+        reader = _READERS.get(alternative)
+        value = reader(node) if reader else _read_literal(alternative, node)
+        if value is not _UNREADABLE:
+            return value
+    return _UNREADABLE
+
+
+def _read_int(node: syntax.Node) -> Any:
+    whole = isinstance(node, syntax.Number) and isinstance(node.value, int)
+    return node.value if whole else _UNREADABLE  # type: ignore[attr-defined]
+
+
+def _read_float(node: syntax.Node) -> Any:
+    return float(node.value) if isinstance(node, syntax.Number) else _UNREADABLE
+
+
+def _read_flag(node: syntax.Node) -> Any:
+    return node.value if isinstance(node, syntax.Flag) else _UNREADABLE
+
+
+def _read_text(node: syntax.Node) -> Any:
+    if isinstance(node, syntax.Text):
+        return node.value
+    return node.text if isinstance(node, syntax.Reference) else _UNREADABLE
+
+
+def _read_literal(kind: Any, node: syntax.Node) -> Any:
+    text = _read_text(node)
+    return text if text in typing.get_args(kind) else _UNREADABLE
+
+
+def _read_none(node: syntax.Node) -> Any:
+    return None if isinstance(node, syntax.Reference) and node.text == "none" else _UNREADABLE
+
+
+def _read_layers(node: syntax.Node) -> Any:
+    if isinstance(node, syntax.Listing):
+        found: set[int] = set()
+        for part in map(_read_layers, node.items):
+            if part is _UNREADABLE:
+                return _UNREADABLE
+            found |= part
+        return frozenset(found)
+    if isinstance(node, syntax.Range) and 0 <= node.first <= node.last < _MOST_LAYERS:
+        return frozenset(range(node.first, node.last + 1))
+    number = _read_int(node)
+    return _UNREADABLE if number is _UNREADABLE or number < 0 else frozenset({number})
+
+
+def _read_floats(node: syntax.Node) -> Any:
+    if not isinstance(node, syntax.Listing):
+        return _UNREADABLE
+    values = tuple(_read_float(item) for item in node.items)
+    return _UNREADABLE if _UNREADABLE in values or not values else values
+
+
+def _read_names(node: syntax.Node) -> Any:
+    if not isinstance(node, syntax.Listing):
+        return _UNREADABLE
+    values = tuple(_read_text(item) for item in node.items)
+    return _UNREADABLE if _UNREADABLE in values else values
+
+
+def _read_ints(node: syntax.Node) -> Any:
+    if not isinstance(node, syntax.Listing):
+        return _UNREADABLE
+    values = tuple(_read_int(item) for item in node.items)
+    return _UNREADABLE if _UNREADABLE in values or not values else values
+
+
+_MOST_LAYERS = 1_000  # a range is spelt out; no backbone has more layers
+
+_READERS: dict[Any, Callable[[syntax.Node], Any]] = {
+    int: _read_int,
+    float: _read_float,
+    bool: _read_flag,
+    str: _read_text,
+    types.NoneType: _read_none,
+    Layers: _read_layers,
+    tuple[float, ...]: _read_floats,
+    tuple[int, ...]: _read_ints,
+    tuple[str, ...]: _read_names,
+}
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a name",
+    types.NoneType: "none",
+    Layers: "layers such as 3, 0..4 or [0, 5..7]",
+    tuple[float, ...]: "a list of numbers",
+    tuple[int, ...]: "a list of whole numbers",
+    tuple[str, ...]: "a list of names",
+}
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    union = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+    return typing.get_args(kind) if union else (kind,)
+
+
+def _is_literal(kind: Any) -> bool:
+    return typing.get_origin(kind) is Literal
+
+
+def _literals(kind: Any) -> str:
+    return ", ".join(map(str, typing.get_args(kind)))
+
+
+def _bounds(parameter: Parameter, value: Any) -> str | None:
+    numbers = value if isinstance(value, tuple) else (value,)
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        if parameter.least is not None and not number >= parameter.least:
+            return f"at least {spell(parameter.least)}"
+        if parameter.below is not None and not number < parameter.below:
+            return f"less than {spell(parameter.below)}"
+    return None
+
+
+def accept(cls: type, name: str, value: Any) -> Any:
+    """A value that a file gives for a field; ValueError says what it must be.
+
+    >>> accept(Parameter, "name", 3)
+    Traceback (most recent call last):
+    ...
+    ValueError: must be a name, not 3
+    """
+    kinds = _alternatives(_hints(cls)[name])
+    fitting = [kind for kind in kinds if _ACCEPTED.get(kind, _literal(kind))(value)]
+    if not fitting:
+        words = " or ".join(_WORDS.get(kind) or _literals(kind) for kind in kinds)
+        raise ValueError(f"must be {words}, not {value!r}")
+    read = float(value) if fitting[0] is float else value
+    for parameter in parameters(cls):
+        if parameter.name == name and (bounded := _bounds(parameter, read)):
+            raise ValueError(f"must be {bounded}, not {value!r}")
+    return read
+
+
+def _literal(kind: Any) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in typing.get_args(kind)
+
+
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+_ACCEPTED: dict[Any, Callable[[Any], bool]] = {
+    int: lambda value: type(value) is int,
+    float: _finite,
+    bool: lambda value: type(value) is bool,
+    str: lambda value: isinstance(value, str),
+    types.NoneType: lambda value: value is None,
+    Layers: lambda value: all(type(layer) is int and layer >= 0 for layer in value),
+    tuple[float, ...]: lambda value: isinstance(value, tuple) and all(map(_finite, value)),
+    tuple[str, ...]: lambda value: (
+        isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+    ),
+}
+
+
+def changed(value: Any, default: Any) -> Iterator[tuple[str, Any]]:
+    """The arguments in which `value` differs from `default`, both of one dataclass."""
+    for parameter in parameters(type(value)):
+        given = getattr(value, parameter.field)
+        if given != getattr(default, parameter.field):
+            yield parameter.name, given

@@ -1,1 +1,0 @@
-"""The main job: spec.yaml, data, tasks, training, evaluation, prediction, publishing."""

@@ -1,0 +1,73 @@
+"""Globs over one author's repositories: one listing, then what the lock says."""
+
+from __future__ import annotations
+
+import pytest
+
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Checked, Context, check
+from adaptcompose.composition.graph import adapters
+from adaptcompose.diagnostics.codes import AC419
+from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.resources import resource
+from adaptcompose.syntax.references import matches
+
+REPOSITORIES = ["A/bert-cola", "A/bert-mnli", "A/roberta-mnli"]
+
+
+def listing(glob: str) -> list[str]:
+    return [name for name in REPOSITORIES if matches(glob, name)]
+
+
+def checked(text: str, **context: object) -> Checked:
+    cards = Catalogue.open(resource("hub_cards"))
+    return check(text, Context(cards, **context))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("fuse(hf://A/bert-*)", ["hf://A/bert-cola", "hf://A/bert-mnli"]),
+        ("fuse(hf://A/*-mnli)", ["hf://A/bert-mnli", "hf://A/roberta-mnli"]),
+        ("fuse(hf://A/{bert,roberta}-mnli)", ["hf://A/bert-mnli", "hf://A/roberta-mnli"]),
+        ("fuse(hf://A/*, !hf://A/bert-cola)", ["hf://A/bert-mnli", "hf://A/roberta-mnli"]),
+        ("average(hf://A/bert-*@refs/pr/3)", ["hf://A/bert-cola@refs/pr/3", "hf://A/bert-mnli@refs/pr/3"]),
+        ("average(hf://A/bert-*:0.5)", ["hf://A/bert-cola", "hf://A/bert-mnli"]),
+    ],
+)  # fmt: skip
+def test_a_glob_is_every_repository_that_fits(text: str, names: list[str]) -> None:
+    graph = checked(text, listing=listing).raise_errors()
+    assert list(adapters(graph)) == names
+
+
+def test_a_lock_fixes_what_it_stands_for() -> None:
+    found = checked("fuse(hf://A/bert-*)", listing=listing)
+    assert found.globs == {"hf://A/bert-*": ("hf://A/bert-cola", "hf://A/bert-mnli")}
+    locked = {"hf://A/bert-*": ("hf://A/bert-old", "hf://A/bert-mnli")}
+
+    def never(glob: str) -> list[str]:
+        raise AssertionError(glob)
+
+    graph = checked("fuse(hf://A/bert-*)", listing=never, globs=locked).raise_errors()
+    assert list(adapters(graph)) == list(locked["hf://A/bert-*"])
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("fuse(hf://A/gpt-*)", "AC105"), ("fuse(hf://A/bert-c*)", "AC304"), ("fuse(A/*)", "AC106")],
+)
+def test_a_glob_that_gives_too_few_is_told(text: str, code: str) -> None:
+    assert [found.code for found in checked(text, listing=listing).diagnostics] == [code]
+
+
+def test_without_a_hub_to_ask_the_rest_is_checked() -> None:
+    assert not checked("fuse(hf://A/bert-*)").diagnostics
+    assert [d.code for d in checked("fuse(hf://A/bert-*) | drop(botom=1)").diagnostics] == ["AC201"]
+
+
+def test_a_hub_that_does_not_answer_is_told_at_the_glob() -> None:
+    def dead(glob: str) -> list[str]:
+        raise Failed(AC419.at(hub="https://huggingface.co", why="timed out"))
+
+    (found,) = checked("fuse(hf://A/bert-*)", listing=dead).diagnostics
+    assert (found.code, found.position()[1]) == ("AC419", 5)

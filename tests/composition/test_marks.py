@@ -1,0 +1,83 @@
+"""`train` and `freeze` in print: parts that a `let` has named are slots, and mean the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from adaptcompose.catalogue.cards import Catalogue
+from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.graph import Block, adapters
+from adaptcompose.composition.operators import fusions
+from adaptcompose.composition.operators.training import learning
+
+LET = "let x = bottleneck();"
+
+
+def graph_of(text: str) -> Block:
+    return check(text, Context(Catalogue.open())).raise_errors()
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        (f"{LET} x | train(x)", "stack(x=bottleneck()) | train(x)"),
+        (f"{LET} ./a | x | freeze(x)", "stack(./a, x=bottleneck()) | freeze(x)"),
+        (f"{LET} stack(k=x) | freeze(x)", "stack(k=stack(x=bottleneck())) | freeze(x)"),
+        (
+            f"{LET} stack(x, x) | freeze(x)",
+            "stack(x=bottleneck(), x2=bottleneck()) | freeze(x, x2)",
+        ),
+        (
+            "let f = fuse(./a, ./b); ./c | f | freeze(f)",
+            "stack(./c, f=fuse(./a, ./b)) | freeze(f)",
+        ),
+        (
+            f"{LET} fuse(x, ./b) | freeze(x) | train(fuse)",
+            "fuse(stack(x=bottleneck()), ./b) | freeze(x) | train(fuse)",
+        ),
+        (
+            f"{LET} average(x:0.5, ./b:0.5) | freeze(x) | train(x)",
+            "average(stack(x=bottleneck()):0.5, ./b:0.5) | freeze(x) | train(x)",
+        ),
+        ("stack(lang=./a, bottleneck()) | train(lang)", None),
+        ("fuse(./a, ./b) | freeze(./a, fuse)", None),
+        ("bottleneck() | freeze()", None),
+    ],
+)
+def test_named_parts_are_written_and_read_again(text: str, printed: str | None) -> None:
+    graph = graph_of(text)
+    assert str(graph) == (printed or text)
+    again = graph_of(str(graph))
+    assert str(again) == str(graph)
+    assert trained(again) == trained(graph)
+
+
+def trained(graph: Block) -> set[str]:
+    """What is trained of what is there, parts that are written twice without their numbers."""
+    assert {*learning(graph)} <= {*adapters(graph), *fusions(graph)}
+    return {name.removesuffix("2") for name in learning(graph)}
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("let x = ./a; x | train(x)", "./a | train(./a)"),
+        ("let x = ./a; let y = ./b; x | y | train(x, y)", "stack(./a, ./b) | train(./a, ./b)"),
+        ("let x = stack(./a, ./b); x | ./c | train(x)", "stack(./a, ./b, ./c) | train(./a, ./b)"),
+        ("let x = ./a; stack(x=./b, x2=x) | train(x)", "stack(x=./b, x2=./a) | train(x)"),
+        (
+            "let x = stack(./a, lora()); x | freeze(x)",
+            "stack(./a, lora=lora()) | freeze(./a, lora)",
+        ),
+        ("let x = fuse(./a, ./b); x | freeze(x)", "stack(x=fuse(./a, ./b)) | freeze(x)"),
+    ],
+)
+def test_a_let_means_the_parts_that_it_names(text: str, printed: str) -> None:
+    graph = graph_of(text)
+    assert str(graph) == printed
+    assert trained(graph_of(printed)) == trained(graph)
+
+
+def test_a_let_that_is_not_to_the_left_means_nothing() -> None:
+    found = check("let x = lora(); stack(y=lora()) | train(x)", Context(Catalogue.open()))
+    assert [one.code for one in found.diagnostics] == ["AC310"]
