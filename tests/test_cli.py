@@ -17,6 +17,7 @@ from adaptcompose.diagnostics.codes import AC419
 from adaptcompose.diagnostics.diagnostic import Failed
 from tests.test_errors import SPEC
 from tests.workshop import PATIENCE, Workshop, command, inside
+from tests.workshop import call as here
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -31,13 +32,13 @@ def call(
 
 
 def test_a_whole_story(shop: Workshop) -> None:
-    """check, plan, run, predict, pull and predict again, each in its own process."""
+    """check, plan, run, predict, pull and predict again; run and predict also in another process."""
     shop.commit("demo/base", shop.root / "base")
     (shop.root / "demo.yaml").write_text(
         SPEC.replace("{model: ./base, as: demo/base}", "demo/base")
     )
     for line in ("check demo.yaml", "plan demo.yaml", "graph demo.yaml"):
-        done = command(*line.split(), cwd=shop.root)
+        done = here(*line.split(), cwd=shop.root)
         assert (done.returncode, done.stderr) == (0, ""), line
         assert done.stdout
     done = command("run", "demo.yaml", cwd=shop.root)
@@ -47,13 +48,18 @@ def test_a_whole_story(shop: Workshop) -> None:
     assert done.stderr.splitlines() == ["train seed 0", "evaluate 1 compositions", "publish me/out"]
     said = []
     text = "amina sees mombasa"
-    for target in ("demo.yaml", "runs/demo", "me/out --hub ./hub", "me/out@main --hub ./hub"):
-        done = command("predict", *target.split(), "--text", text, cwd=shop.root)
+    for how, target in (
+        (command, "demo.yaml"),
+        (here, "runs/demo"),
+        (here, "me/out --hub ./hub"),
+        (here, "me/out@main --hub ./hub"),
+    ):
+        done = how("predict", *target.split(), "--text", text, cwd=shop.root)
         assert (done.returncode, done.stderr) == (0, ""), target
         said.append(done.stdout)
-    done = command("pull", "me/out", "--hub", "./hub", cwd=shop.root)
+    done = here("pull", "me/out", "--hub", "./hub", cwd=shop.root)
     assert (done.returncode, done.stdout) == (0, "me/out is in out\n")
-    done = command("predict", "out", "-t", text, "--format", "json", cwd=shop.root)
+    done = here("predict", "out", "-t", text, "--format", "json", cwd=shop.root)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
     assert set(said) == {record["shown"] + "\n"}

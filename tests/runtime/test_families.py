@@ -13,6 +13,7 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from tests.runtime.test_methods import CALLS, method_of, part_of, trained
+from tests.sampling import daily
 from tests.tiny import (
     ENCODER_DECODERS,
     GENERATING,
@@ -48,7 +49,7 @@ def refused(family: str, text: str) -> bool:
 CASES = [(family, text) for family in GENERATING for text in CALLS if not refused(family, text)]
 GATES = ("gate=true", "unipelt")
 
-each = pytest.mark.parametrize(("family", "text"), CASES, ids=str)
+each = daily(("family", "text"), CASES, ids=str)
 TURNS = [
     case for case in CASES if list(GENERATING)[CALLS.index(case[1]) % len(GENERATING)] == case[0]
 ]

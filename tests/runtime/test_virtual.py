@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ from adaptcompose.resources import resource
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
-from tests.sampling import sampled
+from tests.sampling import daily, sampled
 from tests.tiny import (
     ENCODERS,
     LAYERS,
@@ -352,9 +353,13 @@ def test_every_row_trains_its_own() -> None:
     assert reached == {"a", "b"}
 
 
-@every_family
-@pytest.mark.parametrize(
-    "text", [*EVERY, "stack(prompt_tuning(length=2), prefix(length=3, flat=true))"]
+@daily(
+    ("family", "text"),
+    [
+        *itertools.product(
+            ENCODERS, [*EVERY, "stack(prompt_tuning(length=2), prefix(length=3, flat=true))"]
+        )
+    ],
 )
 def test_every_way_to_compute_attention_gives_the_same(family: str, text: str) -> None:
     states = backbone(family).state_dict()
