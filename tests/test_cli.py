@@ -32,7 +32,7 @@ def call(
 
 
 def test_a_whole_story(shop: Workshop) -> None:
-    """check, plan, run, predict, pull and predict again; run and predict also in another process."""
+    """check, plan, run, predict, pull, predict; run and one predict in processes of their own."""
     shop.commit("demo/base", shop.root / "base")
     (shop.root / "demo.yaml").write_text(
         SPEC.replace("{model: ./base, as: demo/base}", "demo/base")
