@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -226,6 +226,24 @@ PLACEMENTS: tuple[Settings, ...] = (
 )
 LAST = ("original_ln_after", False)
 
+CHANCE = ("dropout", "stochastic_depth")
+"""Settings that leave something out by chance: in training, and never in eval."""
+
+
+def without_chance(tree: Tree) -> Tree:
+    """The same composition with no dropout anywhere: what it is in training, too."""
+    changes: dict[str, Any] = {}
+    for entry in fields(tree):
+        value = getattr(tree, entry.name)
+        if isinstance(value, Tree):
+            changes[entry.name] = without_chance(value)
+        elif entry.name == "members":
+            changes[entry.name] = tuple(map(without_chance, value))
+        elif entry.name == "settings":
+            changes[entry.name] = tuple(one for one in value if one[0] not in CHANCE)
+    return replace(tree, **changes)
+
+
 layers = st.sets(st.integers(0, LAYERS - 1), min_size=1, max_size=LAYERS).map(frozenset)
 
 
@@ -253,6 +271,9 @@ def leaf(draw: st.DrawFn, names: Names, place: Settings | None = None, fused: bo
         "scale": draw(st.sampled_from([1, 1, 0.5, -2.5, 0, "learned", "channel"])),
         "leave_out": draw(st.sampled_from([frozenset(), frozenset(), frozenset({0, 2})])),
     }
+    for name in CHANCE:
+        if draw(st.booleans()):
+            options[name] = draw(st.sampled_from([0.25, 0.5]))
     for flag in ("gate", "ln_before", "ln_after", "adapter_residual_before_ln"):
         options[flag] = draw(st.integers(0, 3)) == 0
     if not fused and draw(st.integers(0, 3)) == 0:
@@ -316,7 +337,7 @@ def fusion(draw: st.DrawFn, names: Names, depth: int, place: Settings | None = N
     members = draw(st.lists(member, min_size=2, max_size=3))
     query, value = draw(st.sampled_from(["before", "after"])), draw(st.booleans())
     names.fusions += 1
-    settings = (("query", query), ("value", value), ("dropout", 0.25))
+    settings = (("query", query), ("value", value), ("dropout", draw(st.sampled_from([0, 0.25]))))
     return Fusion(f"f{names.fusions}", tuple(members), settings)
 
 

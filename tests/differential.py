@@ -44,6 +44,7 @@ from adaptcompose.runtime.branched import Outputs
 from adaptcompose.runtime.build import build, loaded_facts
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.ops.primitives import RunningMixture
+from tests.dropout import with_dropout
 from tests.tiny import LAYERS, OTHERS, SPECIAL, backbone, batch, distance, make_backbone, randomise
 
 EXACT, CLOSE, WORSE = 1e-9, 1e-5, 4.0
@@ -93,9 +94,11 @@ class Draw:
     words: Counter[str] = field(default_factory=Counter)
 
     def named(self, call: str) -> str:
-        """A part under a name, so that it may stand in several places."""
+        """A part under a name, so that it may stand in several places; half have dropouts."""
         if self.lets and self.rng.random() < 0.08:
             return self.rng.choice(self.lets).partition(" ")[0]
+        if not call.startswith("fuse(") and self.rng.random() < 0.5:
+            call = with_dropout(call)
         name = f"p{len(self.lets)}"
         self.lets.append(f"{name} = {call}")
         return name
@@ -247,6 +250,7 @@ class Draw:
             for _ in range(self.rng.randint(2, 4))
         ]
         options = [one for one in ("query=before", "value=false") if self.rng.random() < 0.25]
+        options += ["dropout=0.3"] * (self.rng.random() < 0.5)
         return self.named(f"fuse({', '.join([*members, *options])})")
 
 

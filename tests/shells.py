@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.workshop import PATIENCE
+
 SETUP = {
     "bash": "bind 'set bell-style none'; PS1='{prompt}'; . {script}",
     "zsh": "PS1='{prompt}'; unsetopt beep; autoload -Uz compinit; compinit -u -D; . {script}",
@@ -45,9 +47,9 @@ class Shell:
     def type(self, keys: str) -> None:
         os.write(self.screen, keys.encode())
 
-    def until(self, wanted: str, *, after: str = "", seconds: float = 60) -> str:
+    def until(self, wanted: str, *, after: str = "") -> str:
         """What is on the screen when `wanted` has come behind `after`, or nothing more comes."""
-        text, end = "", time.monotonic() + seconds
+        text, end = "", time.monotonic() + PATIENCE
         pattern = re.compile(f"{re.escape(after)}.*{re.escape(wanted)}", re.DOTALL)
         while not pattern.search(text) and time.monotonic() < end:
             if select.select([self.screen], [], [], 0.1)[0]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.workshop import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 FAMILIES = {"base", "fuse", "drop", "parallel", "route", "attach"}
@@ -35,7 +37,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, str(BENCHMARKS / "run.py"), "--shape", "tiny", "--rounds", "1"]
     command += ["--threads", "1", "--device", "cpu", "--without", "adapters,peft"]
     command += ["--weights", str(out / "weights"), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return out
 

@@ -16,7 +16,8 @@ from adaptcompose.cli.terminal import Terminal
 from adaptcompose.diagnostics.codes import AC419
 from adaptcompose.diagnostics.diagnostic import Failed
 from tests.test_errors import SPEC
-from tests.workshop import Workshop, command, inside
+from tests.workshop import PATIENCE, Workshop, command, inside
+from tests.workshop import call as here
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -31,13 +32,13 @@ def call(
 
 
 def test_a_whole_story(shop: Workshop) -> None:
-    """check, plan, run, predict, pull and predict again, each in its own process."""
+    """check, plan, run, predict, pull, predict; run and one predict in processes of their own."""
     shop.commit("demo/base", shop.root / "base")
     (shop.root / "demo.yaml").write_text(
         SPEC.replace("{model: ./base, as: demo/base}", "demo/base")
     )
     for line in ("check demo.yaml", "plan demo.yaml", "graph demo.yaml"):
-        done = command(*line.split(), cwd=shop.root)
+        done = here(*line.split(), cwd=shop.root)
         assert (done.returncode, done.stderr) == (0, ""), line
         assert done.stdout
     done = command("run", "demo.yaml", cwd=shop.root)
@@ -47,13 +48,18 @@ def test_a_whole_story(shop: Workshop) -> None:
     assert done.stderr.splitlines() == ["train seed 0", "evaluate 1 composition", "publish me/out"]
     said = []
     text = "amina sees mombasa"
-    for target in ("demo.yaml", "runs/demo", "me/out --hub ./hub", "me/out@main --hub ./hub"):
-        done = command("predict", *target.split(), "--text", text, cwd=shop.root)
+    for how, target in (
+        (command, "demo.yaml"),
+        (here, "runs/demo"),
+        (here, "me/out --hub ./hub"),
+        (here, "me/out@main --hub ./hub"),
+    ):
+        done = how("predict", *target.split(), "--text", text, cwd=shop.root)
         assert (done.returncode, done.stderr) == (0, ""), target
         said.append(done.stdout)
-    done = command("pull", "me/out", "--hub", "./hub", cwd=shop.root)
+    done = here("pull", "me/out", "--hub", "./hub", cwd=shop.root)
     assert (done.returncode, done.stdout) == (0, "pulled me/out into out\n")
-    done = command("predict", "out", "-t", text, "--format", "json", cwd=shop.root)
+    done = here("predict", "out", "-t", text, "--format", "json", cwd=shop.root)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
     assert set(said) == {record["shown"] + "\n"}
@@ -70,13 +76,13 @@ def test_an_interrupt_ends_with_130_and_the_same_command_goes_on(shop: Workshop)
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not list(shop.root.glob("runs/demo/seed-0/checkpoint-*")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "interrupted; run the same command again to continue"
     assert "Traceback" not in err

@@ -6,6 +6,7 @@ whole output.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -24,6 +25,7 @@ from adaptcompose.cli import main as cli
 from adaptcompose.methods import calls
 from adaptcompose.storage import yaml_source as documents
 from adaptcompose.storage.yaml_source import load
+from tests.sampling import daily
 from tests.workshop import Workshop, inside, make_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -259,8 +261,14 @@ def test_what_needs_no_weights_imports_no_torch(shop: Workshop, arguments: list[
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("at", ["write", "sync", "replace"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+FULL = OSError(28, "No space left on device")
+
+
+@daily(
+    ("at", "error"),
+    [*itertools.product(["write", "sync", "replace"], [FULL, KeyboardInterrupt()])],
+    days=2,
+)
 def test_a_publication_that_is_stopped_leaves_the_hub_as_it_was(
     shop: Workshop,
     capsys: pytest.CaptureFixture[str],

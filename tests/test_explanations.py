@@ -185,6 +185,17 @@ def _saved(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
     save_composition(model, shop.root / "saved")
 
 
+def _halving(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
+    """Layers of another release of transformers."""
+    from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaOutput
+
+    def forward(self: Any, states: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.LayerNorm(0.5 * self.dropout(self.dense(states)) + residual)
+        return out
+
+    patch.setattr(XLMRobertaOutput, "forward", forward)
+
+
 def _choosing(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
     config = {"head_type": "multiple_choice", "layers": 1, "num_choices": 2}
     model = ac.compose("stack(pfeiffer())", shop.root / "base", head=Head("head", config))
@@ -266,6 +277,7 @@ BAD: dict[str, Prepare] = {
     "AC504": _foo,
     "AC506": _fusion("fuse(glue/a, glue/b, pfeiffer())"),
     "AC519": _choosing,
+    "AC520": _halving,
     "AC608": _append("data/test.jsonl", '{"text": \n'),
     "AC614": _append("data/test.conll", "\nnairobi I-LOC\n"),
     "AC615": _without_pyarrow,

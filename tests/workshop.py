@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
+from adaptcompose.cli.main import main
 from adaptcompose.cli.terminal import Terminal
 from adaptcompose.experiment.prepare.preparer import lock_path, prepare
 from adaptcompose.experiment.run.run import Run
@@ -29,6 +31,9 @@ from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import dump
 
 LAYERS, WIDTH = 3, 16
+PATIENCE = 900.0
+"""Seconds after which a process counts as hung, also on a slow machine that does much else."""
+
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 PEOPLE, PLACES, OTHERS = ["amina", "juma"], ["mombasa", "nairobi"], ["lives", "in", "sees", "and"]
 WORDS = PEOPLE + PLACES + OTHERS
@@ -230,6 +235,14 @@ def inside(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, which need not start and import torch first."""
+    out, err = io.StringIO(), io.StringIO()
+    with inside(cwd), redirect_stdout(out), redirect_stderr(err):
+        code = main(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def command(

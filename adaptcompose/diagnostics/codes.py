@@ -386,6 +386,11 @@ AC519 = Code(
     "each example needs {choices} consecutive rows, one per choice, but {problem}",
     "pass {choices} rows for every example",
 )
+AC520 = Code(
+    "AC520",
+    "the layer of `{path}` does more than add its output to its input: it uses `{function}` on it",
+    "transformers {version} is newer than what adaptcompose knows: install an earlier release",
+)
 # spec.yaml and data
 AC601 = Code("AC601", "`{section}` has no key `{name}`", "use one of {known}")
 AC602 = Code("AC602", "`{name}` appears twice", "remove one of them")

@@ -108,7 +108,7 @@ class Leaf(Primitive):
         return replace(self, part="")
 
     free: ClassVar[tuple[str, ...]] = ("part", "site", "form", "sources", "recipe")
-    """In what the members of a merge may differ."""
+    """What members of a merge may differ in, by name. Passes compare these fields all the same."""
 
     def merged(self, name: str, recipe: MergeRecipe) -> Leaf:
         """The primitive that stands for those of a recipe, of which this is the first."""

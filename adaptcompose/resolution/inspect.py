@@ -191,7 +191,12 @@ def _assumed(outer: Mapping[str, Any], shapes: Shapes) -> Facts | None:
 
 
 class _Guess(dict[str, Any]):
-    """A config.json in which every size that is asked for is the width."""
+    """A config.json in which every size that is asked for is the width.
+
+    A file of weights names no other size of its backbone, and which keys a layout reads is known to
+    its functions alone, so there is no list of keys to fill. What is read with a guess may not fit
+    it, which is no fault of the file.
+    """
 
     size = 0
 

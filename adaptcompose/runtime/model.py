@@ -19,6 +19,7 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.program import Program
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.attach.attachment import copy_structure
+from adaptcompose.runtime.attach.sites import stock_of
 from adaptcompose.runtime.attach.virtual_tokens import FIRST, labelled, own_logits
 from adaptcompose.runtime.call_context import Frame
 from adaptcompose.runtime.composition import Composition
@@ -272,7 +273,7 @@ class ComposedModel(nn.Module):
 
         Arguments are those that transformers' models take under this name.
         """
-        body: Any = self.body
+        body: Any = stock_of(self.body)
         given = {"use_reentrant": False} | dict(activation_checkpointing_kwargs or {})
         older = body.gradient_checkpointing_enable
         enable = getattr(body, "activation_checkpointing_enable", older)

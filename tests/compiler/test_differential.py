@@ -15,7 +15,7 @@ KNOWN = (Path(__file__).parent / "fixtures/counterexamples.txt").read_text().spl
 
 @pytest.mark.parametrize("share", range(4))
 def test_passes_change_nothing(share: int) -> None:
-    found = explore(numbered(f"{SEED}/{share}"), 20)
+    found = explore(numbered(f"{SEED}/{share}"), 12)
     assert list(found.problems(counts=False)) == []
     assert sum(found.fired.values()) > 5
 

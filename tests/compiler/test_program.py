@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import fields
+
+import pytest
+
 from adaptcompose.backbones.layout import read_facts
 from adaptcompose.compiler.lower import lower
 from adaptcompose.composition.graph import Adapter, Slot
 from adaptcompose.composition.operators import Drop, Fuse, Stack
+from adaptcompose.ir import linear as _linear  # noqa: F401 - its leaves are counted, too
+from adaptcompose.ir.primitives import Leaf
 from adaptcompose.methods.bottleneck import Bottleneck
 
 FACTS = read_facts(
@@ -56,3 +63,14 @@ def test_layers_that_differ_are_printed_apart_with_their_settings() -> None:
         "ffn.out of layer 1",
         "  attention f 64 over 2 no value query_before_norm",
     ]
+
+
+def leaf_classes(cls: type[Leaf] = Leaf) -> Iterator[type[Leaf]]:
+    yield cls
+    for below in cls.__subclasses__():
+        yield from leaf_classes(below)
+
+
+@pytest.mark.parametrize("cls", sorted(set(leaf_classes()), key=lambda cls: cls.__name__))
+def test_what_members_of_a_merge_may_differ_in_are_fields(cls: type[Leaf]) -> None:
+    assert set(Leaf.free) <= set(cls.free) <= {entry.name for entry in fields(cls)}

@@ -16,7 +16,7 @@ from adaptcompose.hub.lock import Lock
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import load
-from tests.workshop import Workshop, command, randomise
+from tests.workshop import Workshop, call, randomise
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -39,7 +39,7 @@ evaluate:
 
 def test_a_run_prunes_what_it_has_trained(shop: Workshop) -> None:
     (shop.root / "demo.yaml").write_text(SPEC)
-    done = command("run", "demo.yaml", "--quiet", cwd=shop.root)
+    done = call("run", "demo.yaml", "--quiet", cwd=shop.root)
     assert done.returncode == 0, done.stderr
     report = json.loads((shop.root / "runs/demo/report.json").read_text())
     scores = {row["name"]: row["value"] for row in report["scores"]}
@@ -50,7 +50,7 @@ def test_a_run_prunes_what_it_has_trained(shop: Workshop) -> None:
         assert len(means) == 3
         assert sum(means) == pytest.approx(1.0, abs=1e-4)
     by = "fuse(demo/glue-a, demo/glue-b, demo/ner, load=./runs/demo/best/fuse)"
-    program = command(
+    program = call(
         "plan",
         f"{by} | prune(keep=1, by=runs/demo)",
         "--backbone",
@@ -206,7 +206,7 @@ def again(spec: Path, upgrade: tuple[str, ...] | None = None) -> Lock:
 
 
 def run(shop: Workshop, *arguments: str) -> None:
-    done = command("run", *arguments, "--quiet", cwd=shop.root)
+    done = call("run", *arguments, "--quiet", cwd=shop.root)
     assert done.returncode == 0, done.stderr
 
 

@@ -15,7 +15,7 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.yaml_source import load
 from tests.experiment.test_saved import NEW, make
-from tests.workshop import Workshop, command, inside, logits
+from tests.workshop import Workshop, call, inside, logits
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -89,14 +89,14 @@ evaluate:
 def test_a_lock_pins_it_and_what_it_stands_for(shop: Workshop) -> None:
     first = push(shop, make(shop, "new"), "me/out")
     (shop.root / "demo.yaml").write_text(SPEC)
-    done = command("run", "demo.yaml", "--quiet", cwd=shop.root)
+    done = call("run", "demo.yaml", "--quiet", cwd=shop.root)
     assert done.returncode == 0, done.stderr
     lock = load((shop.root / "demo.lock").read_text())
     assert lock["adapters"]["me/out"]["revision"] == first
     assert any(name.startswith(f"me/out@{first}/") for name in lock["adapters"])
     assert any(name.startswith("demo/en@") for name in lock["adapters"])
     push(shop, make(shop, "new", seed=9), "me/out")
-    done = command("plan", "demo.yaml", cwd=shop.root)
+    done = call("plan", "demo.yaml", cwd=shop.root)
     assert done.returncode == 0, done.stderr
     assert load((shop.root / "demo.lock").read_text()) == lock
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from tests.experiment.test_published_references import composed, push
 from tests.experiment.test_saved import NEW
 from tests.hub.connection import connected
 from tests.hub.hub_server import Hub
-from tests.workshop import Workshop, command, logits
+from tests.sampling import daily
+from tests.workshop import Workshop, call, logits
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -48,29 +50,31 @@ def body(shop: Workshop, name: str) -> str:
     return text.replace("./", f"{name}@{shop.hub.resolve(name)}/")
 
 
-@pytest.mark.parametrize(
-    ("pattern", "printed"),
-    [
-        ("{} | swap(lang=demo/two)", None),
-        ("{} | swap(lang=none)", None),
-        ("{} | swap(lang=demo/glue-a) | swap(lang=demo/two)", "{} | swap(lang=demo/two)"),
-        ("{} | drop(bottom=1) | swap(lang=demo/two)", "{} | swap(lang=demo/two) | drop(bottom=1)"),
-        ("stack({} | swap(lang=demo/two), demo/glue-b)", None),
-        (
-            "stack(lang=demo/one, x={}) | swap(lang=demo/two)",
-            "stack(lang=demo/two, x={} | swap(lang=demo/two))",
-        ),
-        (
-            "average({}, demo/glue-a) | swap(lang=demo/two)",
-            "average({} | swap(lang=demo/two), demo/glue-a)",
-        ),
-        (
-            "{} | swap(lang=stack(in=demo/one)) | swap(in=demo/two)",
-            "{} | swap(lang=stack(in=demo/two))",
-        ),
-    ],
+SWAPS: list[tuple[str, str | None]] = [
+    ("{} | swap(lang=demo/two)", None),
+    ("{} | swap(lang=none)", None),
+    ("{} | swap(lang=demo/glue-a) | swap(lang=demo/two)", "{} | swap(lang=demo/two)"),
+    ("{} | drop(bottom=1) | swap(lang=demo/two)", "{} | swap(lang=demo/two) | drop(bottom=1)"),
+    ("stack({} | swap(lang=demo/two), demo/glue-b)", None),
+    (
+        "stack(lang=demo/one, x={}) | swap(lang=demo/two)",
+        "stack(lang=demo/two, x={} | swap(lang=demo/two))",
+    ),
+    (
+        "average({}, demo/glue-a) | swap(lang=demo/two)",
+        "average({} | swap(lang=demo/two), demo/glue-a)",
+    ),
+    (
+        "{} | swap(lang=stack(in=demo/one)) | swap(in=demo/two)",
+        "{} | swap(lang=stack(in=demo/two))",
+    ),
+]
+
+
+@daily(
+    ("name", "pattern", "printed"),
+    [(name, *swap) for name, swap in itertools.product(BODIES, SWAPS)],
 )
-@pytest.mark.parametrize("name", BODIES)
 def test_it_is_the_swap_of_the_expression(
     published: Workshop, name: str, pattern: str, printed: str | None
 ) -> None:
@@ -166,20 +170,20 @@ def test_commands_know_it(published: Workshop) -> None:
     root, text = published.root, "me/plain | swap(lang=demo/two)"
     here = ("--backbone", "./base", "--hub", "./hub")
     for words in (("check", text), ("fmt", text), ("graph", text), ("plan", text, *here)):
-        done = command(*words, cwd=root)
+        done = call(*words, cwd=root)
         assert done.returncode == 0, done.stderr
         assert ("demo/two" in done.stdout) == (words[0] != "check"), done.stdout
         assert "demo/one" not in done.stdout
     (root / "demo.yaml").write_text(SPEC)
     for words in (("check",), ("lock",), ("graph",), ("plan",), ("run", "--quiet")):
-        done = command(words[0], "demo.yaml", *words[1:], cwd=root)
+        done = call(words[0], "demo.yaml", *words[1:], cwd=root)
         assert done.returncode == 0, done.stderr
     assert {"me/plain", "demo/two"} <= set(load((root / "demo.lock").read_text())["adapters"])
     scores = load((root / "runs/demo/report.json").read_text())
     assert "swapped" in str(scores)
     wrong = SPEC.replace("swap(lang=none)", "swap(lng=none)")
     (root / "wrong.yaml").write_text(wrong.replace("name: demo", "name: wrong"))
-    done = command("plan", "wrong.yaml", cwd=root)
+    done = call("plan", "wrong.yaml", cwd=root)
     assert done.returncode == 1
     assert "AC310" in done.stderr and "wrong.yaml:14" in done.stderr, done.stderr
 

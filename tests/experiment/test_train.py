@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from adaptcompose.experiment.run import train as training_module
 from adaptcompose.experiment.run.train import last_checkpoint
+from tests.sampling import daily
 from tests.workshop import Workshop
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -101,7 +102,7 @@ class Stop:
         pass
 
 
-@pytest.mark.parametrize(
+@daily(
     ("kind", "at", "settings"),
     [
         (MLM, 4, {"accumulate": 2, "batch": 2}),
@@ -109,7 +110,7 @@ class Stop:
         (TAGGING, 3, {"every": 2, "patience": 2, "epochs": 2}),
         (TAGGING, 5, {"keep": "last", "robust_drop": "0..1", "epochs": 2}),
     ],
-    ids=["masked-lm", "end of an epoch", "patience", "robust drop"],
+    days=2,
 )
 def test_an_interrupted_run_ends_as_if_it_was_not(
     shop: Workshop, kind: dict[str, Any], at: int, settings: dict[str, Any]

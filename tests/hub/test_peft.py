@@ -20,6 +20,7 @@ from adaptcompose.formats.adapterhub import ADAPTER
 from adaptcompose.formats.tensors import read_shapes
 from adaptcompose.runtime.build import load_backbone
 from adaptcompose.runtime.compose import compose
+from tests.parity.closeness import TOLERANCE, distance
 
 PARITY = Path(__file__).parents[1] / "parity"
 GOLDENS = PARITY / "goldens_peft" / "bert"
@@ -390,8 +391,8 @@ def test_a_lora_of_peft_stands_under_an_adapter_of_adapterhub(tmp_path: Path) ->
     with torch.no_grad():
         out = routed(ids, rows=["user", "both"]).last_hidden_state
         other = alone(ids).last_hidden_state
-    assert (out[0] - other[0]).abs().max() <= 1e-5
-    assert (out[1] - expected[1]).abs().max() <= 1e-5
+    assert distance(out[0], other[0]) <= TOLERANCE
+    assert distance(out[1], expected[1]) <= TOLERANCE
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from adapters.loading import AdapterFusionLoader
+from closeness import TOLERANCE, distance
 from peer import activate, fused, leaves, load_backbone, read_case, run
 from transformers.utils import logging
 
-TOLERANCE = 1e-5
 ALIAS = ".prefix_tuning.pool."  # a prefix, once more for every layer; we write it once
 GOLDENS = Path(__file__).parent / "goldens"
 # What classes of transformers wrote and the peer's flexible class does not read as they ran it:
@@ -70,19 +70,17 @@ def backbone_of(folder: Path, case: dict[str, Any], root: Path) -> Path:
 
 
 def check(folder: Path, root: Path) -> float:
-    """The largest difference between the stored output and the peer's."""
+    """How far the peer's output is from the stored one."""
     case, tensors = read_case(folder)
     model = load_backbone(backbone_of(folder, case, root))
     peer = case["peer"]
     load_parts(model, folder, peer)
     activate(model.eval(), peer["setup"], peer["skip_layers"], peer["head"])
     output = run(model, tensors, case["output"])
-    if output.shape != tensors["output"].shape:
-        raise ValueError(f"shape {tuple(tensors['output'].shape)}, not {tuple(output.shape)}")
-    difference = (output - tensors["output"]).abs().max().item()
-    if not difference <= TOLERANCE:  # so that nan fails too
-        raise ValueError(f"the output differs by {difference:.1e}")
-    return difference
+    found = distance(output, tensors["output"])
+    if not found <= TOLERANCE:  # so that nan fails too
+        raise ValueError(f"the output differs by {found:.1e} of the largest value")
+    return found
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""A golden's composition in every form that computes something of its own."""
+"""A golden's composition in the forms that compute something of their own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from adaptcompose.runtime.model import ComposedModel
 
 
 def forms(
-    expression: str, backbone: PreTrainedModel, root: Path, head: str | None = "auto"
+    expression: str,
+    backbone: PreTrainedModel,
+    root: Path,
+    head: str | None = "auto",
+    *,
+    literal: bool,
 ) -> Iterator[ComposedModel]:
-    """As it is optimised, then literally, where that is another program."""
+    """As it is optimised, then, if `literal`, literally, where that is another program."""
     model = compose(expression, backbone, root=root, head=head)
     yield model
-    if lower(model.composition.graph, model.composition.facts) != model.program:
+    if literal and lower(model.composition.graph, model.composition.facts) != model.program:
         yield compose(expression, backbone, root=root, head=head, optimise=False)

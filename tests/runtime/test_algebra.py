@@ -29,6 +29,7 @@ from tests.compositions import (
     merged,
     standing,
     tree,
+    without_chance,
 )
 from tests.compositions import leaf as leaves
 from tests.runtime.test_laws import EXACT, lets, same
@@ -160,14 +161,10 @@ def test_detaching_undoes_attaching(tree: Tree) -> None:
 
 @sampled(8, trees=bare(2, depth=3))
 def test_every_number_has_its_gradient_with_and_without_passes(trees: tuple[Tree, ...]) -> None:
-    a, b = trees
+    a, b = map(without_chance, trees)
     gradients = []
     for optimise in (True, False):
-        model = composed(f"{lets(a, b)} average({a}:0.3, {b}:0.7)", optimise=optimise)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-        model.train()
+        model = composed(f"{lets(a, b)} average({a}:0.3, {b}:0.7)", optimise=optimise).train()
         assume(any(one.requires_grad for one in model.parameters()))  # it may stand in no layer
         model(**batch()).last_hidden_state.square().sum().backward()
         gradients.append({name: value.grad for name, value in model.parts.named_parameters()})

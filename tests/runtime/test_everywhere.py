@@ -16,9 +16,10 @@ from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
 from tests.runtime.test_families import refused
 from tests.runtime.test_methods import CALLS, STARTS_ELSEWHERE, trained
+from tests.sampling import daily
 from tests.tiny import OTHERS, SPECIAL, backbone, batch, composed, distance, make_backbone
 
-each = pytest.mark.parametrize("family", (*SPECIAL, *OTHERS))
+each = daily("family", (*SPECIAL, *OTHERS), days=5)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.export import exportable
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.training.cached_trunk import CachedTrunk
-from tests.sampling import SEED, SOAK
+from tests.sampling import SOAK, daily
 from tests.tiny import backbone, batch, composed, distance, make_backbone, randomise
 
 HEAD = {"task": "text-classification", "labels": ["yes", "no"]}
@@ -36,9 +36,12 @@ EVERYWHERE = [
     "prefix(length=2)",
     "prompt(length=2)",
 ]
-SHAPES = ["bert", "distilbert", "gpt2", "llama", "t5", "bart", "mbart"]
-FAMILIES = SHAPES if SOAK else Random(SEED).sample(SHAPES, 3)
-"""Those of the day: tracing takes seconds."""
+FAMILIES = ["bert", "distilbert", "gpt2", "llama", "t5", "bart", "mbart"]
+UNBROKEN = [
+    EVERYWHERE[3],
+    "route(a=pfeiffer(reduction=4), b=unipelt(length=2, reduction=4, rank=2), c=prompt())",
+    "parallel(a=pfeiffer(reduction=4), b=lora(rank=2)) | drop(bottom=1)",
+]
 
 
 def frozen(text: str, family: str = "bert", **changes: Any) -> ComposedModel:
@@ -52,7 +55,7 @@ def inputs(model: torch.nn.Module, rows: int = 3) -> tuple[torch.Tensor, torch.T
     return found["input_ids"], found["attention_mask"]
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@daily("text", TEXTS, days=3)
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_composition_is_one_graph(text: str) -> None:
     model = frozen(text)
@@ -65,16 +68,7 @@ def test_a_compiled_composition_is_one_graph(text: str) -> None:
         assert distance(compiled(**batch()).logits, expected) < 1e-6
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    "text",
-    [
-        EVERYWHERE[3],
-        "route(a=pfeiffer(reduction=4), b=unipelt(length=2, reduction=4, rank=2), c=prompt())",
-        "parallel(a=pfeiffer(reduction=4), b=lora(rank=2)) | drop(bottom=1)",
-    ],
-)
+@daily(("family", "text"), [*itertools.product(FAMILIES, UNBROKEN)])
 @pytest.mark.filterwarnings("ignore")
 def test_no_family_breaks_the_graph(text: str, family: str) -> None:
     model = composed(text, make_backbone(family)).requires_grad_(requires_grad=False)
@@ -111,7 +105,7 @@ def off(module: Any, model: ComposedModel, rows: int, tokens: int = 6) -> float:
         return distance(module(ids, mask), model(input_ids=ids, attention_mask=mask).logits)
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@daily("text", TEXTS, days=3)
 @pytest.mark.filterwarnings("ignore")
 def test_an_exported_composition_gives_the_same_for_other_shapes(text: str) -> None:
     model = frozen(text)
@@ -120,9 +114,7 @@ def test_an_exported_composition_gives_the_same_for_other_shapes(text: str) -> N
     assert off(module, model, 5, tokens=4) < 1e-6
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("text", EVERYWHERE)
+@daily(("family", "text"), [*itertools.product(FAMILIES, EVERYWHERE)])
 @pytest.mark.filterwarnings("ignore")
 def test_every_family_is_exported_with_batch_and_length_open(text: str, family: str) -> None:
     one_key_per_query = {"num_key_value_heads": 4} if family == "llama" else {}
@@ -130,7 +122,7 @@ def test_every_family_is_exported_with_batch_and_length_open(text: str, family: 
     assert off(exported(model), model, 5, tokens=4) < 2e-6
 
 
-@pytest.mark.parametrize("text", EVERYWHERE)
+@daily("text", EVERYWHERE, days=3)
 @pytest.mark.filterwarnings("ignore")
 def test_virtual_tokens_beside_shared_keys_are_exported_for_one_length(text: str) -> None:
     """transformers repeats keys that heads share in a way that torch.export cannot follow there."""
@@ -150,7 +142,7 @@ def test_a_split_is_exported_for_rows_that_reach_every_branch() -> None:
     assert off(module, model, 5, tokens=4) < 1e-6
 
 
-@pytest.mark.parametrize("text", TEXTS[:2])
+@daily("text", TEXTS[:2])
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_gives_the_logits_of_a_folded_fusion(text: str, tmp_path: Path) -> None:

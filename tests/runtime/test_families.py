@@ -10,9 +10,11 @@ from transformers import AutoModel, PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
+from adaptcompose.runtime.attach.sites import module_at
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from tests.runtime.test_methods import CALLS, method_of, part_of, trained
+from tests.sampling import daily
 from tests.tiny import (
     ENCODER_DECODERS,
     GENERATING,
@@ -48,7 +50,7 @@ def refused(family: str, text: str) -> bool:
 CASES = [(family, text) for family in GENERATING for text in CALLS if not refused(family, text)]
 GATES = ("gate=true", "unipelt")
 
-each = pytest.mark.parametrize(("family", "text"), CASES, ids=str)
+each = daily(("family", "text"), CASES, ids=str)
 TURNS = [
     case for case in CASES if list(GENERATING)[CALLS.index(case[1]) % len(GENERATING)] == case[0]
 ]
@@ -225,7 +227,7 @@ def test_what_replaces_the_residual_is_exactly_what_it_computes(family: str, fla
     model = composed(text, backbone(family))
     site = next(iter(model.program.sites))
     layout = model.program.facts.layout
-    inner = model.body.get_submodule(layout.path(site))
+    inner = module_at(model.body, layout.path(site))
     layer = inner_layer(model, site)
     seen: dict[str, Tensor] = {}
     inner.adapter.register_forward_hook(lambda _, args, out: seen.update(out=out, x=args[0].x))
@@ -235,14 +237,13 @@ def test_what_replaces_the_residual_is_exactly_what_it_computes(family: str, fla
     hidden(model)
     expected = seen["out"] + seen["x"] if flag == "true" else seen["out"]
     if flag == "true" and layout.norm(site):
-        expected = model.body.get_submodule(layout.norm(site))(expected)
+        expected = module_at(model.body, layout.norm(site))(expected)
     assert torch.equal(seen["after"], expected)
 
 
 def inner_layer(model: ComposedModel, site: Site) -> nn.Module:
     path = model.program.facts.layout.path(Site("layer.out", site.layer, site.part))
-    found: nn.Module = model.body.get_submodule(path)
-    return found
+    return module_at(model.body, path)
 
 
 @pytest.mark.parametrize("family", list(GENERATING))

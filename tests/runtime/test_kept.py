@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from adaptcompose.runtime.model import ComposedModel
+from tests.sampling import daily
 from tests.tiny import batch, composed, distance, hidden, make_backbone
 
 KEPT = [
@@ -38,7 +39,7 @@ def test_a_change_that_torch_does_not_count_is_seen_after_eval(text: str) -> Non
     assert distance(hidden(quick), hidden(literal)) < 1e-12
 
 
-@pytest.mark.parametrize("text", KEPT)
+@daily("text", KEPT, days=3)
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_compiled_after_training_has_the_new_weights(text: str) -> None:
     model = composed(text)

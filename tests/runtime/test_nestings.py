@@ -12,6 +12,7 @@ import adaptcompose as ac
 from adaptcompose.composition.canonical import canonical
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.model import ComposedModel
+from tests.sampling import daily
 from tests.workshop import Workshop, inside
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -42,7 +43,7 @@ def states(model: ComposedModel) -> list[Tensor]:
     return [one.last_hidden_state for one in (out.values() if names else [out])]
 
 
-@pytest.mark.parametrize(("text", "told"), CASES)
+@daily(("text", "told"), CASES, days=3)
 def test_operators_stand_in_each_other(workshop: Workshop, text: str, told: str) -> None:
     if told != "fine":
         with pytest.raises(Failed) as failed:

@@ -7,13 +7,14 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.dropout import with_dropout
 from tests.runtime.test_families import refused
 from tests.runtime.test_methods import CALLS
 from tests.sampling import sampled
 from tests.tiny import ENCODER_DECODERS, OTHERS, SPECIAL, backbone, batch, composed
 
 FAMILIES = (*SPECIAL, *OTHERS)
-texts = st.sampled_from(CALLS)
+texts = st.sampled_from([*map(with_dropout, CALLS)])
 
 
 def states(model: torch.nn.Module, given: dict[str, Tensor], **more: object) -> Tensor:

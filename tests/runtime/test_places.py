@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from adaptcompose.composition.operator import operators
 from adaptcompose.composition.operators.prune import as_text
 from adaptcompose.runtime.fusion_attention import measure
 from adaptcompose.runtime.model import ComposedModel
+from tests.sampling import daily
 from tests.tiny import (
     ENCODER_DECODERS,
     GENERATING,
@@ -82,8 +84,11 @@ def continued(model: ComposedModel, given: dict[str, Tensor], **more: object) ->
     return generated(model, given, 5, **rows, **more)
 
 
-@pytest.mark.parametrize("family", list(GENERATING))
-@pytest.mark.parametrize("text", [*OPERATORS.values(), *NESTED.values()], ids=str)
+@daily(
+    ("family", "text"),
+    [*itertools.product(GENERATING, [*OPERATORS.values(), *NESTED.values()])],
+    ids=str,
+)
 def test_with_a_cache_is_without(family: str, text: str, tmp_path: Path) -> None:
     model = model_of(family, text, tmp_path)
     for pad in (True, False):

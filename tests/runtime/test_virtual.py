@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,10 +21,11 @@ from adaptcompose.composition.check import Context, check
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.method import SHARED
 from adaptcompose.resources import resource
+from adaptcompose.runtime.attach.sites import stock_of
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
-from tests.sampling import sampled
+from tests.sampling import daily, sampled
 from tests.tiny import (
     ENCODERS,
     LAYERS,
@@ -352,9 +354,13 @@ def test_every_row_trains_its_own() -> None:
     assert reached == {"a", "b"}
 
 
-@every_family
-@pytest.mark.parametrize(
-    "text", [*EVERY, "stack(prompt_tuning(length=2), prefix(length=3, flat=true))"]
+@daily(
+    ("family", "text"),
+    [
+        *itertools.product(
+            ENCODERS, [*EVERY, "stack(prompt_tuning(length=2), prefix(length=3, flat=true))"]
+        )
+    ],
 )
 def test_every_way_to_compute_attention_gives_the_same(family: str, text: str) -> None:
     states = backbone(family).state_dict()
@@ -476,7 +482,7 @@ def test_poolers_read_the_first_token_of_each_row() -> None:
     members = "a=prompt_tuning(length=3), b=prompt_tuning(length=1), c=prompt(length=2)"
     model = composed(f"route({members})")
     seen: list[Tensor] = []
-    model.body.pooler.register_forward_hook(lambda module, args, out: seen.append(out))
+    stock_of(model.body).pooler.register_forward_hook(lambda module, args, out: seen.append(out))
     with torch.no_grad():
         model(**batch(), rows=["a", "b", "c"])
         for number, name in enumerate("abc"):

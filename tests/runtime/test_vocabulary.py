@@ -14,6 +14,7 @@ from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.passes.merge_deltas import Merged
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.lora import Lora
+from adaptcompose.runtime.attach.sites import module_at
 from adaptcompose.runtime.model import ComposedModel
 from tests.tiny import VOCABULARY, backbone, batch, composed, config, distance, make_backbone
 
@@ -205,12 +206,8 @@ def test_ranges_of_tokens_have_their_own_embeddings() -> None:
     path = "bert.embeddings.word_embeddings"
     with torch.no_grad():
         found, changed, stock = (
-            m.get_submodule(f"{stem}{path}")(ids)
-            for m, stem in (
-                (model, "body."),
-                (whole, "body."),
-                (backbone("bert", KINDS["bert"]), ""),
-            )
+            module_at(body, path)(ids)
+            for body in (model.body, whole.body, backbone("bert", KINDS["bert"]))
         )
     assert distance(found[:, :3], changed[:, :3]) <= 1e-12
     assert torch.equal(found[:, 3:], stock[:, 3:])

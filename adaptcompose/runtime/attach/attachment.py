@@ -19,7 +19,7 @@ from adaptcompose.ir.primitives import Primitive, Rows
 from adaptcompose.ir.program import Program
 from adaptcompose.methods.invertible import HEAD
 from adaptcompose.runtime.attach import map_sites as _mapsites  # noqa: F401 - it registers itself
-from adaptcompose.runtime.attach.sites import take
+from adaptcompose.runtime.attach.sites import replace_module, take
 from adaptcompose.runtime.attach.virtual_tokens import lengthened
 from adaptcompose.runtime.call_context import Frame
 from adaptcompose.runtime.heads import FlexHead
@@ -78,7 +78,7 @@ def attach(
     fan_out(base, program)
     longer = lengthened(base, facts, frame, inside=own)
     if own and longer is not base:
-        whole.set_submodule(whole.base_model_prefix, longer)
+        replace_module(whole, whole.base_model_prefix, longer)
     flexible: dict[str, FlexHead] = {}
     for index, (name, head) in enumerate(heads.items()):
         if isinstance(head, Head):
@@ -100,14 +100,17 @@ def _without_head(model: PreTrainedModel) -> PreTrainedModel:
     return bare.train(model.training)
 
 
-def _order(site: Site, facts: Facts) -> tuple[int, bool]:
-    """What stands inside another module has to be there before that one is taken.
+def _order(site: Site, facts: Facts) -> int:
+    """Whose wrapper is nearer to the stock module, where several sites share a module.
 
-    Sub-layers and virtual tokens come last, around what else stands at their modules and at the
-    norms behind, and so does what stands in front of a vocabulary.
+    A change of a map or a norm is part of the map itself, so it comes first. Sub-layers, virtual
+    tokens, and what stands in front of a vocabulary come last, around all else that stands there
+    and at the norms behind.
     """
     kind = facts.layout.sites[site.name].kind
-    return -facts.layout.path(site).count("."), kind in ("sublayer", "tokens", "vocabulary")
+    if kind in ("linear", "lookup", "norm"):
+        return 0
+    return 2 if kind in ("sublayer", "tokens", "vocabulary") else 1
 
 
 def _of_branch(node: Primitive | None, index: int) -> Primitive | None:

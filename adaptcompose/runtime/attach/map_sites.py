@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 from adaptcompose.backbones.layout import OF_ENCODER, Facts, Site
 from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.lora import Lora
-from adaptcompose.runtime.attach.sites import Proxy, takes
+from adaptcompose.runtime.attach.sites import Wrapper, find_module, module_at, replace_module, takes
 from adaptcompose.runtime.call_context import ENCODED, PLACES, Frame, Places
 from adaptcompose.runtime.ops.maps import Changed, Map, Mapping, Stock
+from adaptcompose.runtime.ops.norms import Norm
 from adaptcompose.runtime.ops.primitives import Running
 from adaptcompose.runtime.parts import Part
 
@@ -23,8 +24,11 @@ WHOLE = (0, 1)
 """The piece that is all of a module."""
 
 
-class MapSite(Proxy):
-    """A map of the backbone, or several in one module, with the compositions that change them."""
+class MapSite(Wrapper, Norm):
+    """A map of the backbone, or several in one module, with the compositions that change them.
+
+    Where the map is a norm, a sub-layer in front of it asks for it as a `Norm`.
+    """
 
     def __init__(self, stock: nn.Module, frame: Frame, reads: str = PLACES) -> None:
         super().__init__(stock)
@@ -64,7 +68,7 @@ class MapSite(Proxy):
         return MapWithin(self, self.frame, places, rows)
 
 
-class MapWithin:
+class MapWithin(Norm):
     """A map as it is for some rows of the batch, or some of their tokens."""
 
     def __init__(self, site: MapSite, frame: Frame, places: Places, rows: Tensor | None) -> None:
@@ -72,8 +76,8 @@ class MapWithin:
         self.frame = frame if rows is None else frame.take(rows.tolist())
         self.places = places._replace(start=0)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.site.at(x, self.frame, self.places)
+    def __call__(self, total: Tensor) -> Tensor:
+        return self.site.at(total, self.frame, self.places)
 
     def within(self, places: Places, rows: Tensor | None = None) -> MapWithin:
         """The same for some of these rows, or of their tokens."""
@@ -90,10 +94,10 @@ def take_map(
     path = _path(base, site, facts)
     if path is None:
         return
-    stock = base.get_submodule(path)
+    stock = module_at(base, path)
     if not isinstance(stock, MapSite):
         stock = MapSite(stock, frame, ENCODED if site.name in OF_ENCODER else PLACES)
-        base.set_submodule(path, stock)
+        replace_module(base, path, stock)
     stock.change(facts.layout.sites[site.name].piece, adapter)
 
 
@@ -102,8 +106,7 @@ def _path(model: nn.Module, site: Site, facts: Facts) -> str | None:
     paths = facts.layout.paths(site)
     if site.layer is not None:
         return paths[0]
-    names = {name for name, _ in model.named_modules()}
-    return next((path for path in paths if path in names), None)
+    return next((path for path in paths if find_module(model, path) is not None), None)
 
 
 def _stock(backbone: PreTrainedModel, site: Site, facts: Facts) -> Stock | None:

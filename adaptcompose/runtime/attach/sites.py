@@ -1,20 +1,27 @@
 """Sites at work: small modules that own the stock modules they stand for, swapped into a copy.
 
-Their inner modules keep the stock names, so that the copy's keys stay those of the checkpoint. How
-a kind of place is taken is said once, with `@takes`.
+A wrapper holds the module that it stands for as `stock`. Several sites may share a module path:
+then their wrappers are nested, each with modules of its own, and all are in the module tree. Paths
+are those of the stock model, whatever is wrapped on the way: `module_at` reads one, and
+`replace_module` is the only thing that changes one. How a kind of place is taken is said once, with
+`@takes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts, Kind, Site
+from adaptcompose.diagnostics.codes import AC520
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.primitives import Primitive
 from adaptcompose.runtime.call_context import Frame
+from adaptcompose.runtime.ops.norms import norm_of
 from adaptcompose.runtime.ops.primitives import Running, State
 
 Taking = Callable[[nn.Module, Site, Facts, Primitive, Running, Frame], None]
@@ -40,29 +47,75 @@ def take(
     _TAKING[facts.layout.sites[site.name].kind](base, site, facts, node, adapter, frame)
 
 
-class Proxy(nn.Module):
-    """A module around a stock one; what is asked of it is asked of the stock module."""
+class Wrapper(nn.Module):
+    """A module in the place of a stock one, which it holds as `stock`.
+
+    It forwards no attributes. What transformers reads of a module that a layout names is a property
+    with its reason; anything else is read of the stock module itself, see `stock_of`.
+    """
 
     def __init__(self, stock: nn.Module) -> None:
         super().__init__()
         self.stock = stock
 
-    def __getattr__(self, name: str) -> Any:
-        # transformers reaches into the embeddings, for instance for their position ids
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("stock"), name)
+    @property
+    def weight(self) -> Any:
+        """The stock module's own weight.
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        stock = self.__dict__.get("_modules", {}).get("stock")
-        if stock is not None and name in stock._modules:
-            setattr(stock, name, value)  # a site inside is taken after the one around it
-        else:
-            super().__setattr__(name, value)
+        T5 casts what its feed-forward's last map reads to the type of this tensor, and callers read
+        `get_input_embeddings().weight` and `get_output_embeddings().weight`.
+        """
+        return self.stock.weight
+
+    @property
+    def word_embeddings(self) -> Any:
+        """Of the embeddings of BERT's shape, where `get_input_embeddings` looks for them."""
+        return self.stock.word_embeddings
+
+    @property
+    def attention_type(self) -> Any:
+        """Of a layer, by which models that mix kinds of attention choose its mask.
+
+        None of the ten families has it; layouts that are installed may be of models that do.
+        """
+        return self.stock.attention_type
 
 
-class Wrapper(Proxy):
+def stock_of(module: nn.Module) -> nn.Module:
+    """The module of the backbone that a module stands for, itself if it wraps none."""
+    while isinstance(module, Wrapper):
+        module = module.stock
+    return module
+
+
+def find_module(base: nn.Module, path: str) -> nn.Module | None:
+    """What stands at a path of the stock model, with all wrappers around it; None if nothing."""
+    module: nn.Module | None = base
+    for name in path.split(".") if path else ():
+        if module is None:
+            return None
+        module = stock_of(module)._modules.get(name)
+    return module
+
+
+def module_at(base: nn.Module, path: str) -> nn.Module:
+    """What stands at a path of the stock model, with all wrappers around it.
+
+    AttributeError if nothing does: then the layout is not that of the model.
+    """
+    module = find_module(base, path)
+    if module is None:
+        raise AttributeError(f"{type(stock_of(base)).__name__} has no module `{path}`")
+    return module
+
+
+def replace_module(base: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module at a path of the stock model, in the stock module that has it as a child."""
+    parent, _, name = path.rpartition(".")
+    stock_of(module_at(base, parent)).set_submodule(name, module)
+
+
+class SiteWrapper(Wrapper):
     """A stock module and the composition beside it."""
 
     def __init__(self, stock: nn.Module, adapter: Running, frame: Frame) -> None:
@@ -74,36 +127,87 @@ class Wrapper(Proxy):
 class Summand:
     """The output h of a sub-layer, as long as the input x of the sub-layer is not added to it.
 
-    Layers add the two themselves, some of them behind a dropout that is no module of its own. What
-    passes through that stays a summand; its sum with x is what `added` makes of h and x.
+    A composition reads h and x, and what it gives takes the place of h + x. But x is out of its
+    reach: a layer of transformers keeps x in a local variable, calls the sub-layer on LN(x) or on
+    x, and adds the two in its own `forward`, in some families after a dropout that is no module:
+
+        hidden_states = self.attn(self.ln_1(residual))
+        hidden_states = nn.functional.dropout(hidden_states, p=self.dropout)
+        hidden_states = residual + hidden_states
+
+    So a module around the sub-layer sees no x, a hook behind the layer comes too late, and a copy
+    of the layer's code would have to follow every release of every family. Giving out − x, for the
+    layer to add x again, is off by rounding, and the dropout would fall on the composition.
+
+    Therefore the sum itself is taken over, by the protocol that torch has for it: every function of
+    torch that gets an argument with `__torch_function__` calls this instead. A sum with a tensor is
+    what `added` makes of h and x; dropout acts on h alone and gives a summand again. A layer that
+    does anything else with it, as one of a later transformers may, gets AC520: nothing is computed
+    from h without the composition. `path` is where the sub-layer is.
+
+    >>> import torch
+    >>> summand = Summand(torch.ones(2), lambda h, x: 10 * h + x, "h.0.attn")
+    >>> torch.ones(2) + functional.dropout(summand, 0.5, training=False)
+    tensor([11., 11.])
     """
 
-    def __init__(self, h: Tensor, added: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, h: Tensor, added: Callable[[Tensor, Tensor], Tensor], path: str) -> None:
         self.h = h
         self.added = added
+        self.path = path
 
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """The functions that layers call, in the one form that torch.compile follows."""
-        first, *more = args
-        if func.__name__ not in _SUMS:
-            assert func is functional.dropout
-            return cls(func(first.h, *more, **(kwargs or {})), first.added)
-        one, x = (first, more[0]) if isinstance(first, cls) else (more[0], first)
-        return one.added(one.h, x)
+        """A sum or a dropout of a summand, in the one form that torch.compile follows."""
+        first, *more = args or (None,)
+        if func is functional.dropout and isinstance(first, cls):
+            return cls(func(first.h, *more, **(kwargs or {})), first.added, first.path)
+        if func.__name__ in _SUMS and len(args) == 2 and not kwargs:
+            one, x = (first, more[0]) if isinstance(first, cls) else (more[0], first)
+            if isinstance(x, Tensor):
+                return one.added(one.h, x)
+        raise unknown_use(_path_in((*args, *(kwargs or {}).values())), func.__name__)
+
+    def __getattr__(self, name: str) -> Any:
+        """Only reached by what a summand does not have: methods and attributes of tensors."""
+        raise unknown_use(self.__dict__.get("path", ""), name)
+
+    def _operated(self, other: Any) -> Any:
+        """An operation that no tensor takes part in, which never gets to torch."""
+        if isinstance(other, Tensor):
+            return NotImplemented
+        raise unknown_use(self.path, "an operation with a number")
+
+    __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __truediv__ = _operated
 
 
 _SUMS = ("__add__", "__radd__", "add")
 """What `x + h` and `h + x` are called."""
 
 
-class Inner(Wrapper):
+def _path_in(values: Iterable[Any]) -> str:
+    """Where the summand among arguments of a function is from; lists are looked into."""
+    for value in values:
+        if isinstance(value, Summand):
+            return value.path
+        if isinstance(value, list | tuple) and (path := _path_in(value)):
+            return path
+    return ""
+
+
+def unknown_use(path: str, function: str) -> Failed:
+    """AC520: a layer adds the residual in a way that is not known."""
+    version = transformers.__version__
+    return Failed(AC520.at(path=path, function=function, version=version))
+
+
+class Inner(SiteWrapper):
     """A sub-layer with the composition behind it: there where its layer adds x to what it gives.
 
     `norm` is the norm of that sum, if the layer has one. Where a composition does without x, what
-    it gives takes the place of the sum.
+    it gives takes the place of the sum. `path` is where the sub-layer is, for AC520.
     """
 
     def __init__(
@@ -114,16 +218,19 @@ class Inner(Wrapper):
         norm: nn.Module | None,
         *,
         finish: bool,
+        path: str,
     ) -> None:
         super().__init__(stock, adapter, frame)
-        self.norm = [norm]  # it is registered where it stands
+        # in a list, since a module would be registered here, too, and not only at its own path
+        self.norm = [None if norm is None else norm_of(norm)]
         self.finish = finish
+        self.path = path
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         found = self.stock(*args, **kwargs)
         if isinstance(found, tuple):
-            return (Summand(found[0], self.added), *found[1:])
-        return Summand(found, self.added)
+            return (Summand(found[0], self.added, self.path), *found[1:])
+        return Summand(found, self.added, self.path)
 
     def added(self, h: Tensor, x: Tensor) -> Tensor:
         """What stands in the layer for h + x."""
@@ -131,7 +238,7 @@ class Inner(Wrapper):
         return out + x if self.finish else out
 
 
-class Passed(Proxy):
+class Passed(Wrapper):
     """The norm behind a sum, where the composition has done all that follows the sum."""
 
     def forward(self, state: Tensor) -> Tensor:
@@ -144,18 +251,21 @@ def take_sublayer(
 ) -> None:
     """Around the module that computes h."""
     path, behind, finish = facts.layout.path(site), facts.layout.norm(site), node.placement.finish
-    norm = base.get_submodule(behind) if behind else None
+    norm = module_at(base, behind) if behind else None
     if norm is not None and not finish:
-        base.set_submodule(behind, Passed(norm))
-    stock = base.get_submodule(path)
-    base.set_submodule(path, Inner(stock, adapter, frame, norm, finish=finish))
+        replace_module(base, behind, Passed(norm))
+    inner = Inner(module_at(base, path), adapter, frame, norm, finish=finish, path=path)
+    replace_module(base, path, inner)
 
 
-class Output(Wrapper):
-    """A stock module whose output passes through the composition."""
+class Output(SiteWrapper):
+    """A stock module whose output passes through the composition; of a tuple, the first value."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.adapter(State(self.stock(*args, **kwargs), frame=self.frame))
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        found = self.stock(*args, **kwargs)
+        if isinstance(found, tuple):  # of T5's layers: the state, and scores by distance
+            return (self.adapter(State(found[0], frame=self.frame)), *found[1:])
+        return self.adapter(State(found, frame=self.frame))
 
 
 @takes("output")
@@ -164,10 +274,10 @@ def take_output(
 ) -> None:
     """Behind a module whose output is the state."""
     path = facts.layout.path(site)
-    base.set_submodule(path, Output(base.get_submodule(path), adapter, frame))
+    replace_module(base, path, Output(module_at(base, path), adapter, frame))
 
 
-class Input(Wrapper):
+class Input(SiteWrapper):
     """A stock module whose first argument passes through the composition before."""
 
     def forward(self, state: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -180,7 +290,7 @@ def take_input(
 ) -> None:
     """In front of a module."""
     path = facts.layout.path(site)
-    base.set_submodule(path, Input(base.get_submodule(path), adapter, frame))
+    replace_module(base, path, Input(module_at(base, path), adapter, frame))
 
 
 @takes("vocabulary")
@@ -188,7 +298,7 @@ def take_vocabulary(
     base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
 ) -> None:
     """In front of the vocabulary matrix; a model with another head needs nothing there."""
-    names = {name for name, _ in base.named_modules()}
     for path in facts.layout.paths(site):
-        if path in names:
-            base.set_submodule(path, Input(base.get_submodule(path), adapter, frame))
+        stock = find_module(base, path)
+        if stock is not None:
+            replace_module(base, path, Input(stock, adapter, frame))

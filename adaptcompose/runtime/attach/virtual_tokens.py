@@ -18,7 +18,7 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC517
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.invertible import EMBEDDINGS
-from adaptcompose.runtime.attach.sites import Proxy
+from adaptcompose.runtime.attach.sites import Wrapper, module_at, replace_module, stock_of
 from adaptcompose.runtime.call_context import ENCODED, PLACES, Frame, Places
 from adaptcompose.runtime.heads import IGNORED
 from adaptcompose.runtime.ops.mixing import RunningSplit
@@ -42,12 +42,27 @@ def cached(given: Mapping[str, Any]) -> int:
     return 0 if cache is None else int(cache.get_seq_length())
 
 
-class Counted(Proxy):
-    """What reads tokens, which are counted from the first in its cache."""
+class Counted(Wrapper):
+    """A model that reads tokens, which are counted from the first in its cache."""
 
     def __init__(self, stock: nn.Module, frame: Frame) -> None:
         super().__init__(stock)
         self.frame = frame
+
+    @property
+    def config(self) -> Any:
+        """The model's own, which `ComposedModel.config` is, and which counts padding here."""
+        return self.stock.config
+
+    @property
+    def main_input_name(self) -> Any:
+        """Of an encoder: `generate` compares it with that of the model around."""
+        return self.stock.main_input_name
+
+    def get_input_embeddings(self) -> Any:
+        """Where a model with a head asks its base model for the token embeddings."""
+        embeddings: Any = self.stock.get_input_embeddings  # of a class without types
+        return embeddings()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.counted(Places(cached(kwargs)), *args, **kwargs)
@@ -204,16 +219,16 @@ def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> 
     if encoder is not None and hasattr(base, "decoder"):
         first, most = _positions(base, facts, frame)
         longer = LengthenedEncoder(encoder, words, frame, first, most, inside=inside)
-        base.set_submodule("encoder", longer)
-        base.set_submodule("decoder", Attending(base.get_submodule("decoder"), words, frame))
+        replace_module(base, "encoder", longer)
+        replace_module(base, "decoder", Attending(module_at(base, "decoder"), words, frame))
         return base
     first, most = _positions(base, facts, frame)
     if facts.has(EMBEDDINGS.name) and facts.layout.sites[EMBEDDINGS.name].kind == "output":
         path = facts.layout.path(EMBEDDINGS)
-        base.set_submodule(path, Behind(base.get_submodule(path), frame))
+        replace_module(base, path, Behind(module_at(base, path), frame))
     pooler = facts.layout.pooler
     if pooler and getattr(base, pooler, None) is not None:
-        base.set_submodule(pooler, Started(base.get_submodule(pooler), frame))
+        replace_module(base, pooler, Started(module_at(base, pooler), frame))
     return Lengthened(base, words, frame, first, most, inside=inside)
 
 
@@ -224,7 +239,7 @@ def _positions(base: nn.Module, facts: Facts, frame: Frame) -> tuple[int, int]:
     first_part = next(iter(facts.stacks))
     moved = moving(base, facts.layout.path(Site("positions", None, first_part)), frame)
     moved.longer = True
-    padding, rows = getattr(moved.stock, "padding_idx", None), positions_of(moved.stock)
+    padding, rows = getattr(stock_of(moved), "padding_idx", None), positions_of(moved)
     first = 0 if padding is None else int(padding) + 1
     return first, sys.maxsize if rows is None else rows - first
 
@@ -235,7 +250,7 @@ def counting(base: nn.Module, frame: Frame) -> nn.Module:
         return base
     if not hasattr(base, "decoder"):
         return Counted(base, frame)
-    base.set_submodule("decoder", Counted(base.get_submodule("decoder"), frame))
+    replace_module(base, "decoder", Counted(module_at(base, "decoder"), frame))
     return base
 
 

@@ -21,13 +21,25 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.ir.prefix import KVPrefix
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.runtime.attach.sites import Wrapper, takes
+from adaptcompose.runtime.attach.sites import (
+    SiteWrapper,
+    module_at,
+    replace_module,
+    stock_of,
+    takes,
+)
 from adaptcompose.runtime.call_context import PLACES, Frame, Places
 from adaptcompose.runtime.ops.primitives import Running, mean, runs
 from adaptcompose.runtime.ops.row_selection import Chosen, Pieces, padded
 from adaptcompose.runtime.parts import Parts
 
-NAME = "adaptcompose"  # of `attend` in transformers' table of attention functions
+NAME = "adaptcompose"
+"""Of `attend` in transformers' table of attention functions, the only way to name one of its own.
+
+A configuration is written as JSON, so it names its function and cannot hold it, and the table is
+one for the process. It gains one entry, when this module is imported, whose function keeps nothing
+from call to call: what a call has reaches it as an argument, see `PrefixedAttention.forward`.
+"""
 _MASKED = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", NAME, None)
 """Ways to compute attention whose masks are tensors; others are not used beside a prefix."""
 
@@ -72,7 +84,7 @@ class Prefix(NamedTuple):
     bias: Callable[[int, int], Tensor] | None = None
 
 
-class PrefixedAttention(Wrapper):
+class PrefixedAttention(SiteWrapper):
     """A module that computes attention, with virtual keys and values in front of its own."""
 
     def __init__(
@@ -86,7 +98,7 @@ class PrefixedAttention(Wrapper):
         super().__init__(stock, adapter, frame)
         self.pieces = Pieces(node, adapter, RunningPrefix)
         self.table = table
-        inner: Any = stock
+        inner: Any = stock_of(stock)
         self.name = str(inner.config._attn_implementation)
         inner.config = copy.copy(inner.config)
         inner.config._attn_implementation = NAME
@@ -98,6 +110,10 @@ class PrefixedAttention(Wrapper):
         prefix = prefix_of(chosen, x, own, self.name) if chosen else Prefix(self.name)
         if chosen and self.table is not None:
             prefix = prefix._replace(bias=partial(relative, self.table, chosen, own))
+        # Attention modules hand keyword arguments that they do not know to the function that they
+        # name: transformers' contract for functions of one's own. An attribute of the module would
+        # be left behind by one call for the next, and a layer computed again in the backward pass
+        # would find that of another.
         return self.stock(*args, **kwargs, prefix=prefix)
 
 
@@ -106,18 +122,17 @@ def take_attention(
     base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
 ) -> None:
     """Around the module that computes attention."""
-    ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
     for module in base.modules():
         config: Any = getattr(module, "config", None)
         if getattr(config, "_attn_implementation", None) not in _MASKED:
             config._attn_implementation = "sdpa"  # the copy's own
     path = facts.layout.path(site)
-    first: Any = base.get_submodule(facts.layout.path(replace(site, layer=0)))
+    first: Any = stock_of(module_at(base, facts.layout.path(replace(site, layer=0))))
     # the lowest layer of T5 has the scores by relative positions for all layers
     scored = getattr(first, "has_relative_attention_bias", False)
     table = first.compute_bias if scored else None
-    stock = base.get_submodule(path)
-    base.set_submodule(path, PrefixedAttention(stock, node, adapter, frame, table))
+    stock = module_at(base, path)
+    replace_module(base, path, PrefixedAttention(stock, node, adapter, frame, table))
 
 
 def relative(
@@ -193,7 +208,11 @@ def attend(
     prefix: Prefix,
     **kwargs: Any,
 ) -> Any:
-    """Attention over [P_k; K] and [P_v; V], by the function that `prefix` names."""
+    """Attention over [P_k; K] and [P_v; V], by the function that `prefix` names.
+
+    `kwargs` are that function's own, whose names differ from family to family and from release to
+    release: `scaling`, `dropout`, `is_causal`, `position_bias`, …
+    """
     stock: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(prefix.stock, _eager(module))
     if prefix.key is not None and prefix.value is not None:
         causal = kwargs.get("is_causal")
@@ -207,6 +226,9 @@ def attend(
         elif bias is not None:
             kwargs["position_bias"] = nn.functional.pad(bias, (longest, 0))
     return stock(module, query, key, value, attention_mask, **kwargs)
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
 
 
 def _eager(module: nn.Module) -> Callable[..., Any]:

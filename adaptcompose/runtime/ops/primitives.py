@@ -19,6 +19,7 @@ from adaptcompose.diagnostics.diagnostic import Failed, suggest
 from adaptcompose.ir import primitives as ir
 from adaptcompose.ir.primitives import Placement, Primitive
 from adaptcompose.runtime.call_context import PLACES, Frame, Places
+from adaptcompose.runtime.ops.norms import Norm
 from adaptcompose.runtime.parts import Parts
 
 NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files assume
@@ -33,7 +34,7 @@ class State:
         self,
         h: Tensor,
         x: Tensor | None = None,
-        norm: Callable[[Tensor], Tensor] | None = None,
+        norm: Norm | None = None,
         frame: Frame | None = None,
     ) -> None:
         self._h, self.x, self.norm = h, x, norm
@@ -99,9 +100,7 @@ class State:
     ) -> State:
         """The state of some rows or tokens, which stand at `places`."""
         x = None if self.x is None else self.x[index]
-        # a norm that is changed has to know which ones these are
-        within = getattr(self.norm, "within", None)
-        norm = self.norm if within is None else within(places, rows)
+        norm = None if self.norm is None else self.norm.within(places, rows)
         return State(self.h[index], x, norm, self._frame).keep(places)
 
     def finish(self, out: Tensor) -> Tensor:

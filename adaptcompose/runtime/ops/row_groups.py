@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adaptcompose.compiler.passes.group_rows import GroupedRows
 from adaptcompose.ir.primitives import Rows
 from adaptcompose.ir.program import Program
-from adaptcompose.runtime.attach.sites import Proxy
+from adaptcompose.runtime.attach.sites import Wrapper, module_at
 from adaptcompose.runtime.call_context import Choice, in_order
 from adaptcompose.runtime.ops.primitives import Constants, Running, State, running, runs, stacked
 from adaptcompose.runtime.parts import Parts
@@ -106,7 +106,7 @@ class RunningGroups(RunningRows):
         return in_order(pieces, order)
 
 
-class Repeat(Proxy):
+class Repeat(Wrapper):
     """A layer behind the fan: what comes in with one row per example leaves with one per branch."""
 
     def __init__(self, stock: nn.Module, times: int, *, first: bool) -> None:
@@ -137,7 +137,7 @@ def fan_out(base: nn.Module, program: Program) -> None:
     """Behind the fan, every layer sees the batch once per branch."""
     if program.fan is None or program.fan < 0:
         return
-    layers: Any = base.get_submodule(program.facts.layout.layers)
+    layers: Any = module_at(base, program.facts.layout.layers)
     for number in range(program.fan + program.inside, len(layers)):
         first = number == program.fan
         layers[number] = Repeat(layers[number], program.repeats, first=first)

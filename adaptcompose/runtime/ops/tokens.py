@@ -19,7 +19,14 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.prefix import Shift
 from adaptcompose.ir.primitives import Primitive
 from adaptcompose.ir.tokens import Tokens
-from adaptcompose.runtime.attach.sites import Proxy, Wrapper, takes
+from adaptcompose.runtime.attach.sites import (
+    SiteWrapper,
+    Wrapper,
+    module_at,
+    replace_module,
+    stock_of,
+    takes,
+)
 from adaptcompose.runtime.call_context import Frame, Places
 from adaptcompose.runtime.ops.primitives import Running, runs
 from adaptcompose.runtime.ops.row_selection import Chosen, Pieces, padded
@@ -122,7 +129,7 @@ def taken(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
 
 
-class Words(Wrapper):
+class Words(SiteWrapper):
     """Token embeddings, with learned ones where the placeholders are."""
 
     def __init__(self, stock: nn.Module, node: Primitive, adapter: Running, frame: Frame) -> None:
@@ -172,7 +179,7 @@ class Words(Wrapper):
         return padded([torch.cat([empty, *tensors]) for tensors in read])[chosen.index]
 
 
-class Behind(Proxy):
+class Behind(Wrapper):
     """The embeddings, with virtual tokens that join behind them."""
 
     def __init__(self, stock: nn.Module, frame: Frame) -> None:
@@ -190,7 +197,7 @@ class Behind(Proxy):
         return torch.where(virtual.kept[:, None, None], joined, out)
 
 
-class Moved(Proxy):
+class Moved(Wrapper):
     """What reads position ids, given others; `longer` if there are virtual tokens among its own."""
 
     def __init__(self, stock: nn.Module, frame: Frame) -> None:
@@ -206,7 +213,7 @@ class Moved(Proxy):
     def _moved(self, ids: Any) -> Any:
         if not isinstance(ids, Tensor) or ids.is_floating_point():
             return ids
-        padding = getattr(self.stock, "padding_idx", None)
+        padding = getattr(stock_of(self), "padding_idx", None)
         first = 0 if padding is None else padding + 1
         moved, by = ids, 0
         virtual: Virtual | None = self.frame.kept.get(VIRTUAL) if self.longer else None
@@ -223,7 +230,7 @@ class Moved(Proxy):
 
     def _check(self, ids: Tensor, highest: int) -> None:
         """AC517 where there are no such positions; `highest` is the most that they can be."""
-        most = positions_of(self.stock)
+        most = positions_of(self)
         if most is not None and highest > most and (needed := int(ids.max()) + 1) > most:
             raise Failed(AC517.at(needed=needed, most=most))
 
@@ -243,13 +250,14 @@ class MovedCount(Moved):
         return found.view(-1, count, found.shape[-1])
 
 
-def positions_of(stock: nn.Module) -> int | None:
+def positions_of(module: nn.Module) -> int | None:
     """How many positions a table has, those among them that stand for padding."""
+    stock = stock_of(module)
     rows = getattr(stock, "num_embeddings", None)
     return None if rows is None else int(rows) - int(getattr(stock, "offset", 0))
 
 
-class Started(Proxy):
+class Started(Wrapper):
     """A pooler, which reads the first token of every row."""
 
     def __init__(self, stock: nn.Module, frame: Frame) -> None:
@@ -267,7 +275,7 @@ def take_tokens(
 ) -> None:
     """Around the token embeddings; `lengthened` does the rest when all sites are taken."""
     path = facts.layout.path(site)
-    base.set_submodule(path, Words(base.get_submodule(path), node, adapter, frame))
+    replace_module(base, path, Words(module_at(base, path), node, adapter, frame))
 
 
 @takes("positions")
@@ -281,12 +289,13 @@ def take_positions(
 
 
 def moving(base: nn.Module, path: str, frame: Frame) -> Moved:
-    stock = base.get_submodule(path)
-    if isinstance(stock, Moved):
-        return stock
+    found = module_at(base, path)
+    if isinstance(found, Moved):
+        return found
+    stock = stock_of(found)
     counts = isinstance(stock, nn.Embedding) and "position_ids" in _arguments(stock)
-    moved = (MovedCount if counts else Moved)(stock, frame)
-    base.set_submodule(path, moved)
+    moved = (MovedCount if counts else Moved)(found, frame)
+    replace_module(base, path, moved)
     return moved
 
 

@@ -21,7 +21,7 @@ from adaptcompose.compiler.trunk import trunk_of
 from adaptcompose.diagnostics.codes import AC518
 from adaptcompose.diagnostics.diagnostic import Failed, counted
 from adaptcompose.methods.invertible import EMBEDDINGS
-from adaptcompose.runtime.attach.sites import Proxy
+from adaptcompose.runtime.attach.sites import Wrapper, module_at, replace_module, stock_of
 from adaptcompose.runtime.call_context import Frame
 from adaptcompose.runtime.ops.weight_cache import Kept
 from adaptcompose.runtime.training.state_file import States
@@ -43,7 +43,7 @@ BY_LENGTH = {"dynamic", "longrope"}
 """Kinds of rotary positions that depend on the longest row of a batch."""
 
 
-class Still(Proxy):
+class Still(Wrapper):
     """A module of the trunk: never in training, without gradients."""
 
     def __init__(self, stock: nn.Module) -> None:
@@ -90,13 +90,13 @@ class CachedTrunk:
         self._trained: frozenset[str] | None = None
         self._check()
         facts = model.composition.facts
-        base: Any = model.body
-        base = base.base_model
-        stack = base.get_submodule(facts.layout.layers)
+        body: Any = stock_of(model.body)
+        base = stock_of(body.base_model)
+        stack: Any = module_at(base, facts.layout.layers)
         places = [facts.layout.path(site) for site in _below(facts)]
         # what some families drop out between embeddings and layers
         places += [name for name, one in base.named_children() if isinstance(one, nn.Dropout)]
-        below = [_live(base.get_submodule(place)) for place in places]
+        below = [_live(module_at(base, place)) for place in places]
         stock = [_live(layer) for layer in stack]
         self.modules = [*below, *stock[:layers]]
         self.reads = facts.layout.reads
@@ -107,7 +107,7 @@ class CachedTrunk:
             self._key.get(self._sources(), self._digest), facts.width, folder=folder
         )
         for place, module in zip(places, below, strict=True):
-            base.set_submodule(place, Still(module))
+            replace_module(base, place, Still(module))
         for number, layer in enumerate(stock):
             last = number == layers - 1
             stack[number] = StillLayer(layer, self.frame, last=last) if number < layers else layer
