@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from adaptcompose.composition.heads import HeadChoice
-    from adaptcompose.experiment.share.push import Pushed
+    from adaptcompose.experiment.share.push import PushResult
     from adaptcompose.runtime.model import ComposedModel
 
 __all__ = ["Composition", "Diagnostic", "Failed", "check", "compose", "load", "parse", "push"]
@@ -55,10 +55,10 @@ def check(
     are checked too. With a `root`, where `./` starts, or a `hub`, the folders behind references
     are read, those of a hub that is a folder included; no other hub is asked.
     """
-    from adaptcompose.resolution.expression_check import check_alone, check_files, context
+    from adaptcompose.resolution.expression_check import check_expression, check_files, context
 
     base = context(backbone, Path(root or "."), hub or "hf")
-    checked = check_alone(Source(text), base)
+    checked = check_expression(Source(text), base)
     if root is None and hub is None:
         return list(checked.diagnostics)
     return check_files(checked, base, Path(root or "."), hub or "hf")
@@ -92,7 +92,7 @@ def load(ref_or_dir: str | Path, backbone: Any = None, hub: str | None = None) -
     `ref_or_dir` is `user/repo@revision` or a folder. `backbone` replaces the recorded one. `hub` is
     "hf", an endpoint or a folder; without it, a saved composition uses the hub it was saved with.
     """
-    from adaptcompose.runtime.saving import loading
+    from adaptcompose.runtime.saving import loader as loading
 
     return loading.load(ref_or_dir, backbone, hub)
 
@@ -107,7 +107,7 @@ def push(  # noqa: PLR0913 - a public function: its arguments have names
     pr: bool = False,
     license: str | None = None,
     backbone: Any = None,
-) -> Pushed:
+) -> PushResult:
     """Publish a model, a run or a saved folder in one commit, or as a pull request.
 
     `revision` names a branch. `private` applies to a repository that does not exist yet. A public

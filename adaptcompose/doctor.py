@@ -14,8 +14,8 @@ from typing import Literal
 
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.opening import open_store
-from adaptcompose.plugins import KINDS, plugins
-from adaptcompose.resources import resource
+from adaptcompose.plugins import PLUGIN_GROUPS, load_plugins
+from adaptcompose.resources import resource_folder
 from adaptcompose.version import __version__
 
 State = Literal["fine", "problem", "unreachable", "left out"]
@@ -44,7 +44,7 @@ class Finding:
     state: State = "fine"
 
 
-def examine(hub: str, *, offline: bool = False) -> Iterator[Finding]:
+def run_checks(hub: str, *, offline: bool = False) -> Iterator[Finding]:
     """Everything, in the order in which it is cheap to find out."""
     yield from _versions()
     yield from _environment()
@@ -52,7 +52,7 @@ def examine(hub: str, *, offline: bool = False) -> Iterator[Finding]:
     yield from _plugins()
     yield _hub(hub, offline=offline)
     yield from _torch()
-    yield _tried("works", "a small composition", _composition)
+    yield _run_check("works", "a small composition", _composition)
 
 
 def _versions() -> Iterator[Finding]:
@@ -77,13 +77,13 @@ def _environment() -> Iterator[Finding]:
 
 
 def _files() -> Iterator[Finding]:
-    yield _tried("files", "grammar", lambda: str(resource("grammar")))
-    yield _tried("files", "hub_cards", _cards)
-    yield _tried("files", "cache of the Hugging Face Hub", _cache)
+    yield _run_check("files", "grammar", lambda: str(resource_folder("grammar")))
+    yield _run_check("files", "hub_cards", _cards)
+    yield _run_check("files", "cache of the Hugging Face Hub", _cache)
 
 
 def _cards() -> str:
-    folder = resource("hub_cards")
+    folder = resource_folder("hub_cards")
     return f"{folder}, {sum(1 for _ in folder.glob('*/*.md'))} cards"
 
 
@@ -99,8 +99,8 @@ def _cache() -> str:
 
 
 def _plugins() -> Iterator[Finding]:
-    for kind in KINDS:
-        for one in plugins(kind):
+    for kind in PLUGIN_GROUPS:
+        for one in load_plugins(kind):
             told, state = (one.error, "problem") if one.error else (f"from {one.package}", "fine")
             yield Finding("packages", f"{kind}: {one.name}", told or "", state)  # type: ignore[arg-type]
 
@@ -115,7 +115,7 @@ def _hub(hub: str, *, offline: bool) -> Finding:
             return Finding("hub", store.name, "answers")
         if not Path(hub).expanduser().is_dir():
             return Finding("hub", hub, "the folder does not exist", "unreachable")
-        return Finding("hub", hub, f"{len(store.repositories())} repositories")
+        return Finding("hub", hub, f"{len(store.list_repositories())} repositories")
     except Failed as failed:
         return Finding("hub", hub, failed.diagnostics[0].message, "unreachable")
 
@@ -132,7 +132,7 @@ def _torch() -> Iterator[Finding]:
     yield Finding("torch", "threads", str(torch.get_num_threads()))
 
 
-def _tried(section: str, name: str, look: Callable[[], str]) -> Finding:
+def _run_check(section: str, name: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(section, name, look())
     except Exception as error:  # whatever is wrong with the installation is the finding

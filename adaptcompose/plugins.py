@@ -20,59 +20,59 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["methods", "operators", "layouts", "hubs"]
-KINDS: tuple[Kind, ...] = ("methods", "operators", "layouts", "hubs")
+PluginGroup = Literal["methods", "operators", "layouts", "hubs"]
+PLUGIN_GROUPS: tuple[PluginGroup, ...] = ("methods", "operators", "layouts", "hubs")
 
 
 @dataclass(frozen=True)
 class Plugin:
     """One entry of a package: what it names, or why that cannot be imported."""
 
-    kind: Kind
+    group: PluginGroup
     name: str
     package: str
-    loaded: Any = None
+    target: Any = None
     error: str | None = None
 
 
-_LOADED: dict[Kind, list[Plugin]] = {}
+_LOADED: dict[PluginGroup, list[Plugin]] = {}
 
 
-def plugins(kind: Kind) -> list[Plugin]:
+def load_plugins(group: PluginGroup) -> list[Plugin]:
     """The entries of a kind; the first call imports them.
 
     A package that cannot be imported takes nothing from the others: its entry keeps the error.
     """
-    if kind not in _LOADED:
-        _LOADED[kind] = []  # a package that asks for the list while it is imported is not in it
-        _LOADED[kind] += [_load(kind, entry) for entry in _entries(kind)]
-    return _LOADED[kind]
+    if group not in _LOADED:
+        _LOADED[group] = []  # a package that asks for the list while it is imported is not in it
+        _LOADED[group] += [_load(group, entry) for entry in _entries(group)]
+    return _LOADED[group]
 
 
-def broken() -> list[Plugin]:
+def broken_plugins() -> list[Plugin]:
     """The entries that could not be imported so far."""
     return [one for found in _LOADED.values() for one in found if one.error is not None]
 
 
-def _entries(kind: Kind) -> list[Any]:
-    if os.environ.get("ADAPTCOMPOSE_PLUGINS") == "0" or not _mentioned():
+def _entries(group: PluginGroup) -> list[Any]:
+    if os.environ.get("ADAPTCOMPOSE_PLUGINS") == "0" or not _is_any_installed():
         return []
     from importlib.metadata import entry_points
 
-    return sorted(entry_points(group=f"adaptcompose.{kind}"), key=lambda entry: entry.name)
+    return sorted(entry_points(group=f"adaptcompose.{group}"), key=lambda entry: entry.name)
 
 
-def _load(kind: Kind, entry: Any) -> Plugin:
+def _load(group: PluginGroup, entry: Any) -> Plugin:
     package = entry.dist.name if entry.dist is not None else entry.module
     try:
-        return Plugin(kind, entry.name, package, entry.load())
+        return Plugin(group, entry.name, package, entry.load())
     except Exception as error:  # whatever the code of others raises
         why = str(error).split("\n")[0]
-        return Plugin(kind, entry.name, package, error=f"{type(error).__name__}: {why}")
+        return Plugin(group, entry.name, package, error=f"{type(error).__name__}: {why}")
 
 
 @cache
-def _mentioned() -> bool:
+def _is_any_installed() -> bool:
     """Whether any installed package has an entry for us.
 
     Reading these small files takes a tenth of what importing importlib.metadata does, and nearly

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def resource(name: str) -> Path:
+def resource_folder(name: str) -> Path:
     """The folder `grammar` or `hub_cards`: inside the installed package, beside it in a checkout.
 
-    >>> resource("hub_cards").name
+    >>> resource_folder("hub_cards").name
     'hub_cards'
     """
     package = Path(__file__).resolve().parent

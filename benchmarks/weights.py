@@ -19,11 +19,11 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 import adaptcompose as ac
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
-from adaptcompose.formats.adapterhub_writing import Writer
+from adaptcompose.formats.adapterhub_writer import AdapterHubWriter
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.method import Method
-from adaptcompose.runtime.ops.primitives import RunningMixture
+from adaptcompose.runtime.ops.primitives import MixtureModule
 
 AIM = 12.0
 """The largest score of a fusion on one row; batches of more rows find somewhat larger ones."""
@@ -76,7 +76,7 @@ def write_part(name: str, model: PreTrainedModel, folder: Path) -> None:
     if (folder / name / "complete").is_file():
         return
     facts = read_facts(read_config(folder / "backbone"), None)
-    writer = Writer(facts, pickles=False)
+    writer = AdapterHubWriter(facts, pickles=False)
     if name.startswith("fusion"):
         write_fusion(name, model, folder, writer)
     else:
@@ -86,10 +86,10 @@ def write_part(name: str, model: PreTrainedModel, folder: Path) -> None:
     (folder / name / "complete").touch()
 
 
-def write_fusion(name: str, model: PreTrainedModel, folder: Path, writer: Writer) -> None:
+def write_fusion(name: str, model: PreTrainedModel, folder: Path, writer: AdapterHubWriter) -> None:
     """Scaled until the largest score is near the middle of what the exactness is promised for."""
     members = [f"a{number}" for number in range(int(name.removeprefix("fusion")))]
-    fusion, reach = Fusion(at=tuple(writer.facts.sites("ffn.out"))), 1.0
+    fusion, reach = Fusion(fused_sites=tuple(writer.facts.sites("ffn.out"))), 1.0
     for _ in range(6):
         made = tensors(name, fusion, writer.facts, reach)
         writer.fusion(folder / name, members, fusion, made)
@@ -118,6 +118,6 @@ def watch_scores(model: torch.nn.Module) -> list[float]:
         seen.append(float(inputs[0].abs().max()))
 
     for module in model.modules():
-        if isinstance(module, RunningMixture):
+        if isinstance(module, MixtureModule):
             module.dropout.register_forward_hook(note)  # the scores pass through it
     return seen

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from adaptcompose.compiler.passes import PASSES
-from adaptcompose.composition.explanations import Explanation, explanations, plain
-from adaptcompose.composition.word_docs import Page, expected, pages
+from adaptcompose.composition.explanations import Explanation, load_explanations, show_placeholders
+from adaptcompose.composition.word_docs import WordDoc, describe_all_words, describe_type
 from adaptcompose.diagnostics.codes import CODES
-from adaptcompose.experiment.spec.schema import FILE, schema
-from adaptcompose.experiment.spec.section_reader import Key
-from adaptcompose.experiment.spec.spec import keys
-from adaptcompose.syntax.signature import Parameter, spell
+from adaptcompose.experiment.spec.schema import SCHEMA_FILE, build_schema
+from adaptcompose.experiment.spec.section_reader import KeyDoc
+from adaptcompose.experiment.spec.spec import spec_keys
+from adaptcompose.syntax.signature import Parameter, format_value
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -44,14 +44,14 @@ SECTIONS = {
 
 def operator_table() -> Iterator[str]:
     """Every operator: what it means, its laws, arguments and examples."""
-    for page in pages():
+    for page in describe_all_words():
         if page.kind in ("block", "modifier"):
             yield from described(page)
 
 
 def method_table() -> Iterator[str]:
     """Every family with its arguments, then the named settings."""
-    known = pages()
+    known = describe_all_words()
     for page in known:
         if page.kind == "method":
             yield from described(page)
@@ -65,7 +65,7 @@ def method_table() -> Iterator[str]:
     yield ""
 
 
-def described(page: Page) -> Iterator[str]:
+def described(page: WordDoc) -> Iterator[str]:
     """One word of the language, from its class's docstring and fields."""
     yield f"### `{page.word}`"
     yield ""
@@ -101,8 +101,8 @@ def arguments(known: tuple[Parameter, ...]) -> Iterator[str]:
     yield "| argument | is | without it | |"
     yield "|---|---|---|---|"
     for one in known:
-        default = "no layer" if one.default == frozenset() else f"`{spell(one.default)}`"
-        yield f"| `{one.name}` | {expected(one)} | {default} | {cell(one.doc)} |"
+        default = "no layer" if one.default == frozenset() else f"`{format_value(one.default)}`"
+        yield f"| `{one.name}` | {describe_type(one)} | {default} | {cell(one.doc)} |"
     yield ""
 
 
@@ -110,11 +110,11 @@ def key_table() -> Iterator[str]:
     """Every key of spec.yaml, as `adaptcompose.experiment.spec.spec.keys` tells them."""
     yield "| key | is | without it | |"
     yield "|---|---|---|---|"
-    for one in keys():
+    for one in spec_keys():
         yield f"| `{one.path}` | {one.kind} | {absent(one)} | {one.doc} |"
 
 
-def absent(one: Key) -> str:
+def absent(one: KeyDoc) -> str:
     """What stands in the table where a key is left out."""
     if not one.supported:
         return "*not yet*"
@@ -124,7 +124,7 @@ def absent(one: Key) -> str:
         return ""
     if isinstance(one.default, tuple):
         return f"`[{', '.join(map(str, one.default))}]`"
-    return f"`{spell(one.default)}`"
+    return f"`{format_value(one.default)}`"
 
 
 def code_table() -> Iterator[str]:
@@ -138,9 +138,9 @@ def code_table() -> Iterator[str]:
         for code in map(CODES.__getitem__, known):
             warning = "" if code.severity == "error" else f" *({code.severity})*"
             linked = f"[{code.id}](#{code.id.lower()}){warning}"
-            yield f"| {linked} | {cell(plain(code.message))} | {cell(plain(code.help or ''))} |"
+            yield f"| {linked} | {cell(show_placeholders(code.message))} | {cell(show_placeholders(code.help or ''))} |"
         yield ""
-        for page in (explanations()[code] for code in known if code in explanations()):
+        for page in (load_explanations()[code] for code in known if code in load_explanations()):
             yield from page_of(page)
 
 
@@ -228,7 +228,10 @@ def main(arguments: list[str]) -> int:
             stale.append(page)
             if "--check" not in arguments:
                 page.write_text(new, "utf-8")
-    beside, told = ROOT / "examples" / FILE, json.dumps(schema(), indent=2, ensure_ascii=False)
+    beside, told = (
+        ROOT / "examples" / SCHEMA_FILE,
+        json.dumps(build_schema(), indent=2, ensure_ascii=False),
+    )
     if beside.read_text("utf-8") != f"{told}\n":
         stale.append(beside)
         if "--check" not in arguments:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adaptcompose.catalogue.cards import DEFAULT, Card, Variant
+from adaptcompose.catalogue.cards import DEFAULT_VARIANT, Card, Variant
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.syntax.references import canonical_id
 
@@ -203,11 +203,11 @@ def _card(place: str, entries: list[Entry]) -> Card:
     chosen: dict[tuple[str, str], Variant] = {}
     for entry in sorted(entries, key=lambda entry: (entry.rank, entry.variant.repo)):
         variant = entry.variant
-        key = variant.key if (variant.backbone, DEFAULT) in chosen else DEFAULT
+        key = variant.key if (variant.backbone, DEFAULT_VARIANT) in chosen else DEFAULT_VARIANT
         if (variant.backbone, key) in chosen:
             raise SystemExit(f"{place}@{key} would be {variant.repo} and another")
         chosen[variant.backbone, key] = replace(variant, key=key)
-    order = sorted(chosen, key=lambda pair: (pair[0], pair[1] != DEFAULT, pair[1]))
+    order = sorted(chosen, key=lambda pair: (pair[0], pair[1] != DEFAULT_VARIANT, pair[1]))
     if space == "lang":
         title, text = _language(name)
         spoken: tuple[str, ...] = ("yue",) if name == "zh_yue" else (name,)
@@ -236,7 +236,7 @@ def _language(name: str) -> tuple[str, str]:
 def _task(place: str, keys: list[str]) -> str:
     space, name = place.split("/")
     use = f"`stack(task={name})`" if space == "task" else f"`{place}`"
-    others = sorted({f"`{place}@{key}`" for key in keys} - {f"`{place}@{DEFAULT}`"})
+    others = sorted({f"`{place}@{key}`" for key in keys} - {f"`{place}@{DEFAULT_VARIANT}`"})
     more = (
         f" Variants besides the default, on some backbones: {', '.join(others)}." if others else ""
     )

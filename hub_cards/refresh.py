@@ -19,13 +19,13 @@ from pathlib import Path
 from adaptcompose.catalogue.cards import Card, Catalogue, Variant
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.huggingface import HuggingFaceStore
-from adaptcompose.hub.store import Found
+from adaptcompose.hub.store import RepositoryHit
 from adaptcompose.storage.atomic import write_atomically
 
 AUTHOR = "AdapterHub"
 _NOT_THERE = {"AC401", "AC404"}
 
-Describe = Callable[[str], tuple[Found, str] | None]
+Describe = Callable[[str], tuple[RepositoryHit, str] | None]
 """What the Hub says of a repository, and its newest commit; None if there is none."""
 
 
@@ -49,7 +49,7 @@ def refreshed(card: Card, describe: Describe, *, pin: bool = False) -> Refreshed
     return Refreshed(new, tuple(sorted(repo for repo, answer in told.items() if answer is None)))
 
 
-def _variant(one: Variant, answer: tuple[Found, str] | None, *, pin: bool) -> Variant:
+def _variant(one: Variant, answer: tuple[RepositoryHit, str] | None, *, pin: bool) -> Variant:
     if answer is None:
         return one
     found, newest = answer
@@ -60,7 +60,7 @@ def _variant(one: Variant, answer: tuple[Found, str] | None, *, pin: bool) -> Va
 def ask(store: HuggingFaceStore, pause: float) -> Describe:
     """One repository after the other, with a pause: a public hub is not to be flooded."""
 
-    def describe(repo: str) -> tuple[Found, str] | None:
+    def describe(repo: str) -> tuple[RepositoryHit, str] | None:
         time.sleep(pause)
         try:
             return store.describe(repo)
@@ -97,7 +97,7 @@ def main(arguments: list[str], *, root: Path = Path(__file__).parent, pause: flo
             if not given.dry_run:
                 write_atomically(root / card.space / f"{card.name}.md", str(found.card))
     known = {one.repo for card in cards_of(catalogue, []) for one in card.variants}
-    for repo in sorted({*store.repositories(f"{AUTHOR}/*")} - known):
+    for repo in sorted({*store.list_repositories(f"{AUTHOR}/*")} - known):
         print(f"not in the catalogue: {repo}")
     print(f"{changed} cards changed{' (nothing was written)' if given.dry_run else ''}")
     return 0

@@ -30,20 +30,20 @@ from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
 from adaptcompose.compiler.passes import PASSES, Pass, optimise
-from adaptcompose.compiler.passes.log import Log
-from adaptcompose.composition.check import Context, check
+from adaptcompose.compiler.passes.pass_log import PassLog
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.composition.graph import Block, transform
 from adaptcompose.composition.heads import HeadChoice
-from adaptcompose.composition.operators.fuse import fusions
+from adaptcompose.composition.operators.fuse import fusions_of
 from adaptcompose.composition.operators.prune import Prune
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.program import Program
 from adaptcompose.resolution.sources import Sources
-from adaptcompose.resources import resource
+from adaptcompose.resources import resource_folder
 from adaptcompose.runtime.branched import Outputs
-from adaptcompose.runtime.build import build, loaded_facts
+from adaptcompose.runtime.build import build, facts_of_model
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.primitives import RunningMixture
+from adaptcompose.runtime.ops.primitives import MixtureModule
 from tests.dropout import with_dropout
 from tests.tiny import LAYERS, OTHERS, SPECIAL, backbone, batch, distance, make_backbone, randomise
 
@@ -311,9 +311,9 @@ def told(counts: Counter[str]) -> str:
 
 def graph_of(text: str, facts: Facts) -> Block | None:
     """The graph, or None where the checker refuses it."""
-    cards = Catalogue.open(resource("hub_cards"))
+    cards = Catalogue.open(resource_folder("hub_cards"))
     try:
-        return check(text, Context(cards, facts)).raise_errors()
+        return check_source(text, CheckContext(cards, facts)).raise_errors()
     except Failed:
         return None
 
@@ -322,7 +322,7 @@ def depth_of(block: Block) -> int:
     return 1 + max((depth_of(child) for child in block.inner()), default=0)
 
 
-def alone(one: Pass, log: Log) -> Any:
+def alone(one: Pass, log: PassLog) -> Any:
     return lambda program: one(program, log)
 
 
@@ -335,9 +335,9 @@ def measured(block: Block, facts: Facts, rng: random.Random) -> Block:
             return one
         means = {
             name: {site: tuple(rng.random() for _ in fusion.members) for site in sites}
-            for name, fusion in fusions(one.body).items()
+            for name, fusion in fusions_of(one.body).items()
         }
-        return one.fitted(means, "the measurement")
+        return one.with_activations(means, "the measurement")
 
     return transform(block, measure)
 
@@ -355,13 +355,13 @@ def outputs(model: ComposedModel, rows: Sequence[str | None] | None) -> list[Ten
 def largest_score() -> Iterator[list[float]]:
     """The largest score of every fusion that is computed literally meanwhile."""
     found: list[float] = []
-    plain = RunningMixture._alpha
+    plain = MixtureModule._measure_attention
 
-    def noted(self: RunningMixture, scores: Tensor) -> Tensor:
+    def noted(self: MixtureModule, scores: Tensor) -> Tensor:
         found.append(float(scores.abs().max()))
         return plain(self, scores)
 
-    with mock.patch.object(RunningMixture, "_alpha", noted):
+    with mock.patch.object(MixtureModule, "_alpha", noted):
         yield found
 
 
@@ -375,12 +375,12 @@ def compare(text: str, family: str, rng: random.Random, found: Found) -> bool:
     head: HeadChoice = "backbone" if headed else None
     kind = HEADS[family] if headed else "AutoModel"
     body = backbone(family, kind)
-    facts = loaded_facts(body)
+    facts = facts_of_model(body)
     graph = graph_of(text, facts)
     if graph is None:
         return False
     graph = measured(graph, facts, rng)
-    sources = Sources("hf", resource("hub_cards"))
+    sources = Sources("hf", resource_folder("hub_cards"))
     try:
         literal = build(graph, facts, body, sources, head=head, optimise=False)
     except Failed:  # branches with inverses of their own have no one head
@@ -398,7 +398,7 @@ def compare(text: str, family: str, rng: random.Random, found: Found) -> bool:
     found.heads += headed
 
     def differ(name: str, how: Any) -> float:
-        model = build(graph, facts, body, sources, head=head, given=parts, optimise=how)
+        model = build(graph, facts, body, sources, head=head, existing_parts=parts, optimise=how)
         value = furthest(outputs(model, rows), expected)
         found.worst[name] = max(value, found.worst.get(name, 0.0))
         if not value <= EXACT:
@@ -407,14 +407,14 @@ def compare(text: str, family: str, rng: random.Random, found: Found) -> bool:
 
     program: Program = literal.program
     for one in PASSES:
-        log = Log()
+        log = PassLog()
         differ(one.__name__, alone(one, log))
     differ("all", optimise)
     for one in PASSES:
-        log = Log()
+        log = PassLog()
         program = one(program, log)
-        (found.fired if log.done else found.left)[one.__name__] += 1
-        found.reasons[one.__name__] += bool(log.left)
+        (found.fired if log.applied_at else found.left)[one.__name__] += 1
+        found.reasons[one.__name__] += bool(log.declined_at)
     single = [build(graph, facts, make_backbone(family, kind), sources, head=head, optimise=how)
               for how in (True, False)]  # fmt: skip
     errors = [furthest(outputs(randomise(model), rows), expected) for model in single]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from adaptcompose.methods import calls
+from adaptcompose.methods import registered_methods
 
 NAMES = ("dropout", "stochastic_depth")
 """Arguments of methods that leave something out by chance, in training."""
@@ -13,7 +13,7 @@ SHARES = {"dropout": 0.4, "stochastic_depth": 0.3}
 
 def dropouts_of(word: str) -> tuple[str, ...]:
     """The arguments of a method's word that leave something out by chance."""
-    known = {entry.name for entry in fields(calls()[word])}
+    known = {entry.name for entry in fields(registered_methods()[word])}
     return tuple(name for name in NAMES if name in known)
 
 

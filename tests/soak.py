@@ -95,7 +95,7 @@ def properties(seed: int, times: int, workers: int) -> bool:
     page, chosen = Page(), "soak or (hypothesis and not slow)"
     spread = ["-n", str(workers), "--dist", "worksteal"]
     with contextlib.redirect_stdout(sys.stderr):
-        code = pytest.main([*spread, "-q", "-m", chosen, "tests"], plugins=[page])
+        code = pytest.main([*spread, "-q", "-m", chosen, "tests"], load_plugins=[page])
     print(*page.lines(), *page.failures(), sep="\n")
     print(f"{page.total()}: {'everything holds' if code == 0 else f'pytest ended with {code!r}'}")
     return code == 0

@@ -14,12 +14,12 @@ import pytest
 
 import adaptcompose as ac
 from adaptcompose.cli import main as cli
-from adaptcompose.cli.terminal import coloured, paint
-from adaptcompose.experiment.prepare.preparer import prepare
+from adaptcompose.cli.terminal import colour_diagnostics, has_colour
+from adaptcompose.experiment.prepare.preparer import prepare_run
 from adaptcompose.experiment.spec.schema import MODELINE
 from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.hub.lock import Lock
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.storage.yaml_source import load_yaml
 from tests.test_errors import SPEC
 from tests.workshop import Workshop, command, inside
 
@@ -236,7 +236,7 @@ def test_new_goes_on_with_what_was_published(shop: Workshop, capsys: Captured) -
     )
     assert spec.backbone.model == "./base"
     assert call(root, capsys, "check", "next.yaml")[0] == 0
-    (row,) = prepare(spec, root / "next.yaml").items
+    (row,) = prepare_run(spec, root / "next.yaml").rows
     assert row.section.name == "as trained"
     code, _, err = call(root, capsys, "new", "x", "--from", "demo/ner", "--hub", "./hub")
     assert (code, "AC426" in err) == (1, True)
@@ -264,7 +264,7 @@ def test_new_alone_is_a_start(tmp_path: Path, capsys: Captured) -> None:
     assert (spec.name, spec.train, spec.evaluate) == ("x", None, ())
     # what stands in comments is YAML once they are gone
     text = re.sub(r"^# (?!yaml-)", "", (tmp_path / "x.yaml").read_text(), flags=re.M)
-    assert load(text)["evaluate"] == [{"name": "as trained", "data": "examples"}]
+    assert load_yaml(text)["evaluate"] == [{"name": "as trained", "data": "examples"}]
 
 
 @pytest.mark.slow
@@ -287,7 +287,7 @@ def test_lock_pins_keeps_and_upgrades(shop: Workshop, capsys: Captured) -> None:
     assert call(shop.root, capsys, "run", "--locked", "demo.yaml")[0] == 1
     assert call(shop.root, capsys, "lock", "demo.yaml") == (0, "demo.lock written\n", "")
     assert call(shop.root, capsys, "lock", "--check", "demo.yaml")[0] == 0
-    first = Lock.open(path)
+    first = Lock.load(path)
     assert call(shop.root, capsys, "lock", "demo.yaml")[1] == "demo.lock is unchanged\n"
 
     for name in ("en", "glue-a"):  # newer revisions of two adapters
@@ -298,19 +298,19 @@ def test_lock_pins_keeps_and_upgrades(shop: Workshop, capsys: Captured) -> None:
     assert (code, "AC410" in err, "adaptcompose lock demo.yaml" in err) == (1, True, True)
     code, out, _ = call(shop.root, capsys, "lock", "demo.yaml")
     assert out.splitlines()[-1] == "demo.lock written"
-    kept = Lock.open(path)
+    kept = Lock.load(path)
     assert first is not None
     assert kept is not None
     assert kept.adapters == first.adapters
 
     code, out, _ = call(shop.root, capsys, "lock", "demo.yaml", "--upgrade", "lang/en")
     assert out.startswith("~ `lang/en` (revision")
-    one = Lock.open(path)
+    one = Lock.load(path)
     assert one is not None
     changed = [name for name in one.adapters if one.adapters[name] != first.adapters[name]]
     assert changed == ["lang/en"]
     call(shop.root, capsys, "lock", "demo.yaml", "--upgrade")
-    both = Lock.open(path)
+    both = Lock.load(path)
     assert both is not None
     assert both.adapters["glue/a"] != first.adapters["glue/a"]
     assert call(shop.root, capsys, "lock", "demo.yaml", "lang/en")[0] == 2
@@ -392,14 +392,14 @@ def test_colours_follow_terminal_and_environment(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     text = "error[AC101]: unknown\n  |\n1 | x\n  | ^\n  = help: y"
-    painted = paint(text, Stream(True))
+    painted = colour_diagnostics(text, Stream(True))
     assert painted.startswith("\x1b[1;31merror[AC101]\x1b[0m: unknown")
     assert re.sub(r"\x1b\[[\d;]*m", "", painted) == text
-    assert paint(text, Stream(False)) == text
+    assert colour_diagnostics(text, Stream(False)) == text
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert coloured(Stream(False))
+    assert has_colour(Stream(False))
     monkeypatch.setenv("NO_COLOR", "1")
-    assert paint(text, Stream(True)) == text
+    assert colour_diagnostics(text, Stream(True)) == text
 
 
 def test_help_has_the_commands_in_groups(capsys: Captured) -> None:

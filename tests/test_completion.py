@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from adaptcompose.cli.completion import complete_key, joined
+from adaptcompose.cli.completion import complete_key, join_words
 from tests.shells import START, Shell
 
 
@@ -54,7 +54,7 @@ def test_the_tab_key(shell: Shell, typed: str, expected: str) -> None:
     ],
 )
 def test_words_that_bash_cut(words: list[str], whole: list[str], done: str) -> None:
-    assert joined(words) == (whole, done)
+    assert join_words(words) == (whole, done)
 
 
 def test_no_key_stands_alone() -> None:

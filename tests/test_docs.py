@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 import adaptcompose as ac
 from adaptcompose.cli.commands import app
-from adaptcompose.composition.word_docs import Page, pages
+from adaptcompose.composition.word_docs import WordDoc, describe_all_words
 from adaptcompose.diagnostics.diagnostic import Source
-from adaptcompose.experiment.spec.schema import FILE, schema
+from adaptcompose.experiment.spec.schema import SCHEMA_FILE, build_schema
 from adaptcompose.experiment.spec.spec import parse_spec
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.storage.yaml_source import load_yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -65,12 +65,12 @@ def test_the_tables_are_those_of_the_code() -> None:
 
 
 def test_the_schema_beside_the_examples_is_that_of_the_code() -> None:
-    text = (ROOT / "examples" / FILE).read_text("utf-8")
-    assert json.loads(text) == schema(), "run: python docs/build.py"
+    text = (ROOT / "examples" / SCHEMA_FILE).read_text("utf-8")
+    assert json.loads(text) == build_schema(), "run: python docs/build.py"
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.word)
-def test_every_word_of_the_language_is_explained(page: Page) -> None:
+@pytest.mark.parametrize("page", describe_all_words(), ids=lambda page: page.word)
+def test_every_word_of_the_language_is_explained(page: WordDoc) -> None:
     text = (ROOT / "docs" / "language.md").read_text("utf-8")
     assert page.summary.endswith(".")
     if page.kind == "setting":
@@ -90,7 +90,7 @@ def test_every_word_of_the_language_is_explained(page: Page) -> None:
 @pytest.mark.parametrize(("page", "text"), expressions())
 def test_an_expression_is_fine(page: str, text: str) -> None:
     # `data` of prune is refused outside of a spec only
-    found = [one for one in ac.check(text) if (one.code, one.about) != ("AC204", "data")]
+    found = [one for one in ac.check(text) if (one.code, one.subject) != ("AC204", "data")]
     assert found == []
 
 
@@ -111,7 +111,7 @@ def _plain(text: str) -> list[str]:
 
 @pytest.mark.parametrize(("page", "text"), specs())
 def test_a_spec_is_read(page: str, text: str, tmp_path: Path) -> None:
-    for section in load(text)["data"].values():
+    for section in load_yaml(text)["data"].values():
         for name in section["files"].values():
             (tmp_path / name).write_text("a O\n")
     spec = parse_spec(Source(text, page), tmp_path)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
 from adaptcompose.storage import yaml_source as documents
 from adaptcompose.storage.atomic import write_atomically
-from adaptcompose.storage.yaml_source import Value, dump, load, open_source, read
+from adaptcompose.storage.yaml_source import YamlNode, dump_yaml, load_yaml, parse_yaml, read_source
 from tests.sampling import sampled
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def refusals(text: str) -> tuple[Diagnostic, ...]:
     with pytest.raises(Failed) as caught:
-        read(Source(text, "spec.yaml"))
+        parse_yaml(Source(text, "spec.yaml"))
     return caught.value.diagnostics
 
 
@@ -47,31 +47,31 @@ def place(found: Diagnostic) -> tuple[int, int]:
     ],
 )  # fmt: skip
 def test_unquoted_scalars_mean_what_yaml_1_2_says(text: str, meaning: object) -> None:
-    value = read(Source(f"key: {text}\n")).plain()["key"]
+    value = parse_yaml(Source(f"key: {text}\n")).as_plain()["key"]
     assert value == meaning
     assert type(value) is type(meaning)
 
 
 def test_not_a_number_is_one() -> None:
-    assert math.isnan(load("a: .nan")["a"])
+    assert math.isnan(load_yaml("a: .nan")["a"])
 
 
 def test_quoted_scalars_are_texts() -> None:
-    assert load("""[ "5", 'true', "", '' ]""") == ["5", "true", "", ""]
+    assert load_yaml("""[ "5", 'true', "", '' ]""") == ["5", "true", "", ""]
 
 
 def test_keys_are_texts() -> None:
-    assert load("no: 1\n5: 2\ntrue: 3\n") == {"no": 1, "5": 2, "true": 3}
+    assert load_yaml("no: 1\n5: 2\ntrue: 3\n") == {"no": 1, "5": 2, "true": 3}
 
 
 def test_an_empty_document_is_none() -> None:
     for text in ("", "\n", "# a comment\n", "---\n", "\ufeff"):
-        assert read(Source(text)).data is None
+        assert parse_yaml(Source(text)).data is None
 
 
 def test_places_of_nodes_and_keys() -> None:
     text = "train:\n  lr: 1e-4   # rate\n  seeds: [0, 1]\nlist:\n- a\n- b: c\n\n# end\n"
-    value = read(Source(text))
+    value = parse_yaml(Source(text))
     train = value.data["train"]
     assert train.span.text == "lr: 1e-4   # rate\n  seeds: [0, 1]"
     assert train.keys["seeds"].text == "seeds"
@@ -81,7 +81,7 @@ def test_places_of_nodes_and_keys() -> None:
 
 
 def test_a_missing_value_has_a_place_in_its_line() -> None:
-    span = read(Source("a:\nb: 1\n")).data["a"].span
+    span = parse_yaml(Source("a:\nb: 1\n")).data["a"].span
     assert span.source.line_and_column(span.start) == (1, 3)
 
 
@@ -108,11 +108,11 @@ def test_a_missing_value_has_a_place_in_its_line() -> None:
 )
 def test_every_character_knows_its_place(text: str, break_: str, mark: str) -> None:
     text = mark + text.replace("\n", break_)
-    for value in texts(read(Source(text))):
+    for value in texts(parse_yaml(Source(text))):
         assert_places(value)
 
 
-def texts(value: Value) -> list[Value]:
+def texts(value: YamlNode) -> list[YamlNode]:
     if isinstance(value.data, dict):
         return [found for inner in value.data.values() for found in texts(inner)]
     if isinstance(value.data, tuple):
@@ -120,7 +120,7 @@ def texts(value: Value) -> list[Value]:
     return [value] if isinstance(value.data, str) else []
 
 
-def assert_places(value: Value) -> None:
+def assert_places(value: YamlNode) -> None:
     """Every character stands at itself, an escape, or a break of the line that became it."""
     text, offsets = value.span.source.text, value.offsets
     assert len(offsets) == len(value.data) + 1
@@ -140,8 +140,8 @@ LINES = st.text(alphabet="ab :#'\"\\\t-\n", max_size=30)
 @example("\n a\n", "|", 80)
 @example(" a\n\n b\nc\n\n", ">", 80)
 def test_places_in_whatever_another_writer_writes(text: str, style: str | None, width: int) -> None:
-    document = yaml.dump({"k": {"inner": _Styled(text, style)}}, Dumper=_Writer, width=width)
-    value = read(Source(document)).data["k"].data["inner"]
+    document = yaml.dump_yaml({"k": {"inner": _Styled(text, style)}}, Dumper=_Writer, width=width)
+    value = parse_yaml(Source(document)).data["k"].data["inner"]
     # PyYAML's own writer loses the exact text of some block scalars; the places must hold anyhow.
     if isinstance(value.data, str):
         assert_places(value)
@@ -164,7 +164,7 @@ _Writer.add_representer(
 
 def test_a_caret_points_through_a_literal_block() -> None:
     text = "spec: 1\ncompose: |\n  fuse(glue/*)   # all\n    | drop(botom=5)\n"
-    source = read(Source(text, "bad.yaml")).data["compose"].source()
+    source = parse_yaml(Source(text, "bad.yaml")).data["compose"].source()
     start = source.text.index("botom")
     span = source.span(start, start + 5).origin()
     assert (span.source.name, span.text) == ("bad.yaml", "botom")
@@ -173,7 +173,7 @@ def test_a_caret_points_through_a_literal_block() -> None:
 
 def test_the_end_of_an_expression_has_a_place() -> None:
     for text in ("k: stack(a) |  # x\n", 'k: "stack(a) |"\n'):
-        source = read(Source(text)).data["k"].source()
+        source = parse_yaml(Source(text)).data["k"].source()
         assert source.span(len(source.text)).origin().start == text.index("|") + 1
 
 
@@ -221,14 +221,14 @@ def test_a_large_document_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_bytes(b"#" * (documents.SIZE_LIMIT + 1))
     with pytest.raises(Failed, match="larger than 1 MB"):
-        open_source(path)
+        read_source(path)
 
 
 def test_bytes_that_are_not_utf8_have_a_place(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_bytes("a: é\nb: ".encode() + b"\xe9\n")
     with pytest.raises(Failed) as caught:
-        open_source(path, "spec.yaml")
+        read_source(path, "spec.yaml")
     (found,) = caught.value.diagnostics
     assert (found.code, place(found)) == ("AC017", (2, 4))
 
@@ -236,7 +236,7 @@ def test_bytes_that_are_not_utf8_have_a_place(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_bytes(b"\xef\xbb\xbfspec: 1\n")
-    assert read(open_source(path)).plain() == {"spec": 1}
+    assert parse_yaml(read_source(path)).as_plain() == {"spec": 1}
 
 
 LETTERS = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"])
@@ -257,21 +257,21 @@ DATA = st.recursive(
 @sampled(300, DATA)
 @example({"a": "x\n\n  y\n", "b": "\n", "c": " lead\n", "d": "\u2028\n", "e": "line\n \n"})
 def test_reading_is_the_inverse_of_writing(data: Any) -> None:
-    assert load(dump(data)) == data
+    assert load_yaml(dump_yaml(data)) == data
 
 
 def test_what_is_written_is_read_alike_by_other_readers() -> None:
     data = {"lang": "no", "lr": 1e-4, "small": "1e-4", "time": "12:30", "text": "a\nb\n", "x": "5"}
-    assert yaml.safe_load(dump(data)) == data
+    assert yaml.safe_load(dump_yaml(data)) == data
 
 
 def test_long_texts_stay_on_one_line() -> None:
-    assert dump({"k": "word " * 100 + "end"}).count("\n") == 1
+    assert dump_yaml({"k": "word " * 100 + "end"}).count("\n") == 1
 
 
 def test_keys_that_are_no_texts_are_a_mistake_of_ours() -> None:
     with pytest.raises(TypeError, match="key"):
-        dump({"labels": {0: "O"}})
+        dump_yaml({"labels": {0: "O"}})
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: Any) -> None:
@@ -306,7 +306,7 @@ def test_messages_name_no_python() -> None:
 def test_a_place_is_told_in_lines_however_they_end(end: str) -> None:
     source = Source(end.join(["a: 1", "b:", "  c: 2", "  c: 3", ""]), "x.yaml")
     with pytest.raises(Failed) as caught:
-        read(source)
+        parse_yaml(source)
     (found,) = caught.value.diagnostics
     assert (found.as_dict()["line"], found.as_dict()["column"]) == (4, 3)
     assert "\n4 |   c: 3\n" in str(found)

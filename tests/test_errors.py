@@ -20,17 +20,19 @@ from typing import Any
 import pytest
 import torch
 
-from adaptcompose.backbones.layout import layouts
+from adaptcompose.backbones.layout import registered_layouts
 from adaptcompose.cli import main as cli
-from adaptcompose.methods import calls
+from adaptcompose.methods import registered_methods
 from adaptcompose.storage import yaml_source as documents
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.storage.yaml_source import load_yaml
 from tests.sampling import daily
 from tests.workshop import Workshop, inside, make_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-CASES: dict[str, dict[str, Any]] = load((Path(__file__).parent / "errors.yaml").read_text("utf-8"))
+CASES: dict[str, dict[str, Any]] = load_yaml(
+    (Path(__file__).parent / "errors.yaml").read_text("utf-8")
+)
 
 SPEC = """\
 spec: 1
@@ -189,7 +191,7 @@ def masked(text: str, shop: Workshop) -> str:
     text = re.sub(
         r"demo/en@[0-9a-f]{7}", "demo/en@<revision>", text.replace(str(shop.root), "<shop>")
     )
-    known = {"<methods>": calls(), "<families>": layouts()}
+    known = {"<methods>": registered_methods(), "<families>": registered_layouts()}
     for name, words in known.items():
         text = text.replace(", ".join(sorted(words)), name)
     return text
@@ -300,7 +302,7 @@ def test_a_publication_that_is_stopped_leaves_the_hub_as_it_was(
         assert "error[AC415]: publishing to `me/out` failed: No space left on device" in err
         assert "try again; the hub has not been changed" in err
     assert shop.hub.resolve("me/out") == old
-    assert set(shop.hub.files("me/out")) == {p.name for p in (shop.root / "data").iterdir()}
+    assert set(shop.hub.list_files("me/out")) == {p.name for p in (shop.root / "data").iterdir()}
     shop.hub.fetch("me/out")  # and every file of it is whole
     # the report of the run is there, and the same command publishes without training again
     assert "published" not in json.loads((shop.root / "runs/demo/report.json").read_text())

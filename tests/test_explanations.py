@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import adaptcompose as ac
 from adaptcompose.cli import main as cli
 from adaptcompose.cli.commands import app
-from adaptcompose.composition.explanations import Example, explanation, explanations
+from adaptcompose.composition.explanations import Example, find_explanation, load_explanations
 from adaptcompose.composition.graph import Head
 from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.experiment.report import report
@@ -42,16 +42,16 @@ HUB: dict[str, Prepare] = {}
 
 
 def test_every_code_has_a_page_and_every_page_a_code() -> None:
-    assert set(explanations()) == set(CODES)
+    assert set(load_explanations()) == set(CODES)
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_page_is_short_plain_text(code: str) -> None:
-    text = str(explanation(code))
+    text = str(find_explanation(code))
     assert text.startswith(code)
     assert max(map(len, text.splitlines())) <= 120
-    assert explanation(code).bad != explanation(code).good
-    assert json.loads(json.dumps(explanation(code).as_dict()))["code"] == code
+    assert find_explanation(code).bad != find_explanation(code).good
+    assert json.loads(json.dumps(find_explanation(code).as_dict()))["code"] == code
 
 
 def _config(shop: Workshop, repo: str, file: str, **changes: Any) -> None:
@@ -123,23 +123,23 @@ def _published(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
 
 def _owned(by: str) -> Prepare:
     def prepare(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
-        from adaptcompose.experiment.run.run import OWNER
+        from adaptcompose.experiment.run.run import OWNER_FILE
 
         (shop.root / "other.yaml").write_text("")
         (shop.root / "runs/demo").mkdir(parents=True)
-        (shop.root / "runs/demo" / OWNER).write_text(str(shop.root / by))
+        (shop.root / "runs/demo" / OWNER_FILE).write_text(str(shop.root / by))
 
     return prepare
 
 
 def _locked(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
-    from adaptcompose.experiment.prepare.preparer import lock_path, prepare
+    from adaptcompose.experiment.prepare.preparer import lock_path, prepare_run
     from adaptcompose.experiment.spec.spec import read_spec
 
     text = (shop.root / "demo.yaml").read_text()
     path = shop.root / "demo.yaml"
     path.write_text(text.replace("lang=en", "lang=sw"))
-    prepare(read_spec(path), path).lock.write(lock_path(path))
+    prepare_run(read_spec(path), path).lock.write(lock_path(path))
     path.write_text(text)
 
 
@@ -395,7 +395,7 @@ def said(
 def test_the_bad_example_causes_the_code(
     code: str, shop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = explanation(code)
+    page = find_explanation(code)
     found, _, whole = said(page.bad, BAD.get(code), shop, tmp_path, capsys)
     assert code in found, whole
     assert "Traceback" not in whole
@@ -405,7 +405,7 @@ def test_the_bad_example_causes_the_code(
 def test_the_good_example_is_fine(
     code: str, shop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = explanation(code)
+    page = find_explanation(code)
     found, errors, whole = said(page.good, GOOD.get(code), shop, tmp_path, capsys)
     assert code not in found, whole
     assert not errors, whole
@@ -416,7 +416,7 @@ NO_STATE = ("AC424", "AC432", "AC433", "AC518")
 
 
 def test_states_of_the_world_are_said() -> None:
-    for code, page in explanations().items():
+    for code, page in load_explanations().items():
         assert bool(page.bad.when) == (code in BAD) or code in ("AC419", "AC432", "AC433"), code
         assert code not in GOOD or page.good.when or code in NO_STATE, code
 
@@ -424,7 +424,7 @@ def test_states_of_the_world_are_said() -> None:
 def test_explain() -> None:
     run = CliRunner().invoke
     page = run(app, ["explain", "ac303"]).stdout
-    assert page.rstrip("\n") == str(explanation("AC303"))
+    assert page.rstrip("\n") == str(find_explanation("AC303"))
     assert run(app, ["explain", "303"]).stdout == page
     listed = run(app, ["explain"]).stdout.splitlines()
     assert [line.split()[0] for line in listed] == sorted(CODES)

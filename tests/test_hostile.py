@@ -217,12 +217,12 @@ def test_a_card_that_is_no_file(word: str, place: Path, capsys: pytest.CaptureFi
     cards = place / "hub_cards/odd"
     cards.mkdir(parents=True)
     (cards / "card.md").symlink_to("card.md") if word == "loop" else (cards / "card.md").mkdir()
-    from adaptcompose.cli.inputs import diagnostics
+    from adaptcompose.cli.inputs import check_target
 
     code, text = answer(["check", "odd/card"], capsys)
     assert code == 1
     assert "AC103" in text
-    assert diagnostics("odd/card")
+    assert check_target("odd/card")
 
 
 CONFIGS = [b"", b"\0", b"[]", b"{", b"[" * 100_000, b'{"model_type": 5}', b'{"model_type": "bert"}']

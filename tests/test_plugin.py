@@ -56,10 +56,10 @@ def test_the_checker_knows_arguments_bounds_and_near_names() -> None:
     text = "pick(glue/mnli, narrow(rnk=2)) | every(nth=0) | evry()"
     done = command("check", text, "--format", "json")
     assert done.returncode == 1
-    found = [(one["code"], one["column"], one["help"]) for one in json.loads(done.stdout)]
+    found = [(one["code"], one["column"], one.get("help")) for one in json.loads(done.stdout)]
     assert found == [
         ("AC201", 24, "did you mean `rank`?"),
-        ("AC209", 44, "got 0"),
+        ("AC209", 44, None),
         ("AC101", 49, "did you mean `every`?"),
     ]
     done = command("check", "pick(glue/mnli, take=2)", "--format", "json")

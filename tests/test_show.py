@@ -37,8 +37,8 @@ def test_a_spec_is_shown_as_one_that_says_the_same(name: str, full: bool, capsys
     path = EXAMPLES / f"{name}.yaml"
     assert cli.main(["show", str(path), *(["--full"] if full else [])]) == 0
     text = capsys.readouterr().out
-    again = [spec.plain(full=True) for spec in parse_specs(Source(text), path.parent)]
-    assert again == [spec.plain(full=True) for spec in read_specs(path)]
+    again = [spec.as_plain(full=True) for spec in parse_specs(Source(text), path.parent)]
+    assert again == [spec.as_plain(full=True) for spec in read_specs(path)]
     assert ("weight_decay: 0.0" in text) == full
     assert cli.main(["show", str(path), "--format", "json", "--set", "train.lr=0.5"]) == 0
     assert json.loads(capsys.readouterr().out)["train"]["lr"] == 0.5

@@ -39,9 +39,9 @@ HEAVY |= {"safetensors", "matplotlib", "seqeval", "sklearn", "jinja2", "typer"}
 AT_THE_TOP = {
     "runtime": {"torch", "transformers"},
     "experiment.data.encoding": {"torch", "transformers"},
-    "experiment.run.train": {"torch", "transformers", "safetensors"},
+    "experiment.run.seed_training": {"torch", "transformers", "safetensors"},
     "experiment.run.run": {"transformers"},
-    "experiment.run.predict": {"torch", "transformers"},
+    "experiment.run.prediction": {"torch", "transformers"},
     "cli": {"typer"},
 }
 """Where what is heavy may be imported at the top of a module."""
@@ -123,7 +123,7 @@ def test_what_is_heavy_is_imported_where_it_is_needed(path: Path) -> None:
 def test_only_the_documents_read_yaml_and_few_modules_know_the_hubs_client(
     path: Path,
 ) -> None:
-    client = {"hub.huggingface", "hub.pushing", "hub.hf_errors", "cli.hf_extension_install"}
+    client = {"hub.huggingface", "hub.hf_commit", "hub.hf_errors", "cli.hf_extension_install"}
     doors = {"yaml": {"storage.yaml_source"}, "huggingface_hub": client}
     for full in imports(path, everywhere=True):
         top = full.partition(".")[0]

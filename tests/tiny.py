@@ -157,7 +157,7 @@ def batch(*, pad: bool = True, seed: int = 0, rows: int = 3) -> dict[str, torch.
 def randomise(model: ComposedModel, seed: int = 0) -> ComposedModel:
     """Parts get random weights that depend on their names alone: equal names, equal weights."""
     for name, part in model.parts.items():
-        for site in part.places:
+        for site in part.sites:
             for tensor, parameter in part[site].items():
                 fill(parameter, tensor, name, site, seed)
     if model.head is not None:

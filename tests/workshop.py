@@ -20,15 +20,15 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFa
 
 from adaptcompose.cli.main import main
 from adaptcompose.cli.terminal import Terminal
-from adaptcompose.experiment.prepare.preparer import lock_path, prepare
+from adaptcompose.experiment.prepare.preparer import lock_path, prepare_run
 from adaptcompose.experiment.run.run import Run
 from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.hub.folder import FolderStore
-from adaptcompose.hub.store import listed
+from adaptcompose.hub.store import walk_files
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.writer import save_composition
-from adaptcompose.storage.yaml_source import dump
+from adaptcompose.storage.yaml_source import dump_yaml
 
 LAYERS, WIDTH = 3, 16
 PATIENCE = 900.0
@@ -135,7 +135,7 @@ class Workshop:
             "backbone": {"model": "./base", "as": "demo/base"},
         }
         path = self.root / f"{name}.yaml"
-        path.write_text(dump(start | entries))
+        path.write_text(dump_yaml(start | entries))
         return path
 
     def data(self, form: str, *splits: str) -> dict[str, Any]:
@@ -145,11 +145,11 @@ class Workshop:
 
     def run(self, path: Path, sink: Any = None, **options: Any) -> dict[str, Any]:
         """What `adaptcompose run` does, in this process; runs/ is beside the spec."""
-        prepared = prepare(read_spec(path), path)
-        prepared.read()
+        prepared = prepare_run(read_spec(path), path)
+        prepared.read_inputs()
         made = Run(
             prepared,
-            prepared.plan(),
+            prepared.make_plan(),
             self.root / "runs" / prepared.spec.name,
             sink or Terminal(quiet=True),
             **options,
@@ -170,7 +170,7 @@ class Workshop:
         return self.commit(repo, part)
 
     def commit(self, repo: str, folder: Path) -> str:
-        files: dict[str, Path | bytes] = {path: folder / path for path in listed(folder)}
+        files: dict[str, Path | bytes] = {path: folder / path for path in walk_files(folder)}
         return self.hub.commit(repo, files, message="test")
 
     def card(self, name: str, repo: str, base: str = "demo/base") -> None:
@@ -178,7 +178,7 @@ class Workshop:
         path = self.root / "hub_cards" / f"{name}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         entry = {"title": name, "variants": {base: {"default": {"repo": repo}}}}
-        path.write_text(f"---\n{dump(entry)}---\n")
+        path.write_text(f"---\n{dump_yaml(entry)}---\n")
 
     def copy(self, root: Path) -> Workshop:
         """The same workshop elsewhere, to change it."""

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from adaptcompose.backbones import bart, bert, distilbert, gpt2, llama, t5
-from adaptcompose.backbones.layout import Facts, Layout, Site, layout_of, layouts, read_facts
+from adaptcompose.backbones.layout import (
+    Facts,
+    Layout,
+    Site,
+    layout_of,
+    read_facts,
+    registered_layouts,
+)
 
 __all__ = [
     "Facts",
@@ -14,8 +21,8 @@ __all__ = [
     "distilbert",
     "gpt2",
     "layout_of",
-    "layouts",
     "llama",
     "read_facts",
+    "registered_layouts",
     "t5",
 ]

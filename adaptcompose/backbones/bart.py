@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, Place, add_layout
+from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, SitePath, register_layout
 
 _OFFSET = 2
 """Rows of the positions' table that no position has."""
@@ -29,69 +30,77 @@ def _parameters(config: Mapping[str, Any]) -> int:
     return int(words + positions + layers + final)
 
 
-def _attention(name: str, module: str, hub: str, *parts: str, behind: bool) -> dict[str, Place]:
+def _attention(name: str, module: str, hub: str, *parts: str, behind: bool) -> dict[str, SitePath]:
     """The places of one of the attentions."""
     maps = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"}
     norm = f"{module}_layer_norm"
     others = {
-        "kv": Place(module, "attention", parts=parts),
-        "norm": Place(norm, "norm", parts=parts),
-        "out": Place(module, "sublayer", norm=norm if behind else "", hub=hub, parts=parts),
+        "kv": SitePath(module, "attention", parts=parts),
+        "norm": SitePath(norm, "norm", parts=parts),
+        "out": SitePath(
+            module, "sublayer", norm=norm if behind else "", adapterhub_path=hub, parts=parts
+        ),
     }
-    linear = {key: Place(f"{module}.{path}", "linear", parts=parts) for key, path in maps.items()}
+    linear = {
+        key: SitePath(f"{module}.{path}", "linear", parts=parts) for key, path in maps.items()
+    }
     return {f"{name}.{key}": place for key, place in (linear | others).items()}
 
 
-def _sites(*, behind: bool) -> dict[str, Place]:
+def _sites(*, behind: bool) -> dict[str, SitePath]:
     """The places of all; the norms of sub-layers are `behind` their sums, or in front of them."""
     norm, inner = "final_layer_norm", "{part}_ffn_dim"
     return {
-        "embed.tokens": Place("{part}.embed_tokens", "lookup", width_in="vocab_size", bias=False),
-        "tokens": Place("encoder.embed_tokens", "tokens"),
-        "positions": Place("{part}.embed_positions", "positions"),
-        "embed.norm": Place("{part}.layernorm_embedding", "norm"),
-        "embed.out": Place("encoder.layernorm_embedding", "output"),
+        "embed.tokens": SitePath(
+            "{part}.embed_tokens", "lookup", width_in="vocab_size", bias=False
+        ),
+        "tokens": SitePath("encoder.embed_tokens", "tokens"),
+        "positions": SitePath("{part}.embed_positions", "positions"),
+        "embed.norm": SitePath("{part}.layernorm_embedding", "norm"),
+        "embed.out": SitePath("encoder.layernorm_embedding", "output"),
         **_attention("attn", "self_attn", "attention_adapters", behind=behind),
         **_attention("cross", "encoder_attn", "cross_attention_adapters", "decoder", behind=behind),
-        "ffn.norm": Place(norm, "norm"),
-        "ffn.in": Place("fc1", "linear", inner),
-        "ffn.mid": Place("fc2", "linear", width_in=inner),
-        "ffn.out": Place("fc2", "sublayer", norm=norm if behind else "", hub="output_adapters"),
-        "layer.out": Place("", "output"),
+        "ffn.norm": SitePath(norm, "norm"),
+        "ffn.in": SitePath("fc1", "linear", inner),
+        "ffn.mid": SitePath("fc2", "linear", width_in=inner),
+        "ffn.out": SitePath(
+            "fc2", "sublayer", norm=norm if behind else "", adapterhub_path="output_adapters"
+        ),
+        "layer.out": SitePath("", "output"),
         "vocabulary": replace(VOCABULARY, bias=False),
         "head.in": HEAD_IN,
     }
 
 
-_SHARED: dict[str, Any] = {
-    "layers": "{part}.layers",
-    "embedding": "d_model",
-    "parameters": _parameters,
-    "vocabulary": ("lm_head",),
-    "hub_stem": "encoder.",
-    "width": "d_model",
-    "depth": {"encoder": "encoder_layers", "decoder": "decoder_layers"},
-    "heads": "{part}_attention_heads",
-    "attention_dropout": "attention_dropout",
-    "head_dropout": ("classifier_dropout", "dropout"),
-    "unused": ("shared",),
-    "reads": "end",
-}
+_layout = partial(
+    Layout,
+    layers="{part}.layers",
+    embedding="d_model",
+    parameters=_parameters,
+    vocabulary=("lm_head",),
+    adapterhub_stem="encoder.",
+    width="d_model",
+    depth={"encoder": "encoder_layers", "decoder": "decoder_layers"},
+    heads="{part}_attention_heads",
+    attention_dropout="attention_dropout",
+    head_dropout=("classifier_dropout", "dropout"),
+    unused_modules=("shared",),
+    pooled_token="end",
+)
+"""What BART and mBART share."""
 
-BART = add_layout(
-    Layout(
-        types={"bart": "model"},
+BART = register_layout(
+    _layout(
+        base_attributes={"bart": "model"},
         sites=_sites(behind=True),
         adapterhub={"bart": "BartAdapterModel"},
-        **_SHARED,
     )
 )
-MBART = add_layout(
-    Layout(
-        types={"mbart": "model"},
-        sites=_sites(behind=False) | {"final.norm": Place("{part}.layer_norm", "norm")},
+MBART = register_layout(
+    _layout(
+        base_attributes={"mbart": "model"},
+        sites=_sites(behind=False) | {"final.norm": SitePath("{part}.layer_norm", "norm")},
         adapterhub={"mbart": "MBartAdapterModel"},
         starts="last",
-        **_SHARED,
     )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, Place, add_layout
+from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, SitePath, register_layout
 
 
 def _parameters(config: Mapping[str, Any]) -> int:
@@ -30,9 +30,9 @@ def _pooled(config: Mapping[str, Any]) -> bool:
     return bool(config["model_type"] != "electra")
 
 
-BERT = add_layout(
+BERT = register_layout(
     Layout(
-        types={
+        base_attributes={
             "bert": "bert",
             "roberta": "roberta",
             "xlm-roberta": "roberta",
@@ -40,34 +40,40 @@ BERT = add_layout(
         },
         layers="encoder.layer",
         sites={
-            "embed.tokens": Place(
+            "embed.tokens": SitePath(
                 "embeddings.word_embeddings", "lookup", "embedding_size", "vocab_size", bias=False
             ),
-            "tokens": Place("embeddings.word_embeddings", "tokens", "embedding_size"),
-            "positions": Place("embeddings.position_embeddings", "positions", "embedding_size"),
-            "embed.norm": Place("embeddings.LayerNorm", "norm", "embedding_size"),
-            "embed.project": Place(
-                "embeddings_project", "linear", "hidden_size", "embedding_size", there=_projected
+            "tokens": SitePath("embeddings.word_embeddings", "tokens", "embedding_size"),
+            "positions": SitePath("embeddings.position_embeddings", "positions", "embedding_size"),
+            "embed.norm": SitePath("embeddings.LayerNorm", "norm", "embedding_size"),
+            "embed.project": SitePath(
+                "embeddings_project",
+                "linear",
+                "hidden_size",
+                "embedding_size",
+                exists_if=_projected,
             ),
-            "embed.out": Place("embeddings", "output", "embedding_size"),
-            "attn.q": Place("attention.self.query", "linear"),
-            "attn.k": Place("attention.self.key", "linear"),
-            "attn.v": Place("attention.self.value", "linear"),
-            "attn.o": Place("attention.output.dense", "linear"),
-            "attn.kv": Place("attention.self", "attention"),
-            "attn.norm": Place("attention.output.LayerNorm", "norm"),
-            "attn.out": Place(
+            "embed.out": SitePath("embeddings", "output", "embedding_size"),
+            "attn.q": SitePath("attention.self.query", "linear"),
+            "attn.k": SitePath("attention.self.key", "linear"),
+            "attn.v": SitePath("attention.self.value", "linear"),
+            "attn.o": SitePath("attention.output.dense", "linear"),
+            "attn.kv": SitePath("attention.self", "attention"),
+            "attn.norm": SitePath("attention.output.LayerNorm", "norm"),
+            "attn.out": SitePath(
                 "attention.output.dropout",
                 "sublayer",
                 norm="attention.output.LayerNorm",
-                hub="attention.output",
+                adapterhub_path="attention.output",
             ),
-            "ffn.in": Place("intermediate.dense", "linear", "intermediate_size"),
-            "ffn.mid": Place("output.dense", "linear", "hidden_size", "intermediate_size"),
-            "ffn.norm": Place("output.LayerNorm", "norm"),
-            "ffn.out": Place("output.dropout", "sublayer", norm="output.LayerNorm", hub="output"),
-            "layer.out": Place("", "output"),
-            "pooler": Place("pooler.dense", "linear", there=_pooled),
+            "ffn.in": SitePath("intermediate.dense", "linear", "intermediate_size"),
+            "ffn.mid": SitePath("output.dense", "linear", "hidden_size", "intermediate_size"),
+            "ffn.norm": SitePath("output.LayerNorm", "norm"),
+            "ffn.out": SitePath(
+                "output.dropout", "sublayer", norm="output.LayerNorm", adapterhub_path="output"
+            ),
+            "layer.out": SitePath("", "output"),
+            "pooler": SitePath("pooler.dense", "linear", exists_if=_pooled),
             "vocabulary": VOCABULARY,
             "head.in": HEAD_IN,
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, Place, add_layout
+from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, SitePath, register_layout
 
 
 def _parameters(config: Mapping[str, Any]) -> int:
@@ -16,32 +16,34 @@ def _parameters(config: Mapping[str, Any]) -> int:
     return int(embeddings + config["n_layers"] * (attention + feed_forward))
 
 
-DISTILBERT = add_layout(
+DISTILBERT = register_layout(
     Layout(
-        types={"distilbert": "distilbert"},
+        base_attributes={"distilbert": "distilbert"},
         layers="transformer.layer",
         sites={
-            "embed.tokens": Place(
+            "embed.tokens": SitePath(
                 "embeddings.word_embeddings", "lookup", width_in="vocab_size", bias=False
             ),
-            "tokens": Place("embeddings.word_embeddings", "tokens"),
-            "positions": Place("embeddings.position_embeddings", "positions"),
-            "embed.norm": Place("embeddings.LayerNorm", "norm"),
-            "embed.out": Place("embeddings", "output"),
-            "attn.q": Place("attention.q_lin", "linear"),
-            "attn.k": Place("attention.k_lin", "linear"),
-            "attn.v": Place("attention.v_lin", "linear"),
-            "attn.o": Place("attention.out_lin", "linear"),
-            "attn.kv": Place("attention", "attention"),
-            "attn.norm": Place("sa_layer_norm", "norm"),
-            "attn.out": Place(
-                "attention", "sublayer", norm="sa_layer_norm", hub="attention_adapters"
+            "tokens": SitePath("embeddings.word_embeddings", "tokens"),
+            "positions": SitePath("embeddings.position_embeddings", "positions"),
+            "embed.norm": SitePath("embeddings.LayerNorm", "norm"),
+            "embed.out": SitePath("embeddings", "output"),
+            "attn.q": SitePath("attention.q_lin", "linear"),
+            "attn.k": SitePath("attention.k_lin", "linear"),
+            "attn.v": SitePath("attention.v_lin", "linear"),
+            "attn.o": SitePath("attention.out_lin", "linear"),
+            "attn.kv": SitePath("attention", "attention"),
+            "attn.norm": SitePath("sa_layer_norm", "norm"),
+            "attn.out": SitePath(
+                "attention", "sublayer", norm="sa_layer_norm", adapterhub_path="attention_adapters"
             ),
-            "ffn.in": Place("ffn.lin1", "linear", "hidden_dim"),
-            "ffn.mid": Place("ffn.lin2", "linear", width_in="hidden_dim"),
-            "ffn.norm": Place("output_layer_norm", "norm"),
-            "ffn.out": Place("ffn", "sublayer", norm="output_layer_norm", hub="output_adapters"),
-            "layer.out": Place("", "output"),
+            "ffn.in": SitePath("ffn.lin1", "linear", "hidden_dim"),
+            "ffn.mid": SitePath("ffn.lin2", "linear", width_in="hidden_dim"),
+            "ffn.norm": SitePath("output_layer_norm", "norm"),
+            "ffn.out": SitePath(
+                "ffn", "sublayer", norm="output_layer_norm", adapterhub_path="output_adapters"
+            ),
+            "layer.out": SitePath("", "output"),
             "vocabulary": VOCABULARY,
             "head.in": HEAD_IN,
         },
@@ -49,7 +51,7 @@ DISTILBERT = add_layout(
         parameters=_parameters,
         vocabulary=("vocab_projector",),
         adapterhub={"distilbert": "DistilBertAdapterModel"},
-        hub_prefixes={"": "self"},
+        adapterhub_prefix_keys={"": "self"},
         width="dim",
         depth={"": "n_layers"},
         heads="n_heads",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, Place, add_layout
+from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, SitePath, register_layout
 
 
 def _inner(config: Mapping[str, Any]) -> int:
@@ -25,29 +25,29 @@ def _parameters(config: Mapping[str, Any]) -> int:
     return int(embeddings + config["n_layer"] * (attention + feed_forward) + 2 * width)
 
 
-GPT2 = add_layout(
+GPT2 = register_layout(
     Layout(
-        types={"gpt2": "transformer"},
+        base_attributes={"gpt2": "transformer"},
         layers="h",
         sites={
-            "embed.tokens": Place("wte", "lookup", width_in="vocab_size", bias=False),
-            "tokens": Place("wte", "tokens"),
-            "positions": Place("wpe", "positions"),
-            "embed.out": Place("h.0", "input"),
-            "attn.norm": Place("ln_1", "norm"),
-            "attn.q": Place("attn.c_attn", "linear", piece=(0, 3)),
-            "attn.k": Place("attn.c_attn", "linear", piece=(1, 3)),
-            "attn.v": Place("attn.c_attn", "linear", piece=(2, 3)),
-            "attn.qkv": Place("attn.c_attn", "linear", _thrice, joint=True),
-            "attn.o": Place("attn.c_proj", "linear"),
-            "attn.kv": Place("attn", "attention"),
-            "attn.out": Place("attn", "sublayer", hub="attention_adapters"),
-            "ffn.norm": Place("ln_2", "norm"),
-            "ffn.in": Place("mlp.c_fc", "linear", _inner),
-            "ffn.mid": Place("mlp.c_proj", "linear", width_in=_inner),
-            "ffn.out": Place("mlp", "sublayer", hub="output_adapters"),
-            "layer.out": Place("", "output"),
-            "final.norm": Place("ln_f", "norm"),
+            "embed.tokens": SitePath("wte", "lookup", width_in="vocab_size", bias=False),
+            "tokens": SitePath("wte", "tokens"),
+            "positions": SitePath("wpe", "positions"),
+            "embed.out": SitePath("h.0", "input"),
+            "attn.norm": SitePath("ln_1", "norm"),
+            "attn.q": SitePath("attn.c_attn", "linear", piece=(0, 3)),
+            "attn.k": SitePath("attn.c_attn", "linear", piece=(1, 3)),
+            "attn.v": SitePath("attn.c_attn", "linear", piece=(2, 3)),
+            "attn.qkv": SitePath("attn.c_attn", "linear", _thrice, spans_module=True),
+            "attn.o": SitePath("attn.c_proj", "linear"),
+            "attn.kv": SitePath("attn", "attention"),
+            "attn.out": SitePath("attn", "sublayer", adapterhub_path="attention_adapters"),
+            "ffn.norm": SitePath("ln_2", "norm"),
+            "ffn.in": SitePath("mlp.c_fc", "linear", _inner),
+            "ffn.mid": SitePath("mlp.c_proj", "linear", width_in=_inner),
+            "ffn.out": SitePath("mlp", "sublayer", adapterhub_path="output_adapters"),
+            "layer.out": SitePath("", "output"),
+            "final.norm": SitePath("ln_f", "norm"),
             "vocabulary": replace(VOCABULARY, bias=False),
             "head.in": HEAD_IN,
         },
@@ -61,6 +61,6 @@ GPT2 = add_layout(
         heads="n_head",
         attention_dropout="attn_pdrop",
         head_dropout=("classifier_dropout", "resid_pdrop"),
-        reads="last",
+        pooled_token="last",
     )
 )

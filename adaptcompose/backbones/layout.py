@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 from adaptcompose.diagnostics.codes import AC413, AC504
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.plugins import plugins
+from adaptcompose.plugins import load_plugins
 from adaptcompose.syntax.references import canonical_id
 
-Kind = Literal[
+SiteKind = Literal[
     "linear",
     "lookup",
     "norm",
@@ -39,11 +39,18 @@ Size = str | Callable[[Mapping[str, Any]], int]
 """A key of config.json, with `{part}` for the part of an encoder-decoder, or what computes it."""
 
 
-LOOKUP = "embed.tokens"
-BELOW = (LOOKUP, "tokens", "positions", "embed.norm", "embed.out", "embed.project")
-ABOVE = ("final.norm", "pooler", "vocabulary", "head.in")
+TOKEN_EMBEDDINGS = "embed.tokens"
+SITES_BELOW_LAYERS = (
+    TOKEN_EMBEDDINGS,
+    "tokens",
+    "positions",
+    "embed.norm",
+    "embed.out",
+    "embed.project",
+)
+SITES_ABOVE_LAYERS = ("final.norm", "pooler", "vocabulary", "head.in")
 """The places that are in no layer, in the order in which a state passes them."""
-OF_ENCODER = ("cross.k", "cross.v")
+ENCODER_READING_MAPS = ("cross.k", "cross.v")
 """The maps of a decoder that read what the encoder gives it."""
 
 
@@ -61,7 +68,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Place:
+class SitePath:
     """Where a site is: a module path (below its layer, if it is in one) and what stands there.
 
     `linear`      a linear map (weight deltas act on it)
@@ -85,21 +92,21 @@ class Place:
     """
 
     path: str
-    kind: Kind
+    kind: SiteKind
     width: Size = "hidden_size"
     width_in: Size = "hidden_size"
     piece: tuple[int, int] = (0, 1)
     bias: bool | Callable[[Mapping[str, Any]], bool] = True
-    there: Callable[[Mapping[str, Any]], bool] | None = None
-    joint: bool = False
+    exists_if: Callable[[Mapping[str, Any]], bool] | None = None
+    spans_module: bool = False
     parts: tuple[str, ...] = ()
     norm: str = ""
-    hub: str | None = None
-    outside: bool = False
+    adapterhub_path: str | None = None
+    is_outside_base: bool = False
 
 
-VOCABULARY = Place("", "linear", "vocab_size", "embedding_size", outside=True)
-HEAD_IN = Place("", "vocabulary", "embedding_size", outside=True)
+VOCABULARY = SitePath("", "linear", "vocab_size", "embedding_size", is_outside_base=True)
+HEAD_IN = SitePath("", "vocabulary", "embedding_size", is_outside_base=True)
 """The last map of a language-model head, and what stands in front of it."""
 
 
@@ -108,8 +115,8 @@ class Layout:
     """One family: model types with the attribute that holds the base model, and its places.
 
     `vocabulary` are the paths at which language models keep their last linear map; `adapterhub`
-    are the classes that AdapterHub's files name for the types, `hub_stem` is where they have
-    invertible adapters, `hub_maps` what they call the maps of the feed-forward, `hub_prefixes` the
+    are the classes that AdapterHub's files name for the types, `adapterhub_stem` is where they have
+    invertible adapters, `adapterhub_lora_flags` what they call the maps of the feed-forward, `adapterhub_prefix_keys` the
     prefixes of the attentions. `width`, `depth`, `heads` and the two dropouts are keys of
     config.json; an encoder-decoder has a depth for each of its parts. `attributes` are
     others that hold the base model, in some task models. `names` are what
@@ -120,24 +127,24 @@ class Layout:
 
     `reads` says which token's state a head classifies: the first, the last, or the last end mark;
     `starts` what decoding starts with: a mark of the configuration, or the last token of each row.
-    `distances` says whether attention has scores by the distance of two positions.
+    `has_relative_positions` says whether attention has scores by the distance of two positions.
     `variant` chooses another layout of the same type by the configuration; `scale` is what states
     are multiplied by in front of heads, but for those that classify.
     """
 
-    types: Mapping[str, str]
+    base_attributes: Mapping[str, str]
     layers: str
-    sites: Mapping[str, Place]
+    sites: Mapping[str, SitePath]
     embedding: str
     parameters: Callable[[Mapping[str, Any]], int]
     pooler: str | None = None
     vocabulary: tuple[str, ...] = ()
     adapterhub: Mapping[str, str] = field(default_factory=dict)
-    hub_stem: str = ""
-    hub_maps: Mapping[str, str] = field(
+    adapterhub_stem: str = ""
+    adapterhub_lora_flags: Mapping[str, str] = field(
         default_factory=lambda: {"intermediate_lora": "ffn.in", "output_lora": "ffn.mid"}
     )
-    hub_prefixes: Mapping[str, str] = field(
+    adapterhub_prefix_keys: Mapping[str, str] = field(
         default_factory=lambda: {
             "": "self_prefix",
             "encoder": "encoder_prefix",
@@ -151,12 +158,12 @@ class Layout:
     attention_dropout: str = "attention_probs_dropout_prob"
     head_dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     attributes: tuple[str, ...] = ()
-    names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    unused: tuple[str, ...] = ()
+    path_variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unused_modules: tuple[str, ...] = ()
     transposed: bool = False
-    reads: Literal["first", "last", "end"] = "first"
+    pooled_token: Literal["first", "last", "end"] = "first"
     starts: Literal["mark", "last"] = "mark"
-    distances: bool = False
+    has_relative_positions: bool = False
     variant: Callable[[Mapping[str, Any]], Layout] | None = None
     scale: Callable[[Mapping[str, Any]], float] | None = None
 
@@ -166,40 +173,42 @@ class Layout:
 
     def paths(self, site: Site) -> tuple[str, ...]:
         """Where it may be: of what is outside the base model, below the whole model."""
-        return self.vocabulary if self.sites[site.name].outside else (self.path(site),)
+        return self.vocabulary if self.sites[site.name].is_outside_base else (self.path(site),)
 
     def norm(self, site: Site) -> str:
         """Where the norm behind a sub-layer's sum is; "" where there is none."""
         path = self.sites[site.name].norm
         return self._below(site, path) if path else ""
 
-    def hub_path(self, site: Site) -> str:
+    def adapterhub_path(self, site: Site) -> str:
         """The module in which AdapterHub's files have the adapters of a site."""
         place = self.sites[site.name]
-        return self._below(site, place.path if place.hub is None else place.hub)
+        return self._below(
+            site, place.path if place.adapterhub_path is None else place.adapterhub_path
+        )
 
     def _below(self, site: Site, path: str) -> str:
         if site.layer is not None:
             path = ".".join(filter(None, [self.layers, str(site.layer), path]))
-        return path.format(**({"part": site.part} | dict(self.names.get(site.part, {}))))
+        return path.format(**({"part": site.part} | dict(self.path_variables.get(site.part, {}))))
 
-    def prefix(self, model_type: str) -> str:
+    def base_attribute(self, model_type: str) -> str:
         """The attribute under which task models hold the base model: `bert` in BertForMaskedLM."""
-        return self.types[model_type]
+        return self.base_attributes[model_type]
 
-    def stems(self, model_type: str) -> tuple[str, ...]:
+    def key_prefixes(self, model_type: str) -> tuple[str, ...]:
         """What names of tensors begin with in files: of task models, or of the base model."""
-        return (*(f"{name}." for name in (self.prefix(model_type), *self.attributes)), "")
+        return (*(f"{name}." for name in (self.base_attribute(model_type), *self.attributes)), "")
 
 
 @dataclass(frozen=True)
 class Facts:
     """What config.json alone tells about a backbone."""
 
-    type: str
+    model_type: str
     layout: Layout = field(repr=False, compare=False)
     config: Mapping[str, Any] = field(repr=False, compare=False)
-    stacks: Mapping[str, int] = field(repr=False)
+    layers_by_part: Mapping[str, int] = field(repr=False)
     width: int
     embedding: int
     name: str | None = None
@@ -207,7 +216,7 @@ class Facts:
     @property
     def layers(self) -> int:
         """How many layers the backbone has; of an encoder-decoder the higher of its parts."""
-        return max(self.stacks.values())
+        return max(self.layers_by_part.values())
 
     @property
     def parameters(self) -> int:
@@ -222,30 +231,34 @@ class Facts:
 
     @property
     def title(self) -> str:
-        return self.name or f"a {self.type} of {self.layers} layers, width {self.width}"
+        return self.name or f"a {self.model_type} of {self.layers} layers, width {self.width}"
 
     def sites(self, *names: str) -> tuple[Site, ...]:
         """The named sites of every layer, lowest layer first."""
-        return tuple(site for part in self.stacks for site in self._inside(part, names))
+        return tuple(site for part in self.layers_by_part for site in self._inside(part, names))
 
     def _inside(self, part: str, names: Iterable[str]) -> Iterator[Site]:
         here = [name for name in names if self.has(name, part)]
-        for layer in range(self.stacks[part]):
+        for layer in range(self.layers_by_part[part]):
             yield from (Site(name, layer, part) for name in here)
 
-    def every_site(self) -> tuple[Site, ...]:
+    def all_sites(self) -> tuple[Site, ...]:
         """All sites in the order in which a state passes them."""
         return self._sites
 
     @cached_property
     def _sites(self) -> tuple[Site, ...]:
-        inside = [name for name in self.layout.sites if name not in (*BELOW, *ABOVE)]
-        parts = list(self.stacks)
+        inside = [
+            name
+            for name in self.layout.sites
+            if name not in (*SITES_BELOW_LAYERS, *SITES_ABOVE_LAYERS)
+        ]
+        parts = list(self.layers_by_part)
         found: list[Site] = []
         for part in parts:
-            found += self._around(BELOW, part, shared=part == parts[0])
+            found += self._around(SITES_BELOW_LAYERS, part, shared=part == parts[0])
             found += self._inside(part, inside)
-            found += self._around(ABOVE, part, shared=part == parts[-1])
+            found += self._around(SITES_ABOVE_LAYERS, part, shared=part == parts[-1])
         return tuple(found)
 
     def _around(self, names: Iterable[str], part: str, *, shared: bool) -> Iterator[Site]:
@@ -259,47 +272,47 @@ class Facts:
     def has(self, name: str, part: str = "") -> bool:
         """Whether there is a place of this name in a backbone with this config."""
         place = self.layout.sites.get(name)
-        if place is None or (place.there is not None and not place.there(self.config)):
+        if place is None or (place.exists_if is not None and not place.exists_if(self.config)):
             return False
         return not (part and place.parts) or part in place.parts
 
-    def biased(self, name: str) -> bool:
+    def has_bias(self, name: str) -> bool:
         """Whether the map or norm at a place has a bias in a backbone with this config."""
         bias = self.layout.sites[name].bias
         return bias if isinstance(bias, bool) else bias(self.config)
 
-    def transposed(self, site: Site) -> bool:
+    def is_transposed(self, site: Site) -> bool:
         """Whether the weight of a map is stored with a row for each input, as embeddings are."""
         place = self.layout.sites[site.name]
-        inner = place.kind == "linear" and not place.outside
+        inner = place.kind == "linear" and not place.is_outside_base
         return place.kind == "lookup" or (inner and self.layout.transposed)
 
-    def number(self, site: Site) -> int | None:
+    def layer_number(self, site: Site) -> int | None:
         """The number of a site's layer, a decoder's counted on from the encoder's."""
         if site.layer is None:
             return None
-        below = list(self.stacks)[: list(self.stacks).index(site.part)]
-        return site.layer + sum(self.stacks[part] for part in below)
+        below = list(self.layers_by_part)[: list(self.layers_by_part).index(site.part)]
+        return site.layer + sum(self.layers_by_part[part] for part in below)
 
     @property
-    def depth(self) -> int:
+    def total_layers(self) -> int:
         """How many layers there are, those of all parts."""
-        return sum(self.stacks.values())
+        return sum(self.layers_by_part.values())
 
-    def of_kind(self, *kinds: Kind) -> tuple[Site, ...]:
+    def sites_of_kind(self, *kinds: SiteKind) -> tuple[Site, ...]:
         """All sites of some kinds, in the order in which a state passes them."""
         places = self.layout.sites
-        return tuple(site for site in self.every_site() if places[site.name].kind in kinds)
+        return tuple(site for site in self.all_sites() if places[site.name].kind in kinds)
 
-    def sublayers(self) -> tuple[Site, ...]:
+    def sublayer_sites(self) -> tuple[Site, ...]:
         """The sites of adapters after attention and feed-forward, lowest layer first."""
-        return self.of_kind("sublayer")
+        return self.sites_of_kind("sublayer")
 
-    def size(self, site: Site) -> int:
+    def width_at(self, site: Site) -> int:
         """Width of the state at a site (of its output, for a linear map)."""
         return self._size(self.layout.sites[site.name].width, site.part)
 
-    def size_in(self, site: Site) -> int:
+    def input_width_at(self, site: Site) -> int:
         """Width of what a linear map reads."""
         return self._size(self.layout.sites[site.name].width_in, site.part)
 
@@ -310,29 +323,31 @@ class Facts:
 
     def heads(self, part: str) -> int:
         """How many heads the attention of a part has; of the first, where none is named."""
-        return int(self.config[self.layout.heads.format(part=part or next(iter(self.stacks)))])
+        return int(
+            self.config[self.layout.heads.format(part=part or next(iter(self.layers_by_part)))]
+        )
 
 
 _LAYOUTS: dict[str, Layout] = {}
 
 
-def add_layout(layout: Layout) -> Layout:
-    for model_type in layout.types:
+def register_layout(layout: Layout) -> Layout:
+    for model_type in layout.base_attributes:
         _LAYOUTS[model_type] = layout
     return layout
 
 
-def layouts() -> Mapping[str, Layout]:
+def registered_layouts() -> Mapping[str, Layout]:
     """The layouts by model type, those of installed packages among them."""
-    for plugin in plugins("layouts"):
-        if isinstance(plugin.loaded, Layout):
-            add_layout(plugin.loaded)
+    for plugin in load_plugins("layouts"):
+        if isinstance(plugin.target, Layout):
+            register_layout(plugin.target)
     return _LAYOUTS
 
 
 def layout_of(model_type: str) -> Layout:
-    if model_type not in layouts():
-        raise Failed(AC504.at(type=model_type, known=", ".join(sorted(layouts()))))
+    if model_type not in registered_layouts():
+        raise Failed(AC504.at(type=model_type, known=", ".join(sorted(registered_layouts()))))
     return _LAYOUTS[model_type]
 
 
@@ -355,11 +370,11 @@ def _facts(layout: Layout, config: Mapping[str, Any], name: str | None) -> Facts
     width = _number(config[layout.width], _WIDEST)
     first = next(iter(layout.depth.values()))
     return Facts(
-        type=str(config["model_type"]),
+        model_type=str(config["model_type"]),
         layout=layout,
         config=config,
         # a decoder of unknown depth is as deep as its encoder
-        stacks={
+        layers_by_part={
             part: _number(config.get(key) or config[first], _DEEPEST)
             for part, key in layout.depth.items()
         },

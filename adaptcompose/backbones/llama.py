@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, Place, add_layout
+from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, SitePath, register_layout
 
 
 def _head(config: Mapping[str, Any]) -> int:
@@ -43,32 +43,34 @@ def _parameters(config: Mapping[str, Any]) -> int:
     return int(config["vocab_size"] * width + layers + width)
 
 
-LLAMA = add_layout(
+LLAMA = register_layout(
     Layout(
-        types={"llama": "model"},
+        base_attributes={"llama": "model"},
         attributes=("transformer",),  # of LlamaForQuestionAnswering
         layers="layers",
         sites={
-            "embed.tokens": Place("embed_tokens", "lookup", width_in="vocab_size", bias=False),
-            "tokens": Place("embed_tokens", "tokens"),
-            "positions": Place("rotary_emb", "positions"),
-            "embed.out": Place("layers.0", "input"),
-            "attn.norm": Place("input_layernorm", "norm", bias=False),
-            "attn.q": Place("self_attn.q_proj", "linear", _queries, bias=_attention_bias),
-            "attn.k": Place("self_attn.k_proj", "linear", _keys, bias=_attention_bias),
-            "attn.v": Place("self_attn.v_proj", "linear", _keys, bias=_attention_bias),
-            "attn.o": Place("self_attn.o_proj", "linear", width_in=_queries, bias=_attention_bias),
-            "attn.kv": Place("self_attn", "attention"),
-            "attn.out": Place("self_attn", "sublayer", hub="attention_adapters"),
-            "ffn.norm": Place("post_attention_layernorm", "norm", bias=False),
-            "ffn.gate": Place("mlp.gate_proj", "linear", "intermediate_size", bias=_mlp_bias),
-            "ffn.in": Place("mlp.up_proj", "linear", "intermediate_size", bias=_mlp_bias),
-            "ffn.mid": Place(
+            "embed.tokens": SitePath("embed_tokens", "lookup", width_in="vocab_size", bias=False),
+            "tokens": SitePath("embed_tokens", "tokens"),
+            "positions": SitePath("rotary_emb", "positions"),
+            "embed.out": SitePath("layers.0", "input"),
+            "attn.norm": SitePath("input_layernorm", "norm", bias=False),
+            "attn.q": SitePath("self_attn.q_proj", "linear", _queries, bias=_attention_bias),
+            "attn.k": SitePath("self_attn.k_proj", "linear", _keys, bias=_attention_bias),
+            "attn.v": SitePath("self_attn.v_proj", "linear", _keys, bias=_attention_bias),
+            "attn.o": SitePath(
+                "self_attn.o_proj", "linear", width_in=_queries, bias=_attention_bias
+            ),
+            "attn.kv": SitePath("self_attn", "attention"),
+            "attn.out": SitePath("self_attn", "sublayer", adapterhub_path="attention_adapters"),
+            "ffn.norm": SitePath("post_attention_layernorm", "norm", bias=False),
+            "ffn.gate": SitePath("mlp.gate_proj", "linear", "intermediate_size", bias=_mlp_bias),
+            "ffn.in": SitePath("mlp.up_proj", "linear", "intermediate_size", bias=_mlp_bias),
+            "ffn.mid": SitePath(
                 "mlp.down_proj", "linear", width_in="intermediate_size", bias=_mlp_bias
             ),
-            "ffn.out": Place("mlp", "sublayer", hub="output_adapters"),
-            "layer.out": Place("", "output"),
-            "final.norm": Place("norm", "norm", bias=False),
+            "ffn.out": SitePath("mlp", "sublayer", adapterhub_path="output_adapters"),
+            "layer.out": SitePath("", "output"),
+            "final.norm": SitePath("norm", "norm", bias=False),
             "vocabulary": replace(VOCABULARY, bias=False),
             "head.in": HEAD_IN,
         },
@@ -77,7 +79,7 @@ LLAMA = add_layout(
         vocabulary=("lm_head",),
         adapterhub={"llama": "LlamaAdapterModel"},
         # the peer has the two the other way round in this family
-        hub_maps={"intermediate_lora": "ffn.mid", "output_lora": "ffn.in"},
-        reads="last",
+        adapterhub_lora_flags={"intermediate_lora": "ffn.mid", "output_lora": "ffn.in"},
+        pooled_token="last",
     )
 )

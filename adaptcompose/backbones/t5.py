@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, Place, add_layout
+from adaptcompose.backbones.layout import HEAD_IN, VOCABULARY, Layout, SitePath, register_layout
 
 
 def _heads(config: Mapping[str, Any]) -> int:
@@ -41,45 +41,45 @@ def _parameters(config: Mapping[str, Any]) -> int:
     return int(config["vocab_size"] * width + layers + 2 * (positions + width))
 
 
-def _attention(where: str, hub: str, *parts: str) -> dict[str, Place]:
+def _attention(where: str, hub: str, *parts: str) -> dict[str, SitePath]:
     """The places of one of the attentions."""
     name, layer, module = where.split()
     inside = f"{layer}.{module}"
     maps = {
-        letter: Place(f"{inside}.{letter}", "linear", _heads, bias=False, parts=parts)
+        letter: SitePath(f"{inside}.{letter}", "linear", _heads, bias=False, parts=parts)
         for letter in "qkv"
     }
-    maps["o"] = Place(f"{inside}.o", "linear", width_in=_heads, bias=False, parts=parts)
+    maps["o"] = SitePath(f"{inside}.o", "linear", width_in=_heads, bias=False, parts=parts)
     norm = f"{layer}.layer_norm"
     others = {
-        "kv": Place(inside, "attention", parts=parts),
-        "norm": Place(norm, "norm", bias=False, parts=parts),
-        "out": Place(f"{layer}.dropout", "sublayer", hub=hub, parts=parts),
+        "kv": SitePath(inside, "attention", parts=parts),
+        "norm": SitePath(norm, "norm", bias=False, parts=parts),
+        "out": SitePath(f"{layer}.dropout", "sublayer", adapterhub_path=hub, parts=parts),
     }
     return {f"{name}.{key}": place for key, place in (maps | others).items()}
 
 
-T5 = add_layout(
+T5 = register_layout(
     Layout(
-        types={"t5": "transformer"},
+        base_attributes={"t5": "transformer"},
         layers="{part}.block",
         sites={
-            "embed.tokens": Place(
+            "embed.tokens": SitePath(
                 "{part}.embed_tokens", "lookup", width_in="vocab_size", bias=False
             ),
-            "tokens": Place("encoder.embed_tokens", "tokens"),
-            "embed.out": Place("encoder.block.0", "input"),
+            "tokens": SitePath("encoder.embed_tokens", "tokens"),
+            "embed.out": SitePath("encoder.block.0", "input"),
             **_attention("attn layer.0 SelfAttention", "layer.0"),
             **_attention("cross layer.1 EncDecAttention", "layer.1", "decoder"),
-            "ffn.norm": Place("{ffn}.layer_norm", "norm", bias=False),
-            "ffn.gate": Place(
-                "{ffn}.DenseReluDense.wi_0", "linear", "d_ff", bias=False, there=_gated
+            "ffn.norm": SitePath("{ffn}.layer_norm", "norm", bias=False),
+            "ffn.gate": SitePath(
+                "{ffn}.DenseReluDense.wi_0", "linear", "d_ff", bias=False, exists_if=_gated
             ),
-            "ffn.in": Place("{ffn}.DenseReluDense.{wi}", "linear", "d_ff", bias=False),
-            "ffn.mid": Place("{ffn}.DenseReluDense.wo", "linear", width_in="d_ff", bias=False),
-            "ffn.out": Place("{ffn}.dropout", "sublayer", hub="{ffn}"),
-            "layer.out": Place("", "output"),
-            "final.norm": Place("{part}.final_layer_norm", "norm", bias=False),
+            "ffn.in": SitePath("{ffn}.DenseReluDense.{wi}", "linear", "d_ff", bias=False),
+            "ffn.mid": SitePath("{ffn}.DenseReluDense.wo", "linear", width_in="d_ff", bias=False),
+            "ffn.out": SitePath("{ffn}.dropout", "sublayer", adapterhub_path="{ffn}"),
+            "layer.out": SitePath("", "output"),
+            "final.norm": SitePath("{part}.final_layer_norm", "norm", bias=False),
             "vocabulary": replace(VOCABULARY, bias=False),
             "head.in": HEAD_IN,
         },
@@ -87,22 +87,27 @@ T5 = add_layout(
         parameters=_parameters,
         vocabulary=("lm_head",),
         adapterhub={"t5": "T5AdapterModel"},
-        hub_stem="encoder.",
+        adapterhub_stem="encoder.",
         width="d_model",
         depth={"encoder": "num_layers", "decoder": "num_decoder_layers"},
         heads="num_heads",
         attention_dropout="dropout_rate",
         head_dropout=("classifier_dropout", "dropout_rate"),
-        names={
+        path_variables={
             "encoder": {"ffn": "layer.1", "wi": "wi"},
             "decoder": {"ffn": "layer.2", "wi": "wi"},
         },
-        unused=("shared",),
-        reads="end",
-        distances=True,
+        unused_modules=("shared",),
+        pooled_token="end",
+        has_relative_positions=True,
         variant=_variant,
         scale=_scale,
     )
 )
-GATED = replace(T5, names={part: dict(names) | {"wi": "wi_1"} for part, names in T5.names.items()})
+GATED = replace(
+    T5,
+    path_variables={
+        part: dict(names) | {"wi": "wi_1"} for part, names in T5.path_variables.items()
+    },
+)
 """T5 1.1 and Flan-T5: one of the two maps into the feed-forward goes through the activation."""

@@ -28,20 +28,20 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.diagnostics.codes import AC103, AC106, AC107, AC403, AC421
 from adaptcompose.diagnostics.diagnostic import Failed, Span, suggest
-from adaptcompose.storage.yaml_source import dump, load
+from adaptcompose.storage.yaml_source import dump_yaml, load_yaml
 from adaptcompose.syntax.references import (
     canonical_id,
     is_repo_name,
     is_revision,
     is_safe_path,
-    matches,
+    matches_glob,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SIZE_LIMIT = 1_000_000
-DEFAULT = "default"
+DEFAULT_VARIANT = "default"
 NO_CARDS = "add cards in a folder hub_cards/, or write `user/repo`"
 
 _SPACE = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -86,11 +86,11 @@ class Card:
     def backbones(self) -> list[str]:
         return sorted({variant.backbone for variant in self.variants})
 
-    def keys(self, backbone: str) -> list[str]:
+    def variant_keys(self, backbone: str) -> list[str]:
         """The variants that there are on a backbone."""
         return [found.key for found in self.variants if found.backbone == canonical_id(backbone)]
 
-    def variant(self, backbone: str, key: str = DEFAULT) -> Variant | None:
+    def find_variant(self, backbone: str, key: str = DEFAULT_VARIANT) -> Variant | None:
         wanted = (canonical_id(backbone), key)
         return next((one for one in self.variants if (one.backbone, one.key) == wanted), None)
 
@@ -105,7 +105,7 @@ class Card:
             head["task"] = self.task
         if self.datasets:
             head["datasets"] = list(self.datasets)
-        return f"---\n{dump(head | {'variants': entries})}---\n\n{self.text}\n"
+        return f"---\n{dump_yaml(head | {'variants': entries})}---\n\n{self.text}\n"
 
 
 class Catalogue:
@@ -160,23 +160,23 @@ class Catalogue:
         return [f"{space}/{name}" for space in self.spaces() for name in self.names(space)]
 
     def match(
-        self, pattern: str, backbone: str, key: str = DEFAULT, span: Span | None = None
+        self, pattern: str, backbone: str, key: str = DEFAULT_VARIANT, span: Span | None = None
     ) -> list[tuple[str, Variant]]:
         """The entries that fit `space/glob` and have this variant on this backbone, by name."""
         space, _, glob = pattern.partition("/")
         if space not in self.spaces():
             near = None if self.spaces() else NO_CARDS
             raise Failed(AC106.at(span, space=space, known=", ".join(self.spaces()), help=near))
-        fitting = [name for name in self.names(space) if matches(glob, name)]
-        found = ((name, self.card(space, name).variant(backbone, key)) for name in fitting)
+        fitting = [name for name in self.names(space) if matches_glob(glob, name)]
+        found = ((name, self.card(space, name).find_variant(backbone, key)) for name in fitting)
         return [(name, variant) for name, variant in found if variant is not None]
 
-    def variant(
+    def resolve_variant(
         self,
         space: str,
         name: str,
         backbone: str | None,
-        key: str = DEFAULT,
+        key: str = DEFAULT_VARIANT,
         *,
         span: Span | None = None,
     ) -> Variant:
@@ -186,9 +186,9 @@ class Catalogue:
         if backbone is None:
             known = ", ".join(card.backbones)
             raise Failed(AC107.at(span, name=label, known=known, example=card.backbones[0]))
-        if (found := card.variant(backbone, key)) is not None:
+        if (found := card.find_variant(backbone, key)) is not None:
             return found
-        if keys := card.keys(backbone):
+        if keys := card.variant_keys(backbone):
             near = suggest(key, keys) or f"use one of {', '.join(f'{label}@{one}' for one in keys)}"
             raise Failed(AC103.at(span, name=f"{label}@{key}", help=near))
         bases = " and ".join(card.backbones)
@@ -210,7 +210,7 @@ def _read_card(path: Path, space: str, name: str) -> Card:
         parts = re.fullmatch(r"---\n(.*?\n)---\n(.*)", page, re.DOTALL)
         if parts is None:
             raise _CardError("it does not start with YAML front matter between `---` lines")
-        head = _mapping(load(parts[1], str(path)), _KEYS, "the card")
+        head = _mapping(load_yaml(parts[1], str(path)), _KEYS, "the card")
         variants = tuple(_variants(_mapping(head.get("variants"), None, "`variants`")))
         title = _text(head.get("title"), "`title`")
         languages = _list(head.get("languages", []), "languages")

@@ -1,8 +1,8 @@
 """Searching: the cards that come with adaptcompose first, then what a hub has.
 
->>> from adaptcompose.resources import resource
->>> cards = Catalogue.open(resource("hub_cards"))
->>> [hit.name for hit in search_cards(cards, Query(("swahili",), backbone="xlm-roberta-base"))]
+>>> from adaptcompose.resources import resource_folder
+>>> cards = Catalogue.open(resource_folder("hub_cards"))
+>>> [hit.name for hit in search_cards(cards, SearchQuery(("swahili",), backbone="xlm-roberta-base"))]
 ['lang/sw']
 """
 
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from adaptcompose.catalogue.cards import DEFAULT, Card, Catalogue, Variant
-from adaptcompose.hub.store import Found
+from adaptcompose.catalogue.cards import DEFAULT_VARIANT, Card, Catalogue, Variant
+from adaptcompose.hub.store import RepositoryHit
 from adaptcompose.syntax.references import canonical_id
 
 
 @dataclass(frozen=True)
-class Query:
+class SearchQuery:
     """What is looked for: every word must occur, and each of the others that is given fits."""
 
     words: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class Query:
     task: str | None = None
     method: str | None = None
 
-    def takes(self, found: Found) -> bool:
+    def matches_hit(self, found: RepositoryHit) -> bool:
         """Whether what a hub found is of this backbone and task, by card or name."""
         base = canonical_id(self.backbone) if self.backbone else None
         named = base is None or base.split("/")[-1] in found.repo
@@ -35,7 +35,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Hit:
+class CardHit:
     """A card, with those of its adapters that fit."""
 
     card: Card
@@ -50,9 +50,9 @@ class Hit:
         """Their names without the organisations, sorted."""
         return sorted({one.backbone.split("/")[-1] for one in self.variants})
 
-    def written(self, variant: Variant) -> str:
+    def reference_to(self, variant: Variant) -> str:
         """As it stands in an expression."""
-        return self.name if variant.key == DEFAULT else f"{self.name}@{variant.key}"
+        return self.name if variant.key == DEFAULT_VARIANT else f"{self.name}@{variant.key}"
 
     def as_plain(self) -> dict[str, Any]:
         """The JSON form."""
@@ -66,18 +66,18 @@ class Hit:
         }
 
 
-def search_cards(catalogue: Catalogue, query: Query) -> list[Hit]:
+def search_cards(catalogue: Catalogue, query: SearchQuery) -> list[CardHit]:
     """The cards that fit: those that a word names, those with a word in the name, the others."""
     words = [word.casefold() for word in query.words]
 
-    def rank(hit: Hit) -> tuple[bool, bool, str]:
+    def rank(hit: CardHit) -> tuple[bool, bool, str]:
         called = any(word in (hit.card.name, hit.card.space, hit.name) for word in words)
         return not called, not any(word in hit.name for word in words), hit.name
 
     return sorted(_hits(catalogue, query), key=rank)
 
 
-def _hits(catalogue: Catalogue, query: Query) -> Iterator[Hit]:
+def _hits(catalogue: Catalogue, query: SearchQuery) -> Iterator[CardHit]:
     base = canonical_id(query.backbone) if query.backbone else None
     for space in catalogue.spaces():
         for name in catalogue.names(space):
@@ -92,11 +92,11 @@ def _hits(catalogue: Catalogue, query: Query) -> Iterator[Hit]:
                 and _fits(card, one, query.words)
             )
             if variants:
-                yield Hit(card, variants)
+                yield CardHit(card, variants)
 
 
 def _fits(card: Card, variant: Variant, words: tuple[str, ...]) -> bool:
-    told = [f"{card.space}/{card.name}", card.title, card.task or "", variant.backbone]
-    told += [*card.languages, *card.datasets, variant.repo, variant.method or "", variant.key]
-    text = " ".join(told).casefold()
+    searchable = [f"{card.space}/{card.name}", card.title, card.task or "", variant.backbone]
+    searchable += [*card.languages, *card.datasets, variant.repo, variant.method or "", variant.key]
+    text = " ".join(searchable).casefold()
     return all(word.casefold() in text for word in words)

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from adaptcompose.cli.completion import complete_backbone, complete_key, complete_target
-from adaptcompose.cli.inputs import SPECS
+from adaptcompose.cli.inputs import SPEC_SUFFIXES
 from adaptcompose.cli.terminal import choose_colour
 from adaptcompose.version import __version__
 
@@ -39,7 +39,7 @@ GROUPS = {
 }
 
 
-class Commands(TyperGroup):
+class OrderedCommands(TyperGroup):
     """The commands in the order in which one meets them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -60,7 +60,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=OrderedCommands,
     help=EXAMPLES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -68,18 +68,18 @@ app = typer.Typer(
     epilog=EXIT_CODES,
 )
 
-Target = Annotated[
+TargetArgument = Annotated[
     str,
     typer.Argument(
         help="An expression, a spec.yaml, a .compose file, or - for standard input.",
         autocompletion=complete_target,
     ),
 ]
-Base = Annotated[
+BackboneOption = Annotated[
     str | None,
     typer.Option(help="The backbone: a folder or a repository.", autocompletion=complete_backbone),
 ]
-KnownAs = Annotated[
+KnownAsOption = Annotated[
     str | None,
     typer.Option(
         "--as",
@@ -88,11 +88,13 @@ KnownAs = Annotated[
         autocompletion=complete_backbone,
     ),
 ]
-Hub = Annotated[str | None, typer.Option(help="The hub: hf (the default), a URL or a folder.")]
-Form = Annotated[
+HubOption = Annotated[
+    str | None, typer.Option(help="The hub: hf (the default), a URL or a folder.")
+]
+FormatOption = Annotated[
     Literal["text", "json"], typer.Option("--format", help="Output for people or for programs.")
 ]
-Set = Annotated[
+OverridesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
@@ -101,11 +103,11 @@ Set = Annotated[
         autocompletion=complete_key,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
 
 
 @app.callback(invoke_without_command=True)
-def version(
+def global_options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     color: Annotated[
         Literal["auto", "always", "never"],
@@ -124,7 +126,7 @@ def version(
         raise typer.Exit
 
 
-def is_spec(
+def is_spec_target(
     target: str,
     backbone: str | None,
     hub: str | None,
@@ -132,7 +134,7 @@ def is_spec(
     known_as: str | None = None,
 ) -> bool:
     """Whether a target is a spec; usage errors for options that do not go with it."""
-    if not target.endswith(SPECS):
+    if not target.endswith(SPEC_SUFFIXES):
         if overrides:
             raise typer.BadParameter("use it with a spec only", param_hint="--set")
         if known_as is not None and backbone is None:

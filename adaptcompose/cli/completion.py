@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adaptcompose.experiment.spec.section_reader import Key
+    from adaptcompose.experiment.spec.section_reader import KeyDoc
 
-ASKED = "_ADAPTCOMPOSE_COMPLETE"
+COMPLETION_VARIABLE = "_ADAPTCOMPOSE_COMPLETE"
 """The variable by which a shell asks."""
-ENDINGS = (".yaml", ".yml", ".compose")
+TARGET_SUFFIXES = (".yaml", ".yml", ".compose")
 
 
 def complete_target(incomplete: str) -> list[str]:
     """Files that hold a composition, or how an expression goes on."""
-    files = _files(incomplete, ENDINGS)
+    files = _files(incomplete, TARGET_SUFFIXES)
     if files and not set(incomplete) & set("(|=,"):
         return files
     from adaptcompose.catalogue.cards import Catalogue
-    from adaptcompose.composition.completion import continued
-    from adaptcompose.resources import resource
+    from adaptcompose.composition.completion import complete_for_shell
+    from adaptcompose.resources import resource_folder
 
-    cards = Catalogue.open(resource("hub_cards"), Path("hub_cards"))
-    return continued(incomplete, cards)
+    cards = Catalogue.open(resource_folder("hub_cards"), Path("hub_cards"))
+    return complete_for_shell(incomplete, cards)
 
 
 def complete_backbone(incomplete: str) -> list[str]:
@@ -40,14 +40,14 @@ def complete_backbone(incomplete: str) -> list[str]:
 
 def complete_spec(incomplete: str) -> list[str]:
     """Specs."""
-    return _files(incomplete, ENDINGS[:2])
+    return _files(incomplete, TARGET_SUFFIXES[:2])
 
 
 def complete_key(incomplete: str) -> list[str]:
     """Keys of spec.yaml, with their choices or their default behind `=`."""
-    from adaptcompose.experiment.spec.spec import keys
+    from adaptcompose.experiment.spec.spec import spec_keys
 
-    known = {key.path.replace("[]", "[0]"): key for key in keys() if "*" not in key.path}
+    known = {key.path.replace("[]", "[0]"): key for key in spec_keys() if "*" not in key.path}
     path, mark, _ = incomplete.partition("=")
     if mark:
         values = _values(known[path]) if path in known else []
@@ -59,14 +59,14 @@ def complete_key(incomplete: str) -> list[str]:
     return [f"{found[0]}={value}" for value in ("", *(_values(known[found[0]]) or ["…"]))]
 
 
-def _values(key: Key) -> list[str]:
-    from adaptcompose.syntax.signature import spell
+def _values(key: KeyDoc) -> list[str]:
+    from adaptcompose.syntax.signature import format_value
 
     if key.kind.startswith("one of "):
         return key.kind.removeprefix("one of ").split(", ")
     if key.kind == "true or false":
         return ["true", "false"]
-    return [] if key.default in (None, "", (), {}) else [spell(key.default)]
+    return [] if key.default in (None, "", (), {}) else [format_value(key.default)]
 
 
 def complete_kind(incomplete: str) -> list[str]:
@@ -78,10 +78,10 @@ def complete_kind(incomplete: str) -> list[str]:
 
 def complete_word(incomplete: str) -> list[str]:
     """Codes of diagnostics, operators and methods: what `explain` explains."""
-    from adaptcompose.composition.word_docs import pages
+    from adaptcompose.composition.word_docs import describe_all_words
     from adaptcompose.diagnostics.codes import CODES
 
-    known = [*CODES, *(page.word for page in pages())]
+    known = [*CODES, *(page.word for page in describe_all_words())]
     return [word for word in known if word.startswith(incomplete)]
 
 
@@ -115,7 +115,7 @@ def _folders(incomplete: str) -> list[str]:
 def answer_bash(answer: Callable[[], int]) -> int:
     """Answers for bash, which cuts words at `=` and `:` and wants to know what comes behind."""
     words, current = os.environ["COMP_WORDS"].split("\n"), int(os.environ["COMP_CWORD"])
-    whole, done = joined(words[: current + 1])
+    whole, done = join_words(words[: current + 1])
     if len(words) > current:
         os.environ |= {"COMP_WORDS": "\n".join(whole), "COMP_CWORD": str(len(whole) - 1)}
     try:
@@ -125,10 +125,10 @@ def answer_bash(answer: Callable[[], int]) -> int:
         print(*(line.removeprefix(done) for line in out.getvalue().splitlines()), sep="\n")
 
 
-def joined(words: list[str]) -> tuple[list[str], str]:
+def join_words(words: list[str]) -> tuple[list[str], str]:
     """The words as they were typed, and how much of the last one bash keeps as it is.
 
-    >>> joined(["run", "--set", "train.schedule", "=", "li"])
+    >>> join_words(["run", "--set", "train.schedule", "=", "li"])
     (['run', '--set', 'train.schedule=li'], 'train.schedule=')
     """
     whole: list[str] = []

@@ -26,7 +26,7 @@ OWNER = "adaptcompose.local"
 
 def install() -> Path:
     """Register; the folder that says so. An extension of another kind of that name stays."""
-    with _expected() as layout:
+    with _extension_module() as layout:
         folder = _folder(layout)
         if folder.exists() and not _is_ours(layout, folder):
             raise Failed(AC434.at(why=f"`hf` already has another extension `{NAME}`, in {folder}"))
@@ -47,7 +47,7 @@ def install() -> Path:
 
 def remove() -> bool:
     """Take the registration away; whether there was one."""
-    with _expected() as layout:
+    with _extension_module() as layout:
         folder = _folder(layout)
         if not folder.exists() or not _is_ours(layout, folder):
             return False
@@ -56,7 +56,7 @@ def remove() -> bool:
 
 
 @contextlib.contextmanager
-def _expected() -> Iterator[Any]:
+def _extension_module() -> Iterator[Any]:
     """The client's module for extensions; what is not as it was is told."""
     try:
         from huggingface_hub.cli import extensions

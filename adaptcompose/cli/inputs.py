@@ -8,61 +8,68 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptcompose.cli.terminal import dim, paint
+from adaptcompose.cli.terminal import colour_diagnostics, dim
 from adaptcompose.diagnostics.codes import AC413, AC607
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, errors, render
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, render, select_errors
 
 if TYPE_CHECKING:
-    from adaptcompose.composition.check import Checked, Context
-    from adaptcompose.experiment.prepare.prepared_run import Prepared
+    from adaptcompose.composition.checker import CheckContext, CheckResult
+    from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 
-PROBLEMS, INTERNAL, HUB, RUN, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 130
+EXIT_PROBLEMS, EXIT_INTERNAL, EXIT_HUB, EXIT_RUN, EXIT_CHANGES, EXIT_INTERRUPTED = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    130,
+)
 _HUB_CODES = {"AC404", "AC405", "AC419", "AC430", "AC431", "AC433"}
-SPECS = (".yaml", ".yml")
-_PATH = 1_000  # no folder has a longer name
-_MOST = 1_000_000  # bytes; far more than an expression may have, and no more is read
+SPEC_SUFFIXES = (".yaml", ".yml")
+_PATH_LIMIT = 1_000  # no folder has a longer name
+_INPUT_LIMIT = 1_000_000  # bytes; far more than an expression may have, and no more is read
 
 
-def expression(target: str) -> tuple[Source, Path]:
+def read_expression(target: str) -> tuple[Source, Path]:
     """The expression itself, or a run's, and the folder at which `./` starts in it."""
-    from adaptcompose.storage.yaml_source import decode
+    from adaptcompose.storage.yaml_source import decode_utf8
 
     if target == "-":
-        return decode(sys.stdin.buffer.read(_MOST), "<stdin>"), Path()
+        return decode_utf8(sys.stdin.buffer.read(_INPUT_LIMIT), "<stdin>"), Path()
     if target.endswith(".compose"):
         path = Path(target)
         if not path.is_file():
             raise Failed(AC607.at(path=target, root=Path.cwd()))
         with path.open("rb") as file:
-            return decode(file.read(_MOST), target), path.parent
-    if (best := Path(target[:_PATH]) / "best" / "composition.yaml").is_file():
+            return decode_utf8(file.read(_INPUT_LIMIT), target), path.parent
+    if (best := Path(target[:_PATH_LIMIT]) / "best" / "composition.yaml").is_file():
         from adaptcompose.resolution.manifest import Manifest
 
-        return Source(Manifest.open(best.parent, target).expression, str(best)), best.parent
+        return Source(Manifest.load(best.parent, target).expression, str(best)), best.parent
     return Source(target), Path()
 
 
-def checked_expression(
+def check_expression(
     target: str, backbone: str | None, hub: str | None, known_as: str | None = None
-) -> tuple[Checked, Context, Path]:
+) -> tuple[CheckResult, CheckContext, Path]:
     """An expression as far as text, catalogue and config.json tell."""
-    from adaptcompose.resolution.expression_check import check_alone, context
+    from adaptcompose.resolution.expression_check import check_expression, context
 
-    source, root = expression(target)
+    source, root = read_expression(target)
     base = context(backbone, root, hub or "hf", known_as)
-    return check_alone(source, base), base, root
+    return check_expression(source, base), base, root
 
 
-def prepared_specs(target: str, overrides: Sequence[str] | None = None) -> tuple[Prepared, ...]:
+def prepare_target(target: str, overrides: Sequence[str] | None = None) -> tuple[PreparedRun, ...]:
     """A spec, or all specs of a sweep, checked, resolved and pinned."""
-    from adaptcompose.experiment.prepare.preparer import prepare_all
-    from adaptcompose.experiment.prepare.spec_check import read_whole
+    from adaptcompose.experiment.prepare.preparer import prepare_runs
+    from adaptcompose.experiment.prepare.spec_check import read_checked_specs
 
     path = Path(target)
-    return prepare_all(read_whole(path, overrides or ()), path)
+    return prepare_runs(read_checked_specs(path, overrides or ()), path)
 
 
-def diagnostics(
+def check_target(
     target: str,
     backbone: str | None = None,
     hub: str | None = None,
@@ -71,56 +78,56 @@ def diagnostics(
 ) -> list[Diagnostic]:
     """Everything there is to say about an expression or a spec; nothing is downloaded."""
     try:
-        if not target.endswith(SPECS):
+        if not target.endswith(SPEC_SUFFIXES):
             from adaptcompose.resolution.expression_check import check_files
 
-            checked, base, root = checked_expression(target, backbone, hub, known_as)
+            checked, base, root = check_expression(target, backbone, hub, known_as)
             return check_files(checked, base, root, hub or "hf")
-        from adaptcompose.experiment.prepare.spec_check import check_specs, read_whole
+        from adaptcompose.experiment.prepare.spec_check import check_specs, read_checked_specs
 
         path = Path(target)
-        return check_specs(read_whole(path, overrides or ()), path)
+        return check_specs(read_checked_specs(path, overrides or ()), path)
     except Failed as failed:
         return list(failed.diagnostics)
 
 
-def tell(
+def print_diagnostics(
     found: Sequence[Diagnostic], target: str, form: str = "text", *, quiet: bool = False
 ) -> int:
     """Print what was found; the exit code."""
     if form != "text":
         print(render(found, form))
     elif found:
-        print(paint(render(found), sys.stdout))
+        print(colour_diagnostics(render(found), sys.stdout))
     elif not quiet:
         print("fine")
-        if target.endswith(SPECS):
-            hint("plan", target)
-    return exit_code(found)
+        if target.endswith(SPEC_SUFFIXES):
+            print_next_command("plan", target)
+    return exit_code_for(found)
 
 
-def say(notes: Iterable[Diagnostic]) -> None:
+def print_notes(notes: Iterable[Diagnostic]) -> None:
     """Warnings and notes, each once."""
     for note in dict.fromkeys(map(str, notes)):
-        print(f"{paint(note, sys.stderr)}\n", file=sys.stderr)
+        print(f"{colour_diagnostics(note, sys.stderr)}\n", file=sys.stderr)
 
 
-def hint(*words: str, quiet: bool = False) -> None:
+def print_next_command(*words: str, quiet: bool = False) -> None:
     """The command that comes next, where a person is looking."""
     if not quiet and sys.stderr is not None and sys.stderr.isatty():
         print(dim(f"next: adaptcompose {shlex.join(words)}", sys.stderr), file=sys.stderr)
 
 
-def unreadable(error: OSError) -> Diagnostic:
+def os_error_diagnostic(error: OSError) -> Diagnostic:
     """What an operating system says of a file of the user's."""
     why = error.strerror or str(error)
     help = "check that it exists, and that you may read and write it"
     return AC413.at(file=error.filename or "a file", why=why, help=help)
 
 
-def exit_code(found: Iterable[Diagnostic]) -> int:
+def exit_code_for(found: Iterable[Diagnostic]) -> int:
     """0 without errors, 3 if the hub is one of them, else 1."""
-    wrong = errors(found)
+    wrong = select_errors(found)
     if not wrong:
         return 0
-    return HUB if any(one.code in _HUB_CODES for one in wrong) else PROBLEMS
+    return EXIT_HUB if any(one.code in _HUB_CODES for one in wrong) else EXIT_PROBLEMS

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from adaptcompose.cli.inputs import (
-    INTERNAL,
-    INTERRUPTED,
-    PROBLEMS,
-    diagnostics,
-    exit_code,
-    tell,
-    unreadable,
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_PROBLEMS,
+    check_target,
+    exit_code_for,
+    os_error_diagnostic,
+    print_diagnostics,
 )
-from adaptcompose.cli.terminal import paint
+from adaptcompose.cli.terminal import colour_diagnostics
 from adaptcompose.diagnostics.codes import AC999
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.plugins import broken
+from adaptcompose.plugins import broken_plugins
 
-OFFLINE = "--offline"
+OFFLINE_OPTION = "--offline"
 
-BROKEN_PIPE = 141  # as of any program that SIGPIPE ends: a shell says nothing of it
+EXIT_BROKEN_PIPE = 141  # as of any program that SIGPIPE ends: a shell says nothing of it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,57 +32,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # a text may hold characters that the terminal cannot show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    given = _global_first(list(sys.argv[1:] if arguments is None else arguments))
+    given = _offline_first(list(sys.argv[1:] if arguments is None else arguments))
     try:
         match given:
             case ["check", target] if target == "-" or not target.startswith("-"):
                 # asked most often, and answered before typer would be imported
-                code = tell(diagnostics(target), target)
+                code = print_diagnostics(check_target(target), target)
                 sys.stdout.flush()
                 return code
-        return _typed(given)
+        return _run_or_complete(given)
     except Failed as failed:
-        print(paint(str(failed), sys.stderr), file=sys.stderr)
-        return exit_code(failed.diagnostics)
+        print(colour_diagnostics(str(failed), sys.stderr), file=sys.stderr)
+        return exit_code_for(failed.diagnostics)
     except KeyboardInterrupt:
-        return _interrupted()
+        return _report_interruption()
     except BrokenPipeError:  # who read the output has gone, as in `adaptcompose check … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return EXIT_BROKEN_PIPE
     except SystemExit as left:  # typer has met the same
-        return BROKEN_PIPE if left.code == 1 else int(left.code or 0)
+        return EXIT_BROKEN_PIPE if left.code == 1 else int(left.code or 0)
     except Exception as error:
         if os.environ.get("ADAPTCOMPOSE_DEBUG"):
             raise
-        return _failed(error)
+        return _report_exception(error)
     finally:
-        _tell_broken()
+        _report_broken_plugins()
 
 
-def _global_first(given: list[str]) -> list[str]:
+def _offline_first(given: list[str]) -> list[str]:
     """The words of a command, the option `--offline` in front; `doctor` has one of its own."""
     end = given.index("--") if "--" in given else len(given)
     words, values = given[:end], given[end:]
-    if OFFLINE not in words or words[0] == "doctor":
+    if OFFLINE_OPTION not in words or words[0] == "doctor":
         return given
-    return [OFFLINE, *(word for word in words if word != OFFLINE), *values]
+    return [OFFLINE_OPTION, *(word for word in words if word != OFFLINE_OPTION), *values]
 
 
-def _failed(error: Exception) -> int:
+def _report_exception(error: Exception) -> int:
     """One message for what nothing closer to it has met: a file of the user's, or our mistake."""
     if isinstance(error, OSError):
-        print(unreadable(error), file=sys.stderr)
-        return PROBLEMS
+        print(os_error_diagnostic(error), file=sys.stderr)
+        return EXIT_PROBLEMS
     why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     print(AC999.at(why=why), file=sys.stderr)
-    return INTERNAL
+    return EXIT_INTERNAL
 
 
-def _typed(given: Sequence[str]) -> int:
+def _run_or_complete(given: Sequence[str]) -> int:
     """The commands with all their options; bash has its own way to ask for words."""
-    from adaptcompose.cli.completion import ASKED, answer_bash
+    from adaptcompose.cli.completion import COMPLETION_VARIABLE, answer_bash
 
-    if os.environ.get(ASKED) == "complete_bash":
+    if os.environ.get(COMPLETION_VARIABLE) == "complete_bash":
         return answer_bash(lambda: _run(given))
     return _run(given)
 
@@ -96,24 +96,24 @@ def _run(given: Sequence[str]) -> int:
     try:
         code = int(app(given, prog_name="adaptcompose", standalone_mode=False) or 0)
     except typer.Abort:
-        return _interrupted()
+        return _report_interruption()
     except usage as error:
         error.show()
-        return INTERNAL
+        return EXIT_INTERNAL
     # some versions of typer have caught the interrupt themselves
-    return _interrupted() if code == INTERRUPTED else code
+    return _report_interruption() if code == EXIT_INTERRUPTED else code
 
 
-def _tell_broken() -> None:
+def _report_broken_plugins() -> None:
     """A package that adds something and cannot be imported is told, whatever was asked."""
-    for one in broken():
+    for one in broken_plugins():
         text = f"warning: cannot load the plug-in `{one.name}` of {one.package}: {one.error}"
-        print(paint(text, sys.stderr), file=sys.stderr)
+        print(colour_diagnostics(text, sys.stderr), file=sys.stderr)
 
 
-def _interrupted() -> int:
+def _report_interruption() -> int:
     print("interrupted; run the same command again to continue", file=sys.stderr)
-    return INTERRUPTED
+    return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

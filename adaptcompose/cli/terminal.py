@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_EVERY = 10.0  # seconds between plain lines where there is no terminal
+_SECONDS_BETWEEN_LINES = 10.0  # seconds between plain lines where there is no terminal
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Terminal:
             sys.stderr.write(f"\r\x1b[2K{line}")
             sys.stderr.flush()
             self._live = True
-        elif time.monotonic() - self._last > _EVERY:
+        elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
             self._say(line)
 
@@ -84,7 +84,7 @@ def choose_colour(mode: str) -> None:
         os.environ["NO_COLOR"] = "1"
 
 
-def coloured(stream: Any) -> bool:
+def has_colour(stream: Any) -> bool:
     """Whether colours may be written: on a terminal, unless NO_COLOR is set; or if FORCE_COLOR is.
 
     See no-color.org and force-color.org.
@@ -96,9 +96,9 @@ def coloured(stream: Any) -> bool:
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def paint(text: str, stream: Any) -> str:
+def colour_diagnostics(text: str, stream: Any) -> str:
     """Diagnostics with colours, where the stream shows them."""
-    if not coloured(stream):
+    if not has_colour(stream):
         return text
     text = _TITLE.sub(lambda found: _shade(found[0], _COLOURS[found[1]]), text)
     text = _MARKS.sub(lambda found: found[1] + _shade(found[2], "1;31"), text)
@@ -106,7 +106,7 @@ def paint(text: str, stream: Any) -> str:
 
 
 def dim(text: str, stream: Any) -> str:
-    return _shade(text, "2") if coloured(stream) else text
+    return _shade(text, "2") if has_colour(stream) else text
 
 
 def _shade(text: str, code: str) -> str:
@@ -132,10 +132,10 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def align_columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Lines of texts that stand below each other; a column without any is left out.
 
-    >>> print(*aligned([["lang/sw", "", "Swahili"], ["lang/quy", "", "Quechua"]]), sep="\\n")
+    >>> print(*align_columns([["lang/sw", "", "Swahili"], ["lang/quy", "", "Quechua"]]), sep="\\n")
     lang/sw   Swahili
     lang/quy  Quechua
     """
@@ -146,7 +146,7 @@ def aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def hush() -> None:
+def silence_transformers() -> None:
     """Progress is ours to print; transformers' own bars and hints are for its own users."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging

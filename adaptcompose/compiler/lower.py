@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block
-from adaptcompose.ir.primitives import Leaf, Mixture, Primitive
+from adaptcompose.ir.primitives import Mixture, ParametricPrimitive, Primitive
 from adaptcompose.ir.program import Program
 
 
 def lower(graph: Block, facts: Facts) -> Program:
     """The literal program: no pass has touched it."""
-    found = ((site, graph.at(site, facts)) for site in facts.every_site())
+    found = ((site, graph.at(site, facts)) for site in facts.all_sites())
     sites = {site: node for site, node in found if node is not None}
-    return Program(facts, sites, tuple(graph.branches), -1 if graph.fans else None)
+    return Program(facts, sites, tuple(graph.branches), -1 if graph.broadcasts_batch else None)
 
 
 def weights_used(program: Program) -> dict[str, tuple[Site, ...]]:
@@ -31,14 +31,14 @@ def weights_used(program: Program) -> dict[str, tuple[Site, ...]]:
 
 
 def _weights(primitive: Primitive) -> Iterator[tuple[str, Site]]:
-    if isinstance(primitive, Leaf) and primitive.recipe is not None:
-        for leaf in primitive.recipe.leaves:
+    if isinstance(primitive, ParametricPrimitive) and primitive.recipe is not None:
+        for leaf in primitive.recipe.members:
             yield from _weights(leaf)
-    elif isinstance(primitive, Leaf):
+    elif isinstance(primitive, ParametricPrimitive):
         yield primitive.part, primitive.site
-        for site in primitive.sources:
+        for site in primitive.source_sites:
             yield primitive.part, site
     if isinstance(primitive, Mixture):
-        yield primitive.weights.part, primitive.weights.site
+        yield primitive.attention.part, primitive.attention.site
     for inner in primitive.inner():
         yield from _weights(inner)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.passes import stages
-from adaptcompose.compiler.trunk import Trunk
-from adaptcompose.hub.lock import Locked
+from adaptcompose.compiler.passes import run_passes
+from adaptcompose.compiler.trunk import TrunkPlan
+from adaptcompose.hub.lock import Pin
 from adaptcompose.ir.program import Program
-from adaptcompose.methods.method import SHARED
+from adaptcompose.methods.method import SHARED_SITE
 
 WIDTH = 100
 _LABEL = 28
@@ -26,12 +26,12 @@ _NARROW = 6
 
 
 @dataclass(frozen=True)
-class Item:
+class PlanRow:
     """One line of a plan: an adapter, a fusion, or the head.
 
     `sites` are those that the composition uses, `owned` how many of a name the part has in all;
     `parameters` are counted at `sites`. `call` is how a new part is written, `pin` where a loaded
-    one lies, and `size` the bytes of its files that are not on this machine yet. `fixed` of the
+    one lies, and `size` the bytes of its files that are not on this machine yet. `frozen_parameters` of the
     parameters stay as they are, in training too. `lowered` are left where the networks that make
     prefixes and prompts have run; `biases` of the parameters are biases.
     """
@@ -44,14 +44,14 @@ class Item:
     slots: tuple[str, ...] = ()
     call: str = ""
     reference: str | None = None
-    pin: Locked | None = None
+    pin: Pin | None = None
     base: str | None = None
     sites: tuple[Site, ...] = ()
     owned: Mapping[str, int] | None = None
-    size: int = 0
-    fixed: int = 0
-    lowered: int = 0
-    biases: int = 0
+    download_bytes: int = 0
+    frozen_parameters: int = 0
+    effective_parameters: int = 0
+    bias_parameters: int = 0
 
     @property
     def mark(self) -> str:
@@ -68,26 +68,26 @@ class Item:
         return frozenset(site.layer for site in here if site.layer is not None)
 
     @property
-    def embedded(self) -> bool:
+    def is_at_embeddings(self) -> bool:
         """Whether it has a part at the embeddings."""
-        return any(site.layer is None for site in places(self.sites))
+        return any(site.layer is None for site in backbone_sites(self.sites))
 
     @property
     def counts(self) -> dict[str, int]:
         """How many sites of each name it uses, those in layers first."""
-        ordered = sorted(places(self.sites), key=lambda site: site.layer is None)
+        ordered = sorted(backbone_sites(self.sites), key=lambda site: site.layer is None)
         return dict(Counter(site.name for site in ordered))
 
     def as_dict(self) -> dict[str, Any]:
         record: dict[str, Any] = {"name": self.name, "kind": self.kind, "mark": self.mark}
         record |= {"slots": list(self.slots), "trained": self.trained}
         record |= {"parameters": self.parameters, "sites": self.counts, "layers": list(self.layers)}
-        if self.kind == "adapter" and self.lowered != self.parameters:
-            record["lowered"] = self.lowered
+        if self.kind == "adapter" and self.effective_parameters != self.parameters:
+            record["lowered"] = self.effective_parameters
         if self.new:
             return record | {"method": self.call}
         record |= {"method": self.call, "reference": self.reference, "unused": self.unused()}
-        return record | {"pin": _plain(self.pin), "base": self.base, "fetch": self.size}
+        return record | {"pin": _plain(self.pin), "base": self.base, "fetch": self.download_bytes}
 
     def unused(self) -> dict[str, int]:
         """Sites of the part that the composition leaves out, by name."""
@@ -106,93 +106,99 @@ class Plan:
 
     expression: str
     facts: Facts
-    items: tuple[Item, ...]
+    rows: tuple[PlanRow, ...]
     program: Program
     head: str | None = None
     title: str = ""
-    pin: Locked | None = None
-    besides: Mapping[str, int] = field(default_factory=dict)
-    trunk: Trunk | None = None
+    pin: Pin | None = None
+    other_downloads: Mapping[str, int] = field(default_factory=dict)
+    trunk: TrunkPlan | None = None
 
     @property
-    def backbone(self) -> int:
+    def backbone_parameters(self) -> int:
         return self.facts.parameters
 
     @property
-    def total(self) -> int:
-        return self.backbone + sum(item.parameters for item in self.items)
+    def total_parameters(self) -> int:
+        return self.backbone_parameters + sum(item.parameters for item in self.rows)
 
     @property
-    def trained(self) -> int:
-        return sum(item.parameters - item.fixed for item in self.items if item.trained)
+    def trained_parameters(self) -> int:
+        return sum(item.parameters - item.frozen_parameters for item in self.rows if item.trained)
 
     @property
-    def convention(self) -> str:
+    def counting_note(self) -> str:
         """What is counted; papers differ in it."""
-        biases = sum(item.biases for item in self.items)
+        biases = sum(item.bias_parameters for item in self.rows)
         more = f", with {biases:,} biases" if biases else ""
         return f"backbone as AutoModel builds it, with pooler; parts as used{more}; head"
 
     @property
-    def create(self) -> int:
-        return sum(item.new for item in self.items)
+    def new_count(self) -> int:
+        return sum(item.new for item in self.rows)
 
     @property
-    def load(self) -> int:
+    def loaded_count(self) -> int:
         """How many adapters and fusions are read; a head comes with its adapter."""
-        return sum(not item.new and item.kind != "head" for item in self.items)
+        return sum(not item.new and item.kind != "head" for item in self.rows)
 
     @property
-    def fetch(self) -> int:
+    def download_bytes(self) -> int:
         """Bytes that are not on this machine yet."""
-        return sum(self.besides.values()) + sum(item.size for item in self.items)
+        return sum(self.other_downloads.values()) + sum(item.download_bytes for item in self.rows)
 
-    def declined(self) -> dict[str, list[str]]:
+    def declined_passes(self) -> dict[str, list[str]]:
         """Per pass what it leaves alone in the program, and why."""
-        return {name: found for name, _, log in stages(self.program) if (found := [*log.reasons()])}
+        return {
+            name: found for name, _, log in run_passes(self.program) if (found := [*log.reasons()])
+        }
 
-    def unrecorded(self) -> tuple[str, ...]:
+    def unverified_parts(self) -> tuple[str, ...]:
         """Loaded parts of which nobody says by name on which backbone they were trained."""
-        loaded = [item for item in self.items if item.pin is not None and item.kind != "head"]
+        loaded = [item for item in self.rows if item.pin is not None and item.kind != "head"]
         return tuple(i.name for i in loaded if i.base is None or self.facts.name is None)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        parts = {item.name: item.parameters for item in self.items if item.kind != "head"}
-        head = sum(item.parameters for item in self.items if item.kind == "head")
+        parts = {item.name: item.parameters for item in self.rows if item.kind != "head"}
+        head = sum(item.parameters for item in self.rows if item.kind == "head")
         facts = self.facts
-        backbone: dict[str, Any] = {"name": facts.name, "type": facts.type, "layers": facts.layers}
+        backbone: dict[str, Any] = {
+            "name": facts.name,
+            "type": facts.model_type,
+            "layers": facts.layers,
+        }
         backbone |= {"width": facts.width, "pin": _plain(self.pin)}
         return {
             "title": self.title,
             "expression": self.expression,
             "backbone": backbone,
-            "items": [item.as_dict() for item in self.items],
+            "items": [item.as_dict() for item in self.rows],
             "head": self.head,
-            "create": self.create,
-            "load": self.load,
-            "fetch": self.fetch,
-            "declined": self.declined(),
+            "create": self.new_count,
+            "load": self.loaded_count,
+            "fetch": self.download_bytes,
+            "declined": self.declined_passes(),
             "parameters": {
-                "trained": self.trained,
-                "total": self.total,
-                "backbone": self.backbone,
+                "trained": self.trained_parameters,
+                "total": self.total_parameters,
+                "backbone": self.backbone_parameters,
                 "parts": parts,
                 "head": head,
-                "counted": self.convention,
+                "counted": self.counting_note,
             },
         }
 
     def __str__(self) -> str:
-        return text(self)
+        return format_plan(self)
 
 
-def places(sites: Iterable[Site]) -> Iterator[Site]:
+def backbone_sites(sites: Iterable[Site]) -> Iterator[Site]:
     """The sites that are places of the backbone; shared tensors have none."""
-    return (site for site in sites if site.name != SHARED.name)
+    return (site for site in sites if site.name != SHARED_SITE.name)
 
 
-def _plain(pin: Locked | None) -> dict[str, Any] | None:
+def _plain(pin: Pin | None) -> dict[str, Any] | None:
     if pin is None:
         return None
     if pin.path is not None:
@@ -201,17 +207,17 @@ def _plain(pin: Locked | None) -> dict[str, Any] | None:
     return plain | ({"subfolder": pin.subfolder} if pin.subfolder else {})
 
 
-def text(plan: Plan) -> str:
+def format_plan(plan: Plan) -> str:
     """Header, parts, layers, files, sum."""
     blocks = [_header(plan), _parts(plan), _pins(plan), _layers(plan), _notes(plan)]
-    blocks.append([*_fetch(plan), _sum(plan), f"Counted: {plan.convention}."])
+    blocks.append([*_fetch(plan), _sum(plan), f"Counted: {plan.counting_note}."])
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def amount(number: int) -> str:
+def format_count(number: int) -> str:
     """A number of parameters in four signs or so.
 
-    >>> [amount(n) for n in (7, 5383, 894528, 278043648)]
+    >>> [format_count(n) for n in (7, 5383, 894528, 278043648)]
     ['7', '5.4 k', '0.9 M', '278.0 M']
     """
     if number >= 100_000:
@@ -219,10 +225,10 @@ def amount(number: int) -> str:
     return f"{number / 1e3:.1f} k" if number >= 1000 else str(number)
 
 
-def size(number: int) -> str:
+def format_bytes(number: int) -> str:
     """A number of bytes.
 
-    >>> size(812), size(3_600_000), size(1_120_000_000)
+    >>> format_bytes(812), format_bytes(3_600_000), format_bytes(1_120_000_000)
     ('812 B', '3.6 MB', '1.1 GB')
     """
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -243,10 +249,10 @@ def percent(part: int, whole: int) -> str:
     return f"{share:.2f} %" if share >= 0.01 else f"{share:.2g} %"
 
 
-def shorten(words: str, width: int) -> str:
+def elide_middle(words: str, width: int) -> str:
     """The middle of a long name gives way to `…`.
 
-    >>> shorten("AdapterHub/bert-base-uncased-pf-mnli", 20)
+    >>> elide_middle("AdapterHub/bert-base-uncased-pf-mnli", 20)
     'AdapterHub…d-pf-mnli'
     """
     if len(words) <= width:
@@ -255,10 +261,10 @@ def shorten(words: str, width: int) -> str:
     return words[: width - 1 - behind] + "…" + words[len(words) - behind :]
 
 
-def abridge(listed: str, width: int) -> str:
+def shorten_list(listed: str, width: int) -> str:
     """The end of a long list gives way to how many there are.
 
-    >>> abridge("attn.q ×12, attn.v ×12, ffn.in ×12", 20)
+    >>> shorten_list("attn.q ×12, attn.v ×12, ffn.in ×12", 20)
     'attn.q ×12 … (+2)'
     """
     words = listed.split(", ")
@@ -266,13 +272,15 @@ def abridge(listed: str, width: int) -> str:
         kept = f"{', '.join(words[:-left])} … (+{left})"
         if len(listed) > width >= len(kept):
             return kept
-    return listed if len(listed) <= width else shorten(f"{len(words)} sites", width)
+    return listed if len(listed) <= width else elide_middle(f"{len(words)} sites", width)
 
 
 def _header(plan: Plan) -> list[str]:
     facts = plan.facts
-    depth = " + ".join(map(str, facts.stacks.values()))
-    base = f"on {_backbone(plan)} ({depth} layers, {amount(plan.backbone)}, frozen)"
+    depth = " + ".join(map(str, facts.layers_by_part.values()))
+    base = (
+        f"on {_backbone(plan)} ({depth} layers, {format_count(plan.backbone_parameters)}, frozen)"
+    )
     title = [plan.title] if plan.title else []
     expression = " ".join(plan.expression.split())
     line = "   ".join([*title, expression, base])
@@ -293,22 +301,22 @@ def _backbone(plan: Plan) -> str:
         return f"{pin.path} as {name}" if name else pin.path
     if pin is not None:
         return str(pin)
-    return name or f"a {plan.facts.type}"
+    return name or f"a {plan.facts.model_type}"
 
 
 def _parts(plan: Plan) -> list[str]:
     """One row a part; where sources do not fit beside it, they get a block of their own."""
-    if not plan.items and plan.head is None:
+    if not plan.rows and plan.head is None:
         return ["  no adapters, only the backbone"]
     rows = _rows(plan, pinned=True)
     if _excess(rows) > 0:
         rows = _rows(plan, pinned=False)
-    return _table(_fitted(rows))
+    return _table(_fit_columns(rows))
 
 
-def _fitted(rows: list[list[str]]) -> list[list[str]]:
+def _fit_columns(rows: list[list[str]]) -> list[list[str]]:
     """The widest column gives way until the table fits, or until all are narrow."""
-    cuts = (shorten, shorten, shorten, abridge)
+    cuts = (elide_middle, elide_middle, elide_middle, shorten_list)
     widths = [max(len(row[column]) for row in rows) for column in range(len(cuts))]
     fitted = rows
     while _excess(fitted) > 0 and max(widths) > _NARROW:
@@ -327,12 +335,12 @@ def _excess(rows: list[list[str]]) -> int:
 
 
 def _rows(plan: Plan, *, pinned: bool) -> list[list[str]]:
-    rows = [_row(item, pinned=pinned) for item in plan.items]
+    rows = [_row(item, pinned=pinned) for item in plan.rows]
     own = ["= head", "", "the backbone's own, not counted", "", "", "frozen"]
     return [*rows, own] if plan.head == "backbone" else rows
 
 
-def _row(item: Item, *, pinned: bool) -> list[str]:
+def _row(item: PlanRow, *, pinned: bool) -> list[str]:
     """Mark and slot, name, source, sites, parameters, state."""
     if item.kind == "head":
         slot, name = "head", "" if item.new else item.name
@@ -346,21 +354,21 @@ def _row(item: Item, *, pinned: bool) -> list[str]:
         source = f"new {item.call}" if item.new else pin
         sites = _sites(item)
     state = "trained" if item.trained else "frozen"
-    return [f"{item.mark} {slot}", name, source, sites, amount(item.parameters), state]
+    return [f"{item.mark} {slot}", name, source, sites, format_count(item.parameters), state]
 
 
-def _is_place(item: Item) -> bool:
+def _is_place(item: PlanRow) -> bool:
     """Whether the reference is a repository or a folder, so that its pin names it best."""
     pin = item.pin
     return pin is not None and (pin.path is not None or str(pin.repo) in str(item.reference))
 
 
-def _informative(item: Item) -> bool:
+def _informative(item: PlanRow) -> bool:
     """Whether the pin says more than the name does."""
     return item.pin is not None and not _is_place(item)
 
 
-def _sites(item: Item) -> str:
+def _sites(item: PlanRow) -> str:
     """`ffn.out ×7 of 12, embeddings`."""
     words = []
     for name, count in item.counts.items():
@@ -391,11 +399,11 @@ def _pins(plan: Plan) -> list[str]:
     if _excess(_rows(plan, pinned=True)) <= 0:
         return []
     shortened = _excess(_rows(plan, pinned=False)) > 0
-    loaded = [i for i in plan.items if i.kind != "head" and i.pin is not None]
+    loaded = [i for i in plan.rows if i.kind != "head" and i.pin is not None]
     found = [i for i in loaded if shortened or _informative(i)]
-    width = max((len(shorten(item.name, 36)) for item in found), default=0)
+    width = max((len(elide_middle(item.name, 36)) for item in found), default=0)
     return [
-        f"  {shorten(item.name, 36).ljust(width)}   {shorten(str(item.pin), WIDTH - width - 5)}"
+        f"  {elide_middle(item.name, 36).ljust(width)}   {elide_middle(str(item.pin), WIDTH - width - 5)}"
         for item in found
     ]
 
@@ -405,12 +413,12 @@ def _layers(plan: Plan) -> list[str]:
     rows = list(_strips(plan))
     if not rows:
         return []
-    names = {part: part or "layer" for part in plan.facts.stacks}
+    names = {part: part or "layer" for part in plan.facts.layers_by_part}
     label = max(*map(len, names.values()), *(len(name) for name, _ in rows))
-    embedded = any(item.embedded for _, item in rows)
+    embedded = any(item.is_at_embeddings for _, item in rows)
     lines: list[str] = []
     room = WIDTH - label - 18
-    depths = plan.facts.stacks.items()
+    depths = plan.facts.layers_by_part.items()
     pieces = [(part, numbers) for part, depth in depths for numbers in _pieces(depth, room)]
     for part, numbers in pieces:
         head = ["emb"] if embedded and not lines else []
@@ -418,7 +426,7 @@ def _layers(plan: Plan) -> list[str]:
         lines.append(_strip_line(names[part], label, [*head, *map(str, numbers)]))
         for name, item in rows:
             mark = "○" if item.new or item.trained else "●"
-            first = [(mark if item.embedded else "·").center(3)] if head else []
+            first = [(mark if item.is_at_embeddings else "·").center(3)] if head else []
             here = item.layers_of(part)
             cells = [(mark if n in here else "·").rjust(len(str(n))) for n in numbers]
             state = "trained" if item.trained else "frozen"
@@ -441,27 +449,27 @@ def _pieces(layers: int, room: int) -> Iterator[range]:
     yield range(start, layers)
 
 
-def _strips(plan: Plan) -> Iterator[tuple[str, Item]]:
+def _strips(plan: Plan) -> Iterator[tuple[str, PlanRow]]:
     """One row a part; neighbours that look the same share a row if there are many."""
-    run: list[Item] = []
-    for item in [*(i for i in plan.items if i.kind != "head"), None]:
-        if run and (item is None or _look(item) != _look(run[0])):
+    run: list[PlanRow] = []
+    for item in [*(i for i in plan.rows if i.kind != "head"), None]:
+        if run and (item is None or _strip_key(item) != _strip_key(run[0])):
             yield from _run(run)
             run = []
         if item is not None:
             run.append(item)
 
 
-def _look(item: Item) -> tuple[object, ...]:
+def _strip_key(item: PlanRow) -> tuple[object, ...]:
     layers = frozenset((site.part, site.layer) for site in item.sites)
-    return item.new, item.trained, item.embedded, layers, item.kind, bool(item.slots)
+    return item.new, item.trained, item.is_at_embeddings, layers, item.kind, bool(item.slots)
 
 
-def _run(run: list[Item]) -> Iterator[tuple[str, Item]]:
+def _run(run: list[PlanRow]) -> Iterator[tuple[str, PlanRow]]:
     if len(run) < _MANY:
-        yield from ((shorten(item.name, _LABEL), item) for item in run)
+        yield from ((elide_middle(item.name, _LABEL), item) for item in run)
         return
-    first, last = (shorten(item.name, _LABEL // 2) for item in (run[0], run[-1]))
+    first, last = (elide_middle(item.name, _LABEL // 2) for item in (run[0], run[-1]))
     yield f"{first} … {last} ({len(run)})", run[0]
 
 
@@ -469,34 +477,36 @@ def _notes(plan: Plan) -> list[str]:
     """What is computed once, and what was compared only in part."""
     trunk = [] if plan.trunk is None else [f"  trunk     cached: {plan.trunk}"]
     left = [
-        f"{name} not applied: {reason}" for name, why in plan.declined().items() for reason in why
+        f"{name} not applied: {reason}"
+        for name, why in plan.declined_passes().items()
+        for reason in why
     ]
     told = [("passes", one) for one in left] + [("lowered", one) for one in _lowered(plan)]
-    return [*trunk, *(row for one in told for row in _wrapped(*one)), *_bases(plan)]
+    return [*trunk, *(row for one in told for row in _wrap_note(*one)), *_bases(plan)]
 
 
 def _lowered(plan: Plan) -> Iterator[str]:
     """Counts of papers are often those of what a network makes, without the network."""
-    for item in plan.items:
-        if item.kind == "adapter" and item.lowered != item.parameters:
+    for item in plan.rows:
+        if item.kind == "adapter" and item.effective_parameters != item.parameters:
             network = "with the network that computes its weights"
-            told = f"{item.parameters:,} {network}, {item.lowered:,} without"
-            yield f"{shorten(item.name, _LABEL)}: {told}"
+            told = f"{item.parameters:,} {network}, {item.effective_parameters:,} without"
+            yield f"{elide_middle(item.name, _LABEL)}: {told}"
 
 
 def _bases(plan: Plan) -> list[str]:
-    names = plan.unrecorded()
+    names = plan.unverified_parts()
     if not names:
         return []
     whose = "this backbone has no name on the Hub" if plan.facts.name is None else None
-    listed = ", ".join(shorten(name, 40) for name in names[:3]) + (
+    listed = ", ".join(elide_middle(name, 40) for name in names[:3]) + (
         f" and {len(names) - 3} more" if len(names) > 3 else ""
     )
     said = whose or f"the base model is not recorded for {listed}"
-    return _wrapped("base", f"{said}; only type, width and layers were compared")
+    return _wrap_note("base", f"{said}; only type, width and layers were compared")
 
 
-def _wrapped(word: str, told: str) -> list[str]:
+def _wrap_note(word: str, told: str) -> list[str]:
     """A note under its word."""
     note, behind = f"{word:<10}{told}", " " * 10
     rows = textwrap.wrap(note, WIDTH - 4, subsequent_indent=behind, break_on_hyphens=False)
@@ -504,16 +514,16 @@ def _wrapped(word: str, told: str) -> list[str]:
 
 
 def _fetch(plan: Plan) -> list[str]:
-    fetched = [item for item in plan.items if item.size]
-    if not plan.fetch:
+    fetched = [item for item in plan.rows if item.download_bytes]
+    if not plan.download_bytes:
         return []
     parts = ["1 part" if len(fetched) == 1 else f"{len(fetched)} parts"] if fetched else []
-    besides = [what for what, number in plan.besides.items() if number]
+    besides = [what for what, number in plan.other_downloads.items() if number]
     what = ", ".join([*besides, *parts])
-    return [f"  fetch     {size(plan.fetch)} ({what})", ""]
+    return [f"  fetch     {format_bytes(plan.download_bytes)} ({what})", ""]
 
 
 def _sum(plan: Plan) -> str:
-    share = percent(plan.trained, plan.total)
-    done = f"{plan.create} to create, {plan.load} to load."
-    return f"Plan: {done} {plan.trained:,} of {plan.total:,} parameters trained ({share})."
+    share = percent(plan.trained_parameters, plan.total_parameters)
+    done = f"{plan.new_count} to create, {plan.loaded_count} to load."
+    return f"Plan: {done} {plan.trained_parameters:,} of {plan.total_parameters:,} parameters trained ({share})."

@@ -2,7 +2,7 @@
 
 >>> before = {"expression": "a", "items": [{"name": "ner", "mark": "+", "parameters": 10}]}
 >>> after = {"expression": "a", "items": [{"name": "ner", "mark": "+", "parameters": 20}]}
->>> [str(one) for one in changes(before, after)]
+>>> [str(one) for one in diff_plans(before, after)]
 ['~ ner  parameters 10 to 20']
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-_TOLD = ("method", "reference", "pin", "trained", "parameters", "sites", "layers", "slots")
+_COMPARED_KEYS = ("method", "reference", "pin", "trained", "parameters", "sites", "layers", "slots")
 
 
 @dataclass(frozen=True)
-class Change:
+class PlanChange:
     """One part that is not as it was."""
 
     mark: Literal["+", "~", "-"]
@@ -27,22 +27,22 @@ class Change:
         return f"{self.mark} {self.name}  {self.what}".rstrip()
 
 
-def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[Change]:
+def diff_plans(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[PlanChange]:
     """The differences between two plans in their JSON form; everything is new without the first."""
     return list(_changes(before or {}, after))
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[PlanChange]:
     old, new = _items(before), _items(after)
     for name, item in new.items():
         if name not in old:
-            yield Change("+", name, str(item.get("method", "")))
+            yield PlanChange("+", name, str(item.get("method", "")))
         elif told := "; ".join(_differences(old[name], item)):
-            yield Change("~", name, told)
-    yield from (Change("-", name) for name in old if name not in new)
+            yield PlanChange("~", name, told)
+    yield from (PlanChange("-", name) for name in old if name not in new)
     for key in ("expression", "backbone"):
         if before and before.get(key) != after.get(key):
-            yield Change("~", key, f"{_short(before.get(key))} to {_short(after.get(key))}")
+            yield PlanChange("~", key, f"{_short(before.get(key))} to {_short(after.get(key))}")
 
 
 def _items(plan: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -52,7 +52,7 @@ def _items(plan: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    for key in _TOLD:
+    for key in _COMPARED_KEYS:
         if old.get(key) != new.get(key):
             yield f"{key} {_short(old.get(key))} to {_short(new.get(key))}"
 

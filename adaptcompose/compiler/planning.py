@@ -10,14 +10,19 @@ from typing import Any
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.compiler.plan import Item, Plan, places
-from adaptcompose.composition.canonical import canonical
-from adaptcompose.composition.graph import Adapter, Block, Head, carriers
-from adaptcompose.composition.heads import KINDS, NEW, VOCABULARIES, Chosen
-from adaptcompose.composition.operators import Fuse, Stack, learning, parts_of
+from adaptcompose.compiler.plan import Plan, PlanRow, backbone_sites
+from adaptcompose.composition.canonical_text import format_canonical
+from adaptcompose.composition.graph import Adapter, Block, Head, adapters_with_heads
+from adaptcompose.composition.heads import (
+    HEAD_TYPES_BY_TASK,
+    NEW_HEAD_NAME,
+    VOCABULARY_HEAD_TYPES,
+    ResolvedHead,
+)
+from adaptcompose.composition.operators import Fuse, Stack, parts_of, trainable_parts
 from adaptcompose.diagnostics.codes import AC416
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.lock import Locked
+from adaptcompose.hub.lock import Pin
 
 
 def make_plan(  # noqa: PLR0913
@@ -25,11 +30,11 @@ def make_plan(  # noqa: PLR0913
     facts: Facts,
     *,
     trained: Collection[str] | None = None,
-    head: Chosen = None,
+    head: ResolvedHead = None,
     cached: Collection[str] = (),
     title: str = "",
     expression: str | None = None,
-    pin: Locked | None = None,
+    pin: Pin | None = None,
 ) -> Plan:
     """The plan of a checked and locked graph.
 
@@ -41,19 +46,26 @@ def make_plan(  # noqa: PLR0913
     used = weights_used(program)
     places = slots_of(graph)
     fetched: set[str] = set(cached)
-    items: list[Item] = []
-    learned = set(learning(graph)) if trained is None else trained
+    items: list[PlanRow] = []
+    learned = set(trainable_parts(graph)) if trained is None else trained
     for block in parts_of(graph).values():
         learns = block.name in learned
         sites, slots = used.get(block.name, ()), places.get(block.name, ())
-        items.append(_fetched_once(_item(block, facts, sites, slots, learns), fetched))
+        items.append(_with_download(_item(block, facts, sites, slots, learns), fetched))
     if isinstance(head, Head):
         items.append(_head_item(head, graph, facts, trained))
-    kind = head if isinstance(head, str) else head.kind if head else None
+    kind = head if isinstance(head, str) else head.head_type if head else None
     remote = pin is not None and pin.path is None and "backbone" not in fetched
     besides = {"backbone": pin.size} if pin is not None and remote else {}
     return Plan(
-        expression or canonical(graph), facts, tuple(items), program, kind, title, pin, besides
+        expression or format_canonical(graph),
+        facts,
+        tuple(items),
+        program,
+        kind,
+        title,
+        pin,
+        besides,
     )
 
 
@@ -81,30 +93,32 @@ def _item(
     sites: tuple[Site, ...],
     slots: tuple[str, ...],
     learns: bool,
-) -> Item:
-    method = block.fusion(facts) if isinstance(block, Fuse) else block.method
+) -> PlanRow:
+    method = block.build_fusion(facts) if isinstance(block, Fuse) else block.method
     assert method is not None, f"{block} is not locked"
     call = f"fusion of {len(block.members)}" if isinstance(block, Fuse) else str(method)
-    return Item(
+    return PlanRow(
         block.name,
         "fusion" if isinstance(block, Fuse) else "adapter",
-        block.new,
+        block.is_new,
         learns,
-        method.parameters_at(sites, facts),
+        method.parameter_count_at(sites, facts),
         slots,
         call,
         None if block.ref is None else str(block.ref),
         block.pin,
-        block.base if isinstance(block, Adapter) else None,
+        block.declared_backbone if isinstance(block, Adapter) else None,
         sites,
-        None if block.new else Counter(site.name for site in places(method.sites(facts))),
-        fixed=method.fixed_at(sites, facts),
-        lowered=method.lowered_at(sites, facts),
-        biases=method.biases_at(sites, facts),
+        None
+        if block.is_new
+        else Counter(site.name for site in backbone_sites(method.sites(facts))),
+        frozen_parameters=method.frozen_count_at(sites, facts),
+        effective_parameters=method.effective_count_at(sites, facts),
+        bias_parameters=method.bias_count_at(sites, facts),
     )
 
 
-def _fetched_once(item: Item, fetched: set[str]) -> Item:
+def _with_download(item: PlanRow, fetched: set[str]) -> PlanRow:
     """With the bytes of its files, if no part before it brings them."""
     pin = item.pin
     if pin is None or pin.path is not None or item.name in fetched:
@@ -113,38 +127,38 @@ def _fetched_once(item: Item, fetched: set[str]) -> Item:
     if place in fetched:
         return item
     fetched.add(place)
-    return replace(item, size=pin.size)
+    return replace(item, download_bytes=pin.size)
 
 
-def _head_item(head: Head, graph: Block, facts: Facts, trained: Collection[str] | None) -> Item:
-    leaf = carriers(graph).get(head.part)
+def _head_item(head: Head, graph: Block, facts: Facts, trained: Collection[str] | None) -> PlanRow:
+    leaf = adapters_with_heads(graph).get(head.part)
     new = leaf is None or leaf.ref is None or leaf.head is None
-    learns = new if trained is None else NEW in trained
-    parameters = head_parameters(head, facts)
+    learns = new if trained is None else NEW_HEAD_NAME in trained
+    parameters = head_parameter_count(head, facts)
     labels = f", {len(head.labels)} labels" if head.labels else ""
-    call = f"{_TASKS.get(head.kind, head.kind.replace('_', '-'))}{labels}"
+    call = f"{_TASKS.get(head.head_type, head.head_type.replace('_', '-'))}{labels}"
     if new or leaf is None:
-        return Item(head.part, "head", True, learns, parameters, call=call)
+        return PlanRow(head.part, "head", True, learns, parameters, call=call)
     pin = leaf.pin
-    return Item(
+    return PlanRow(
         head.part, "head", False, learns, parameters, call=call, reference=str(leaf.ref), pin=pin
     )
 
 
-def head_parameters(head: Head, facts: Facts) -> int:
+def head_parameter_count(head: Head, facts: Facts) -> int:
     """How many numbers a head has on this backbone."""
-    if head.kind not in _HEADS:
+    if head.head_type not in _HEADS:
         help = f"use a head of one of these kinds: {', '.join(_HEADS)}"
-        raise Failed(AC416.at(name=head.part, kind=head.kind, help=help))
-    maps, norms = _HEADS[head.kind](head.config, facts)
+        raise Failed(AC416.at(name=head.part, kind=head.head_type, help=help))
+    maps, norms = _HEADS[head.head_type](head.config, facts)
     biased = bool(head.config.get("bias", True))
-    return sum(a * b for a, b in maps) + sum(_biases(maps, biased, head.kind)) + norms
+    return sum(a * b for a, b in maps) + sum(_biases(maps, biased, head.head_type)) + norms
 
 
 def _biases(maps: list[tuple[int, int]], biased: bool, kind: str) -> Iterator[int]:
     """`bias: false` concerns every map of a perceptron, and only the last of a language model."""
     for number, (_, size) in enumerate(maps):
-        inner = kind in VOCABULARIES and number < len(maps) - 1
+        inner = kind in VOCABULARY_HEAD_TYPES and number < len(maps) - 1
         if biased or inner:
             yield size
 
@@ -170,6 +184,6 @@ _HEADS = {
     "tagging": _perceptron,
     "question_answering": _perceptron,
     "multiple_choice": _choice,
-    **dict.fromkeys(VOCABULARIES, _language_model),
+    **dict.fromkeys(VOCABULARY_HEAD_TYPES, _language_model),
 }
-_TASKS = {kind: task for task, kind in KINDS.items()}
+_TASKS = {kind: task for task, kind in HEAD_TYPES_BY_TASK.items()}

@@ -21,42 +21,42 @@ from adaptcompose.ir.program import Program
 
 
 @dataclass(frozen=True)
-class Trunk:
+class TrunkPlan:
     """How many lowest layers it has; `why` says why it has none.
 
-    >>> print(Trunk(5), Trunk(0, "something is trained at the embeddings"), sep="; ")
+    >>> print(TrunkPlan(5), TrunkPlan(0, "something is trained at the embeddings"), sep="; ")
     layers 0..4; none: something is trained at the embeddings
     """
 
     layers: int
-    why: str = ""
+    reason: str = ""
 
     def __bool__(self) -> bool:
         return self.layers > 0
 
     def __str__(self) -> str:
         if not self.layers:
-            return f"none: {self.why}"
+            return f"none: {self.reason}"
         return "layer 0" if self.layers == 1 else f"layers 0..{self.layers - 1}"
 
 
-def trunk_of(program: Program, trained: Collection[str]) -> Trunk:
+def trunk_of(program: Program, trained: Collection[str]) -> TrunkPlan:
     """The trunk under the trained parts of a program."""
     sites = {s for part, sites in weights_used(program).items() if part in trained for s in sites}
     outside = [site for site in sites if site.layer is None]
     if outside:
-        return Trunk(0, f"something is trained at {outside[0]}")
+        return TrunkPlan(0, f"something is trained at {outside[0]}")
     if any(site.part for site in program.sites):
-        return Trunk(0, "an encoder-decoder has more than one stack of layers")
+        return TrunkPlan(0, "an encoder-decoder has more than one stack of layers")
     level = min((s.layer for s in sites if s.layer is not None), default=program.facts.layers)
     if level == 0:
-        return Trunk(0, "something is trained in the lowest layer")
-    if program.fan is not None and program.fan < level:
-        return Trunk(0, "the branches differ below the first trained layer")
+        return TrunkPlan(0, "something is trained in the lowest layer")
+    if program.branch_layer is not None and program.branch_layer < level:
+        return TrunkPlan(0, "the branches differ below the first trained layer")
     for site, node in program.sites.items():
         if why := _obstacle(site, node, level):
-            return Trunk(0, why)
-    return Trunk(level)
+            return TrunkPlan(0, why)
+    return TrunkPlan(level)
 
 
 def _obstacle(site: Site, node: Primitive, level: int) -> str | None:
@@ -64,10 +64,14 @@ def _obstacle(site: Site, node: Primitive, level: int) -> str | None:
         return "virtual tokens are added to the input"
     if isinstance(node, Rows) and (site.layer is None or site.layer < level):
         return "rows have different compositions below the first trained layer"
-    return "a gate averages over padding, whose states are not cached" if gated(node) else None
+    return (
+        "a gate averages over padding, whose states are not cached"
+        if averages_over_tokens(node)
+        else None
+    )
 
 
-def gated(node: Primitive) -> bool:
+def averages_over_tokens(node: Primitive) -> bool:
     """Whether a gate in it averages over the tokens of a call."""
     return any(getattr(inner, flag, False) for inner in _within(node) for flag in ("gate", "gates"))
 

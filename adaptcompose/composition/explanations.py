@@ -1,6 +1,6 @@
 """The page of a code: its meaning, an example that causes it and one that does not.
 
->>> print(explanation("AC005"))
+>>> print(find_explanation("AC005"))
 AC005: missing comma between arguments
 <BLANKLINE>
 Separate the arguments of a call and the items of a list by commas. Spaces alone do not
@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.diagnostics.diagnostic import Code
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.storage.yaml_source import load_yaml
 
 _WIDTH = 92
 _FIELD = re.compile(r"\{\{|\}\}|\{(\w+)\}")
@@ -50,7 +50,7 @@ class Example:
             yield from self.text.strip("\n").split("\n")
 
     @property
-    def remark(self) -> str:
+    def heading_suffix(self) -> str:
         """Where to use the example and what it requires, as the end of a heading."""
         places = {"spec": "in spec.yaml", "python": "in Python"}
         place = f"on {self.backbone}" if self.backbone else places.get(self.kind, "")
@@ -69,23 +69,23 @@ class Explanation:
 
     @property
     def message(self) -> str:
-        return plain(self.code.message)
+        return show_placeholders(self.code.message)
 
     @property
     def remedy(self) -> str | None:
-        return plain(self.code.help) if self.code.help else None
+        return show_placeholders(self.code.help) if self.code.help else None
 
     def examples(self) -> Iterator[tuple[str, Example]]:
         """Both examples with their headings."""
         kind = self.code.severity
-        yield f"Causes the {kind}{self.bad.remark}", self.bad
-        yield f"Does not cause it{self.good.remark}", self.good
+        yield f"Causes the {kind}{self.bad.heading_suffix}", self.bad
+        yield f"Does not cause it{self.good.heading_suffix}", self.good
 
     def __str__(self) -> str:
         kind = "" if self.code.severity == "error" else f" ({self.code.severity})"
         parts = [f"{self.code.id}{kind}: {self.message}", textwrap.fill(self.about, _WIDTH)]
-        parts += [_indented(heading, example.lines()) for heading, example in self.examples()]
-        parts += [_indented("Help", [self.remedy])] if self.remedy else []
+        parts += [_indent_section(heading, example.lines()) for heading, example in self.examples()]
+        parts += [_indent_section("Help", [self.remedy])] if self.remedy else []
         return "\n\n".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,37 +99,39 @@ class Explanation:
         return record
 
 
-def plain(template: str) -> str:
+def show_placeholders(template: str) -> str:
     """A message with what is filled in as a word in capitals.
 
-    >>> plain("`{operator}` takes no weights: {{a}}")
+    >>> show_placeholders("`{operator}` takes no weights: {{a}}")
     '`OPERATOR` takes no weights: {a}'
     """
     return _FIELD.sub(lambda found: found[1].upper() if found[1] else found[0][0], template)
 
 
-def _indented(heading: str, lines: Iterator[str] | list[str]) -> str:
+def _indent_section(heading: str, lines: Iterator[str] | list[str]) -> str:
     return "\n".join([textwrap.fill(heading, _WIDTH), *(f"    {line}".rstrip() for line in lines)])
 
 
-def explanation(code: str) -> Explanation:
+def find_explanation(code: str) -> Explanation:
     """The page of a code that has one."""
-    return explanations()[code]
+    return load_explanations()[code]
 
 
 @cache
-def explanations() -> Mapping[str, Explanation]:
+def load_explanations() -> Mapping[str, Explanation]:
     """The pages of all codes, sorted."""
     path = Path(__file__).with_suffix(".yaml")
-    entries = load(path.read_text("utf-8"), path.name)
-    return {code: _explanation(CODES[code], entries[code]) for code in sorted(entries)}
+    entries = load_yaml(path.read_text("utf-8"), path.name)
+    return {code: _read_explanation(CODES[code], entries[code]) for code in sorted(entries)}
 
 
-def _explanation(code: Code, entry: Mapping[str, Any]) -> Explanation:
-    return Explanation(code, entry["about"], _example(entry["bad"]), _example(entry["good"]))
+def _read_explanation(code: Code, entry: Mapping[str, Any]) -> Explanation:
+    return Explanation(
+        code, entry["about"], _read_example(entry["bad"]), _read_example(entry["good"])
+    )
 
 
-def _example(entry: str | Mapping[str, str]) -> Example:
+def _read_example(entry: str | Mapping[str, str]) -> Example:
     if isinstance(entry, str):
         return Example("expression", entry)
     for kind in ("expression", "spec", "shell", "python"):

@@ -13,11 +13,11 @@ from typing import Any
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.catalogue.cards import Variant
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
-from adaptcompose.hub.lock import Locked
+from adaptcompose.hub.lock import Pin
 from adaptcompose.ir.primitives import Chain, Primitive
 from adaptcompose.methods.method import Method
 from adaptcompose.syntax.references import Ref
-from adaptcompose.syntax.signature import spell
+from adaptcompose.syntax.signature import format_value
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Block:
         yield from ()
 
     @property
-    def stages(self) -> tuple[str, ...]:
+    def stage_texts(self) -> tuple[str, ...]:
         """The texts that a pipe shows for this block."""
         return (str(self),)
 
@@ -53,7 +53,7 @@ class Block:
         return {}
 
     @property
-    def fans(self) -> bool:
+    def broadcasts_batch(self) -> bool:
         """Whether every branch gets the whole batch; else each row has one of them."""
         return False
 
@@ -77,7 +77,7 @@ class Head:
     config: Mapping[str, Any]
 
     @property
-    def kind(self) -> str:
+    def head_type(self) -> str:
         return str(self.config["head_type"])
 
     @property
@@ -101,12 +101,12 @@ class Adapter(Block):
     method: Method | None = None
     ref: Ref | None = None
     variant: Variant | None = None
-    pin: Locked | None = None
-    base: str | None = None
+    pin: Pin | None = None
+    declared_backbone: str | None = None
     head: Head | None = None
 
     @property
-    def new(self) -> bool:
+    def is_new(self) -> bool:
         return self.ref is None
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
@@ -131,7 +131,7 @@ class Published(Block):
 
     ref: Ref
     body: Block
-    pin: Locked | None = None
+    pin: Pin | None = None
     head: Adapter | None = None
     slots: tuple[str, ...] = ()
     refills: tuple[Slot, ...] = ()
@@ -146,12 +146,12 @@ class Published(Block):
         return self.body.at(site, facts)
 
     @property
-    def stages(self) -> tuple[str, ...]:
+    def stage_texts(self) -> tuple[str, ...]:
         swapped = (f"swap({', '.join(map(str, self.refills))})",) if self.refills else ()
         return (str(self.ref), *swapped)
 
     def __str__(self) -> str:
-        return " | ".join(self.stages)
+        return " | ".join(self.stage_texts)
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,11 @@ class Slot:
         if self.weight is None:
             return f"{name}{self.block}"
         # in `a | b:0.3` the weight would seem to be that of b alone
-        block = f"({self.block})" if len(self.block.stages) > 1 else str(self.block)
-        return f"{name}{block}:{spell(self.weight)}"
+        block = f"({self.block})" if len(self.block.stage_texts) > 1 else str(self.block)
+        return f"{name}{block}:{format_value(self.weight)}"
 
 
-def chain(members: list[Primitive | None], *, backwards: bool = False) -> Primitive | None:
+def make_chain(members: list[Primitive | None], *, backwards: bool = False) -> Primitive | None:
     """The members that are there, one after another."""
     present = [member for member in members if member is not None]
     if not present:
@@ -187,33 +187,33 @@ def walk(block: Block) -> Iterator[Block]:
         yield from walk(child)
 
 
-def adapters(block: Block) -> dict[str, Adapter]:
+def adapters_of(block: Block) -> dict[str, Adapter]:
     """Every adapter once, by name, in the order in which they are written."""
     return {leaf.name: leaf for leaf in walk(block) if isinstance(leaf, Adapter)}
 
 
-def carriers(block: Block) -> dict[str, Adapter]:
+def adapters_with_heads(block: Block) -> dict[str, Adapter]:
     """What brings a head, by the head's name: adapters, and heads in folders of their own."""
-    found = {name: leaf for name, leaf in adapters(block).items() if leaf.head is not None}
+    found = {name: leaf for name, leaf in adapters_of(block).items() if leaf.head is not None}
     for inner in walk(block):
         if isinstance(inner, Published) and inner.head is not None:
             found[inner.head.name] = inner.head
     return found
 
 
-def complete(block: Block) -> bool:
+def has_known_methods(block: Block) -> bool:
     """Whether the methods of all adapters are known, so that sites can be looked at."""
     leaves = [inner for inner in walk(block) if isinstance(inner, Adapter)]
     return all(leaf.method is not None for leaf in leaves)
 
 
-def transform(block: Block, change: Callable[[Block], Block]) -> Block:
-    """The graph with `change` applied to every block, innermost first."""
+def transform(block: Block, rewrite: Callable[[Block], Block]) -> Block:
+    """The graph with `rewrite` applied to every block, innermost first."""
     children = block.inner()
     if children:
-        block = block.rebuild(tuple(transform(child, change) for child in children))
-    return change(block)
+        block = block.rebuild(tuple(transform(child, rewrite) for child in children))
+    return rewrite(block)
 
 
-def with_slots(slots: tuple[Slot, ...], inner: tuple[Block, ...]) -> tuple[Slot, ...]:
+def with_blocks(slots: tuple[Slot, ...], inner: tuple[Block, ...]) -> tuple[Slot, ...]:
     return tuple(replace(slot, block=block) for slot, block in zip(slots, inner, strict=True))

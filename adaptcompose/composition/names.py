@@ -6,44 +6,46 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.catalogue.cards import DEFAULT, NO_CARDS, Catalogue, Variant
+from adaptcompose.catalogue.cards import DEFAULT_VARIANT, NO_CARDS, Catalogue, Variant
 from adaptcompose.composition.graph import Adapter, Block
 from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import Failed, Span, standing, suggest
-from adaptcompose.syntax.references import Ref, matches, parse_ref
+from adaptcompose.diagnostics.diagnostic import Failed, Span, default_span, suggest
+from adaptcompose.syntax.references import Ref, matches_glob, parse_ref
 
 
 @dataclass(frozen=True)
-class Names:
+class NameLookup:
     """References against a catalogue; without a backbone every variant will do."""
 
     catalogue: Catalogue
     backbone: Facts | None = None
-    locked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    locked_globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Expansions of globs that a lock has fixed: a new card never changes an old run."""
-    listing: Callable[[str], list[str]] | None = None
+    list_repositories: Callable[[str], list[str]] | None = None
     """The repositories of the Hugging Face Hub that fit a glob, where it may be asked."""
 
     def parse(self, text: str, span: Span) -> Ref:
         return parse_ref(text, self.catalogue.spaces(), span)
 
-    def adapter(self, ref: Ref, span: Span) -> Adapter:
+    def look_up(self, ref: Ref, span: Span) -> Adapter:
         """The leaf of one reference; AC103, AC106, AC107 or AC403 where it means none here."""
-        variant = self._variant(ref, span) if ref.kind == "catalogue" else None
+        variant = self._find_variant(ref, span) if ref.kind == "catalogue" else None
         return Adapter(str(ref), ref=ref, variant=variant, span=span)
 
-    def _variant(self, ref: Ref, span: Span) -> Variant | None:
+    def _find_variant(self, ref: Ref, span: Span) -> Variant | None:
         assert ref.space is not None and ref.name is not None
-        self._known(ref, span)
+        self._require_name(ref, span)
         if self.backbone is None:
-            self._keyed(ref, span)
+            self._require_variant_key(ref, span)
             return None
         name = self.backbone.name
-        return self.catalogue.variant(ref.space, ref.name, name, ref.variant or DEFAULT, span=span)
+        return self.catalogue.resolve_variant(
+            ref.space, ref.name, name, ref.variant or DEFAULT_VARIANT, span=span
+        )
 
-    def _keyed(self, ref: Ref, span: Span) -> None:
+    def _require_variant_key(self, ref: Ref, span: Span) -> None:
         """AC103 for the key of a variant that there is on no backbone."""
-        if ref.variant is None or ref.glob:
+        if ref.variant is None or ref.is_glob:
             return
         card = self.catalogue.card(str(ref.space), str(ref.name), span)
         keys = sorted({found.key for found in card.variants})
@@ -53,20 +55,20 @@ class Names:
             near = suggest(ref.variant, keys) or listed
             raise Failed(codes.AC103.at(span, name=ref, help=near))
 
-    def _known(self, ref: Ref, span: Span) -> None:
+    def _require_name(self, ref: Ref, span: Span) -> None:
         """Spaces and names are file names: no card is read for this."""
         assert ref.space is not None
-        self._space(ref.space, span)
+        self._require_space(ref.space, span)
         if ref.name not in self.catalogue.names(ref.space):
-            raise self.unknown(str(ref), span, ref.space)
+            raise self.unknown_name(str(ref), span, ref.space)
 
-    def _space(self, space: str, span: Span) -> None:
+    def _require_space(self, space: str, span: Span) -> None:
         spaces = self.catalogue.spaces()
         if space not in spaces:
             known, near = ", ".join(spaces), suggest(space, spaces) if spaces else NO_CARDS
             raise Failed(codes.AC106.at(span, space=space, known=known, help=near))
 
-    def unknown(self, text: str, span: Span, space: str | None, *others: str) -> Failed:
+    def unknown_name(self, text: str, span: Span, space: str | None, *others: str) -> Failed:
         """AC103 with the nearest name: the same word in another space, or a like one."""
         spaces = [space] if space else self.catalogue.spaces()
         known = [f"{name}/{entry}" for name in spaces for entry in self.catalogue.names(name)]
@@ -74,20 +76,20 @@ class Names:
         near = f"did you mean `{same[0]}`?" if same else suggest(text, [*known, *others])
         return Failed(codes.AC103.at(span, name=text, help=near))
 
-    def unread(self, text: str, span: Span, slot: str | None) -> Adapter:
+    def placeholder(self, text: str, span: Span, slot: str | None) -> Adapter:
         """What stands for a reference that means nothing here, so that the rest is looked at."""
         try:
             ref = self.parse(text, span)
         except Failed:
-            ref = Ref("hub", repo=text, forced=True)
-        ref = ref.inside(slot or "") if ref.kind == "bare" else ref
+            ref = Ref("hub", repo=text, has_hub_prefix=True)
+        ref = ref.in_space(slot or "") if ref.kind == "bare" else ref
         return Adapter(str(ref), ref=ref, span=span)
 
-    def exclusion(self, text: str, span: Span) -> str:
+    def exclusion_pattern(self, text: str, span: Span) -> str:
         """The entries that a `!` takes away from globs, as a pattern; there need not be any."""
         ref = self.parse(text, span)
         if ref.kind == "bare":
-            raise self.unknown(text, span, None)
+            raise self.unknown_name(text, span, None)
         if ref.kind == "local":
             raise Failed(
                 codes.AC109.at(
@@ -96,49 +98,55 @@ class Names:
                     why="globs do not match folders, so there is nothing to exclude",
                 )
             )
-        if ref.kind == "catalogue" or not ref.forced:
-            self._space(ref.space or str(ref.repo).partition("/")[0], span)
+        if ref.kind == "catalogue" or not ref.has_hub_prefix:
+            self._require_space(ref.space or str(ref.repo).partition("/")[0], span)
         return str(ref)
 
-    def glob(self, ref: Ref, span: Span) -> list[Adapter]:
+    def expand_glob(self, ref: Ref, span: Span) -> list[Adapter]:
         """Every entry that matches and is there for this backbone, sorted by name."""
         if ref.kind == "bare":
             raise Failed(
                 codes.AC109.at(span, name=ref, why="a glob needs a space before it, as in `glue/*`")
             )
         if ref.kind != "catalogue":
-            return self._repositories(ref, span)
+            return self._expand_repositories(ref, span)
         assert ref.space is not None and ref.name is not None
-        self._space(ref.space, span)
-        if str(ref) in self.locked:
-            return [self.adapter(self.parse(one, span), span) for one in self.locked[str(ref)]]
-        leaves = list(self._matching(ref, span))
+        self._require_space(ref.space, span)
+        if str(ref) in self.locked_globs:
+            return [
+                self.look_up(self.parse(one, span), span) for one in self.locked_globs[str(ref)]
+            ]
+        leaves = list(self._matching_adapters(ref, span))
         if not leaves:
-            here = ", ".join(leaf.name for leaf in self._matching(_whole(ref.space), span))
+            here = ", ".join(
+                leaf.name for leaf in self._matching_adapters(_space_glob(ref.space), span)
+            )
             base = self.backbone.name if self.backbone else None
             known = here or (f"nothing for {base}" if base else "nothing")
             raise Failed(codes.AC105.at(span, pattern=ref, space=ref.space, known=known))
         return leaves
 
-    def _repositories(self, ref: Ref, span: Span) -> list[Adapter]:
+    def _expand_repositories(self, ref: Ref, span: Span) -> list[Adapter]:
         """Every repository that matches; the glob itself where no hub may be asked."""
         assert ref.repo is not None
-        if str(ref) in self.locked:
-            return [self.adapter(self.parse(one, span), span) for one in self.locked[str(ref)]]
-        if self.listing is None:
+        if str(ref) in self.locked_globs:
+            return [
+                self.look_up(self.parse(one, span), span) for one in self.locked_globs[str(ref)]
+            ]
+        if self.list_repositories is None:
             return [Adapter(str(ref), ref=ref, span=span)]
-        with standing(span):
-            found = [replace(ref, repo=repo) for repo in self.listing(ref.repo)]
+        with default_span(span):
+            found = [replace(ref, repo=repo) for repo in self.list_repositories(ref.repo)]
         if not found:
             author = ref.repo.partition("/")[0]
             help = f"run `adaptcompose search {author}` to see what there is"
             raise Failed(codes.AC105.at(span, pattern=ref, space=author, known="", help=help))
-        return [self.adapter(one, span) for one in found]
+        return [self.look_up(one, span) for one in found]
 
-    def _matching(self, ref: Ref, span: Span) -> Iterator[Adapter]:
+    def _matching_adapters(self, ref: Ref, span: Span) -> Iterator[Adapter]:
         assert ref.space is not None and ref.name is not None
         for name in self.catalogue.names(ref.space):
-            if not matches(ref.name, name):
+            if not matches_glob(ref.name, name):
                 continue
             entry = Ref("catalogue", space=ref.space, name=name, variant=ref.variant)
             if self.backbone is None and ref.variant is None:
@@ -150,16 +158,16 @@ class Names:
                     yield Adapter(str(entry), ref=entry, span=span)
                 continue
             if self.backbone.name is None:
-                self.catalogue.variant(ref.space, name, None, span=span)  # raises AC107
-            variant = card.variant(self.backbone.name or "", ref.variant or DEFAULT)
+                self.catalogue.resolve_variant(ref.space, name, None, span=span)  # raises AC107
+            variant = card.find_variant(self.backbone.name or "", ref.variant or DEFAULT_VARIANT)
             if variant is not None:
                 yield Adapter(str(entry), ref=entry, variant=variant, span=span)
 
 
-def open_ended(block: Block) -> bool:
+def is_unexpanded_glob(block: Block) -> bool:
     """Whether it stands for as many adapters as a hub has that nobody has asked yet."""
-    return isinstance(block, Adapter) and block.ref is not None and block.ref.glob
+    return isinstance(block, Adapter) and block.ref is not None and block.ref.is_glob
 
 
-def _whole(space: str) -> Ref:
+def _space_glob(space: str) -> Ref:
     return Ref("catalogue", space=space, name="*")

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
-from adaptcompose.composition.graph import Block, Empty, Slot, with_slots
+from adaptcompose.composition.graph import Block, Empty, Slot, with_blocks
 from adaptcompose.diagnostics.diagnostic import Span
-from adaptcompose.plugins import plugins
+from adaptcompose.plugins import load_plugins
 from adaptcompose.syntax.references import Ref
-from adaptcompose.syntax.signature import parameters, spell
+from adaptcompose.syntax.signature import format_value, parameters
 
-Takes = Literal["slots", "adapters", "names", "nothing"]
+ArgumentKind = Literal["slots", "adapters", "names", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,20 @@ class Operator(Block):
     """
 
     word: ClassVar[str]
-    modifier: ClassVar[bool] = False
-    takes: ClassVar[Takes] = "nothing"
-    weighted: ClassVar[bool] = False
-    least: ClassVar[int] = 0
+    is_modifier: ClassVar[bool] = False
+    takes: ClassVar[ArgumentKind] = "nothing"
+    accepts_weights: ClassVar[bool] = False
+    min_members: ClassVar[int] = 0
 
-    def options(self) -> list[str]:
+    def format_options(self) -> list[str]:
         """The arguments that differ from their defaults, as written."""
         known = parameters(type(self))
-        given = [(parameter, getattr(self, parameter.field)) for parameter in known]
-        return [f"{p.name}={spell(value)}" for p, value in given if value != p.default]
+        given = [(parameter, getattr(self, parameter.field_name)) for parameter in known]
+        return [f"{p.name}={format_value(value)}" for p, value in given if value != p.default]
 
 
 @dataclass(frozen=True)
-class Call:
+class CheckedCall:
     """A call of a block operator whose arguments fit.
 
     `name` is its `let`, alias or slot, or empty; `parse` reads a reference that stands in an
@@ -52,37 +52,37 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Members(Operator):
+class BlockOperator(Operator):
     """A block operator around named or unnamed members."""
 
     members: tuple[Slot, ...] = ()
 
     @classmethod
-    def of(cls, call: Call) -> Block:
+    def from_call(cls, call: CheckedCall) -> Block:
         """The block that a checked call means."""
         return cls(call.members, span=call.span, **call.options)
 
     @property
-    def label(self) -> str:
+    def drawing_label(self) -> str:
         """What a drawing writes where the members come together: word, weights, arguments."""
-        weights = [spell(slot.weight) for slot in self.members if slot.weight is not None]
-        return " ".join(filter(None, [self.word, ", ".join(weights), *self.options()]))
+        weights = [format_value(slot.weight) for slot in self.members if slot.weight is not None]
+        return " ".join(filter(None, [self.word, ", ".join(weights), *self.format_options()]))
 
     def inner(self) -> tuple[Block, ...]:
         return tuple(slot.block for slot in self.members)
 
     def rebuild(self, inner: tuple[Block, ...]) -> Block:
-        return replace(self, members=with_slots(self.members, inner))
+        return replace(self, members=with_blocks(self.members, inner))
 
     def __str__(self) -> str:
-        return f"{self.word}({', '.join([*map(str, self.members), *self.options()])})"
+        return f"{self.word}({', '.join([*map(str, self.members), *self.format_options()])})"
 
 
 @dataclass(frozen=True)
 class Modifier(Operator):
     """Changes the graph to its left."""
 
-    modifier: ClassVar[bool] = True
+    is_modifier: ClassVar[bool] = True
 
     body: Block = Empty()
 
@@ -91,8 +91,8 @@ class Modifier(Operator):
         return self.body.branches
 
     @property
-    def fans(self) -> bool:
-        return self.body.fans
+    def broadcasts_batch(self) -> bool:
+        return self.body.broadcasts_batch
 
     def inner(self) -> tuple[Block, ...]:
         return (self.body,)
@@ -101,11 +101,11 @@ class Modifier(Operator):
         return replace(self, body=inner[0])
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        return (*self.body.stages, f"{self.word}({', '.join(self.options())})")
+    def stage_texts(self) -> tuple[str, ...]:
+        return (*self.body.stage_texts, f"{self.word}({', '.join(self.format_options())})")
 
     def __str__(self) -> str:
-        return " | ".join(self.stages)
+        return " | ".join(self.stage_texts)
 
 
 _OPERATORS: dict[str, type[Operator]] = {}
@@ -122,5 +122,5 @@ def operator(cls: C) -> C:
 
 def operators() -> Mapping[str, type[Operator]]:
     """The operators of the language by their words, those of installed packages among them."""
-    plugins("operators")
+    load_plugins("operators")
     return _OPERATORS

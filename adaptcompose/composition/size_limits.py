@@ -9,48 +9,50 @@ from collections.abc import Iterable, Iterator
 
 from adaptcompose.composition.graph import Block
 from adaptcompose.diagnostics.codes import AC904, AC905
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Span, counted, errors
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Span, counted, select_errors
 
-PARTS, DEPTH, WORK = 10_000, 100, 1_000_000
-MOST = 100  # messages: nobody reads thousands
+PART_LIMIT, DEPTH_LIMIT, WORK_LIMIT = 10_000, 100, 1_000_000
+MESSAGE_LIMIT = 100  # messages: nobody reads thousands
 
 
-class Extent:
+class SizeBudget:
     """Counts the blocks of graphs, those used twice twice, and looks at each of them once."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Block, int, int]] = {}
+        self._sizes: dict[int, tuple[Block, int, int]] = {}
         self._work = 0
 
-    def of(self, block: Block) -> tuple[int, int]:
+    def measure(self, block: Block) -> tuple[int, int]:
         """How many blocks it has, and how many stand in each other."""
-        known = self._known.get(id(block))
+        known = self._sizes.get(id(block))
         if known is None:
-            inner = [self.of(one) for one in block.inner()]
+            inner = [self.measure(one) for one in block.inner()]
             parts = 1 + sum(parts for parts, _ in inner)
             depth = 1 + max((depth for _, depth in inner), default=0)
-            known = self._known[id(block)] = (block, parts, depth)
+            known = self._sizes[id(block)] = (block, parts, depth)
         return known[1], known[2]
 
-    def excess(self, blocks: Iterable[Block | None], span: Span) -> Iterator[Diagnostic]:
+    def excess_problems(self, blocks: Iterable[Block | None], span: Span) -> Iterator[Diagnostic]:
         """AC904 if these blocks in one are more than any composition needs."""
-        found = [self.of(block) for block in blocks if block is not None]
+        found = [self.measure(block) for block in blocks if block is not None]
         parts = 1 + sum(parts for parts, _ in found)
         depth = 1 + max((depth for _, depth in found), default=0)
         self._work += parts
-        if parts > PARTS:
-            yield AC904.at(span, what=f"has {parts:,} blocks", limit=f"{PARTS:,}")
-        elif depth > DEPTH:
-            yield AC904.at(span, what=f"nests blocks {depth:,} deep", limit=DEPTH)
-        elif self._work > WORK:
-            yield AC904.at(span, what=f"takes {self._work:,} steps to expand", limit=f"{WORK:,}")
+        if parts > PART_LIMIT:
+            yield AC904.at(span, what=f"has {parts:,} blocks", limit=f"{PART_LIMIT:,}")
+        elif depth > DEPTH_LIMIT:
+            yield AC904.at(span, what=f"nests blocks {depth:,} deep", limit=DEPTH_LIMIT)
+        elif self._work > WORK_LIMIT:
+            yield AC904.at(
+                span, what=f"takes {self._work:,} steps to expand", limit=f"{WORK_LIMIT:,}"
+            )
 
 
-def told(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+def sort_and_cap(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     """What there is to say, sorted by place; of very many messages the first errors."""
     ordered = sorted(found, key=Diagnostic.position)
-    more = len(ordered) - MOST
+    more = len(ordered) - MESSAGE_LIMIT
     if more <= 0:
         return tuple(ordered)
-    kept = (errors(ordered) or ordered)[:MOST]
+    kept = (select_errors(ordered) or ordered)[:MESSAGE_LIMIT]
     return (*kept, AC905.at(count=counted(len(ordered) - len(kept), "more problem")))

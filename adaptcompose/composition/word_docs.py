@@ -3,9 +3,9 @@
 Nothing is listed here: words, arguments, laws and examples come from the classes, their fields and
 their docstrings, wherever they are installed.
 
->>> page("drop").laws[0]
+>>> describe_word("drop").laws[0]
 'drop(bottom=0) = identity'
->>> page("drop").signature
+>>> describe_word("drop").signature
 'drop(bottom=0, top=0, layers=[], part=none)'
 """
 
@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 import adaptcompose.composition.operators  # noqa: F401 - they register themselves
 from adaptcompose.composition.operator import Operator, operators
-from adaptcompose.methods import Method, calls
-from adaptcompose.syntax.signature import Parameter, parameters, spell
+from adaptcompose.methods import Method, registered_methods
+from adaptcompose.syntax.signature import Parameter, format_value, parameters
 
-Kind = Literal["block", "modifier", "method", "setting"]
+WordKind = Literal["block", "modifier", "method", "setting"]
 WIDTH = 92
 
 _LAWS = re.compile(r"\bLaws?: (.+?)(?:\.(?= [A-Z]|$)|$)", re.S)
@@ -31,11 +31,11 @@ _EXAMPLES = re.compile(r"^(?:For e|E)xamples?:\n((?:\n| +\S.*\n?)+)", re.M)
 
 
 @dataclass(frozen=True)
-class Page:
+class WordDoc:
     """One word of the language that is called."""
 
     word: str
-    kind: Kind
+    kind: WordKind
     takes: str
     summary: str
     text: tuple[str, ...]
@@ -48,13 +48,17 @@ class Page:
     @property
     def signature(self) -> str:
         """A call with every argument at its default."""
-        members = _MEMBERS.get(self.takes, [])
+        members = _MEMBER_PLACEHOLDERS.get(self.takes, [])
         return f"{self.word}({', '.join([*members, *map(str, self.arguments)])})"
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
         arguments = {
-            one.name: {"is": expected(one), "default": spell(one.default), "about": one.doc}
+            one.name: {
+                "is": describe_type(one),
+                "default": format_value(one.default),
+                "about": one.doc,
+            }
             for one in self.arguments
         }
         names = ("word", "kind", "takes", "summary", "text", "laws", "examples", "means")
@@ -77,71 +81,77 @@ class Page:
         if self.arguments and self.means is None:
             yield from ("", "arguments")
             for one in self.arguments:
-                said = f"{one}  {expected(one)}; {one.doc}"
+                said = f"{one}  {describe_type(one)}; {one.doc}"
                 yield from textwrap.wrap(
                     said, WIDTH, initial_indent="    ", subsequent_indent=" " * 8
                 )
 
 
-def page(word: str) -> Page | None:
+def describe_word(word: str) -> WordDoc | None:
     """What there is to say about a word, if the language has it."""
     if word in operators():
-        return _operator_page(operators()[word])
-    if word in calls():
-        return _method_page(word, calls()[word])
+        return _describe_operator(operators()[word])
+    if word in registered_methods():
+        return _describe_method(word, registered_methods()[word])
     return None
 
 
-def words() -> list[str]:
+def list_words() -> list[str]:
     """Everything that can be called."""
-    return [*operators(), *calls()]
+    return [*operators(), *registered_methods()]
 
 
-def pages() -> list[Page]:
+def describe_all_words() -> list[WordDoc]:
     """Every word: blocks, then modifiers, then methods, each with its settings."""
-    found = [_operator_page(one) for one in operators().values()]
+    found = [_describe_operator(one) for one in operators().values()]
     found.sort(key=lambda one: (one.kind != "block", one.word))
-    order = {type(one): number for number, one in enumerate(calls().values())}
-    methods = sorted(calls().items(), key=lambda one: list(order).index(type(one[1])))
-    return [*found, *(_method_page(word, one) for word, one in methods)]
+    order = {type(one): number for number, one in enumerate(registered_methods().values())}
+    methods = sorted(registered_methods().items(), key=lambda one: list(order).index(type(one[1])))
+    return [*found, *(_describe_method(word, one) for word, one in methods)]
 
 
-def expected(one: Parameter) -> str:
+def describe_type(one: Parameter) -> str:
     """The type of an argument in the user's words, with its bounds.
 
-    >>> expected(page("drop").arguments[0])
+    >>> describe_type(describe_word("drop").arguments[0])
     'a whole number, at least 0'
     """
-    bounds = [("at least", one.least), ("below", one.below)]
-    return ", ".join([one.expected, *(f"{w} {spell(n)}" for w, n in bounds if n is not None)])
+    bounds = [("at least", one.minimum), ("below", one.exclusive_maximum)]
+    return ", ".join(
+        [one.expected, *(f"{w} {format_value(n)}" for w, n in bounds if n is not None)]
+    )
 
 
-def _operator_page(operator: type[Operator]) -> Page:
-    kind: Kind = "modifier" if operator.modifier else "block"
-    takes = _TAKES.get((operator.takes, operator.modifier), operator.takes)
-    takes = f"{takes} with weights" if operator.weighted else takes
-    return _page(operator, operator.word, kind, takes)
+def _describe_operator(operator: type[Operator]) -> WordDoc:
+    kind: WordKind = "modifier" if operator.is_modifier else "block"
+    takes = _TAKES_PHRASES.get((operator.takes, operator.is_modifier), operator.takes)
+    takes = f"{takes} with weights" if operator.accepts_weights else takes
+    return _read_docstring(operator, operator.word, kind, takes)
 
 
-def _method_page(word: str, settings: Method) -> Page:
-    means = None if word == settings.word else meaning(word)
-    return _page(type(settings), word, "setting" if means else "method", "", means)
+def _describe_method(word: str, settings: Method) -> WordDoc:
+    means = None if word == settings.word else expand_setting(word)
+    return _read_docstring(type(settings), word, "setting" if means else "method", "", means)
 
 
-def meaning(word: str) -> str:
+def expand_setting(word: str) -> str:
     """What a named setting says, in the arguments of its family.
 
-    >>> meaning("language")
+    >>> expand_setting("language")
     'bottleneck(reduction=2, invertible=nice)'
     """
-    settings = calls()[word]
+    settings = registered_methods()[word]
     family = type(settings)()
-    given = [(one, getattr(settings, one.field)) for one in parameters(type(settings))]
-    changed = [f"{p.name}={spell(v)}" for p, v in given if v != getattr(family, p.field)]
+    given = [(one, getattr(settings, one.field_name)) for one in parameters(type(settings))]
+    changed = [
+        f"{p.name}={format_value(v)}" for p, v in given if v != getattr(family, p.field_name)
+    ]
     return f"{settings.word}({', '.join(changed)})"
 
 
-def _page(cls: type[Any], word: str, kind: Kind, takes: str, means: str | None = None) -> Page:
+def _read_docstring(
+    cls: type[Any], word: str, kind: WordKind, takes: str, means: str | None = None
+) -> WordDoc:
     said = inspect.cleandoc(cls.__doc__ or "")
     examples = tuple(
         line.strip()
@@ -151,17 +161,17 @@ def _page(cls: type[Any], word: str, kind: Kind, takes: str, means: str | None =
     )
     said = _EXAMPLES.sub("", said)
     paragraphs = [" ".join(part.split()) for part in said.split("\n\n") if part.strip()]
-    laws = tuple(law for one in paragraphs for law in _laws(one))
+    laws = tuple(law for one in paragraphs for law in _extract_laws(one))
     rest = (" ".join(_LAWS.sub("", one).split()) for one in paragraphs)
     summary, *text = [one for one in rest if one] or [""]
-    return Page(word, kind, takes, summary, tuple(text), laws, examples, parameters(cls), means)
+    return WordDoc(word, kind, takes, summary, tuple(text), laws, examples, parameters(cls), means)
 
 
-def _laws(paragraph: str) -> list[str]:
+def _extract_laws(paragraph: str) -> list[str]:
     return [law.strip(" .") for found in _LAWS.findall(paragraph) for law in found.split("; ")]
 
 
-_TAKES = {
+_TAKES_PHRASES = {
     ("nothing", True): "",
     ("nothing", False): "",
     ("slots", True): "slots",
@@ -169,7 +179,7 @@ _TAKES = {
     ("adapters", False): "blocks",
     ("names", True): "names of slots and parts",
 }
-_MEMBERS = {
+_MEMBER_PLACEHOLDERS = {
     "names of slots and parts": ["name", "…"],
     "slots or blocks": ["slot=block", "…"],
     "slots": ["slot=block", "…"],

@@ -98,7 +98,7 @@ class Diagnostic:
     span: Span | None = None
     help: str | None = None
     severity: Severity = "error"
-    about: str = field(default="", repr=False, compare=False)
+    subject: str = field(default="", repr=False, compare=False)
     """The name in the message: of an argument, a slot, a key."""
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ class Diagnostic:
         gutter = " " * len(str(line))
         text, margin, marks = _excerpt(span.source.line(line), column - 1, span.end - span.start)
         return [
-            f"{gutter} --> {printable(span.source.name)}:{line}:{column}",
+            f"{gutter} --> {escape_unprintable(span.source.name)}:{line}:{column}",
             f"{gutter} |",
             f"{line} | {text}",
             f"{gutter} | {margin}{marks}",
@@ -155,10 +155,10 @@ class Diagnostic:
         return record | ({"help": self.help} if self.help else {})
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     r"""The text on one line of a terminal: what would move the cursor, or hide, is spelt out.
 
-    >>> print(printable('a\x1b[2J\u200fb'))
+    >>> print(escape_unprintable('a\x1b[2J\u200fb'))
     a\x1b[2J\u200fb
     """
     if text.isprintable():
@@ -178,9 +178,9 @@ def _excerpt(line: str, column: int, length: int) -> tuple[str, str, str]:
     """
     start = max(0, column - _BEFORE) if len(line) > _LONGEST else 0
     shown = line[start : start + _LONGEST]
-    here = column - start
-    margin = "".join("\t" if char == "\t" else " " * _cells(char) for char in shown[:here])
-    marked = sum(map(_cells, shown[here : here + length]))
+    offset = column - start
+    margin = "".join("\t" if char == "\t" else " " * _cells(char) for char in shown[:offset])
+    marked = sum(map(_cells, shown[offset : offset + length]))
     before, after = "…" if start else "", "…" if start + len(shown) < len(line) else ""
     text = "".join(map(_glyph, shown))
     return f"{before}{text}{after}", " " * len(before) + margin, "^" * max(1, marked)
@@ -217,18 +217,18 @@ class Failed(Exception):
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.diagnostics))
 
-    def at(self, span: Span | None) -> Failed:
+    def with_default_span(self, span: Span | None) -> Failed:
         """The same; what has no place of its own stands here."""
         return Failed(replace(one, span=one.span or span) for one in self.diagnostics)
 
 
 @contextmanager
-def standing(span: Span | None) -> Iterator[None]:
+def default_span(span: Span | None) -> Iterator[None]:
     """What fails inside stands at a place, unless it has one of its own."""
     try:
         yield
     except Failed as failed:
-        raise failed.at(span) from None
+        raise failed.with_default_span(span) from None
 
 
 @dataclass(frozen=True)
@@ -245,8 +245,8 @@ class Code:
         remedy = help
         if help is None and self.help is not None:
             remedy = self.help.format(**given)
-        message = printable(self.message.format(**given))
-        remedy = remedy and printable(remedy)
+        message = escape_unprintable(self.message.format(**given))
+        remedy = remedy and escape_unprintable(remedy)
         about = str(values.get("name", ""))
         return Diagnostic(self.id, message, span, remedy, self.severity, about)
 
@@ -260,11 +260,11 @@ def _bounded(value: object) -> object:
 _WORDY = 500
 
 
-def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+def select_errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     return [found for found in diagnostics if found.severity == "error"]
 
 
-def once(found: Iterable[Diagnostic]) -> list[Diagnostic]:
+def deduplicate(found: Iterable[Diagnostic]) -> list[Diagnostic]:
     """Each message once at its place, though what it is about was read for several runs or rows."""
     return list({(one.code, one.message, one.position()): one for one in found}.values())
 

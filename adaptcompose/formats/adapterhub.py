@@ -23,16 +23,16 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC403, AC406, AC407, AC408, AC413, AC418
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
 from adaptcompose.formats.adapterhub_versions import (
-    doubtful,
+    may_lack_invertible,
     modern_config,
     modern_fusion,
     modern_key,
 )
 from adaptcompose.formats.tensors import is_finite, read_shapes, read_tensors
-from adaptcompose.formats.transformers_heads import flexible, renumbered, slotted
-from adaptcompose.methods import Method, calls
+from adaptcompose.formats.transformers_heads import flexible_config, renumber_slots, to_slots
+from adaptcompose.methods import Method, registered_methods
 from adaptcompose.methods.fusion import Fusion
-from adaptcompose.methods.targeted import ARCHITECTURE
+from adaptcompose.methods.targeted import NATIVE_ARCHITECTURE
 from adaptcompose.syntax.references import canonical_id
 
 if TYPE_CHECKING:
@@ -54,25 +54,27 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Described:
+class StoredObject:
     """What the configuration of one object says: `name` stands in the keys of its weights."""
 
     folder: Path
     title: str
     name: str
     config: Mapping[str, Any]
-    outer: Mapping[str, Any]
+    document: Mapping[str, Any]
     span: Span | None = None
 
     @property
     def base(self) -> str | None:
         """The backbone it was trained on, if the file tells a name and not a path."""
-        name = str(self.outer.get("model_name") or "")
+        name = str(self.document.get("model_name") or "")
         local = name.startswith((".", "/", "~")) or name.count("/") > 1
         return canonical_id(name) if name and not local else None
 
 
-def describe(folder: Path, kind: str, title: str, span: Span | None = None) -> Described | None:
+def read_config(
+    folder: Path, kind: str, title: str, span: Span | None = None
+) -> StoredObject | None:
     """The configuration file of `kind` (ADAPTER, HEAD, FUSION), or None if there is none."""
     path = folder / kind
     if not path.is_file():
@@ -86,8 +88,8 @@ def describe(folder: Path, kind: str, title: str, span: Span | None = None) -> D
     except (OSError, ValueError, RecursionError) as error:
         raise Failed(AC413.at(span, file=f"{title}: {kind}", why=str(error))) from None
     name = outer.get("name")
-    found = Described(folder, title, name if isinstance(name, str) else "", {}, outer, span)
-    with understood(found, kind):
+    found = StoredObject(folder, title, name if isinstance(name, str) else "", {}, outer, span)
+    with config_errors(found, kind):
         return replace(found, **_modern(outer, kind))
 
 
@@ -96,7 +98,7 @@ def _modern(outer: Mapping[str, Any], kind: str) -> dict[str, Any]:
     if kind == FUSION:
         outer = modern_fusion(outer)
         return {"config": outer["config"], "outer": outer}
-    if kind == HEAD and (config := flexible(outer)) is not None:
+    if kind == HEAD and (config := flexible_config(outer)) is not None:
         return {"config": config}
     if kind == ADAPTER and "config" in outer:
         return {"config": modern_config(outer)}
@@ -104,15 +106,15 @@ def _modern(outer: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {"config": config if isinstance(config, dict) else {}}
 
 
-def describe_adapter(folder: Path, title: str, span: Span | None = None) -> Described:
+def read_adapter_config(folder: Path, title: str, span: Span | None = None) -> StoredObject:
     """The adapter of a folder; AC406 or AC407 say what else is there."""
-    found = describe(folder, ADAPTER, title, span)
+    found = read_config(folder, ADAPTER, title, span)
     if found is None:
         what, help = _what_else(folder, title)
         raise Failed(AC406.at(span, name=title, what=what, wanted="an adapter", help=help))
-    if "peft_type" in found.outer:  # peft.py reads the rest of these
-        base = found.outer.get("base_model_name_or_path")
-        return replace(found, outer={**found.outer, "model_name": base})
+    if "peft_type" in found.document:  # peft.py reads the rest of these
+        base = found.document.get("base_model_name_or_path")
+        return replace(found, document={**found.document, "model_name": base})
     return found
 
 
@@ -127,44 +129,44 @@ def _what_else(folder: Path, title: str) -> tuple[str, str]:
     return next(found, ("other files", f"name a folder or repository with {ADAPTER}"))
 
 
-def _unknown(found: Described, method: str) -> Diagnostic:
-    known = ", ".join(sorted(calls()))
+def _unknown(found: StoredObject, method: str) -> Diagnostic:
+    known = ", ".join(sorted(registered_methods()))
     return AC407.at(found.span, name=found.title, method=method, known=known)
 
 
-def read_method(found: Described, facts: Facts, keys: Collection[str] | None = None) -> Method:
+def read_method(found: StoredObject, facts: Facts, keys: Collection[str] | None = None) -> Method:
     """The method that a configuration means on this backbone; AC403, AC407, AC408 if none.
 
     `keys` are the names of the tensors in its file, where that file is not on this machine.
     """
     check_base(found, facts)
     config = dict(found.config)
-    if doubtful(found.outer) and not any(
+    if may_lack_invertible(found.document) and not any(
         _INVERTIBLE in f".{key}" for key in _names(found, ADAPTER, keys)
     ):
         config |= {"inv_adapter": None, "inv_adapter_reduction_factor": None}
-    families = dict.fromkeys(type(method) for method in calls().values())
-    with understood(found, ADAPTER):
+    families = dict.fromkeys(type(method) for method in registered_methods().values())
+    with config_errors(found, ADAPTER):
         for family in families:
             reader = getattr(family, "from_adapterhub", None)
             method = reader(config, facts) if reader else None
             if method is not None:
                 assert isinstance(method, Method)
                 return method
-    raise Failed(_unknown(found, family_of(found.config)))
+    raise Failed(_unknown(found, family_label(found.config)))
 
 
-def family_of(config: Mapping[str, Any]) -> str:
+def family_label(config: Mapping[str, Any]) -> str:
     """What a configuration calls its method.
 
-    >>> family_of({"architecture": "union", "configs": [{"architecture": "lora"}, {}]})
+    >>> family_label({"architecture": "union", "configs": [{"architecture": "lora"}, {}]})
     'a union of lora and an unknown method'
     """
     kind = config.get("architecture")
-    if kind == ARCHITECTURE:
+    if kind == NATIVE_ARCHITECTURE:
         return str(config.get("method") or "an unknown method")
     if kind == "union" and isinstance(config.get("configs"), list):
-        inner = (family_of(one if isinstance(one, dict) else {}) for one in config["configs"])
+        inner = (family_label(one if isinstance(one, dict) else {}) for one in config["configs"])
         return f"a union of {' and '.join(inner)}"
     if config.get("phm_layer"):
         return "compacter"
@@ -175,7 +177,7 @@ def family_of(config: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def understood(found: Described, kind: str) -> Iterator[None]:
+def config_errors(found: StoredObject, kind: str) -> Iterator[None]:
     """What goes wrong inside is the fault of the file's configuration: AC413."""
     try:
         yield
@@ -184,17 +186,17 @@ def understood(found: Described, kind: str) -> Iterator[None]:
         raise Failed(AC413.at(found.span, file=f"{found.title}: {kind}", why=why)) from None
 
 
-def check_base(found: Described, facts: Facts) -> None:
+def check_base(found: StoredObject, facts: Facts) -> None:
     """Facts first, then names: an adapter of another backbone is refused."""
-    model_type, width = found.outer.get("model_type"), found.outer.get("hidden_size")
-    if model_type is not None and model_type != facts.type:
+    model_type, width = found.document.get("model_type"), found.document.get("hidden_size")
+    if model_type is not None and model_type != facts.model_type:
         base = found.base or f"a {model_type} model"
         raise Failed(
             AC403.at(
                 found.span,
                 name=found.title,
                 base=base,
-                backbone=facts.name or f"a {facts.type} model",
+                backbone=facts.name or f"a {facts.model_type} model",
             )
         )
     if width is not None and width != facts.width:
@@ -204,7 +206,7 @@ def check_base(found: Described, facts: Facts) -> None:
         raise Failed(AC403.at(found.span, name=found.title, base=found.base, backbone=facts.name))
 
 
-def read_fusion(found: Described, facts: Facts, keys: Collection[str] | None = None) -> Fusion:
+def read_fusion(found: StoredObject, facts: Facts, keys: Collection[str] | None = None) -> Fusion:
     """The settings of a fusion, with the sites that its weights cover.
 
     `keys` are the names of the tensors in its file, where that file is not on this machine.
@@ -212,17 +214,17 @@ def read_fusion(found: Described, facts: Facts, keys: Collection[str] | None = N
     check_base(found, facts)
     stem = f"{_LAYER}{found.name}."
     places = {key.split(stem)[0] for key in _names(found, FUSION, keys) if stem in key}
-    stems = facts.layout.stems(facts.type)
+    stems = facts.layout.key_prefixes(facts.model_type)
     at = tuple(
         site
-        for site in facts.sublayers()
-        if places & {f"{stem}{facts.layout.hub_path(site)}" for stem in stems}
+        for site in facts.sublayer_sites()
+        if places & {f"{stem}{facts.layout.adapterhub_path(site)}" for stem in stems}
     )
-    with understood(found, FUSION):
+    with config_errors(found, FUSION):
         return Fusion.from_adapterhub(dict(found.config), at)
 
 
-def _names(found: Described, kind: str, keys: Collection[str] | None) -> Collection[str]:
+def _names(found: StoredObject, kind: str, keys: Collection[str] | None) -> Collection[str]:
     """The modern names of the tensors in a file: those given, or those of the file here."""
     if keys is None:
         path = weights_file(found, kind)
@@ -230,7 +232,7 @@ def _names(found: Described, kind: str, keys: Collection[str] | None) -> Collect
     return {modern_key(key) for key in keys}
 
 
-def weights_file(found: Described, kind: str) -> Path:
+def weights_file(found: StoredObject, kind: str) -> Path:
     """Safetensors if there are any, else the pickle."""
     for name in WEIGHTS[kind]:
         if (found.folder / name).is_file():
@@ -240,37 +242,37 @@ def weights_file(found: Described, kind: str) -> Path:
 
 
 def read_weights(
-    found: Described, method: Method, facts: Facts, kind: str = ADAPTER
+    found: StoredObject, method: Method, facts: Facts, kind: str = ADAPTER
 ) -> dict[tuple[Site, str], torch.Tensor]:
     """The tensors of an adapter or a fusion by site and name, each of the expected shape."""
     path = weights_file(found, kind)
-    stored = _own(found, read_tensors(path, f"{found.title}: {path.name}"))
+    stored = _own_tensors(found, read_tensors(path, f"{found.title}: {path.name}"))
     shapes = {key: tuple(tensor.shape) for key, tensor in stored.items()}
-    if wrong := list(misfits(found, method, facts, shapes)):
+    if wrong := list(shape_problems(found, method, facts, shapes)):
         raise Failed(wrong)
     weights = {}
     for site, name, keys in _keys(method, found.name, facts):
         whole = stored[next(key for key in keys if key in stored)]
-        packed = method.packed(name, site, facts)
-        own = whole if packed is None else packed.take(whole, method.tensors(site, facts)[name])
+        packed = method.packed_slice(name, site, facts)
+        own = whole if packed is None else packed.extract(whole, method.tensors(site, facts)[name])
         weights[site, name] = own.clone()
-    check_numbers(found, weights)
+    check_finite(found, weights)
     return weights
 
 
-def misfits(
-    found: Described, method: Method, facts: Facts, shapes: Mapping[str, tuple[int, ...]]
+def shape_problems(
+    found: StoredObject, method: Method, facts: Facts, shapes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[Diagnostic]:
     """What is wrong with the weights of an adapter or a fusion as far as shapes tell.
 
     AC418 for the first tensor that is missing, AC408 for the first one of another shape and for
     the first one that the configuration does not explain.
     """
-    shapes = _own(found, shapes)
+    shapes = _own_tensors(found, shapes)
     left, lacking, odd = {key: s for key, s in shapes.items() if _ALIAS not in key}, "", ""
     for site, name, keys in _keys(method, found.name, facts):
         key = next((key for key in keys if key in shapes), None)
-        packed = method.packed(name, site, facts)
+        packed = method.packed_slice(name, site, facts)
         expected = packed.shape if packed else method.tensors(site, facts)[name]
         if key is None:
             lacking = lacking or f"the tensor {keys[0]}"
@@ -289,7 +291,7 @@ def misfits(
         yield AC408.at(found.span, name=found.title, detail=odd)
 
 
-def _own(found: Described, stored: Mapping[str, T]) -> dict[str, T]:
+def _own_tensors(found: StoredObject, stored: Mapping[str, T]) -> dict[str, T]:
     """Tensors by their modern keys; those of a fusion whose name only begins alike are not ours."""
     modern = {modern_key(key): value for key, value in stored.items()}
     mine = f"{_LAYER}{found.name}."
@@ -298,13 +300,13 @@ def _own(found: Described, stored: Mapping[str, T]) -> dict[str, T]:
 
 def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, list[str]]]:
     """Every tensor with the keys it may have: with or without the base model's attribute."""
-    stems = facts.layout.stems(facts.type)
+    stems = facts.layout.key_prefixes(facts.model_type)
     for site in method.sites(facts):
         for tensor, keys in method.adapterhub_keys(name, site, facts).items():
             yield site, tensor, [f"{stem}{key}" for key in keys for stem in stems]
 
 
-def check_numbers(found: Described, weights: Mapping[tuple[Site, str], torch.Tensor]) -> None:
+def check_finite(found: StoredObject, weights: Mapping[tuple[Site, str], torch.Tensor]) -> None:
     """AC413 where a tensor has anything but finite numbers."""
     for (site, name), tensor in weights.items():
         if not tensor.is_floating_point() or not is_finite(tensor):
@@ -312,13 +314,13 @@ def check_numbers(found: Described, weights: Mapping[tuple[Site, str], torch.Ten
             raise Failed(AC413.at(found.span, file=found.title, why=why))
 
 
-def read_head(found: Described) -> dict[str, torch.Tensor]:
+def read_head(found: StoredObject) -> dict[str, torch.Tensor]:
     """The tensors of a head by slot: `1.weight`, …"""
     path = weights_file(found, HEAD)
     stem = f"heads.{found.name}."
     stored = read_tensors(path, f"{found.title}: {path.name}")
-    if flexible(found.outer) is not None:
-        slots = dict(slotted(str(found.outer["model_class"]), stored))
+    if flexible_config(found.document) is not None:
+        slots = dict(to_slots(str(found.document["model_class"]), stored))
     else:
         slots = {key[len(stem) :]: t for key, t in stored.items() if key.startswith(stem)}
-    return {key: t.clone() for key, t in renumbered(found.config, slots).items()}
+    return {key: t.clone() for key, t in renumber_slots(found.config, slots).items()}

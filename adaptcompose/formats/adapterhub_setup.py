@@ -11,19 +11,19 @@ from typing import Any
 
 from adaptcompose.syntax.literals import quote
 from adaptcompose.syntax.references import is_safe_path
-from adaptcompose.syntax.signature import spell
+from adaptcompose.syntax.signature import format_value
 
 SETUP = "adapter_setup.json"
 _DEEPEST = 20
 
 
-def expression(outer: Mapping[str, Any], place: str = ".") -> str:
+def setup_expression(outer: Mapping[str, Any], place: str = ".") -> str:
     """The composition of adapter_setup.json; ValueError where the language has no such block.
 
     >>> leaf = lambda name: {"type": "single", "children": [name]}
     >>> fused = {"type": "Fuse", "children": [leaf("a"), leaf("b")]}
     >>> tree = {"type": "Stack", "children": [leaf("en"), fused]}
-    >>> print(expression({"adapter_setup": tree}))
+    >>> print(setup_expression({"adapter_setup": tree}))
     stack(./en, fuse(./a, ./b, load="./a,b"))
     """
     return _written(outer.get("adapter_setup"), place, 0)
@@ -81,7 +81,7 @@ def _reference(path: str) -> str:
 def _weighted(inner: Sequence[str], weights: Any) -> list[str]:
     if not isinstance(weights, list) or len(weights) != len(inner):
         return list(inner)
-    return [f"{one}:{spell(float(w))}" for one, w in zip(inner, weights, strict=True)]
+    return [f"{one}:{format_value(float(w))}" for one, w in zip(inner, weights, strict=True)]
 
 
 def _starts(splits: Any, count: int) -> str:
@@ -90,4 +90,4 @@ def _starts(splits: Any, count: int) -> str:
     if not isinstance(lengths, list) or len(lengths) != count:
         raise ValueError("its splits do not match its members")
     starts = list(accumulate(int(length) for length in lengths[:-1]))
-    return str(starts[0]) if len(starts) == 1 else spell(tuple(starts))
+    return str(starts[0]) if len(starts) == 1 else format_value(tuple(starts))

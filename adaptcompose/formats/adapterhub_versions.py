@@ -113,19 +113,19 @@ def modern_config(outer: Mapping[str, Any]) -> dict[str, Any]:
         _rename_activation(config)
     if "invertible_adapter" in config:
         _flatten_invertible(config, renamed="version" not in outer)
-    return _one_for_alpha(config) if _unscaled(str(outer.get("version"))) else config
+    return _with_unit_scale(config) if _ignored_alpha(str(outer.get("version"))) else config
 
 
-def _one_for_alpha(config: Mapping[str, Any]) -> dict[str, Any]:
+def _with_unit_scale(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings in which every LoRA has the factor alpha / r = 1."""
     inner = config.get("configs")
     if isinstance(inner, list):
-        return {**config, "configs": [_one_for_alpha(dict(one)) for one in inner]}
+        return {**config, "configs": [_with_unit_scale(dict(one)) for one in inner]}
     lora = config.get("architecture") == "lora"
     return {**config, "alpha": config.get("r")} if lora else dict(config)
 
 
-def doubtful(outer: Mapping[str, Any]) -> bool:
+def may_lack_invertible(outer: Mapping[str, Any]) -> bool:
     """Whether an invertible part is declared that may not be there: the tensors tell.
 
     Task adapters of 2020 declare the one of the language adapter below them.
@@ -135,7 +135,7 @@ def doubtful(outer: Mapping[str, Any]) -> bool:
     return outer.get("type") == "text_task" and isinstance(declared, Mapping)
 
 
-def oddities(outer: Mapping[str, Any]) -> Iterator[str]:
+def unusual_settings(outer: Mapping[str, Any]) -> Iterator[str]:
     """What is unusual about an adapter_config.json, in the user's words."""
     config, version = outer.get("config"), outer.get("version")
     if config is None:
@@ -150,9 +150,9 @@ def oddities(outer: Mapping[str, Any]) -> Iterator[str]:
         if config.get("non_linearity") in _ACTIVATIONS:
             name = config["non_linearity"]
             yield f"has the activation {name}, which then meant {_ACTIVATIONS[name]}"
-    if doubtful(outer):
+    if may_lack_invertible(outer):
         yield "declares an invertible part, which task adapters of 2020 seldom have"
-    if config.get("architecture") == "lora" and _unscaled(str(version)):
+    if config.get("architecture") == "lora" and _ignored_alpha(str(version)):
         yield f"has alpha {config.get('alpha')}, which its version ignored"
 
 
@@ -232,12 +232,12 @@ def _flatten_invertible(config: dict[str, Any], *, renamed: bool) -> None:
         config["inv_adapter_non_linearity"] = activation
 
 
-def _unscaled(version: str) -> bool:
+def _ignored_alpha(version: str) -> bool:
     """Whether a version of `adapters` computed LoRA with a factor of 1, whatever alpha.
 
-    >>> [_unscaled(one) for one in ("0.2.1", "adapters.1.0.1", "adapters.1.1.0.dev0")]
+    >>> [_ignored_alpha(one) for one in ("0.2.1", "adapters.1.0.1", "adapters.1.1.0.dev0")]
     [True, True, True]
-    >>> [_unscaled(one) for one in ("3.2.1", "adapters.1.1.0")]
+    >>> [_ignored_alpha(one) for one in ("3.2.1", "adapters.1.1.0")]
     [False, False]
     """
     match = re.fullmatch(r"(?:adapters\.)?(\d+)\.(\d+)(.*)", version)

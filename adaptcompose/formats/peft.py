@@ -17,20 +17,31 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC407, AC408, AC418
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.formats import adapterhub, peft_heads
-from adaptcompose.formats.adapterhub import Described
+from adaptcompose.formats.adapterhub import StoredObject
 from adaptcompose.formats.peft_heads import StoredHead
-from adaptcompose.formats.peft_modules import PROJECTION, STEM, Modules, Tensor, inside
-from adaptcompose.formats.peft_settings import BEGUN, READERS, UnsupportedError, risky
+from adaptcompose.formats.peft_modules import (
+    PROJECTION,
+    STEM,
+    FileModules,
+    TensorSlice,
+    enclosing_modules,
+)
+from adaptcompose.formats.peft_settings import (
+    READERS,
+    RESIDUAL_INITS,
+    UnsupportedError,
+    unsupported_settings,
+)
 from adaptcompose.formats.tensors import Shapes, read_tensors
 from adaptcompose.methods import Method
-from adaptcompose.methods.method import SHARED
+from adaptcompose.methods.method import SHARED_SITE
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
-Place = tuple[Site, str]
+TensorId = tuple[Site, str]
 
 
 @dataclass(frozen=True)
@@ -41,78 +52,80 @@ class Contents:
     """
 
     method: Method
-    tensors: Mapping[Place, Tensor]
+    tensors: Mapping[TensorId, TensorSlice]
     head: StoredHead
-    copies: Mapping[Site, str] = field(default_factory=dict)
+    backbone_copies: Mapping[Site, str] = field(default_factory=dict)
 
 
-def is_peft(found: Described) -> bool:
-    return "peft_type" in found.outer
+def is_peft(found: StoredObject) -> bool:
+    return "peft_type" in found.document
 
 
-def read(found: Described, facts: Facts, shapes: Shapes) -> Contents:
+def read_contents(found: StoredObject, facts: Facts, shapes: Shapes) -> Contents:
     """The contents of a folder on this backbone; AC403, AC407, AC408, AC413 or AC418 if none."""
     adapterhub.check_base(found, facts)
-    kind = str(found.outer.get("peft_type")).rpartition(".")[2].upper()
+    kind = str(found.document.get("peft_type")).rpartition(".")[2].upper()
     if kind not in READERS:
-        raise Failed(refused(found, f"PEFT's {kind}"))
-    with adapterhub.understood(found, adapterhub.ADAPTER):
-        for key in risky(found.outer, kind):
-            raise Failed(refused(found, f"PEFT's {kind} with {key}"))
-        biases = found.outer.get("bias") == "all"
-        modules = Modules.sort(facts, shapes, _saved(found.outer), biases=biases)
-        for what in _strange(found.outer, kind, modules):
-            raise Failed(refused(found, what))
+        raise Failed(unsupported_diagnostic(found, f"PEFT's {kind}"))
+    with adapterhub.config_errors(found, adapterhub.ADAPTER):
+        for key in unsupported_settings(found.document, kind):
+            raise Failed(unsupported_diagnostic(found, f"PEFT's {kind} with {key}"))
+        biases = found.document.get("bias") == "all"
+        modules = FileModules.from_shapes(facts, shapes, _saved(found.document), biases=biases)
+        for what in _unsupported_changes(found.document, kind, modules):
+            raise Failed(unsupported_diagnostic(found, what))
         try:
-            method = READERS[kind](found.outer, modules)
+            method = READERS[kind](found.document, modules)
         except UnsupportedError as error:
-            raise Failed(refused(found, f"PEFT's {kind} with {error}")) from None
-    head = peft_heads.find(found.outer, facts, modules.left)
+            raise Failed(unsupported_diagnostic(found, f"PEFT's {kind} with {error}")) from None
+    head = peft_heads.find(found.document, facts, modules.unused_shapes)
     for key in head.slots.values():
-        modules.left.pop(key)
-    for what in _beyond(found.outer, modules.left):
-        raise Failed(refused(found, f"PEFT's {kind} with {what}"))
+        modules.unused_shapes.pop(key)
+    for what in _unsupported_modules(found.document, modules.unused_shapes):
+        raise Failed(unsupported_diagnostic(found, f"PEFT's {kind} with {what}"))
     tensors = _tensors(method, modules, facts)
-    if resized := list(_resized(found, modules)):
+    if resized := list(_resize_problems(found, modules)):
         raise Failed(resized)
     if wrong := list(_misfits(found, method, tensors, modules, facts)):
         raise Failed(wrong)
-    return Contents(method, tensors, head, modules.copies)
+    return Contents(method, tensors, head, modules.backbone_copies)
 
 
-def _strange(config: Mapping[str, Any], kind: str, modules: Modules) -> Iterator[str]:
+def _unsupported_changes(
+    config: Mapping[str, Any], kind: str, modules: FileModules
+) -> Iterator[str]:
     """What else a file may change that no method of ours does."""
-    if config.get("ensure_weight_tying") and modules.tied:
+    if config.get("ensure_weight_tying") and modules.has_tied_map:
         yield f"PEFT's {kind} with ensure_weight_tying"
-    if modules.saved and kind != "LORA":
-        yield f"PEFT's {kind} with modules_to_save={min(modules.saved)}"
-    if modules.unplaced is not None:
-        yield f"weights for {modules.unplaced}"
+    if modules.whole_tensors and kind != "LORA":
+        yield f"PEFT's {kind} with modules_to_save={min(modules.whole_tensors)}"
+    if modules.unknown_module is not None:
+        yield f"weights for {modules.unknown_module}"
 
 
-def refused(found: Described, method: str) -> Diagnostic:
+def unsupported_diagnostic(found: StoredObject, method: str) -> Diagnostic:
     """AC407 with all that can be read."""
     known = f"{', '.join(READERS)} of PEFT, or any method of AdapterHub"
     return AC407.at(found.span, name=found.title, method=method, known=known)
 
 
-def _tensors(method: Method, modules: Modules, facts: Facts) -> dict[Place, Tensor]:
+def _tensors(method: Method, modules: FileModules, facts: Facts) -> dict[TensorId, TensorSlice]:
     found = {
         (site, name): tensor
-        for part in (modules.tensors, modules.saved)
+        for part in (modules.tensors, modules.whole_tensors)
         for site, tensors in part.items()
         for name, tensor in tensors.items()
     }
-    if SHARED in method.sites(facts):
-        found |= {(SHARED, name): Tensor(key) for name, key in PROJECTION.items()}
+    if SHARED_SITE in method.sites(facts):
+        found |= {(SHARED_SITE, name): TensorSlice(key) for name, key in PROJECTION.items()}
     return found
 
 
 def _misfits(
-    found: Described,
+    found: StoredObject,
     method: Method,
-    tensors: Mapping[Place, Tensor],
-    modules: Modules,
+    tensors: Mapping[TensorId, TensorSlice],
+    modules: FileModules,
     facts: Facts,
 ) -> Iterator[Diagnostic]:
     """What is missing, of another shape, or not explained: the first of each."""
@@ -125,23 +138,28 @@ def _misfits(
     if lacking:
         yield AC418.at(found.span, name=found.title, missing=lacking[0])
     for (site, name), tensor in tensors.items():
-        shape, wanted = tensor.shape(modules.shapes[tensor.key]), expected.get((site, name))
+        shape, wanted = (
+            tensor.unpacked_shape(modules.shapes[tensor.key]),
+            expected.get((site, name)),
+        )
         if wanted is None:
-            modules.left[tensor.key] = shape
+            modules.unused_shapes[tensor.key] = shape
         elif shape != wanted and not (prod(shape) == prod(wanted) and len(wanted) == 1):
             detail = f"{name} at {site} has shape {shape}, but the backbone needs {wanted}"
             yield AC408.at(found.span, name=found.title, detail=detail)
             return
-    if modules.left:
-        detail = f"its configuration does not account for the tensor {min(modules.left)}"
+    if modules.unused_shapes:
+        detail = f"its configuration does not account for the tensor {min(modules.unused_shapes)}"
         yield AC408.at(found.span, name=found.title, detail=detail)
 
 
-def _beyond(config: Mapping[str, Any], left: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+def _unsupported_modules(
+    config: Mapping[str, Any], left: Mapping[str, tuple[int, ...]]
+) -> Iterator[str]:
     """What PEFT's files may have of modules other than heads."""
     for key in sorted(left):
         module, _, _ = key.removeprefix(STEM).rpartition(".")
-        yield from (f"modules_to_save={name}" for name in inside(module, _saved(config)))
+        yield from (f"modules_to_save={name}" for name in enclosing_modules(module, _saved(config)))
 
 
 def _saved(config: Mapping[str, Any]) -> list[str]:
@@ -150,9 +168,9 @@ def _saved(config: Mapping[str, Any]) -> list[str]:
     return [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
 
 
-def _resized(found: Described, modules: Modules) -> Iterator[Diagnostic]:
+def _resize_problems(found: StoredObject, modules: FileModules) -> Iterator[Diagnostic]:
     """AC408 where a file is of embeddings with another number of tokens, or of another width."""
-    for key, expected in modules.of_words():
+    for key, expected in modules.vocabulary_matrices():
         stored = modules.shapes[key]
         if len(stored) == 2 and stored[0] != expected[0]:
             detail = f"{key} has {stored[0]} tokens, but the backbone has {expected[0]}"
@@ -165,7 +183,9 @@ def _resized(found: Described, modules: Modules) -> Iterator[Diagnostic]:
             return
 
 
-def read_weights(found: Described, contents: Contents, facts: Facts) -> dict[Place, torch.Tensor]:
+def read_weights(
+    found: StoredObject, contents: Contents, facts: Facts
+) -> dict[TensorId, torch.Tensor]:
     """The tensors of an adapter by site and name, each of the expected shape."""
     stored = read_file(found)
     weights = {}
@@ -175,12 +195,12 @@ def read_weights(found: Described, contents: Contents, facts: Facts) -> dict[Pla
         if count > 1:
             tensor = tensor.chunk(count)[number]
         tensor = tensor.T if place.transposed else tensor
-        if place.doubled is not None:
-            tensor = _with_zeros(tensor, place.doubled)
+        if place.halved_axis is not None:
+            tensor = _with_zeros(tensor, place.halved_axis)
         shape = contents.method.tensors(site, facts)[name]
-        tensor = tensor if place.packed is None else place.packed.take(tensor, shape)
+        tensor = tensor if place.packed is None else place.packed.extract(tensor, shape)
         weights[site, name] = tensor.reshape(shape).clone()
-    adapterhub.check_numbers(found, weights)
+    adapterhub.check_finite(found, weights)
     return weights
 
 
@@ -190,25 +210,25 @@ def _with_zeros(tensor: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.cat([tensor, torch.zeros_like(tensor)], dim=axis)
 
 
-def begun(found: Described) -> str | None:
+def residual_init_kind(found: StoredObject) -> str | None:
     """How factors began whose other half is to be made from the backbone's weights."""
-    kind = found.outer.get("init_lora_weights")
-    return str(kind) if kind in BEGUN else None
+    kind = found.document.get("init_lora_weights")
+    return str(kind) if kind in RESIDUAL_INITS else None
 
 
-def read_head(found: Described, contents: Contents) -> dict[str, torch.Tensor]:
+def read_head(found: StoredObject, contents: Contents) -> dict[str, torch.Tensor]:
     """The tensors of the head by slot: `1.weight`, …"""
     stored = read_file(found)
     return {slot: stored[key].clone() for slot, key in contents.head.slots.items()}
 
 
-def read_copies(found: Described, contents: Contents) -> dict[Site, torch.Tensor]:
+def read_backbone_copies(found: StoredObject, contents: Contents) -> dict[Site, torch.Tensor]:
     """What the file has of the backbone's own matrices, as they are stored."""
-    stored = read_file(found) if contents.copies else {}
-    return {site: stored[key] for site, key in contents.copies.items()}
+    stored = read_file(found) if contents.backbone_copies else {}
+    return {site: stored[key] for site, key in contents.backbone_copies.items()}
 
 
-def read_file(found: Described) -> dict[str, torch.Tensor]:
+def read_file(found: StoredObject) -> dict[str, torch.Tensor]:
     """Everything in the file of weights."""
     for name in WEIGHTS:
         if (found.folder / name).is_file():

@@ -35,24 +35,24 @@ class StoredHead:
     slots: Mapping[str, str] = field(default_factory=dict)
 
 
-def family_of(facts: Facts) -> str:
+def class_prefix(facts: Facts) -> str:
     """What the names of a family's classes begin with."""
-    return str(facts.layout.adapterhub.get(facts.type, "")).removesuffix("AdapterModel")
+    return str(facts.layout.adapterhub.get(facts.model_type, "")).removesuffix("AdapterModel")
 
 
 def find(
     config: Mapping[str, Any], facts: Facts, left: Mapping[str, tuple[int, ...]]
 ) -> StoredHead:
     """The head whose modules are among the tensors of a file."""
-    family = family_of(facts)
+    family = class_prefix(facts)
     names = [f"{family}{task}" for task in TASKS.get(str(config.get("task_type")), ())]
     mapping = config.get("auto_mapping")
     if isinstance(mapping, Mapping) and str(mapping.get("base_model_class")).startswith(family):
         names.append(str(mapping["base_model_class"]))
-    name = next((name for name in names if name in static_heads.STATIC), None)
+    name = next((name for name in names if name in static_heads.STATIC_HEADS), None)
     if name is None:
         return StoredHead()
-    static = static_heads.STATIC[name]
+    static = static_heads.STATIC_HEADS[name]
     slots = {
         f"{slot}.{kind}": f"{stem}{module}.{kind}"
         for slot, module in static.slots.items()
@@ -64,7 +64,7 @@ def find(
     if last is None or not left[last]:
         return StoredHead()
     count = {} if static.kind == "multiple_choice" else {"num_labels": left[last][0]}
-    return StoredHead(name, static_heads.flexible({"model_class": name} | count), slots)
+    return StoredHead(name, static_heads.flexible_config({"model_class": name} | count), slots)
 
 
 def class_of(config: Mapping[str, Any], facts: Facts) -> str | None:
@@ -72,13 +72,15 @@ def class_of(config: Mapping[str, Any], facts: Facts) -> str | None:
 
     The heads of encoders that end in a vocabulary have a bias in two places.
     """
-    name = static_heads.class_of(config, family_of(facts))
-    if name is None or (static_heads.STATIC[name].kind.endswith("_lm") and config.get("bias")):
+    name = static_heads.class_of(config, class_prefix(facts))
+    if name is None or (
+        static_heads.STATIC_HEADS[name].kind.endswith("_lm") and config.get("bias")
+    ):
         return None
     return name
 
 
 def task_of(name: str, facts: Facts) -> str | None:
     """What PEFT calls the task of a class."""
-    ending = name.removeprefix(family_of(facts))
+    ending = name.removeprefix(class_prefix(facts))
     return next((task for task, endings in TASKS.items() if ending in endings), None)

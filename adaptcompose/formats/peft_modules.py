@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.backbones.layout import Facts, Place, Site
+from adaptcompose.backbones.layout import Facts, Site, SitePath
 from adaptcompose.formats.tensors import Shapes
-from adaptcompose.methods.method import Packed
-from adaptcompose.methods.targeted import Changing
+from adaptcompose.methods.method import PackedSlice
+from adaptcompose.methods.targeted import TargetedMethod
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ STEM = "base_model.model."
 
 
 @dataclass(frozen=True)
-class Within:
+class ModelClass:
     """The class of models that an adapter is used in: its task as PEFT calls it, if it has one.
 
     `path` is where in such a model the backbone is, and is part of the names of all its tensors;
@@ -36,28 +36,28 @@ class Within:
 
     def module(self, site: Site, facts: Facts) -> str:
         """The path of a map in the whole model."""
-        if facts.layout.sites[site.name].outside:
+        if facts.layout.sites[site.name].is_outside_base:
             return self.vocabulary
         return ".".join(filter(None, (self.path, facts.layout.path(site))))
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorSlice:
     """Where in a file a tensor of ours is: its key, and which piece of its rows or columns."""
 
     key: str
     piece: tuple[int, int] = (0, 1)
-    packed: Packed | None = None
+    packed: PackedSlice | None = None
     transposed: bool = False
-    doubled: int | None = None
+    halved_axis: int | None = None
     """The axis of which the file has the first half only."""
 
-    def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
+    def unpacked_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         """Its shape in a file that has it in this one."""
         if self.transposed:
             return stored[::-1]
-        if self.doubled is not None:
-            return tuple(n * (1 + (i == self.doubled)) for i, n in enumerate(stored))
+        if self.halved_axis is not None:
+            return tuple(n * (1 + (i == self.halved_axis)) for i, n in enumerate(stored))
         axis, count = 0, self.piece[1]
         if self.packed is not None:
             axis, count = self.packed.axis, self.packed.count
@@ -67,7 +67,7 @@ class Tensor:
 
 
 @dataclass
-class Modules:
+class FileModules:
     """The tensors of a file by the place of their module, and what is left.
 
     `unplaced` is a module that has no place in the backbone. `saved` are those of maps of which the
@@ -75,108 +75,108 @@ class Modules:
     vocabularies that it changes.
     """
 
-    tensors: dict[Site, dict[str, Tensor]]
+    tensors: dict[Site, dict[str, TensorSlice]]
     shapes: Shapes
-    left: dict[str, tuple[int, ...]]
+    unused_shapes: dict[str, tuple[int, ...]]
     facts: Facts
     names: dict[Site, str]
-    copies: dict[Site, str] = field(default_factory=dict)
-    saved: dict[Site, dict[str, Tensor]] = field(default_factory=dict)
-    unplaced: str | None = None
+    backbone_copies: dict[Site, str] = field(default_factory=dict)
+    whole_tensors: dict[Site, dict[str, TensorSlice]] = field(default_factory=dict)
+    unknown_module: str | None = None
 
     @classmethod
-    def sort(
+    def from_shapes(
         cls, facts: Facts, shapes: Shapes, saved: Collection[str] = (), *, biases: bool = False
-    ) -> Modules:
+    ) -> FileModules:
         """With `biases`, those of maps and norms that have nothing else are among them.
 
         `saved` are the names of modules of which the file has all.
         """
         sorted_ = cls({}, shapes, {}, facts, {})
         places = _places(facts)
-        stems = facts.layout.stems(facts.type)
+        stems = facts.layout.key_prefixes(facts.model_type)
         for key, shape in shapes.items():
             if biases and key.endswith(_COPIES):
                 continue
             name = key.removeprefix(STEM)
             match = _KIND.fullmatch(name)
             if match is None:
-                sorted_.left[key] = shape
+                sorted_.unused_shapes[key] = shape
                 continue
             module, kind = match["module"], match["kind"]
             paths = [module.removeprefix(stem) for stem in stems]
-            if not set(paths).isdisjoint(facts.layout.unused):
+            if not set(paths).isdisjoint(facts.layout.unused_modules):
                 continue
             sites = next((places[path] for path in paths if path in places), None)
-            whole = next(inside(module, saved), None) is not None
-            if whole and sites and kind in _WHOLE and not _place(sites[0], facts).outside:
+            whole = next(enclosing_modules(module, saved), None) is not None
+            if whole and sites and kind in _WHOLE and not _place(sites[0], facts).is_outside_base:
                 sorted_._save(key, kind, sites)
             elif kind in _COPIED and sites and _vocabulary(sites[0], facts) and not whole:
-                sorted_.copies[sites[0]] = key
+                sorted_.backbone_copies[sites[0]] = key
             elif (
                 kind == "weight"
                 or (kind == "bias" and not (biases and sites))
                 or (sites and not _fits(kind, _place(sites[0], facts)))
             ):
-                sorted_.left[key] = shape
+                sorted_.unused_shapes[key] = shape
             elif sites:
                 sorted_._put(key, module, kind, sites)
             else:
-                sorted_.unplaced = sorted_.unplaced or module
+                sorted_.unknown_module = sorted_.unknown_module or module
         return sorted_
 
     def _put(self, key: str, module: str, kind: str, sites: list[Site]) -> None:
         for site in sites:
             piece = _place(site, self.facts).piece
             split = piece if kind in _BY_ROWS else (0, 1)
-            self.tensors.setdefault(site, {})[_OURS[kind]] = Tensor(key, split)
+            self.tensors.setdefault(site, {})[_OURS[kind]] = TensorSlice(key, split)
             self.names[site] = module
 
     def _save(self, key: str, kind: str, sites: list[Site]) -> None:
-        turned = kind == "weight" and self.facts.transposed(sites[0])
+        turned = kind == "weight" and self.facts.is_transposed(sites[0])
         for site in sites:
-            own = Tensor(key, _place(site, self.facts).piece, transposed=turned)
-            self.saved.setdefault(site, {})[kind] = own
+            own = TensorSlice(key, _place(site, self.facts).piece, transposed=turned)
+            self.whole_tensors.setdefault(site, {})[kind] = own
 
-    def double(self, sites: Collection[Site]) -> None:
+    def mark_halved(self, sites: Collection[Site]) -> None:
         """Say that what is at some places has as many columns and rows that are not in the file."""
         for site in sites:
             own = self.tensors[site]
             halves = {name: axis for axis, name in enumerate("AB") if name in own}
-            own |= {name: replace(own[name], doubled=axis) for name, axis in halves.items()}
+            own |= {name: replace(own[name], halved_axis=axis) for name, axis in halves.items()}
 
     @property
-    def tied(self) -> bool:
+    def has_tied_map(self) -> bool:
         """Whether one of its maps has a matrix that a backbone may have in two places."""
         tying = self.facts.config.get("tie_word_embeddings", True)
         return bool(tying) and any(
-            _vocabulary(site, self.facts) for site in (*self.tensors, *self.saved)
+            _vocabulary(site, self.facts) for site in (*self.tensors, *self.whole_tensors)
         )
 
-    def settle(self, method: Changing) -> Any:
+    def with_file_targets(self, method: TargetedMethod) -> Any:
         """A method at the places of the file."""
-        return method.settled(self.facts, tuple(self.tensors), tuple(self.saved))
+        return method.at_sites(self.facts, tuple(self.tensors), tuple(self.whole_tensors))
 
-    def of_words(self) -> Iterator[tuple[str, tuple[int, int]]]:
+    def vocabulary_matrices(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """The keys of matrices with a row for every token, and what shapes they need."""
-        found = dict(self.copies)
-        for site, tensors in self.saved.items():
+        found = dict(self.backbone_copies)
+        for site, tensors in self.whole_tensors.items():
             if _vocabulary(site, self.facts) and "weight" in tensors:
                 found[site] = tensors["weight"].key
         for site, key in found.items():
-            shape = (self.facts.size(site), self.facts.size_in(site))
-            yield key, shape[::-1] if self.facts.transposed(site) else shape
+            shape = (self.facts.width_at(site), self.facts.input_width_at(site))
+            yield key, shape[::-1] if self.facts.is_transposed(site) else shape
 
     def shape(self, site: Site, name: str) -> tuple[int, ...] | None:
         """The shape of one of our tensors in the file."""
         tensor = self.tensors[site].get(name)
-        return None if tensor is None else tensor.shape(self.shapes[tensor.key])
+        return None if tensor is None else tensor.unpacked_shape(self.shapes[tensor.key])
 
 
-def inside(module: str, saved: Collection[str]) -> Iterator[str]:
+def enclosing_modules(module: str, saved: Collection[str]) -> Iterator[str]:
     """Which of the saved modules a module is in: by the ends of paths, as PEFT finds them.
 
-    >>> list(inside("bert.pooler.dense", ["pooler", "norm"]))
+    >>> list(enclosing_modules("bert.pooler.dense", ["pooler", "norm"]))
     ['pooler']
     """
     above = list(accumulate(module.split("."), "{}.{}".format))
@@ -186,7 +186,7 @@ def inside(module: str, saved: Collection[str]) -> Iterator[str]:
 def _places(facts: Facts) -> dict[str, list[Site]]:
     """Sites by the path of their module; a map that is merged with others has several."""
     found: dict[str, list[Site]] = {}
-    for site in facts.of_kind("linear", "lookup", "norm"):
+    for site in facts.sites_of_kind("linear", "lookup", "norm"):
         for path in facts.layout.paths(site):
             found.setdefault(path, []).append(site)
     whole = {path: [s for s in sites if _whole(s, facts)] for path, sites in found.items()}
@@ -197,16 +197,16 @@ def _whole(site: Site, facts: Facts) -> bool:
     return _place(site, facts).piece == (0, 1)
 
 
-def _place(site: Site, facts: Facts) -> Place:
+def _place(site: Site, facts: Facts) -> SitePath:
     return facts.layout.sites[site.name]
 
 
 def _vocabulary(site: Site, facts: Facts) -> bool:
     """Whether its map has a row or a column for every token."""
-    return _place(site, facts).outside or _place(site, facts).kind == "lookup"
+    return _place(site, facts).is_outside_base or _place(site, facts).kind == "lookup"
 
 
-def _fits(kind: str, place: Place) -> bool:
+def _fits(kind: str, place: SitePath) -> bool:
     """Whether PEFT has tensors of a kind at such a place."""
     if place.kind == "lookup":
         return kind in _LOOKED_UP or kind.startswith("lora_magnitude")

@@ -11,7 +11,7 @@ from typing import Any
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.formats import peft_virtual
-from adaptcompose.formats.peft_modules import PROJECTION, Modules, Tensor
+from adaptcompose.formats.peft_modules import PROJECTION, FileModules, TensorSlice
 from adaptcompose.methods import Method
 from adaptcompose.methods.dora import Dora
 from adaptcompose.methods.ia3 import IA3
@@ -45,7 +45,7 @@ def _share(config: Mapping[str, Any], key: str) -> float:
     return value
 
 
-def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
+def _lora(config: Mapping[str, Any], modules: FileModules) -> Method:
     rank, alpha = _count(config, "r", 8), _number(config, "lora_alpha", 8.0)
     cls = Dora if config.get("use_dora") else Lora
     bias = _BIASES.get(str(config.get("bias")), "none")
@@ -57,8 +57,8 @@ def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
     ranks = {site: (modules.shape(site, "A") or (rank,))[0] for site in places}
     patterns = config.get("alpha_pattern") or {}
     alphas = {site: _pattern(patterns, modules.names[site], alpha) for site in places}
-    if config.get("init_lora_weights") in BEGUN:
-        begun = _begun(config, modules)
+    if config.get("init_lora_weights") in RESIDUAL_INITS:
+        begun = _residual_init_sites(config, modules)
         if any(alphas[site] <= 0 for site in begun):
             raise ValueError("lora_alpha must be above 0 unless the factors started at zero")
         factor = 2**0.5 if config.get("use_rslora") else 2.0
@@ -73,24 +73,24 @@ def _lora(config: Mapping[str, Any], modules: Modules) -> Method:
         dropout=_share(config, "lora_dropout"),
         rslora=bool(config.get("use_rslora")),
         bias=bias,  # type: ignore[arg-type]
-        whole=tuple(dict.fromkeys(site.name for site in modules.saved)),
+        whole=tuple(dict.fromkeys(site.name for site in modules.whole_tensors)),
     )
     if bias != "all":
-        return modules.settle(method)  # type: ignore[no-any-return]
+        return modules.with_file_targets(method)  # type: ignore[no-any-return]
     found = replace(method, targets=tuple(dict.fromkeys(site.name for site in places)))
-    if set(found.places(modules.facts)) != set(places):
+    if set(found.target_sites(modules.facts)) != set(places):
         raise UnsupportedError("bias=all and lora_A in only some of the layers")
     expected = found.sites(modules.facts)
-    there = {*modules.tensors, *modules.saved}
+    there = {*modules.tensors, *modules.whole_tensors}
     kept = [site for site in expected if site in there or site.name != "pooler"]
-    return found.only(kept, modules.facts)  # a class may leave out the pooler
+    return found.restrict_to(kept, modules.facts)  # a class may leave out the pooler
 
 
-BEGUN = ("pissa", "olora")
+RESIDUAL_INITS = ("pissa", "olora")
 """Values of init_lora_weights with which PEFT takes something of the backbone's weights away."""
 
 
-def _begun(config: Mapping[str, Any], modules: Modules) -> list[Site]:
+def _residual_init_sites(config: Mapping[str, Any], modules: FileModules) -> list[Site]:
     """The maps of which PEFT takes away what their factors began with; of embeddings it does not.
 
     So they are of twice the rank beside the weights that the backbone has: the other half is what
@@ -99,11 +99,11 @@ def _begun(config: Mapping[str, Any], modules: Modules) -> list[Site]:
     layout, kind = modules.facts.layout, config["init_lora_weights"]
     own = [site for site, tensors in modules.tensors.items() if "A" in tensors]
     maps = [site for site in own if layout.sites[site.name].kind == "linear"]
-    if any(layout.sites[site.name].outside for site in maps):
+    if any(layout.sites[site.name].is_outside_base for site in maps):
         raise UnsupportedError(f"init_lora_weights={kind} for the vocabulary")
     if kind == "olora" and layout.transposed:
         raise UnsupportedError("init_lora_weights=olora for maps stored as [in, out]")
-    modules.double(maps)
+    modules.mark_halved(maps)
     return maps
 
 
@@ -172,8 +172,8 @@ def _spelt(number: float) -> str:
     return str(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
 
 
-def _vera(config: Mapping[str, Any], modules: Modules) -> Method:
-    stored = [modules.left.pop(key, None) for key in PROJECTION.values()]
+def _vera(config: Mapping[str, Any], modules: FileModules) -> Method:
+    stored = [modules.unused_shapes.pop(key, None) for key in PROJECTION.values()]
     method = Vera(
         rank=_count(config, "r", 256),
         seed=_count(config, "projection_prng_key", 0, least=0),
@@ -181,38 +181,38 @@ def _vera(config: Mapping[str, Any], modules: Modules) -> Method:
         dropout=_share(config, "vera_dropout"),
         stored=all(stored),
     )
-    return modules.settle(method)  # type: ignore[no-any-return]
+    return modules.with_file_targets(method)  # type: ignore[no-any-return]
 
 
-def _ia3(config: Mapping[str, Any], modules: Modules) -> Method:
+def _ia3(config: Mapping[str, Any], modules: FileModules) -> Method:
     sides = {site: (modules.shape(site, "l") or (0,))[0] == 1 for site in modules.tensors}
     inputs = dict.fromkeys(site.name for site, inner in sides.items() if inner)
     if any(site.name in inputs and not inner for site, inner in sides.items()):
         raise ValueError("feedforward_modules differ from layer to layer")
-    return modules.settle(IA3(inputs=tuple(inputs)))  # type: ignore[no-any-return]
+    return modules.with_file_targets(IA3(inputs=tuple(inputs)))  # type: ignore[no-any-return]
 
 
-def _norms(config: Mapping[str, Any], modules: Modules) -> Method:
-    method: LayerNorm = modules.settle(LayerNorm())
-    every = method.names(modules.facts)
+def _norms(config: Mapping[str, Any], modules: FileModules) -> Method:
+    method: LayerNorm = modules.with_file_targets(LayerNorm())
+    every = method.target_names(modules.facts)
     return (
         LayerNorm(leave_out=method.leave_out, without=method.without)
-        if set(LayerNorm().names(modules.facts)) == set(every)
+        if set(LayerNorm().target_names(modules.facts)) == set(every)
         else method
     )
 
 
-def _virtual(config: Mapping[str, Any], modules: Modules) -> Method:
+def _virtual(config: Mapping[str, Any], modules: FileModules) -> Method:
     key = peft_virtual.KEY
-    if key not in modules.left:
+    if key not in modules.unused_shapes:
         raise ValueError(f"its weights do not contain {key}")
-    method, places = peft_virtual.read(config, modules.facts, modules.left.pop(key))
+    method, places = peft_virtual.read_method(config, modules.facts, modules.unused_shapes.pop(key))
     for (site, name), packed in places.items():
-        modules.tensors.setdefault(site, {})[name] = Tensor(key, packed=packed)
+        modules.tensors.setdefault(site, {})[name] = TensorSlice(key, packed=packed)
     return method
 
 
-READERS: dict[str, Callable[[Mapping[str, Any], Modules], Method]] = {
+READERS: dict[str, Callable[[Mapping[str, Any], FileModules], Method]] = {
     "LORA": _lora,
     "VERA": _vera,
     "IA3": _ia3,
@@ -221,7 +221,7 @@ READERS: dict[str, Callable[[Mapping[str, Any], Modules], Method]] = {
 }
 
 _UNDERSTOOD = [
-    *peft_virtual.UNDERSTOOD,
+    *peft_virtual.KNOWN_KEYS,
     "peft_type",
     "task_type",
     "base_model_name_or_path",
@@ -271,12 +271,15 @@ _CONVERSION = "not saved with path_initial_model_for_weight_conversion"
 """How PEFT saves such adapters as LoRAs on the weights that the backbone had before."""
 
 
-def risky(config: Mapping[str, Any], kind: str) -> Iterator[str]:
+def unsupported_settings(config: Mapping[str, Any], kind: str) -> Iterator[str]:
     """Settings that would change what is computed in a way that we do not know."""
     for key in sorted(config):
         if key not in _UNDERSTOOD and config[key]:
             yield key
-    if config.get("init_lora_weights") not in (*_STARTS, *(BEGUN if kind == "LORA" else ())):
+    if config.get("init_lora_weights") not in (
+        *_STARTS,
+        *(RESIDUAL_INITS if kind == "LORA" else ()),
+    ):
         how = f"init_lora_weights={config['init_lora_weights']}"
         yield f"{how}, which changes the backbone, {_CONVERSION}"
     if config.get("bias", "none") not in ("none", *(_BIASES if kind == "LORA" else [])):

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.methods import Method
-from adaptcompose.methods.method import Packed
+from adaptcompose.methods.method import PackedSlice
 from adaptcompose.methods.prefix import KINDS as NAMES
-from adaptcompose.methods.prefix import Prefix, key_heads
-from adaptcompose.methods.prompt import TOKENS, Prompt
+from adaptcompose.methods.prefix import Prefix, key_value_heads
+from adaptcompose.methods.prompt import TOKENS_SITE, Prompt
 
 if TYPE_CHECKING:
     import torch
 
 KEY = "prompt_embeddings"
 KINDS = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING")
-UNDERSTOOD = (
+KNOWN_KEYS = (
     "num_virtual_tokens",
     "token_dim",
     "num_transformer_submodules",
@@ -40,25 +40,27 @@ UNDERSTOOD = (
 )
 """Keys that are read, or that change nothing once an adapter is trained."""
 
-Places = Mapping[tuple[Site, str], Packed | None]
+Places = Mapping[tuple[Site, str], PackedSlice | None]
 
 
-def read(config: Mapping[str, Any], facts: Facts, shape: tuple[int, ...]) -> tuple[Method, Places]:
+def read_method(
+    config: Mapping[str, Any], facts: Facts, shape: tuple[int, ...]
+) -> tuple[Method, Places]:
     """The method of a file with a tensor of this shape, and what of it our tensors are."""
     count = config.get("num_transformer_submodules") or 1
-    if count not in (1, len(facts.stacks)):
-        raise ValueError(f"num_transformer_submodules must be at most {len(facts.stacks)}")
+    if count not in (1, len(facts.layers_by_part)):
+        raise ValueError(f"num_transformer_submodules must be at most {len(facts.layers_by_part)}")
     if len(shape) != 2 or not shape[0]:
         raise ValueError(f"{KEY} must have two dimensions, not {shape}")
     if str(config.get("peft_type")).rpartition(".")[2].upper() != "PREFIX_TUNING":
         if shape[0] % count:
             raise ValueError(f"{KEY} must have {count} rows for each virtual token")
         # PEFT stores tokens for the decoder, too, and uses those of the encoder
-        first = Packed(0, count, 0, shape) if count > 1 else None
+        first = PackedSlice(0, count, 0, shape) if count > 1 else None
         method = Prompt(length=shape[0] // count, positions="shifted")
-        return method, {(TOKENS, "embedding"): first}
+        return method, {(TOKENS_SITE, "embedding"): first}
     prefix = Prefix(length=shape[0], flat=True, positions="shifted")
-    if len(facts.stacks) > 1:
+    if len(facts.layers_by_part) > 1:
         return _of_decoder(config, prefix, facts)
     return prefix, places(prefix, facts)
 
@@ -70,45 +72,47 @@ def _of_decoder(config: Mapping[str, Any], prefix: Prefix, facts: Facts) -> tupl
     for two attentions a layer and then leaves the second out: layer i runs with pair 2i, counted
     on from the first behind the last.
     """
-    if config.get("num_transformer_submodules") != len(facts.stacks):
-        raise ValueError(f"num_transformer_submodules must be {len(facts.stacks)}")
+    if config.get("num_transformer_submodules") != len(facts.layers_by_part):
+        raise ValueError(f"num_transformer_submodules must be {len(facts.layers_by_part)}")
     own = replace(prefix, encoder=False, cross=False)
-    sites, heads, size = own.attentions(facts), *key_heads(facts, "decoder")
+    sites, heads, size = own.attention_sites(facts), *key_value_heads(facts, "decoder")
     pairs = config.get("num_layers")
     if type(pairs) is not int or pairs < len(sites):
         raise ValueError(f"num_layers must be a whole number, at least {len(sites)}")
     whole = (own.length, 2 * pairs * heads * size)
     return own, {
-        (site, name): Packed(2 * (2 * layer % pairs) + kind, 2 * pairs, 1, whole)
+        (site, name): PackedSlice(2 * (2 * layer % pairs) + kind, 2 * pairs, 1, whole)
         for layer, site in enumerate(sites)
         for kind, name in enumerate(NAMES)
     }
 
 
-def places(method: Prefix, facts: Facts) -> dict[tuple[Site, str], Packed]:
+def places(method: Prefix, facts: Facts) -> dict[tuple[Site, str], PackedSlice]:
     """Where in the one tensor keys and values of every layer are."""
-    heads, size = key_heads(facts)
-    sites = method.attentions(facts)
+    heads, size = key_value_heads(facts)
+    sites = method.attention_sites(facts)
     count = 2 * len(sites)
     whole = (method.length, count * heads * size)
     numbered = enumerate((site, name) for site in sites for name in NAMES)
-    return {place: Packed(index, count, 1, whole) for index, place in numbered}
+    return {place: PackedSlice(index, count, 1, whole) for index, place in numbered}
 
 
-def writes(method: Method, facts: Facts) -> bool:
+def can_write(method: Method, facts: Facts) -> bool:
     """Whether PEFT has a form for these settings."""
     if isinstance(method, Prefix):
         plain = method.flat and not method.gate and not method.leave_out
-        plain &= len(facts.stacks) == 1  # of another, PEFT runs some layers with the keys of others
+        plain &= (
+            len(facts.layers_by_part) == 1
+        )  # of another, PEFT runs some layers with the keys of others
         return plain and method.positions == "shifted"
     return type(method) is Prompt and method.positions == "shifted" and not method.after_first
 
 
-def written(
+def to_file(
     method: Method, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The settings and the tensors of the two files."""
-    heads, _ = key_heads(facts)
+    heads, _ = key_value_heads(facts)
     config: dict[str, Any] = {
         "num_attention_heads": heads,
         "num_layers": facts.layers,
@@ -116,11 +120,11 @@ def written(
     }
     if isinstance(method, Prefix):
         found = places(method, facts)
-        whole = next(iter(found.values())).join([weights[place] for place in found])
+        whole = next(iter(found.values())).pack([weights[place] for place in found])
         config |= {"peft_type": "PREFIX_TUNING", "prefix_projection": False}
         config |= {"token_dim": facts.width, "encoder_hidden_size": facts.width}
     else:
-        whole = weights[TOKENS, "embedding"]
+        whole = weights[TOKENS_SITE, "embedding"]
         config |= {"peft_type": "PROMPT_TUNING", "prompt_tuning_init": "RANDOM"}
         config |= {"token_dim": whole.shape[1]}
     return config | {"num_virtual_tokens": len(whole)}, {KEY: whole}

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 
-class MoreThanTensorsError(Exception):
+class ForbiddenPickleError(Exception):
     """A pickle that holds something else; the text says what."""
 
 
-class BrokenError(Exception):
+class InvalidPickleError(Exception):
     """A file that is no pickle of torch, or a damaged one; the text says why."""
 
 
-def printable(text: str) -> str:
+def escape_name(text: str) -> str:
     """A name out of a file, made safe for a terminal."""
     return ascii(text[:80])[1:-1]
 
@@ -35,7 +35,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Strided:
+class StridedView:
     """A tensor: a view of a storage."""
 
     storage: Storage
@@ -45,7 +45,7 @@ class Strided:
 
 
 @dataclass(frozen=True)
-class _Named:
+class _AllowedName:
     """A name of the allow-list, standing for what it would import."""
 
     name: str
@@ -82,14 +82,14 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def read_pickle(file: IO[bytes]) -> Any:
-    """One pickle, from the place of the file on: dicts, lists, texts, numbers and `Strided`s."""
+    """One pickle, from the place of the file on: dicts, lists, texts, numbers and `StridedView`s."""
     try:
         with warnings.catch_warnings():
             # Python only warns of a damaged escape in a text; here it ends the reading.
             warnings.simplefilter("error", DeprecationWarning)
             return _run(file)
     except (ValueError, LookupError, TypeError, OverflowError, DeprecationWarning) as error:
-        raise BrokenError("its pickle is damaged") from error
+        raise InvalidPickleError("its pickle is damaged") from error
 
 
 def _run(file: IO[bytes]) -> Any:
@@ -100,7 +100,7 @@ def _run(file: IO[bytes]) -> Any:
         if opcode.name == "STOP":
             return machine.pop()
         machine.step(opcode.name, argument)
-    raise BrokenError("its pickle has no end")
+    raise InvalidPickleError("its pickle has no end")
 
 
 class _Machine:
@@ -173,9 +173,9 @@ class _Machine:
             # A state dict carries the versions of its modules as an attribute: of no use here.
             state, target = self.pop(), self.stack[-1]
             if not isinstance(target, _Mapping) or not isinstance(state, _Mapping):
-                raise MoreThanTensorsError("an object with a state")
+                raise ForbiddenPickleError("an object with a state")
         else:
-            raise MoreThanTensorsError(f"the pickle instruction {name}")
+            raise ForbiddenPickleError(f"the pickle instruction {name}")
 
 
 def _expect(value: Any, kind: type[Any]) -> Any:
@@ -184,41 +184,43 @@ def _expect(value: Any, kind: type[Any]) -> Any:
     return value
 
 
-def _allowed(name: str) -> _Named:
+def _allowed(name: str) -> _AllowedName:
     if name not in _ALLOWED:
-        raise MoreThanTensorsError(printable(name))
-    return _Named(name)
+        raise ForbiddenPickleError(escape_name(name))
+    return _AllowedName(name)
 
 
 def _storage(identity: Any) -> Storage:
     """The persistent id of a storage: ("storage", its class, its key, a device, its count, …)."""
     if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
-        raise MoreThanTensorsError("a persistent object that is not a storage")
+        raise ForbiddenPickleError("a persistent object that is not a storage")
     kind, key, count = identity[1], identity[2], identity[4]
-    dtype = _STORAGES.get(kind.name.removeprefix("torch.")) if isinstance(kind, _Named) else None
+    dtype = (
+        _STORAGES.get(kind.name.removeprefix("torch.")) if isinstance(kind, _AllowedName) else None
+    )
     if dtype is None:
-        raise MoreThanTensorsError("a storage of an unknown kind")
+        raise ForbiddenPickleError("a storage of an unknown kind")
     if len(identity) == 6 and identity[5] is not None:
-        raise MoreThanTensorsError("a view of a storage")
+        raise ForbiddenPickleError("a view of a storage")
     if not isinstance(key, str) or not _is_size(count):
         raise TypeError("no storage")
     return Storage(key, dtype, count)
 
 
 def _call(function: Any, arguments: tuple[Any, ...]) -> Any:
-    name = function.name if isinstance(function, _Named) else ""
+    name = function.name if isinstance(function, _AllowedName) else ""
     if name == "collections.OrderedDict" and not arguments:
         return _Mapping()
     if name == "torch.Size":
         return _sizes(arguments[0])
     if name == "torch._utils._rebuild_parameter":
-        return _expect(arguments[0], Strided)
+        return _expect(arguments[0], StridedView)
     if name == "torch._utils._rebuild_tensor_v2":
         storage, offset, shape, strides = arguments[:4]
         if not isinstance(storage, Storage) or not _is_size(offset):
             raise TypeError("no tensor")
-        return Strided(storage, offset, _sizes(shape), _sizes(strides))
-    raise MoreThanTensorsError("a call of something else")
+        return StridedView(storage, offset, _sizes(shape), _sizes(strides))
+    raise ForbiddenPickleError("a call of something else")
 
 
 def _sizes(value: Any) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptcompose.formats.tensors import Shapes
-from adaptcompose.syntax.signature import spans
+from adaptcompose.syntax.signature import format_ranges
 
 _CONTAINERS = (
     "adapters|adapter_fusion_layer|invertible_adapters|loras|prefix_tunings|prefix_gates"
@@ -21,10 +21,10 @@ _WRAPPED = "base_model.model."  # what PEFT puts in front of every key
 
 
 @dataclass(frozen=True)
-class Group:
+class TensorGroup:
     """Places with tensors of the same names and shapes: `where` has `*` for the layer."""
 
-    where: str
+    path_pattern: str
     layers: tuple[int, ...]
     tensors: tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -35,12 +35,12 @@ class Group:
 
     def as_plain(self) -> dict[str, Any]:
         tensors = {name: list(shape) for name, shape in self.tensors}
-        return {"where": self.where, "layers": list(self.layers), "tensors": tensors}
+        return {"where": self.path_pattern, "layers": list(self.layers), "tensors": tensors}
 
     def __str__(self) -> str:
         """`encoder.layer.*.output, layers 0..11: adapter_down.0 48×768+48, …`"""
-        layers = f", layers {spans(list(self.layers))}" if self.layers else ""
-        return f"{self.where}{layers}: {', '.join(self._modules())}"
+        layers = f", layers {format_ranges(list(self.layers))}" if self.layers else ""
+        return f"{self.path_pattern}{layers}: {', '.join(self._modules())}"
 
     def _modules(self) -> Iterator[str]:
         """Weight and bias of a module as one."""
@@ -52,12 +52,12 @@ class Group:
             yield f"{module} {'+'.join(shapes)}"
 
 
-def grouped(shapes: Shapes) -> Iterator[Group]:
+def group_tensors(shapes: Shapes) -> Iterator[TensorGroup]:
     """The tensors of a file by place, places that differ in the layer alone as one.
 
     >>> keys = [f"bert.encoder.layer.{n}.output.adapters.a.adapter_up" for n in (0, 1)]
     >>> up = {f"{key}.weight": (8, 2) for key in keys} | {f"{key}.bias": (8,) for key in keys}
-    >>> print(*grouped(up))
+    >>> print(*group_tensors(up))
     bert.encoder.layer.*.output, layers 0..1: adapter_up 8×2+8
     """
     places: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
@@ -72,7 +72,7 @@ def grouped(shapes: Shapes) -> Iterator[Group]:
         numbers = same.setdefault((pattern, tuple(found)), [])
         numbers += [int(number[0])] if number else []
     for (pattern, tensors), layers in same.items():
-        yield Group(pattern, tuple(sorted(layers)), tensors)
+        yield TensorGroup(pattern, tuple(sorted(layers)), tensors)
 
 
 def parameters(shapes: Shapes) -> int:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from adaptcompose.diagnostics.codes import AC413, AC414
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats.pickles import (
-    BrokenError,
-    MoreThanTensorsError,
+    ForbiddenPickleError,
+    InvalidPickleError,
     Storage,
-    Strided,
-    printable,
+    StridedView,
+    escape_name,
     read_pickle,
 )
 from adaptcompose.storage.atomic import write_atomically
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-_Named = dict[str, Strided]
+_Named = dict[str, StridedView]
 _Data = Callable[[Storage], bytes]
 
 FILE_LIMIT = 8_000_000_000
@@ -122,9 +122,9 @@ def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _refusing(name: str, read: Callable[[], T]) -> T:
     try:
         return read()
-    except MoreThanTensorsError as found:
+    except ForbiddenPickleError as found:
         raise Failed(AC414.at(file=name, what=str(found))) from None
-    except BrokenError as found:
+    except InvalidPickleError as found:
         raise Failed(AC413.at(file=name, why=str(found))) from None
     except OSError as error:
         raise Failed(AC413.at(file=name, why=error.strerror or str(error))) from None
@@ -140,7 +140,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         try:
             return dict(sorted(load_file(path).items()))
         except SafetensorError as error:
-            raise BrokenError("its header is damaged") from error
+            raise InvalidPickleError("its header is damaged") from error
     data = _bytes(path)
     if data[:2] == b"PK":
         return _tensors(*_read_archive(data))
@@ -183,7 +183,7 @@ def _check_size(path: Path) -> None:
 
 def _require(condition: bool, why: str) -> None:
     if not condition:
-        raise BrokenError(why)
+        raise InvalidPickleError(why)
 
 
 def _safe_header(data: bytes, size: int) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _safe_header(data: bytes, size: int) -> dict[str, Any]:
         _require(len(header) <= TENSOR_LIMIT, "it has too many tensors")
         extents = sorted(_extent(entry) for entry in header.values())
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BrokenError("its header is damaged") from error
+        raise InvalidPickleError("its header is damaged") from error
     end = 0
     for begin, stop in extents:
         _require(begin == end, "its tensors overlap or leave gaps")
@@ -219,8 +219,8 @@ def _extent(entry: Any) -> tuple[int, int]:
     shape = entry["shape"]
     kind = _SAFE_DTYPES.get(entry["dtype"])
     if kind is None:
-        raise BrokenError(
-            f"it has tensors of the unsupported type {printable(str(entry['dtype']))}"
+        raise InvalidPickleError(
+            f"it has tensors of the unsupported type {escape_name(str(entry['dtype']))}"
         )
     if not all(isinstance(n, int) and 0 <= n < 2**48 for n in (begin, end, *shape)):
         raise ValueError("sizes")
@@ -248,7 +248,7 @@ def _read_archive(data: bytes) -> tuple[_Named, _Data]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except broken as error:
-        raise BrokenError("it is cut off or damaged") from error
+        raise InvalidPickleError("it is cut off or damaged") from error
     entries = {entry.filename: entry for entry in archive.infolist()}
     sizes = sum(entry.file_size for entry in entries.values())
     plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries.values())
@@ -265,7 +265,7 @@ def _read_archive(data: bytes) -> tuple[_Named, _Data]:
         try:
             return archive.read(name)
         except broken as error:
-            raise BrokenError("it is damaged") from error
+            raise InvalidPickleError("it is damaged") from error
 
     order = entry(f"{folder}byteorder") if f"{folder}byteorder" in entries else b"little"
     _require(order == b"little", "its numbers are big-endian")
@@ -282,7 +282,7 @@ def _read_legacy(data: bytes) -> tuple[_Named, _Data]:
     file = io.BytesIO(data)
     _require(data[:2] == b"\x80\x02", "it is not a file of torch tensors")
     if read_pickle(file) != _LEGACY_MAGIC:
-        raise MoreThanTensorsError("a pickle that torch did not write")
+        raise ForbiddenPickleError("a pickle that torch did not write")
     _require(read_pickle(file) == _LEGACY_VERSION, "its version is unknown")
     system = read_pickle(file)
     _require(isinstance(system, dict) and system.get("little_endian") is True, "big-endian numbers")
@@ -301,14 +301,14 @@ def _read_legacy(data: bytes) -> tuple[_Named, _Data]:
     return named, lambda storage: held[storage.key]
 
 
-def _named(value: Any) -> dict[str, Strided]:
+def _named(value: Any) -> dict[str, StridedView]:
     if not isinstance(value, dict):
-        raise MoreThanTensorsError(f"a {type(value).__name__.lower()} instead of named tensors")
+        raise ForbiddenPickleError(f"a {type(value).__name__.lower()} instead of named tensors")
     _require(len(value) <= TENSOR_LIMIT, "it has too many tensors")
     for key, tensor in value.items():
-        if not isinstance(tensor, Strided):
+        if not isinstance(tensor, StridedView):
             kind = "dict" if isinstance(tensor, dict) else type(tensor).__name__
-            raise MoreThanTensorsError(f"a {kind} called `{printable(key)}`")
+            raise ForbiddenPickleError(f"a {kind} called `{escape_name(key)}`")
     kinds: dict[str, Storage] = {}
     for tensor in value.values():
         known = kinds.setdefault(tensor.storage.key, tensor.storage)
@@ -321,7 +321,7 @@ def _extent_of(storage: Storage) -> int:
     return storage.count * _WIDTHS[storage.dtype]
 
 
-def _check_view(tensor: Strided) -> None:
+def _check_view(tensor: StridedView) -> None:
     """The view lies inside its storage and repeats none of it: a few bytes stay a few bytes."""
     _require(len(tensor.shape) == len(tensor.strides), "the sizes of a tensor do not match")
     steps = zip(tensor.shape, tensor.strides, strict=True)
@@ -343,7 +343,7 @@ def _tensors(named: _Named, read: _Data) -> dict[str, torch.Tensor]:
     return {key: _view(held[tensor.storage.key], tensor) for key, tensor in sorted(named.items())}
 
 
-def _view(numbers: torch.Tensor, tensor: Strided) -> torch.Tensor:
+def _view(numbers: torch.Tensor, tensor: StridedView) -> torch.Tensor:
     if 0 in tensor.shape:
         return numbers.new_empty(tensor.shape)
     return numbers.as_strided(tensor.shape, tensor.strides, tensor.offset)

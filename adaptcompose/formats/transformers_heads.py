@@ -18,7 +18,7 @@ _LABELLED = ("classification", "tagging", "question_answering", "image_classific
 
 
 @dataclass(frozen=True)
-class Static:
+class StaticHead:
     """One class: the flexible head that it means, and its modules by the slots that they fill."""
 
     kind: str
@@ -158,8 +158,8 @@ _CLASSES: tuple[tuple[str, str, str, Mapping[int, str], Mapping[str, Any]], ...]
     ("ViT", "ForImageClassification", "image_classification", _one("classifier"), _ONE),
 )
 
-STATIC = {
-    f"{family}{task}": Static(kind, slots, settings)
+STATIC_HEADS = {
+    f"{family}{task}": StaticHead(kind, slots, settings)
     for families, task, kind, slots, settings in _CLASSES
     for family in families.split()
 }
@@ -169,9 +169,9 @@ _BIASES = ("cls.predictions.bias", "lm_head.bias", "predictions.bias")
 """Where language models keep the bias of their vocabulary a second time, or only."""
 
 
-def flexible(outer: Mapping[str, Any]) -> dict[str, Any] | None:
+def flexible_config(outer: Mapping[str, Any]) -> dict[str, Any] | None:
     """The flexible head that a file of a static one means; None where it has its own settings."""
-    static = STATIC.get(str(outer.get("model_class")))
+    static = STATIC_HEADS.get(str(outer.get("model_class")))
     if static is None or isinstance(outer.get("config"), Mapping):
         return None
     config: dict[str, Any] = {"head_type": static.kind} | dict(static.settings)
@@ -194,10 +194,10 @@ def class_of(config: Mapping[str, Any], family: str) -> str | None:
     'BertForTokenClassification'
     """
     names = (f"{family}{task}" for _, task, *_ in _CLASSES)
-    return next((n for n in names if n in STATIC and _same(STATIC[n], config)), None)
+    return next((n for n in names if n in STATIC_HEADS and _same(STATIC_HEADS[n], config)), None)
 
 
-def _same(static: Static, config: Mapping[str, Any]) -> bool:
+def _same(static: StaticHead, config: Mapping[str, Any]) -> bool:
     return static.kind == config.get("head_type") and _computed(static.settings) == _computed(
         config
     )
@@ -211,18 +211,18 @@ def _computed(config: Mapping[str, Any]) -> tuple[Any, ...]:
     return (layers, activation, bool(config.get("bias", True)), *told)
 
 
-def unslotted(model_class: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def from_slots(model_class: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors of a head by the keys of a class's own modules: `classifier.weight`, …"""
-    modules = STATIC[model_class].slots
+    modules = STATIC_HEADS[model_class].slots
     pairs = ((key.partition("."), tensor) for key, tensor in tensors.items())
     return {f"{modules[int(slot)]}.{kind}": tensor for (slot, _, kind), tensor in pairs}
 
 
-def slotted(
+def to_slots(
     model_class: str, stored: Mapping[str, torch.Tensor]
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of a static head by the slots of the flexible one: `1.weight`, …"""
-    static = STATIC[model_class]
+    static = STATIC_HEADS[model_class]
     for slot, module in static.slots.items():
         stem = f"{module}."
         own = {key[len(stem) :]: t for key, t in stored.items() if key.startswith(stem)}
@@ -233,16 +233,18 @@ def slotted(
             yield f"{slot}.{kind}", tensor
 
 
-def unscaled(
+def undo_scale(
     outer: Mapping[str, Any], tensors: dict[str, torch.Tensor], scale: float
 ) -> dict[str, torch.Tensor]:
     """A static head for spans reads states that a flexible one has multiplied by `scale`."""
-    if flexible(outer) is None or not str(outer["model_class"]).endswith("ForQuestionAnswering"):
+    if flexible_config(outer) is None or not str(outer["model_class"]).endswith(
+        "ForQuestionAnswering"
+    ):
         return tensors
     return {key: t / scale if key.endswith(".weight") else t for key, t in tensors.items()}
 
 
-def renumbered(
+def renumber_slots(
     config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """A perceptron's tensors by its slots: before 3.2, dropout of 0 took none."""

@@ -24,10 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.diagnostics.codes import AC401, AC402, AC411, AC412, AC413, AC415, AC420, AC433
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
-from adaptcompose.hub.readme import described, fits
-from adaptcompose.hub.store import FileRecord, Found, Proposal, check_paths, listed, record, verify
+from adaptcompose.hub.readme import hit_from_file, matches_words
+from adaptcompose.hub.store import (
+    FileRecord,
+    PullRequest,
+    RepositoryHit,
+    check_paths,
+    file_record,
+    verify_file,
+    walk_files,
+)
 from adaptcompose.storage.atomic import write_atomically
-from adaptcompose.syntax.references import is_repo_name, is_revision, matches
+from adaptcompose.syntax.references import is_repo_name, is_revision, matches_glob
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -40,7 +48,7 @@ _PREFIX = re.compile(r"[0-9a-f]{7,39}")
 
 
 @dataclass(frozen=True)
-class Manifest:
+class RevisionManifest:
     """What a revision is made of."""
 
     parent: str | None
@@ -70,12 +78,12 @@ class FolderStore:
         self.root = Path(root).absolute()
         self.name = name or str(root)
 
-    def repositories(self, pattern: str = "*") -> list[str]:
+    def list_repositories(self, pattern: str = "*") -> list[str]:
         """The repositories with at least one commit whose name fits a glob, sorted."""
         heads = self.root.glob(f"*/*/refs/{BRANCH}")
         names = {"/".join(head.relative_to(self.root).parts[:2]) for head in heads}
         return sorted(
-            n for n in names if is_repo_name(n) and (pattern == "*" or matches(pattern, n))
+            n for n in names if is_repo_name(n) and (pattern == "*" or matches_glob(pattern, n))
         )
 
     def resolve(self, repo: str, revision: str | None = None) -> str:
@@ -83,7 +91,9 @@ class FolderStore:
         head = self._head(repo)
         if revision is None and head is not None:
             return head
-        known = self._known(repo) if head is not None or self._folder(repo).is_dir() else []
+        known = (
+            self._known_revisions(repo) if head is not None or self._folder(repo).is_dir() else []
+        )
         if not known:
             raise self._unknown_repo(repo)
         wanted = revision or BRANCH
@@ -102,7 +112,7 @@ class FolderStore:
             step = self._manifest(repo, step).parent or step
         return line
 
-    def files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
+    def list_files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
         """The files of a revision, sorted by path."""
         return dict(sorted(self._manifest(repo, self.resolve(repo, revision)).files.items()))
 
@@ -112,13 +122,13 @@ class FolderStore:
         """The folder of a revision, once the files asked for (or all) were verified."""
         revision = self.resolve(repo, revision)
         recorded = self._manifest(repo, revision).files
-        folder, label = self._place(repo, revision), f"{repo}@{revision[:7]}"
+        folder, label = self._revision_folder(repo, revision), f"{repo}@{revision[:7]}"
         for path in sorted(recorded if paths is None else paths):
             if path not in recorded:
                 raise Failed(AC413.at(file=f"{label}: {path}", why="the file does not exist"))
             self._refuse_links(folder / path)
-            verify(folder, path, recorded[path], label)
-        for path in set(listed(folder)) - set(recorded):
+            verify_file(folder, path, recorded[path], label)
+        for path in set(walk_files(folder)) - set(recorded):
             raise Failed(
                 AC413.at(file=f"{label}: {path}", why="it was added to the folder after publishing")
             )
@@ -129,7 +139,7 @@ class FolderStore:
         if not is_revision(name) or _HEX.fullmatch(name):
             raise Failed(AC415.at(repo=repo, why=f"`{name}` is not a valid name for a tag"))
         found = self.resolve(repo, revision)
-        with _explained(repo), _only_one(self._folder(repo) / "revisions"):
+        with _translate_os_errors(repo), _commit_lock(self._folder(repo) / "revisions"):
             write_atomically(self._folder(repo) / "tags" / name, f"{found}\n")
 
     def commit(
@@ -150,43 +160,46 @@ class FolderStore:
         if not is_revision(branch):
             raise Failed(AC415.at(repo=repo, why=f"`{branch}` is not a valid name for a branch"))
         revisions = self._folder(repo) / "revisions"
-        with _explained(repo):
+        with _translate_os_errors(repo):
             revisions.mkdir(parents=True, exist_ok=True)
-            with _only_one(revisions):
-                self._sweep(repo)
+            with _commit_lock(revisions):
+                self._remove_drafts(repo)
                 parent = self._pointer(repo, "refs", branch)
                 old = self._manifest(repo, parent).files if parent else {}
                 kept = {path: old[path] for path in old if path not in {*files, *delete}}
                 check_paths([*kept, *files], repo)
                 return self._commit(repo, branch, (parent, kept, files, message))
 
-    def propose(
+    def open_pull_request(
         self,
         repo: str,
         files: Mapping[str, Path | bytes],
         *,
         message: str,
         delete: Collection[str] = (),
-    ) -> Proposal:
+    ) -> PullRequest:
         """AC433: there is nobody to ask in a folder."""
         raise Failed(AC433.at(hub=self.name))
 
-    def search(self, words: Collection[str], *, language: str | None = None) -> list[Found]:
+    def search(self, words: Collection[str], *, language: str | None = None) -> list[RepositoryHit]:
         """The repositories in whose name or card every word occurs, sorted."""
-        heads = [(repo, self._place(repo, self.resolve(repo))) for repo in self.repositories()]
-        found = (described(repo, folder / "README.md") for repo, folder in heads)
-        fitting = [one for one in found if fits(one, tuple(words))]
+        heads = [
+            (repo, self._revision_folder(repo, self.resolve(repo)))
+            for repo in self.list_repositories()
+        ]
+        found = (hit_from_file(repo, folder / "README.md") for repo, folder in heads)
+        fitting = [one for one in found if matches_words(one, tuple(words))]
         return [one for one in fitting if language is None or language in one.languages]
 
     def is_public(self, repo: str) -> bool:
         """Whoever has the folder has all that is in it."""
         return True
 
-    def absent(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+    def unavailable_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
         """None: a folder is on this machine."""
         return []
 
-    def uncached(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+    def uncached_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
         """None: a folder is on this machine."""
         return []
 
@@ -203,7 +216,7 @@ class FolderStore:
             for path, file in kept.items():
                 self._keep(repo, str(parent), draft, path, file)
             new = {path: _write(draft / path, content) for path, content in files.items()}
-            manifest = Manifest(parent, {**kept, **new}, message)
+            manifest = RevisionManifest(parent, {**kept, **new}, message)
             if parent and manifest.files == self._manifest(repo, parent).files:
                 return parent
             for folder in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
@@ -215,21 +228,21 @@ class FolderStore:
 
     def _keep(self, repo: str, parent: str, draft: Path, path: str, file: FileRecord) -> None:
         """An unchanged file: the same one on the disk, where the disk can do that."""
-        old, new = self._place(repo, parent), draft / path
+        old, new = self._revision_folder(repo, parent), draft / path
         self._refuse_links(old / path)
-        verify(old, path, file, f"{repo}@{parent[:7]}")
+        verify_file(old, path, file, f"{repo}@{parent[:7]}")
         new.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(old / path, new)
         except OSError:
             _write(new, old / path)
 
-    def _install(self, repo: str, branch: str, draft: Path, manifest: Manifest) -> None:
+    def _install(self, repo: str, branch: str, draft: Path, manifest: RevisionManifest) -> None:
         """Three renames: the files, the manifest, and the branch, which makes them exist."""
         revision = manifest.revision
-        place = self._place(repo, revision)
+        place = self._revision_folder(repo, revision)
         page, head = place.with_suffix(".json"), self._folder(repo) / "refs" / branch
-        known = revision in self._known(repo)
+        known = revision in self._known_revisions(repo)
         try:
             if not known:
                 # What an interrupted commit of the same content left.
@@ -249,7 +262,7 @@ class FolderStore:
                 shutil.rmtree(place, ignore_errors=True)
             raise
 
-    def _sweep(self, repo: str) -> None:
+    def _remove_drafts(self, repo: str) -> None:
         """What a process that was killed left unfinished; nobody else is at work under the lock."""
         for draft in (self._folder(repo) / "revisions").glob(".*"):
             if draft.is_dir() and not draft.is_symlink():
@@ -265,7 +278,7 @@ class FolderStore:
             raise Failed(AC420.at(name=repo))
         return self.root / repo
 
-    def _place(self, repo: str, revision: str) -> Path:
+    def _revision_folder(self, repo: str, revision: str) -> Path:
         return self._folder(repo) / "revisions" / revision
 
     def _head(self, repo: str) -> str | None:
@@ -287,9 +300,9 @@ class FolderStore:
 
     def _names(self, repo: str, kind: str) -> list[str]:
         folder = self._folder(repo) / kind
-        return listed(folder) if folder.is_dir() else []
+        return walk_files(folder) if folder.is_dir() else []
 
-    def _known(self, repo: str) -> list[str]:
+    def _known_revisions(self, repo: str) -> list[str]:
         """Every revision that a branch or a tag names, and those before them."""
         pointers = [(kind, name) for kind in ("refs", "tags") for name in self._names(repo, kind)]
         ahead = [self._pointer(repo, kind, name) for kind, name in pointers]
@@ -313,8 +326,8 @@ class FolderStore:
             raise Failed(Diagnostic("AC402", text, help=help))
         return fitting[0]
 
-    def _manifest(self, repo: str, revision: str) -> Manifest:
-        path = self._place(repo, revision).with_suffix(".json")
+    def _manifest(self, repo: str, revision: str) -> RevisionManifest:
+        path = self._revision_folder(repo, revision).with_suffix(".json")
         label = f"{repo}@{revision[:7]}"
         self._refuse_links(path)
         try:
@@ -342,11 +355,11 @@ class FolderStore:
     def _unknown_repo(self, repo: str) -> Failed:
         if not self.root.is_dir():
             return Failed(AC412.at(path=self.name, root="the folder of the spec"))
-        near = suggest(repo, self.repositories())
+        near = suggest(repo, self.list_repositories())
         return Failed(AC401.at(repo=repo, hub=self.name, help=near))
 
 
-def _parse(data: Any) -> Manifest:
+def _parse(data: Any) -> RevisionManifest:
     files = {
         str(path): FileRecord(int(file["size"]), str(file["sha256"]))
         for path, file in data["files"].items()
@@ -354,7 +367,7 @@ def _parse(data: Any) -> Manifest:
     parent = data["parent"]
     if parent is not None and not _HEX.fullmatch(parent):
         raise ValueError("parent")
-    return Manifest(parent, files, str(data["message"]))
+    return RevisionManifest(parent, files, str(data["message"]))
 
 
 def _write(place: Path, content: Path | bytes) -> FileRecord:
@@ -367,7 +380,7 @@ def _write(place: Path, content: Path | bytes) -> FileRecord:
                 shutil.copyfileobj(source, target, 1 << 20)
         target.flush()
         os.fsync(target.fileno())
-    return record(place)
+    return file_record(place)
 
 
 def _sync(folder: Path) -> None:
@@ -379,7 +392,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
+def _commit_lock(folder: Path) -> Iterator[None]:
     """One commit at a time: the system lets go of the lock even if the process is killed."""
     import fcntl
 
@@ -392,7 +405,7 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(repo: str) -> Iterator[None]:
+def _translate_os_errors(repo: str) -> Iterator[None]:
     """A full or read-only disk is said, not shown as a traceback."""
     try:
         yield

@@ -30,17 +30,17 @@ _WAIT = re.compile(r"\bt=(\d+)")
 
 
 @dataclass(frozen=True)
-class Request:
+class HubRequest:
     """What was asked: of which hub, about which repository, and whether something was pushed.
 
     `known` tells the branches and tags there are, for the message about one that is not.
     """
 
     hub: str
-    place: str
+    endpoint: str
     repo: str
     revision: str | None = None
-    pushing: bool = False
+    is_push: bool = False
     known: Callable[[], str] | None = None
 
     @property
@@ -49,11 +49,11 @@ class Request:
 
     @property
     def terms(self) -> str:
-        return f"run `hf auth login`, then accept the terms at {self.place}/{self.repo}"
+        return f"run `hf auth login`, then accept the terms at {self.endpoint}/{self.repo}"
 
 
 @contextlib.contextmanager
-def translated(request: Request) -> Iterator[None]:
+def translate_errors(request: HubRequest) -> Iterator[None]:
     """Whatever the client raises inside leaves as one Failed."""
     try:
         yield
@@ -63,10 +63,10 @@ def translated(request: Request) -> Iterator[None]:
         raise Failed(diagnose(error, request)) from None
 
 
-def diagnose(error: BaseException, request: Request) -> Diagnostic:
+def diagnose(error: BaseException, request: HubRequest) -> Diagnostic:
     """The diagnostic of an error of the client, by what lies behind it."""
     errors = _errors()
-    cause = _behind(error)
+    cause = _root_cause(error)
     if isinstance(cause, errors.HFValidationError) and not is_repo_name(request.repo):
         return AC420.at(name=request.repo)
     if isinstance(cause, errors.OfflineModeIsEnabled) or _is_offline():
@@ -77,12 +77,12 @@ def diagnose(error: BaseException, request: Request) -> Diagnostic:
         cause, errors.LocalEntryNotFoundError
     ):
         return AC413.at(file=request.label, why="a file is missing on the hub")
-    if request.pushing:
+    if request.is_push:
         return AC415.at(repo=request.repo, why=reason(cause))
     return AC419.at(hub=request.hub, why=reason(cause))
 
 
-def _refused(error: Any, request: Request) -> Diagnostic:
+def _refused(error: Any, request: HubRequest) -> Diagnostic:
     """What a status and the code of the Hub beside it mean."""
     errors = _errors()
     status = getattr(error.response, "status_code", 0)
@@ -95,26 +95,26 @@ def _refused(error: Any, request: Request) -> Diagnostic:
         return AC402.at(repo=request.repo, revision=str(request.revision), known=known)
     if isinstance(error, errors.EntryNotFoundError):
         return AC413.at(file=request.label, why="a file is missing on the hub")
-    if request.pushing:
+    if request.is_push:
         return _not_pushed(error, status, request)
     if isinstance(error, errors.RepositoryNotFoundError):
         help = f"check the name; if the repository is private, {request.terms}"
         return AC401.at(repo=request.repo, hub=request.hub, help=help)
     if status in (401, 403):
         return AC404.at(repo=request.repo, help=request.terms)
-    return AC419.at(hub=request.hub, why=reason(error), help=_later(error))
+    return AC419.at(hub=request.hub, why=reason(error), help=_retry_help(error))
 
 
-def _not_pushed(error: Any, status: int, request: Request) -> Diagnostic:
+def _not_pushed(error: Any, status: int, request: HubRequest) -> Diagnostic:
     if status in (409, 412):
         return AC431.at(repo=request.repo)
-    help = _later(error)
+    help = _retry_help(error)
     if status in (401, 403) or isinstance(error, _errors().RepositoryNotFoundError):
         help = "run `hf auth login` with a token that has write access"
     return AC415.at(repo=request.repo, why=reason(error), help=help)
 
 
-def _later(error: Any) -> str | None:
+def _retry_help(error: Any) -> str | None:
     """When a hub that is too busy wants to be asked again."""
     headers = getattr(error.response, "headers", {})
     wait = _WAIT.search(str(headers.get("ratelimit", "")))
@@ -122,10 +122,10 @@ def _later(error: Any) -> str | None:
     return f"try again in {seconds} s" if seconds.isdecimal() else None
 
 
-def _behind(error: BaseException) -> BaseException:
+def _root_cause(error: BaseException) -> BaseException:
     """What the client wrapped: the hub's answer if there was one, else the innermost error."""
-    told = (_errors().HfHubHTTPError, _errors().OfflineModeIsEnabled)
-    while not isinstance(error, told) and error.__cause__ is not None:
+    decisive = (_errors().HfHubHTTPError, _errors().OfflineModeIsEnabled)
+    while not isinstance(error, decisive) and error.__cause__ is not None:
         error = error.__cause__
     return error
 

@@ -3,7 +3,7 @@
 The client library checks the size of what it downloads; hashes are checked here. The listing of a
 commit never changes, so it is kept, and a run whose files are in the cache needs no network. Where
 the client would wait for ever, a request is given up after `PATIENCE` seconds without an answer,
-one that changes something after `BUSY` times as many.
+one that changes something after `WRITE_TIMEOUT_FACTOR` times as many.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from urllib.parse import quote, urlsplit
 
 from adaptcompose.diagnostics.codes import AC402, AC411, AC413, AC420
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.hub import pushing
-from adaptcompose.hub.hf_errors import Request, translated
-from adaptcompose.hub.readme import fits, told
+from adaptcompose.hub import hf_commit as pushing
+from adaptcompose.hub.hf_errors import HubRequest, translate_errors
+from adaptcompose.hub.readme import hit_from_metadata, matches_words
 from adaptcompose.hub.store import (
     FileRecord,
-    Found,
-    Kind,
-    Proposal,
+    PullRequest,
+    RepositoryHit,
+    RepoType,
     check_paths,
-    not_cached,
-    verify,
+    offline_diagnostic,
+    verify_file,
 )
 from adaptcompose.storage.atomic import write_atomically
-from adaptcompose.syntax.references import is_repo_name, matches
+from adaptcompose.syntax.references import is_repo_name, matches_glob
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Files = Mapping[str, Path | bytes]
 
-PATIENCE, BUSY, REACH = 20.0, 6, 5.0
+REQUEST_TIMEOUT, WRITE_TIMEOUT_FACTOR, REACHABILITY_TIMEOUT = 20.0, 6, 5.0
 LIBRARIES = ("adapter-transformers", "peft")
 """The tags under which the Hub lists adapters; what adaptcompose publishes has the first."""
 
@@ -52,8 +52,8 @@ _MOST_FOUND = 200
 class HuggingFaceStore:
     """`hub: hf`: public and private repositories of models, or of data sets to read from."""
 
-    def __init__(self, endpoint: str | None = None, kind: Kind = "model") -> None:
-        self.endpoint, self.kind = endpoint, kind
+    def __init__(self, endpoint: str | None = None, repo_type: RepoType = "model") -> None:
+        self.endpoint, self.repo_type = endpoint, repo_type
         self.name = endpoint or "hf"
 
     def resolve(self, repo: str, revision: str | None = None) -> str:
@@ -66,9 +66,9 @@ class HuggingFaceStore:
         note = self._folder(repo) / "refs" / quote(revision or "main", safe="")
         if self._offline and note.is_file():
             return note.read_text("ascii").strip()
-        with self._asking(repo, revision):
+        with self._hub_call(repo, revision):
             try:
-                info = self._api.repo_info(repo, revision=revision, repo_type=self.kind)
+                info = self._api.repo_info(repo, revision=revision, repo_type=self.repo_type)
                 found = str(info.sha)
             except _errors().RevisionNotFoundError:
                 if revision is None or not _SHORT.fullmatch(revision):
@@ -78,19 +78,21 @@ class HuggingFaceStore:
             write_atomically(note, found)
         return found
 
-    def files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
+    def list_files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
         """The files of a revision, sorted by path; large ones have a SHA-256, others git's hash."""
         revision = self.resolve(repo, revision)
         if (known := self._listed(repo, revision)) is not None:
             return known
-        with self._asking(repo, revision):
+        with self._hub_call(repo, revision):
             tree = list(
                 self._api.list_repo_tree(
-                    repo, revision=revision, recursive=True, repo_type=self.kind
+                    repo, revision=revision, recursive=True, repo_type=self.repo_type
                 )
             )
         found = {
-            entry.path: pushing.listed_record(entry) for entry in tree if hasattr(entry, "blob_id")
+            entry.path: pushing.record_from_listing(entry)
+            for entry in tree
+            if hasattr(entry, "blob_id")
         }
         check_paths(found, f"{repo}@{revision[:7]}")
         entries = {path: [f.size, f.sha256, f.blob] for path, f in sorted(found.items())}
@@ -105,32 +107,32 @@ class HuggingFaceStore:
         revision = self.resolve(repo, revision)
         label = f"{repo}@{revision[:7]}"
         if self._offline:
-            wanted = self.files(repo, revision) if paths is None else paths
-            recorded = self._at_hand(repo, revision, wanted)
+            wanted = self.list_files(repo, revision) if paths is None else paths
+            recorded = self._cached_records(repo, revision, wanted)
         else:
-            recorded = self.files(repo, revision)
+            recorded = self.list_files(repo, revision)
         folder: Path | None = None
         for path in sorted(recorded if paths is None else paths):
             if path not in recorded:
                 raise Failed(AC413.at(file=f"{label}: {path}", why="the file does not exist"))
             folder = self._download(repo, revision, path)
             try:
-                verify(folder, path, recorded[path], label)
+                verify_file(folder, path, recorded[path], label)
             except Failed:
                 if self._offline:
                     raise
                 # A download cut off long ago may lie in the cache: once more, then no further.
-                folder = self._download(repo, revision, path, again=True)
-                verify(folder, path, recorded[path], label)
+                folder = self._download(repo, revision, path, force=True)
+                verify_file(folder, path, recorded[path], label)
         if folder is None:
             raise Failed(AC413.at(file=label, why="it has no files"))
         return folder
 
-    def absent(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+    def unavailable_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
         """Those of the files that are not in the cache while offline mode is on, sorted."""
-        return self.uncached(repo, revision, paths) if self._offline else []
+        return self.uncached_files(repo, revision, paths) if self._offline else []
 
-    def uncached(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+    def uncached_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
         """Those of the files that are not in the cache, sorted."""
         return sorted(path for path in paths if self._cached(repo, revision, path) is None)
 
@@ -144,11 +146,11 @@ class HuggingFaceStore:
 
         client: Any = huggingface_hub.utils
         url = huggingface_hub.hf_hub_url(
-            repo, path, revision=revision, endpoint=self.endpoint, repo_type=self.kind
+            repo, path, revision=revision, endpoint=self.endpoint, repo_type=self.repo_type
         )
         headers = client.build_hf_headers(token=self._api.token, library_name="adaptcompose")
         headers["range"] = f"bytes={start}-{stop - 1}"
-        with self._asking(repo, revision):
+        with self._hub_call(repo, revision):
             response = client.get_session().get(url, headers=headers, follow_redirects=True)
             client.hf_raise_for_status(response)
         found: bytes = response.content
@@ -170,40 +172,42 @@ class HuggingFaceStore:
         It is refused if somebody else commits in between, and verified once it is there.
         """
         check_paths(files, repo)
-        with self._asking(repo, branch, pushing=True):
-            change = pushing.Change(repo, files, delete, message)
+        with self._hub_call(repo, branch, is_push=True):
+            change = pushing.Commit(repo, files, delete, message)
             made = pushing.push(self._api, change, branch, private)
         self._verify(repo, made, files)
         return made
 
-    def propose(
+    def open_pull_request(
         self, repo: str, files: Files, *, message: str, delete: Collection[str] = ()
-    ) -> Proposal:
+    ) -> PullRequest:
         """One commit with every file as a pull request against `main`."""
         check_paths(files, repo)
-        with self._asking(repo, pushing=True):
-            made = pushing.propose(self._api, pushing.Change(repo, files, delete, message))
+        with self._hub_call(repo, is_push=True):
+            made = pushing.open_pull_request(
+                self._api, pushing.Commit(repo, files, delete, message)
+            )
         self._verify(repo, made.revision, files)
         return made
 
-    def repositories(self, pattern: str = "*") -> list[str]:
+    def list_repositories(self, pattern: str = "*") -> list[str]:
         """The repositories of one author whose name fits a glob: `AdapterHub/bert-*`, sorted."""
         author, slash, glob = pattern.partition("/")
         if not slash or not is_repo_name(author):
             raise Failed(AC420.at(name=pattern, help="write `user/glob`, with one author"))
         words = re.findall(r"[A-Za-z0-9_-]{3,}", re.sub(r"\{[^{}]*\}", " ", glob))
-        with self._asking(pattern):
+        with self._hub_call(pattern):
             self._reach()
             found = list(
                 self._api.list_models(author=author, search=max(words, key=len, default=None))
             )
-        return sorted(entry.id for entry in found if matches(pattern, entry.id))
+        return sorted(entry.id for entry in found if matches_glob(pattern, entry.id))
 
-    def search(self, words: Collection[str], *, language: str | None = None) -> list[Found]:
+    def search(self, words: Collection[str], *, language: str | None = None) -> list[RepositoryHit]:
         """Adapters in whose name or card every word occurs, the most downloaded first."""
         longest = max(words, key=len, default=None)
-        found: dict[str, Found] = {}
-        with self._asking(" ".join(words) or "*"):
+        found: dict[str, RepositoryHit] = {}
+        with self._hub_call(" ".join(words) or "*"):
             self._reach()
             for library in LIBRARIES:
                 marks = [library, *([language] if language else [])]
@@ -211,26 +215,26 @@ class HuggingFaceStore:
                     filter=marks, search=longest, sort="downloads", limit=_MOST_FOUND, full=True
                 )
                 for entry in listed:
-                    one = told(entry.id, _metadata(entry), tuple(entry.tags or ()))
+                    one = hit_from_metadata(entry.id, _metadata(entry), tuple(entry.tags or ()))
                     found[entry.id] = _counted(one, entry.downloads)
-        fitting = [one for one in found.values() if fits(one, tuple(words))]
+        fitting = [one for one in found.values() if matches_words(one, tuple(words))]
         return sorted(fitting, key=lambda one: (-(one.downloads or 0), one.repo))
 
     def is_public(self, repo: str) -> bool:
         """Whether a repository is neither private nor gated."""
-        with self._asking(repo):
+        with self._hub_call(repo):
             info = self._api.repo_info(repo)
         return not info.private and not getattr(info, "gated", False)
 
-    def describe(self, repo: str) -> tuple[Found, str]:
+    def describe(self, repo: str) -> tuple[RepositoryHit, str]:
         """What the card of a repository says, and its newest commit."""
-        with self._asking(repo):
+        with self._hub_call(repo):
             info: Any = self._api.repo_info(repo)
-        found = told(info.id, _metadata(info), tuple(info.tags or ()))
+        found = hit_from_metadata(info.id, _metadata(info), tuple(info.tags or ()))
         return _counted(found, info.downloads), str(info.sha)
 
     @property
-    def _place(self) -> str:
+    def _endpoint_url(self) -> str:
         from huggingface_hub import constants
 
         return self.endpoint or str(constants.ENDPOINT)
@@ -246,47 +250,47 @@ class HuggingFaceStore:
         from huggingface_hub import HfApi
 
         # A token is a password: it does not travel unencrypted to another machine.
-        place = urlsplit(self._place)
+        place = urlsplit(self._endpoint_url)
         is_open = place.scheme == "http" and place.hostname not in ("localhost", "127.0.0.1", "::1")
         return HfApi(
             endpoint=self.endpoint, token=False if is_open else None, library_name="adaptcompose"
         )
 
     @contextlib.contextmanager
-    def _asking(
-        self, repo: str, revision: str | None = None, pushing: bool = False
+    def _hub_call(
+        self, repo: str, revision: str | None = None, is_push: bool = False
     ) -> Iterator[None]:
         """What the client raises leaves as a diagnostic, and it does not wait for ever."""
 
         def known() -> str:
-            with contextlib.suppress(Exception), _patience():
-                refs = self._api.list_repo_refs(repo, repo_type=self.kind)
+            with contextlib.suppress(Exception), _limit_timeouts():
+                refs = self._api.list_repo_refs(repo, repo_type=self.repo_type)
                 return ", ".join(f"`{ref.name}`" for ref in [*refs.branches, *refs.tags][:12])
             return "`main`"
 
-        label = repo if self.kind == "model" else f"datasets/{repo}"
-        request = Request(self.name, self._place, label, revision, pushing, known)
-        with translated(request), _patience():
+        label = repo if self.repo_type == "model" else f"datasets/{repo}"
+        request = HubRequest(self.name, self._endpoint_url, label, revision, is_push, known)
+        with translate_errors(request), _limit_timeouts():
             yield
 
     def _reach(self) -> None:
         """Ask for anything: a hub that cannot be reached is asked for a listing six times."""
         from huggingface_hub import get_session
 
-        get_session().head(self._place, timeout=REACH)
+        get_session().head(self._endpoint_url, timeout=REACHABILITY_TIMEOUT)
 
-    def _download(self, repo: str, revision: str, path: str, again: bool = False) -> Path:
-        with self._asking(repo, revision):
+    def _download(self, repo: str, revision: str, path: str, force: bool = False) -> Path:
+        with self._hub_call(repo, revision):
             place = self._api.hf_hub_download(
-                repo, path, revision=revision, force_download=again, repo_type=self.kind
+                repo, path, revision=revision, force_download=force, repo_type=self.repo_type
             )
         return Path(str(place)).parents[path.count("/")]
 
     def _verify(self, repo: str, revision: str, files: Files) -> None:
         """The hub lists every file with the hash that it has here, or AC411."""
-        listed = self.files(repo, revision)
+        listed = self.list_files(repo, revision)
         for path, content in files.items():
-            if not pushing.same(content, listed.get(path)):
+            if not pushing.is_same_content(content, listed.get(path)):
                 (self._folder(repo) / f"{revision}.json").unlink(missing_ok=True)
                 help = "push again; the hub changed the file on its way"
                 raise Failed(AC411.at(file=path, repo=f"{repo}@{revision[:7]}", help=help))
@@ -295,8 +299,8 @@ class HuggingFaceStore:
         """Where listings and the meaning of branches are kept, beside the client's own cache."""
         from huggingface_hub import constants
 
-        host = urlsplit(self._place).netloc.replace(":", "_")
-        kind = "" if self.kind == "model" else "datasets"
+        host = urlsplit(self._endpoint_url).netloc.replace(":", "_")
+        kind = "" if self.repo_type == "model" else "datasets"
         return Path(constants.HF_HOME) / "adaptcompose" / host / kind / quote(repo, safe="")
 
     def _listed(self, repo: str, revision: str) -> dict[str, FileRecord] | None:
@@ -311,17 +315,22 @@ class HuggingFaceStore:
     def _cached(self, repo: str, revision: str, path: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(repo, path, revision=revision, repo_type=self.kind)
+        found = try_to_load_from_cache(repo, path, revision=revision, repo_type=self.repo_type)
         return Path(found) if isinstance(found, str) else None
 
-    def _at_hand(self, repo: str, revision: str, paths: Collection[str]) -> dict[str, FileRecord]:
+    def _cached_records(
+        self, repo: str, revision: str, paths: Collection[str]
+    ) -> dict[str, FileRecord]:
         """What the files must be, told by the listing or else by the names the cache gives them."""
-        if missing := self.absent(repo, revision, paths):
-            raise Failed(not_cached(repo, revision, missing, self.kind))
+        if missing := self.unavailable_files(repo, revision, paths):
+            raise Failed(offline_diagnostic(repo, revision, missing, self.repo_type))
         listed = self._listed(repo, revision) or {}
-        return {path: listed.get(path) or self._named(repo, revision, path) for path in paths}
+        return {
+            path: listed.get(path) or self._record_from_cache_name(repo, revision, path)
+            for path in paths
+        }
 
-    def _named(self, repo: str, revision: str, path: str) -> FileRecord:
+    def _record_from_cache_name(self, repo: str, revision: str, path: str) -> FileRecord:
         """A file of the cache is a link to one that is called as its hash."""
         place = self._cached(repo, revision, path)
         assert place is not None
@@ -330,11 +339,12 @@ class HuggingFaceStore:
             return FileRecord(size, sha256=name)
         if _FULL.fullmatch(name):
             return FileRecord(size, blob=name)
-        raise Failed(not_cached(repo, revision, [path], self.kind))
+        raise Failed(offline_diagnostic(repo, revision, [path], self.repo_type))
 
     def _expanded(self, repo: str, revision: str) -> str:
         commits = [
-            commit.commit_id for commit in self._api.list_repo_commits(repo, repo_type=self.kind)
+            commit.commit_id
+            for commit in self._api.list_repo_commits(repo, repo_type=self.repo_type)
         ]
         fitting = [commit for commit in commits if commit.startswith(revision)]
         if not fitting:
@@ -347,13 +357,17 @@ class HuggingFaceStore:
 
 
 @contextlib.contextmanager
-def _patience() -> Iterator[None]:
+def _limit_timeouts() -> Iterator[None]:
     """No request of the client waits longer for its next byte than this."""
     from huggingface_hub import get_session
 
     def limit(request: Any) -> None:
         given = request.extensions.get("timeout") or {}
-        most = PATIENCE if request.method in ("GET", "HEAD") else BUSY * PATIENCE
+        most = (
+            REQUEST_TIMEOUT
+            if request.method in ("GET", "HEAD")
+            else WRITE_TIMEOUT_FACTOR * REQUEST_TIMEOUT
+        )
         names = ("connect", "read", "write", "pool")
         filled = {name: min(given.get(name) or most, most) for name in names}
         request.extensions = {**request.extensions, "timeout": filled}
@@ -380,5 +394,5 @@ def _metadata(info: Any) -> dict[str, Any]:
     return {name: value for name, value in derived.items() if value} | dict(card)
 
 
-def _counted(found: Found, downloads: int | None) -> Found:
+def _counted(found: RepositoryHit, downloads: int | None) -> RepositoryHit:
     return replace(found, downloads=downloads)

@@ -1,6 +1,6 @@
 """`<spec>.lock`: everything that a run used, pinned by revision and by hash.
 
->>> lock = Lock(spec="sha256:0", backbone=Locked(repo="demo/tiny", revision="0" * 40))
+>>> lock = Lock(spec="sha256:0", backbone=Pin(repo="demo/tiny", revision="0" * 40))
 >>> print(lock)
 # written by adaptcompose, do not edit
 lock: 1
@@ -10,7 +10,7 @@ backbone:
   repo: demo/tiny
   revision: '0000000000000000000000000000000000000000'
 <BLANKLINE>
->>> Lock.read(str(lock)) == lock
+>>> Lock.parse(str(lock)) == lock
 True
 """
 
@@ -28,7 +28,7 @@ from adaptcompose.diagnostics.codes import AC410, AC413
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.hub.store import FileRecord
 from adaptcompose.storage.atomic import write_atomically
-from adaptcompose.storage.yaml_source import dump, load
+from adaptcompose.storage.yaml_source import dump_yaml, load_yaml
 from adaptcompose.syntax.references import is_repo_name, is_safe_path
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _BLOB = _REVISION = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class Locked:
+class Pin:
     """One thing that a run used: a repository at a revision, or a local folder or file.
 
     `files` are the files read, relative to the subfolder or folder; `method` is what an adapter
@@ -68,7 +68,7 @@ class Locked:
         """The bytes of its files."""
         return sum(file.size for file in self.files.values())
 
-    def within(self, name: str) -> str:
+    def path_in_repo(self, name: str) -> str:
         """A file of it as the repository calls it."""
         return f"{self.subfolder}/{name}" if self.subfolder else name
 
@@ -83,7 +83,7 @@ class Locked:
 _TEXTS = ("repo", "revision", "subfolder", "path", "method")
 
 
-Kept = Mapping[str, Mapping[str, tuple[int, ...]]]
+PrunedMembers = Mapping[str, Mapping[str, tuple[int, ...]]]
 """Per fusion and site the members that `prune` keeps, those with the most attention first."""
 
 
@@ -97,13 +97,13 @@ class Lock:
     """
 
     spec: str
-    backbone: Locked
+    backbone: Pin
     hub: str = "hf"
     globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    adapters: Mapping[str, Locked] = field(default_factory=dict)
-    data: Mapping[str, Locked] = field(default_factory=dict)
-    members: Mapping[str, Mapping[str, Kept]] = field(default_factory=dict)
-    tokenizer: Locked | None = None
+    adapters: Mapping[str, Pin] = field(default_factory=dict)
+    data: Mapping[str, Pin] = field(default_factory=dict)
+    members: Mapping[str, Mapping[str, PrunedMembers]] = field(default_factory=dict)
+    tokenizer: Pin | None = None
 
     def as_plain(self) -> dict[str, Any]:
         entry: dict[str, Any] = {"lock": VERSION, "spec": self.spec, "hub": self.hub}
@@ -120,12 +120,12 @@ class Lock:
         return entry
 
     def __str__(self) -> str:
-        return HEADER + dump(self.as_plain())
+        return HEADER + dump_yaml(self.as_plain())
 
     @classmethod
-    def read(cls, text: str, name: str = "spec.lock") -> Lock:
+    def parse(cls, text: str, name: str = "spec.lock") -> Lock:
         """The lock in a text; `name` is what messages call the file."""
-        data = load(text, name)
+        data = load_yaml(text, name)
         try:
             return _read_lock(data)
         except _DamagedError as error:
@@ -134,13 +134,13 @@ class Lock:
             ) from None
 
     @classmethod
-    def open(cls, path: Path) -> Lock | None:
+    def load(cls, path: Path) -> Lock | None:
         """The lock of a file, or None if there is no such file."""
         path = Path(path)
         try:
             if path.stat().st_size > SIZE_LIMIT:
                 raise Failed(AC413.at(file=path.name, why="it is larger than 1 MB"))
-            return cls.read(path.read_text("utf-8"), path.name)
+            return cls.parse(path.read_text("utf-8"), path.name)
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
@@ -153,17 +153,17 @@ class Lock:
             write_atomically(path, str(self))
 
 
-def hash_of(value: Any) -> str:
+def hash_plain(value: Any) -> str:
     """The hash of plain values, however their keys are ordered: `spec: sha256:…` of a lock.
 
-    >>> hash_of({"a": 1, "b": [2]}) == hash_of({"b": [2], "a": 1})
+    >>> hash_plain({"a": 1, "b": [2]}) == hash_plain({"b": [2], "a": 1})
     True
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def compare(old: Lock, new: Lock, name: str = "spec.lock") -> list[Diagnostic]:
+def compare_locks(old: Lock, new: Lock, name: str = "spec.lock") -> list[Diagnostic]:
     """AC410 for everything that changed since the lock was written; nothing if nothing did."""
     changed: list[str] = []
     if old.hub != new.hub:
@@ -193,7 +193,7 @@ def _members(glob: str, old: tuple[str, ...], new: tuple[str, ...]) -> list[str]
     return [f"`{glob}` ({' and '.join(parts)})"]
 
 
-def _differences(label: str, old: Locked | None, new: Locked | None) -> list[str]:
+def _differences(label: str, old: Pin | None, new: Pin | None) -> list[str]:
     if old is None or new is None:
         return [f"{label} ({'new' if old is None else 'no longer used'})"]
     found = []
@@ -231,16 +231,16 @@ def _read_lock(data: Any) -> Lock:
     return Lock(
         spec=_text(entry.get("spec")),
         hub=_text(entry.get("hub")),
-        backbone=_read_locked(entry.get("backbone")),
+        backbone=_read_pin(entry.get("backbone")),
         globs={glob: tuple(map(_text, names)) for glob, names in globs.items()},
         adapters=_each(entry.get("adapters", {})),
         data=_each(entry.get("data", {})),
         members=_read_members(entry.get("members", {})),
-        tokenizer=_read_locked(entry["tokenizer"]) if "tokenizer" in entry else None,
+        tokenizer=_read_pin(entry["tokenizer"]) if "tokenizer" in entry else None,
     )
 
 
-def _plain_members(members: Mapping[str, Mapping[str, Kept]]) -> dict[str, Any]:
+def _plain_members(members: Mapping[str, Mapping[str, PrunedMembers]]) -> dict[str, Any]:
     return {
         text: {
             data: {
@@ -252,7 +252,7 @@ def _plain_members(members: Mapping[str, Mapping[str, Kept]]) -> dict[str, Any]:
     }
 
 
-def _read_members(data: Any) -> dict[str, dict[str, Kept]]:
+def _read_members(data: Any) -> dict[str, dict[str, PrunedMembers]]:
     return {
         text: {
             name: {
@@ -271,11 +271,11 @@ def _numbers(data: Any) -> tuple[int, ...]:
     return tuple(data)
 
 
-def _each(data: Any) -> dict[str, Locked]:
-    return {key: _read_locked(value) for key, value in _mapping(data).items()}
+def _each(data: Any) -> dict[str, Pin]:
+    return {key: _read_pin(value) for key, value in _mapping(data).items()}
 
 
-def _read_locked(data: Any) -> Locked:
+def _read_pin(data: Any) -> Pin:
     entry = dict(_mapping(data, {*_TEXTS, "files"}))
     files = {
         _checked(path, is_safe_path, "name of a file"): _read_file(file)
@@ -285,7 +285,7 @@ def _read_locked(data: Any) -> Locked:
     for name, is_fine in _CHECKS.items():
         if name in texts:
             _checked(texts[name], is_fine, name)
-    return Locked(**texts, files=files)
+    return Pin(**texts, files=files)
 
 
 _CHECKS: dict[str, Callable[[str], Any]] = {

@@ -17,7 +17,7 @@ from adaptcompose.syntax.references import is_safe_path
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-Kind = Literal["model", "dataset"]
+RepoType = Literal["model", "dataset"]
 """What a repository holds: adapters, compositions and backbones, or examples."""
 
 
@@ -31,7 +31,7 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class PullRequest:
     """A pull request that was opened: its revision, and where it is looked at and merged."""
 
     revision: str
@@ -40,7 +40,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Found:
+class RepositoryHit:
     """A repository that a search found, and what its card says of it."""
 
     repo: str
@@ -64,7 +64,7 @@ class Store(Protocol):
     def resolve(self, repo: str, revision: str | None = None) -> str:
         """The 40 hex digits of a branch, tag or abbreviation; without one, of the newest."""
 
-    def files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
+    def list_files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
         """The files of a revision, sorted by path."""
 
     def fetch(
@@ -87,29 +87,29 @@ class Store(Protocol):
         `private` is for a repository that does not exist yet, on a hub that knows the difference.
         """
 
-    def propose(
+    def open_pull_request(
         self,
         repo: str,
         files: Mapping[str, Path | bytes],
         *,
         message: str,
         delete: Collection[str] = (),
-    ) -> Proposal:
+    ) -> PullRequest:
         """The same change as a pull request, for others to merge; AC433 on a hub without them."""
 
-    def repositories(self, pattern: str = "*") -> list[str]:
+    def list_repositories(self, pattern: str = "*") -> list[str]:
         """The repositories whose name fits a glob, sorted."""
 
-    def search(self, words: Collection[str], *, language: str | None = None) -> list[Found]:
+    def search(self, words: Collection[str], *, language: str | None = None) -> list[RepositoryHit]:
         """Repositories of adapters in whose name or card every word occurs, most used first."""
 
     def is_public(self, repo: str) -> bool:
         """Whether everybody who has this hub can fetch from a repository."""
 
-    def absent(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+    def unavailable_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
         """Those of the files that are not on this machine while offline mode is on, sorted."""
 
-    def uncached(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
+    def uncached_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
         """Those of the files that a fetch would bring to this machine, sorted."""
 
 
@@ -121,7 +121,7 @@ class RangedStore(Store, Protocol):
         """The bytes of a file from `start` to `stop` (exclusive), or fewer where it ends."""
 
 
-def record(path: Path) -> FileRecord:
+def file_record(path: Path) -> FileRecord:
     """The size and SHA-256 of a file; one that has not changed since is not read again."""
     found = Path(path).stat()
     stamp = found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
@@ -144,14 +144,14 @@ def _digest(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def records(folder: Path, paths: Iterable[str] | None = None) -> dict[str, FileRecord]:
+def file_records(folder: Path, paths: Iterable[str] | None = None) -> dict[str, FileRecord]:
     """The records of the files of a folder, or of some: what a lock keeps of them, sorted."""
     folder = Path(folder)
-    found = listed(folder) if paths is None else paths
-    return {path: record(folder / path) for path in sorted(found)}
+    found = walk_files(folder) if paths is None else paths
+    return {path: file_record(folder / path) for path in sorted(found)}
 
 
-def listed(folder: Path) -> list[str]:
+def walk_files(folder: Path) -> list[str]:
     """The files below a folder, hidden ones left out, sorted."""
     found: list[str] = []
     for place, folders, names in os.walk(folder):
@@ -161,7 +161,7 @@ def listed(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def verify(folder: Path, path: str, expected: FileRecord, repo: str) -> None:
+def verify_file(folder: Path, path: str, expected: FileRecord, repo: str) -> None:
     """Raise unless the file below the folder is exactly the expected one."""
     place = folder / path
     try:
@@ -169,7 +169,7 @@ def verify(folder: Path, path: str, expected: FileRecord, repo: str) -> None:
         if size < expected.size:
             why = f"it is cut off after {size} of {expected.size} bytes"
             raise Failed(AC413.at(file=f"{repo}: {path}", why=why))
-        found = record(place)
+        found = file_record(place)
         blob = git_blob(place, size) if expected.blob else None
     except OSError as error:
         why = "it is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
@@ -188,14 +188,14 @@ def git_blob(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def not_cached(
-    repo: str, revision: str, paths: Collection[str], kind: Kind = "model"
+def offline_diagnostic(
+    repo: str, revision: str, paths: Collection[str], repo_type: RepoType = "model"
 ) -> Diagnostic:
     """What is not on this machine in offline mode, and the one command that fetches it."""
     names = sorted(paths)
     label = f"{repo}@{revision[:12]}: {', '.join(names)}"
     given = f"{repo} {' '.join(names)} --revision {revision}"
-    given += " --repo-type dataset" if kind == "dataset" else ""
+    given += " --repo-type dataset" if repo_type == "dataset" else ""
     help = f"run this once while you are online: `hf download {given}`"
     return AC405.at(name=label, help=help)
 

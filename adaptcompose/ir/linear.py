@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from adaptcompose.ir.mixing import Split
-from adaptcompose.ir.primitives import Chain, Leaf, MergeRecipe, Placement, Primitive
+from adaptcompose.ir.mixing import TokenSplit
+from adaptcompose.ir.primitives import Chain, MergeRecipe, ParametricPrimitive, Placement, Primitive
 
 
 @dataclass(frozen=True)
-class Change(Leaf):
+class LinearUpdate(ParametricPrimitive):
     """A primitive that changes a map of `width` outputs."""
 
     stackable: ClassVar[bool] = True
@@ -29,7 +29,7 @@ class Change(Leaf):
 
 
 @dataclass(frozen=True)
-class LowRank(Change):
+class LowRank(LinearUpdate):
     """f'(x) = f(x) + s·B A x (Hu et al., 2022).
 
     In a `lookup`, x stands for a token by its number, and A x is a column of A. `gate` has
@@ -37,7 +37,7 @@ class LowRank(Change):
     replaces b.
     """
 
-    verb: ClassVar[str] = "low-rank"
+    label: ClassVar[str] = "low-rank"
 
     width_in: int
     rank: int
@@ -47,18 +47,23 @@ class LowRank(Change):
     dropout: float = 0.0
     lookup: bool = False
 
-    free: ClassVar[tuple[str, ...]] = (*Leaf.free, "rank", "scale", "dropout")
+    merge_ignored_fields: ClassVar[tuple[str, ...]] = (
+        *ParametricPrimitive.merge_ignored_fields,
+        "rank",
+        "scale",
+        "dropout",
+    )
 
-    def merged(self, name: str, recipe: MergeRecipe) -> Leaf:
+    def with_recipe(self, name: str, recipe: MergeRecipe) -> ParametricPrimitive:
         """Ranks add up in a sum; what TIES or DARE leaves of B A has any rank."""
         most = min(self.width, self.width_in)
-        ranks = [leaf.rank for leaf in recipe.leaves if isinstance(leaf, LowRank)]
+        ranks = [leaf.rank for leaf in recipe.members if isinstance(leaf, LowRank)]
         rank = sum(ranks) if recipe.method == "linear" else most
         if recipe.rank is not None:
             rank = min(recipe.rank, most)
-        return replace(super().merged(name, recipe), rank=rank, scale=1.0)  # type: ignore[call-arg]
+        return replace(super().with_recipe(name, recipe), rank=rank, scale=1.0)  # type: ignore[call-arg]
 
-    def obstacle(self) -> str | None:
+    def why_not_mergeable(self) -> str | None:
         if self.gate:
             return "a gate"
         return "a bias in place of the backbone's" if self.bias == "backbone" else None
@@ -70,25 +75,25 @@ class LowRank(Change):
     def __str__(self) -> str:
         scale = "" if self.scale == 1.0 or self.gate else f" ×{self.scale:.6g}"
         bias = "" if self.bias == "none" else f" bias={self.bias}"
-        words = f"{scale}{' gate' if self.gate else ''}{bias}{self.origin}"
-        return f"{self.verb} {self.part} {self.width_in}→{self.rank}→{self.width}{words}"
+        words = f"{scale}{' gate' if self.gate else ''}{bias}{self.source_label}"
+        return f"{self.label} {self.part} {self.width_in}→{self.rank}→{self.width}{words}"
 
 
 @dataclass(frozen=True)
-class Decomposed(LowRank):
+class DecomposedLowRank(LowRank):
     """f'(x) = m ⊙ V x / ‖V‖ + b, V = W + s·B A, norms row by row (DoRA, Liu et al., 2024).
 
     The norms count as constants where gradients are taken, as in the paper. With `peer` it is what
     AdapterHub's files were trained with: ‖W + B A‖ without s, and b is multiplied, too.
     """
 
-    verb: ClassVar[str] = "decomposed"
+    label: ClassVar[str] = "decomposed"
 
-    peer: bool = False
+    adapterhub_norm: bool = False
 
 
 @dataclass(frozen=True)
-class SharedLowRank(Change):
+class SharedLowRank(LinearUpdate):
     """f'(x) = f(x) + s·Λ_b B Λ_d A x, A and B shared by all sites (VeRA, Kopiczko et al., 2024).
 
     A and B have as many columns and rows as the widest site needs; the first ones are used. They
@@ -97,7 +102,7 @@ class SharedLowRank(Change):
 
     width_in: int
     rank: int
-    widest: tuple[int, int]
+    projection_size: tuple[int, int]
     scale: float = 1.0
     seed: int = 0
     projection: str | None = None
@@ -114,7 +119,7 @@ class SharedLowRank(Change):
 
 
 @dataclass(frozen=True)
-class Rescale(Change):
+class Rescale(LinearUpdate):
     """f'(x) = l ⊙ f(x), or f(l ⊙ x) (IA³, Liu et al., 2022).
 
     `gate` multiplies by σ(w·x + v), its mean over the tokens, in place of `scale`.
@@ -132,23 +137,23 @@ class Rescale(Change):
 
 
 @dataclass(frozen=True)
-class Shift(Change):
+class BiasDelta(LinearUpdate):
     """f'(x) = f(x) + δ: another bias (BitFit, Ben Zaken et al., 2022).
 
     `whole` says that the bias itself is stored: δ is what it is more than the backbone's.
     """
 
-    whole: bool = False
+    replaces_bias: bool = False
 
-    def obstacle(self) -> str | None:
-        return "a bias in place of the backbone's" if self.whole else None
+    def why_not_mergeable(self) -> str | None:
+        return "a bias in place of the backbone's" if self.replaces_bias else None
 
     def __str__(self) -> str:
-        return f"shift {self.part} {self.width}{' bias=backbone' if self.whole else ''}"
+        return f"shift {self.part} {self.width}{' bias=backbone' if self.replaces_bias else ''}"
 
 
 @dataclass(frozen=True)
-class Replaced(Change):
+class WeightReplacement(LinearUpdate):
     """Another weight W' and bias b' of a map: f'(x) = f(x) + (W' − W) x + (b' − b).
 
     W and b are the backbone's; alone it is the map with W' and b'. In a `lookup`, x stands for a
@@ -161,7 +166,7 @@ class Replaced(Change):
     bias: bool = True
     lookup: bool = False
 
-    def obstacle(self) -> str | None:
+    def why_not_mergeable(self) -> str | None:
         return "a weight in place of the backbone's"
 
     def __str__(self) -> str:
@@ -169,7 +174,7 @@ class Replaced(Change):
 
 
 @dataclass(frozen=True)
-class Renorm(Change):
+class NormReplacement(LinearUpdate):
     """Another weight w and bias c of a norm: f'(x) = f(x) + (w − w₀) ⊙ x̂ + (c − c₀).
 
     x̂ is the normalised x, w₀ and c₀ are the backbone's; alone it is the norm with w and c.
@@ -177,30 +182,32 @@ class Renorm(Change):
 
     bias: bool = True
 
-    def obstacle(self) -> str | None:
+    def why_not_mergeable(self) -> str | None:
         return "a weight in place of the backbone's"
 
     def __str__(self) -> str:
         return f"renorm {self.part} {self.width}"
 
 
-def affine(node: Primitive) -> bool:
+def is_input_independent(node: Primitive) -> bool:
     """Whether a primitive makes one weight of one weight: the same for all tokens and examples."""
     if isinstance(node, LowRank | Rescale) and node.gate:
         return False
     if not node.inner():
-        return isinstance(node, Change) and not isinstance(node, Renorm)
-    return not isinstance(node, Split) and all(map(affine, node.inner()))
+        return isinstance(node, LinearUpdate) and not isinstance(node, NormReplacement)
+    return not isinstance(node, TokenSplit) and all(map(is_input_independent, node.inner()))
 
 
-def groundless(node: Primitive, *, below: bool = True) -> Iterator[Decomposed]:
+def find_norms_without_weight(
+    node: Primitive, *, below: bool = True
+) -> Iterator[DecomposedLowRank]:
     """What normalises a weight where there is none: behind a gate or a split of the tokens."""
-    if isinstance(node, Decomposed) and not below:
+    if isinstance(node, DecomposedLowRank) and not below:
         yield node
     if isinstance(node, Chain):
         for member in node.members:
-            yield from groundless(member, below=below)
-            below = below and affine(member)
+            yield from find_norms_without_weight(member, below=below)
+            below = below and is_input_independent(member)
         return
     for inner in node.inner():
-        yield from groundless(inner, below=below)
+        yield from find_norms_without_weight(inner, below=below)

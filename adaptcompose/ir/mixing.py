@@ -10,76 +10,76 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from adaptcompose.ir.primitives import Bottleneck, Placement, Primitive
-from adaptcompose.syntax.signature import spell
+from adaptcompose.ir.primitives import BottleneckMLP, Placement, Primitive
+from adaptcompose.syntax.signature import format_value
 
 
-def joint(branches: Sequence[Primitive]) -> Placement:
+def common_placement(branches: Sequence[Primitive]) -> Placement:
     """What the branches read and are added to if they agree; else the whole is added to h."""
     places = [branch.placement for branch in branches]
-    if len({place.base for place in places}) == 1:
+    if len({place.residual_source for place in places}) == 1:
         return places[0]
     return replace(places[0], residual="output")
 
 
 @dataclass(frozen=True)
-class Mean(Primitive):
+class WeightedMean(Primitive):
     """Σ wᵢ ⟦eᵢ⟧(h) + w₀ h with w₀ + Σ wᵢ = 1; `still` is w₀, of members that have nothing here."""
 
     stackable: ClassVar[bool] = True
 
     branches: tuple[Primitive, ...]
     weights: tuple[float, ...]
-    still: float = 0.0
+    identity_weight: float = 0.0
 
     def inner(self) -> tuple[Primitive, ...]:
         return self.branches
 
-    def rebuild(self, inner: tuple[Primitive, ...]) -> Mean:
+    def rebuild(self, inner: tuple[Primitive, ...]) -> WeightedMean:
         return replace(self, branches=inner)
 
-    def entries(self) -> Iterator[Placement]:
+    def input_placements(self) -> Iterator[Placement]:
         for branch in self.branches:
-            yield from branch.entries()
+            yield from branch.input_placements()
 
     @property
     def placement(self) -> Placement:
-        return joint(self.branches)
+        return common_placement(self.branches)
 
     def __str__(self) -> str:
-        weights = [*self.weights, *([self.still] if self.still else [])]
-        last = " (the last of h itself)" if self.still else ""
+        weights = [*self.weights, *([self.identity_weight] if self.identity_weight else [])]
+        last = " (the last of h itself)" if self.identity_weight else ""
         return f"mean {', '.join(f'{weight:.6g}' for weight in weights)}{last}"
 
 
 @dataclass(frozen=True)
-class Scaled(Primitive):
+class ScaledUpdate(Primitive):
     """h + c (⟦e⟧(h) − h)."""
 
     stackable: ClassVar[bool] = True
 
     body: Primitive
-    by: float
+    factor: float
 
     def inner(self) -> tuple[Primitive, ...]:
         return (self.body,)
 
-    def rebuild(self, inner: tuple[Primitive, ...]) -> Scaled:
+    def rebuild(self, inner: tuple[Primitive, ...]) -> ScaledUpdate:
         return replace(self, body=inner[0])
 
-    def entries(self) -> Iterator[Placement]:
-        yield from self.body.entries()
+    def input_placements(self) -> Iterator[Placement]:
+        yield from self.body.input_placements()
 
     @property
     def placement(self) -> Placement:
         return self.body.placement
 
     def __str__(self) -> str:
-        return f"times {spell(self.by)}"
+        return f"times {format_value(self.factor)}"
 
 
 @dataclass(frozen=True)
-class Split(Primitive):
+class TokenSplit(Primitive):
     """Tokens before the first of `at` through the first branch, then to the next one's, and so on.
 
     None leaves its tokens as they are. A branch sees its own tokens only.
@@ -88,23 +88,23 @@ class Split(Primitive):
     stackable: ClassVar[bool] = True
 
     branches: tuple[Primitive | None, ...]
-    at: tuple[int, ...]
+    boundaries: tuple[int, ...]
 
     def inner(self) -> tuple[Primitive, ...]:
         return tuple(branch for branch in self.branches if branch is not None)
 
-    def rebuild(self, inner: tuple[Primitive, ...]) -> Split:
+    def rebuild(self, inner: tuple[Primitive, ...]) -> TokenSplit:
         left = iter(inner)
         branches = tuple(None if branch is None else next(left) for branch in self.branches)
         return replace(self, branches=branches)
 
-    def entries(self) -> Iterator[Placement]:
+    def input_placements(self) -> Iterator[Placement]:
         for branch in self.inner():
-            yield from branch.entries()
+            yield from branch.input_placements()
 
     @property
     def placement(self) -> Placement:
-        return joint(self.inner())
+        return common_placement(self.inner())
 
     def multiplications(self) -> int:
         """Of its dearest branch: a token passes one of them."""
@@ -119,17 +119,17 @@ class Split(Primitive):
 
     def ranges(self) -> list[str]:
         """The tokens of each branch, in words."""
-        starts = ["0", *map(str, self.at)]
-        return [f"{start}..{end - 1}" for start, end in zip(starts, self.at, strict=False)] + [
-            f"{starts[-1]} and after"
-        ]
+        starts = ["0", *map(str, self.boundaries)]
+        return [
+            f"{start}..{end - 1}" for start, end in zip(starts, self.boundaries, strict=False)
+        ] + [f"{starts[-1]} and after"]
 
     def __str__(self) -> str:
         return f"split over {len(self.branches)}"
 
 
 @dataclass(frozen=True)
-class Joined(Primitive):
+class ConcatenatedBottlenecks(Primitive):
     """Σ wᵢ uᵢ of bottlenecks that read one state, as one bottleneck with all their ranks.
 
     `literal` is what it was made from, and what is computed where chance decides per member.
@@ -137,17 +137,17 @@ class Joined(Primitive):
 
     stackable: ClassVar[bool] = True
 
-    members: tuple[Bottleneck, ...]
+    members: tuple[BottleneckMLP, ...]
     weights: tuple[float, ...]
     literal: Primitive
 
     def inner(self) -> tuple[Primitive, ...]:
         return self.members
 
-    def shape(self) -> Joined:
-        shapes = (member.shape() for member in self.members)
-        members = tuple(member for member in shapes if isinstance(member, Bottleneck))
-        return replace(self, members=members, literal=self.literal.shape())
+    def structure(self) -> ConcatenatedBottlenecks:
+        shapes = (member.structure() for member in self.members)
+        members = tuple(member for member in shapes if isinstance(member, BottleneckMLP))
+        return replace(self, members=members, literal=self.literal.structure())
 
     @property
     def placement(self) -> Placement:

@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from adaptcompose.ir.primitives import Leaf, Placement
+from adaptcompose.ir.primitives import ParametricPrimitive, Placement
 
-Positions = Literal["kept", "shifted"]
+PositionConvention = Literal["kept", "shifted"]
 """What virtual tokens do to the positions of the others: nothing, or they take the first ones."""
 
 
 @dataclass(frozen=True)
-class KVPrefix(Leaf):
+class KVPrefix(ParametricPrimitive):
     """[P_k; K], [P_v; V]: `length` keys and values for each of `heads` heads of `size` numbers.
 
     With `gates`, P_k is multiplied by g = mean_t σ(w·x_t + v), x what attention reads, and P_v by
@@ -30,10 +30,10 @@ class KVPrefix(Leaf):
 
     length: int
     heads: int
-    size: int
+    head_size: int
     width: int
-    moves: bool = False
-    gates: int = 0
+    shifts_queries: bool = False
+    gate_count: int = 0
     dropout: float = 0.0
 
     @property
@@ -42,25 +42,25 @@ class KVPrefix(Leaf):
 
     def multiplications(self) -> int:
         """Scores and mixing, at least: heads that share keys multiply them once each."""
-        return 2 * self.length * self.heads * self.size + self.gates * self.width
+        return 2 * self.length * self.heads * self.head_size + self.gate_count * self.width
 
     def __str__(self) -> str:
-        gates = " gate" if self.gates == 1 else " gates" if self.gates else ""
-        shape = f"{self.length} × {self.heads}·{self.size}"
-        return f"prefix {self.part} {shape}{gates}{self.origin}"
+        gates = " gate" if self.gate_count == 1 else " gates" if self.gate_count else ""
+        shape = f"{self.length} × {self.heads}·{self.head_size}"
+        return f"prefix {self.part} {shape}{gates}{self.source_label}"
 
 
 @dataclass(frozen=True)
-class Shift(Leaf):
+class PositionShift(ParametricPrimitive):
     """Positions of tokens begin `by` later."""
 
     stackable: ClassVar[bool] = True
 
-    by: int
+    offset: int
 
     @property
     def placement(self) -> Placement:
         return Placement("output", "output", False)
 
     def __str__(self) -> str:
-        return f"shift {self.part} by {self.by}"
+        return f"shift {self.part} by {self.offset}"

@@ -15,7 +15,7 @@ from adaptcompose.backbones.layout import Site
 
 Reads = Literal["output", "norm", "input"]
 Residual = Literal["output", "sum", "read"]
-Form = Literal["stored", "computed", "materialised"]
+ParameterSource = Literal["stored", "computed", "materialised"]
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,17 @@ class Placement:
 
     reads: Reads = "norm"
     residual: Residual = "output"
-    finish: bool = True
+    followed_by_norm: bool = True
 
     @property
-    def base(self) -> str:
+    def residual_source(self) -> str:
         """The state that it is added to, under one name: `read` is what it reads."""
         return self.reads if self.residual == "read" else self.residual
 
     def __str__(self) -> str:
         words = {"output": "h", "norm": "LN(h+x)", "input": "x", "sum": "h+x"}
         words["read"] = words[self.reads]
-        return (
-            f"{words[self.residual]} + u({words[self.reads]}){'' if self.finish else ', no norm'}"
-        )
+        return f"{words[self.residual]} + u({words[self.reads]}){'' if self.followed_by_norm else ', no norm'}"
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,9 @@ class Primitive:
         """The same primitive around other inner ones."""
         return self
 
-    def shape(self) -> Primitive:
+    def structure(self) -> Primitive:
         """The same primitive without names: what computes alike with other weights."""
-        return self.rebuild(tuple(child.shape() for child in self.inner()))
+        return self.rebuild(tuple(child.structure() for child in self.inner()))
 
     def parts(self) -> Iterator[str]:
         """The names of the parts whose weights this primitive uses."""
@@ -74,7 +72,7 @@ class Primitive:
     def placement(self) -> Placement:
         raise NotImplementedError
 
-    def entries(self) -> Iterator[Placement]:
+    def input_placements(self) -> Iterator[Placement]:
         """The placements of all that reads the state in which this primitive stands."""
         yield self.placement
 
@@ -89,7 +87,7 @@ class Primitive:
 
 
 @dataclass(frozen=True)
-class Leaf(Primitive):
+class ParametricPrimitive(Primitive):
     """A primitive with weights of its own, at one site.
 
     `form` says how it comes by them: `stored`, as they are; `computed` in every forward by the
@@ -100,40 +98,40 @@ class Leaf(Primitive):
 
     part: str
     site: Site
-    form: Form = field(default="stored", kw_only=True)
-    sources: tuple[Site, ...] = field(default=(), kw_only=True)
+    parameter_source: ParameterSource = field(default="stored", kw_only=True)
+    source_sites: tuple[Site, ...] = field(default=(), kw_only=True)
     recipe: MergeRecipe | None = field(default=None, kw_only=True)
 
-    def shape(self) -> Primitive:
+    def structure(self) -> Primitive:
         return replace(self, part="")
 
-    free: ClassVar[tuple[str, ...]] = ("part", "site", "form", "sources", "recipe")
+    merge_ignored_fields: ClassVar[tuple[str, ...]] = ("part", "site", "form", "sources", "recipe")
     """What members of a merge may differ in, by name. Passes compare these fields all the same."""
 
-    def merged(self, name: str, recipe: MergeRecipe) -> Leaf:
+    def with_recipe(self, name: str, recipe: MergeRecipe) -> ParametricPrimitive:
         """The primitive that stands for those of a recipe, of which this is the first."""
-        return replace(self, part=name, form="computed", sources=(), recipe=recipe)
+        return replace(self, part=name, parameter_source="computed", source_sites=(), recipe=recipe)
 
-    def obstacle(self) -> str | None:
+    def why_not_mergeable(self) -> str | None:
         """What it has that no merge can have."""
         return None
 
     def parts(self) -> Iterator[str]:
         if self.recipe is None:
             yield self.part
-        for leaf in self.recipe.leaves if self.recipe else ():
+        for leaf in self.recipe.members if self.recipe else ():
             yield from leaf.parts()
 
     @property
-    def origin(self) -> str:
-        return "" if self.form == "stored" else f" {self.form}"
+    def source_label(self) -> str:
+        return "" if self.parameter_source == "stored" else f" {self.parameter_source}"
 
 
 @dataclass(frozen=True)
 class MergeRecipe:
     """How the weights of a merge come from those of leaves of one shape."""
 
-    leaves: tuple[Leaf, ...]
+    members: tuple[ParametricPrimitive, ...]
     weights: tuple[float, ...]
     method: Literal["linear", "ties", "dare"] = "linear"
     density: float = 1.0
@@ -142,7 +140,7 @@ class MergeRecipe:
 
 
 @dataclass(frozen=True)
-class Bottleneck(Leaf):
+class BottleneckMLP(ParametricPrimitive):
     """u = s·(U σ(D z + b) + c), z what it reads (Houlsby et al., 2019, and after).
 
     `norm_before` puts an own LayerNorm in front of D, `norm_after` one behind; the residual is
@@ -163,7 +161,11 @@ class Bottleneck(Leaf):
     dropout: float = 0.0
     depth_drop: float = 0.0
 
-    free: ClassVar[tuple[str, ...]] = (*Leaf.free, "dropout", "depth_drop")
+    merge_ignored_fields: ClassVar[tuple[str, ...]] = (
+        *ParametricPrimitive.merge_ignored_fields,
+        "dropout",
+        "depth_drop",
+    )
 
     @property
     def placement(self) -> Placement:
@@ -177,19 +179,19 @@ class Bottleneck(Leaf):
         flags = ("norm_before", "norm_after", "residual_inside", "gate")
         extra = "".join(f" {flag}" for flag in flags if getattr(self, flag))
         scale = "" if self.scale == 1.0 else f" ×{self.scale}"
-        words = f"{self.activation}{scale}{extra}{self.origin}"
+        words = f"{self.activation}{scale}{extra}{self.source_label}"
         return f"bottleneck {self.part} {shape} {words}  {self.where}"
 
 
 @dataclass(frozen=True)
-class Coupling(Leaf):
+class AdditiveCoupling(ParametricPrimitive):
     """Additive coupling, NICE (Dinh et al., 2015; Pfeiffer et al., 2020b), or its inverse.
 
     y₁ = x₁ + F(x₂), y₂ = x₂ + G(y₁); inverse: x₂ = y₂ − G(y₁), x₁ = y₁ − F(x₂).
     """
 
     stackable: ClassVar[bool] = True
-    verb: ClassVar[str] = "couple"
+    label: ClassVar[str] = "couple"
 
     width: int
     rank: int
@@ -204,7 +206,7 @@ class Coupling(Leaf):
         return 2 * self.width * self.rank
 
     def __str__(self) -> str:
-        name = f"{'un' if self.inverse else ''}{self.verb}"
+        name = f"{'un' if self.inverse else ''}{self.label}"
         first = self.width // 2
         shape = f"{self.width - first}→{self.rank}→{first}"
         return f"{name} {self.part} {shape} {self.activation}"
@@ -227,18 +229,20 @@ class Chain(Primitive):
     @property
     def placement(self) -> Placement:
         """Reads and residual of the first; whether the norm follows is for the last to say."""
-        return replace(self.members[0].placement, finish=self.members[-1].placement.finish)
+        return replace(
+            self.members[0].placement, followed_by_norm=self.members[-1].placement.followed_by_norm
+        )
 
-    def entries(self) -> Iterator[Placement]:
-        for place in self.members[0].entries():
-            yield replace(place, finish=self.placement.finish)
+    def input_placements(self) -> Iterator[Placement]:
+        for place in self.members[0].input_placements():
+            yield replace(place, followed_by_norm=self.placement.followed_by_norm)
 
     def __str__(self) -> str:
         return "chain"
 
 
 @dataclass(frozen=True)
-class Attention:
+class FusionAttention:
     """How an AdapterFusion weighs its branches (Pfeiffer et al., 2021).
 
     tₙ = (W_q q + b_q)·(W_k uₙ + b_k) / T, α = softmax(t). An absent map is the identity.
@@ -261,7 +265,7 @@ class Mixture(Primitive):
     """r + Σ αₙ W_v uₙ over the branches; r the residual of their common placement."""
 
     branches: tuple[Primitive, ...]
-    weights: Attention
+    attention: FusionAttention
 
     def inner(self) -> tuple[Primitive, ...]:
         return self.branches
@@ -269,12 +273,12 @@ class Mixture(Primitive):
     def rebuild(self, inner: tuple[Primitive, ...]) -> Mixture:
         return replace(self, branches=inner)
 
-    def shape(self) -> Primitive:
-        anonymous = self.rebuild(tuple(branch.shape() for branch in self.branches))
-        return replace(anonymous, weights=replace(self.weights, part=""))
+    def structure(self) -> Primitive:
+        anonymous = self.rebuild(tuple(branch.structure() for branch in self.branches))
+        return replace(anonymous, attention=replace(self.attention, part=""))
 
     def parts(self) -> Iterator[str]:
-        yield self.weights.part
+        yield self.attention.part
         yield from super().parts()
 
     @property
@@ -282,14 +286,14 @@ class Mixture(Primitive):
         return self.branches[0].placement
 
     def multiplications(self) -> int:
-        maps = self.weights
+        maps = self.attention
         square = maps.width * maps.width
         count = len(self.branches)
         own = maps.query * square + count * (maps.key + maps.value) * square
         return super().multiplications() + own + 2 * count * maps.width
 
     def __str__(self) -> str:
-        maps = self.weights
+        maps = self.attention
         flags = [f"no {name}" for name in ("query", "key", "value") if not getattr(maps, name)]
         more = ("query_before_norm", "residual_before", "temperature")
         flags += [name for name in more if getattr(maps, name)]
@@ -316,7 +320,7 @@ class Rows(Primitive):
 
     @property
     def placement(self) -> Placement:
-        return replace(self.inner()[0].placement, finish=False)
+        return replace(self.inner()[0].placement, followed_by_norm=False)
 
     def lines(self, depth: int = 0) -> Iterator[str]:
         yield "  " * depth + str(self)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adaptcompose.ir.prefix import Positions
-from adaptcompose.ir.primitives import Leaf, Placement
+from adaptcompose.ir.prefix import PositionConvention
+from adaptcompose.ir.primitives import ParametricPrimitive, Placement
 
 
 @dataclass(frozen=True)
-class Tokens(Leaf):
+class VirtualTokens(ParametricPrimitive):
     """`length` virtual tokens in front of the input, or after its first token.
 
     In a chain the input of the next is what the ones before have made of it: its first token may be
@@ -27,7 +27,7 @@ class Tokens(Leaf):
 
     length: int
     width: int
-    positions: Positions = "kept"
+    positions: PositionConvention = "kept"
     after_first: bool = False
 
     @property
@@ -36,5 +36,5 @@ class Tokens(Leaf):
 
     def __str__(self) -> str:
         where = "after the first" if self.after_first else "in front"
-        words = f"positions {self.positions}{self.origin}"
+        words = f"positions {self.positions}{self.source_label}"
         return f"tokens {self.part} {self.length} × {self.width} {where}, {words}"

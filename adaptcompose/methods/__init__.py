@@ -17,16 +17,16 @@ from adaptcompose.methods import (
     unipelt,
     vera,
 )
-from adaptcompose.methods.method import Method, Shape, calls, spell_method
+from adaptcompose.methods.method import Method, Shape, format_method, registered_methods
 
 __all__ = [
     "Method",
     "Shape",
     "bitfit",
     "bottleneck",
-    "calls",
     "compacter",
     "dora",
+    "format_method",
     "ia3",
     "layernorm",
     "lora",
@@ -34,7 +34,7 @@ __all__ = [
     "prefix",
     "prompt",
     "ptuning",
-    "spell_method",
+    "registered_methods",
     "unipelt",
     "vera",
 ]

@@ -27,7 +27,7 @@ ACTIVATIONS = frozenset(
 )
 
 
-def unknown(*names: str | None) -> Iterator[Diagnostic]:
+def unknown_activations(*names: str | None) -> Iterator[Diagnostic]:
     """AC212 for every name that is none."""
     for name in names:
         if name is not None and name not in ACTIVATIONS:

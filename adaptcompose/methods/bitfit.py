@@ -6,20 +6,20 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from adaptcompose.backbones.layout import Facts, Kind, Site
-from adaptcompose.ir.linear import Shift
+from adaptcompose.backbones.layout import Facts, Site, SiteKind
+from adaptcompose.ir.linear import BiasDelta
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.methods.method import Shape, method
-from adaptcompose.methods.targeted import Changing
+from adaptcompose.methods.method import Shape, register_method
+from adaptcompose.methods.targeted import TargetedMethod
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch
 
 
-@method
+@register_method
 @dataclass(frozen=True)
-class BitFit(Changing):
+class BitFit(TargetedMethod):
     """Trained biases of linear maps and norms, stored as differences from the backbone.
 
     Without targets, all biases of the backbone are trained. A map that you name gets a bias even
@@ -31,29 +31,30 @@ class BitFit(Changing):
     """
 
     word: ClassVar[str] = "bitfit"
-    kinds: ClassVar[tuple[Kind, ...]] = ("linear", "norm")
-    stem: ClassVar[str] = "biases"
+    target_kinds: ClassVar[tuple[SiteKind, ...]] = ("linear", "norm")
+    adapterhub_stem: ClassVar[str] = "biases"
     mergeable: ClassVar[bool] = True
 
     targets: tuple[str, ...] = option(
         (), "the maps whose bias changes (default: all that have one)"
     )
 
-    def names(self, facts: Facts) -> Collection[str]:
+    def target_names(self, facts: Facts) -> Collection[str]:
         places = facts.layout.sites
         return self.targets or [
             name
-            for name in self.known(facts)
-            if facts.biased(name) and not (places[name].joint or places[name].outside)
+            for name in self.possible_targets(facts)
+            if facts.has_bias(name)
+            and not (places[name].spans_module or places[name].is_outside_base)
         ]
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        return {"bias": (facts.size(site),)}
+        return {"bias": (facts.width_at(site),)}
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         tensor.zero_()
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        if site not in self.places(facts):
+        if site not in self.target_sites(facts):
             return None
-        return Shift(part, site, width=facts.size(site))
+        return BiasDelta(part, site, width=facts.width_at(site))

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.primitives import Bottleneck as BottleneckPrimitive
+from adaptcompose.ir.primitives import BottleneckMLP as BottleneckPrimitive
 from adaptcompose.ir.primitives import Placement, Primitive
 from adaptcompose.methods import invertible
-from adaptcompose.methods.activations import unknown
+from adaptcompose.methods.activations import unknown_activations
 from adaptcompose.methods.method import (
     Method,
     Shape,
-    configuration,
     lost_layers,
-    method,
     read_settings,
+    register_configuration,
+    register_method,
 )
-from adaptcompose.syntax.signature import Layers, option
+from adaptcompose.syntax.signature import LayerSet, option
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ STATES = {"attn.out": "attention", "cross.out": "cross", "ffn.out": "output"}
 """The sites, and the argument that puts an adapter there."""
 
 
-@method
+@register_method
 @dataclass(frozen=True)
 class Bottleneck(Method):
     """A small network with a residual after attention, feed-forward or both.
@@ -55,7 +55,7 @@ class Bottleneck(Method):
     mergeable: ClassVar[bool] = True
 
     reduction: float | tuple[float, ...] = option(
-        16.0, "width divided by the bottleneck size; a list has one number per layer", least=0.001
+        16.0, "width divided by the bottleneck size; a list has one number per layer", minimum=0.001
     )
     activation: str = option("relu", "any activation that transformers has")
     attention: bool = option(False, "place an adapter after self-attention")
@@ -74,17 +74,22 @@ class Bottleneck(Method):
         True, "where to add: true, to h; false, to the state that is read; post_add, to h + x"
     )
     adapter_residual_before_ln: bool = option(False, "add the residual before ln_after")
-    dropout: float = option(0.0, "dropout on the output, in training", least=0, below=1)
+    dropout: float = option(
+        0.0, "dropout on the output, in training", minimum=0, exclusive_maximum=1
+    )
     stochastic_depth: float = option(
-        0.0, "probability of skipping the adapter for an example, in training", least=0, below=1
+        0.0,
+        "probability of skipping the adapter for an example, in training",
+        minimum=0,
+        exclusive_maximum=1,
     )
     init: Init = option("bert", "initialisation of new weights")
-    leave_out: Layers = option(frozenset(), "layers without an adapter")
+    leave_out: LayerSet = option(frozenset(), "layers without an adapter")
     invertible: Literal["nice", "glow"] | None = option(
         None, "add an invertible part at the embeddings"
     )
     invertible_reduction: float = option(
-        2.0, "half the embedding width divided by the size of the invertible part", least=0.001
+        2.0, "half the embedding width divided by the size of the invertible part", minimum=0.001
     )
 
     invertible_activation: str | None = option(
@@ -92,34 +97,38 @@ class Bottleneck(Method):
     )
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
-        yield from unknown(self.activation, self.invertible_activation)
+        yield from unknown_activations(self.activation, self.invertible_activation)
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         names = [name for name, argument in STATES.items() if getattr(self, argument)]
-        kept = [site for site in facts.sites(*names) if facts.number(site) not in self.leave_out]
-        return (*((invertible.EMBEDDINGS,) if self.invertible else ()), *kept)
+        kept = [
+            site for site in facts.sites(*names) if facts.layer_number(site) not in self.leave_out
+        ]
+        return (*((invertible.EMBEDDINGS_SITE,) if self.invertible else ()), *kept)
 
-    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+    def restrict_to(self, sites: Collection[Site], facts: Facts) -> Self:
         lost = lost_layers(self.sites(facts), sites, facts)
         return replace(self, leave_out=self.leave_out | lost) if lost else self
 
-    def rank(self, site: Site, facts: Facts) -> int:
-        layer = facts.number(site)
+    def rank_at(self, site: Site, facts: Facts) -> int:
+        layer = facts.layer_number(site)
         assert layer is not None
         reduction = self.reduction
         if isinstance(reduction, tuple):
             reduction = reduction[min(layer, len(reduction) - 1)]
-        return max(1, int(facts.size(site) // reduction))
+        return max(1, int(facts.width_at(site) // reduction))
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        if site == invertible.EMBEDDINGS:
+        if site == invertible.EMBEDDINGS_SITE:
             return invertible.tensors(facts, self.invertible_reduction, self.invertible or "nice")
-        width, rank = facts.size(site), self.rank(site, facts)
+        width, rank = facts.width_at(site), self.rank_at(site, facts)
         norm: dict[str, Shape] = {"weight": (width,), "bias": (width,)}
         shapes: dict[str, Shape] = {}
         if self.ln_before:
             shapes |= {f"norm_before.{name}": shape for name, shape in norm.items()}
-        shapes |= self.projection("down", width, rank) | self.projection("up", rank, width)
+        shapes |= self.projection_shapes("down", width, rank) | self.projection_shapes(
+            "up", rank, width
+        )
         if self.ln_after:
             shapes |= {f"norm_after.{name}": shape for name, shape in norm.items()}
         if self.gate:
@@ -128,15 +137,15 @@ class Bottleneck(Method):
             shapes["scale"] = (1,) if self.scale == "learned" else (width,)
         return shapes
 
-    def projection(self, name: str, source: int, target: int) -> dict[str, Shape]:
+    def projection_shapes(self, name: str, source: int, target: int) -> dict[str, Shape]:
         """The tensors of one of the two maps."""
         return {f"{name}.weight": (target, source), f"{name}.bias": (target,)}
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
 
         module, _, kind = name.rpartition(".")
-        if self.neutral(name):
+        if self.identity_value(name):
             init.ones_(tensor)
         elif kind == "bias":
             init.zeros_(tensor)
@@ -149,7 +158,7 @@ class Bottleneck(Method):
         else:
             init.normal_(tensor, std=0.02)
 
-    def neutral(self, name: str) -> float:
+    def identity_value(self, name: str) -> float:
         module, _, kind = name.rpartition(".")
         return 1.0 if name == "scale" or (module.startswith("norm") and kind == "weight") else 0.0
 
@@ -163,7 +172,7 @@ class Bottleneck(Method):
         return Placement("norm", residuals[self.residual_before_ln], self.original_ln_after)
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        if site in (invertible.EMBEDDINGS, invertible.HEAD):
+        if site in (invertible.EMBEDDINGS_SITE, invertible.HEAD_SITE):
             if self.invertible is None:
                 return None
             reduction, kind = self.invertible_reduction, self.invertible
@@ -171,13 +180,13 @@ class Bottleneck(Method):
             return invertible.lower(part, site, facts, reduction, activation, kind)
         if not getattr(self, STATES.get(site.name, ""), False):
             return None
-        if facts.number(site) in self.leave_out:
+        if facts.layer_number(site) in self.leave_out:
             return None
         return BottleneckPrimitive(
             part,
             site,
-            width=facts.size(site),
-            rank=self.rank(site, facts),
+            width=facts.width_at(site),
+            rank=self.rank_at(site, facts),
             activation=self.activation,
             where=self.placement,
             scale=self.scale,
@@ -213,16 +222,16 @@ class Bottleneck(Method):
             raise ValueError(f"{missing[0]} is missing")
         given = {key: value for key, value in config.items() if value is not None}
         if isinstance(given["reduction_factor"], dict):
-            given["reduction_factor"] = _per_layer(given["reduction_factor"], facts.depth)
+            given["reduction_factor"] = _per_layer(given["reduction_factor"], facts.total_layers)
         given["non_linearity"] = str(given["non_linearity"]).lower()
         given["leave_out"] = frozenset(given.get("leave_out", ()))
         fields = _FIELDS | {_OWN_ACTIVATION: "invertible_activation"}
-        return cls(**(_PEER_DEFAULTS | read_settings(cls, given, fields)))
+        return cls(**(_ADAPTERHUB_DEFAULTS | read_settings(cls, given, fields)))
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
-        if site == invertible.EMBEDDINGS:
+        if site == invertible.EMBEDDINGS_SITE:
             return {key: invertible.keys(name, key, facts) for key in self.tensors(site, facts)}
-        stem = f"{facts.layout.hub_path(site)}.adapters.{name}"
+        stem = f"{facts.layout.adapterhub_path(site)}.adapters.{name}"
         first = 1 if self.ln_before else 0  # an own norm takes the first slot of the sequence
         modules = {
             "down": [f"adapter_down.{first}"],
@@ -278,17 +287,17 @@ ADAPTER_PLUS = Bottleneck(
 )
 """Adapter+ (Steitz & Roth, 2024)."""
 
-configuration("pfeiffer", Bottleneck())
-configuration("houlsby", HOULSBY)
-configuration("language", Bottleneck(reduction=2.0, invertible="nice"))
+register_configuration("pfeiffer", Bottleneck())
+register_configuration("houlsby", HOULSBY)
+register_configuration("language", Bottleneck(reduction=2.0, invertible="nice"))
 # AdapterHub's names of published configurations
-configuration("seq_bn", Bottleneck())
-configuration("seq_bn_inv", Bottleneck(invertible="nice"))
-configuration("double_seq_bn", HOULSBY)
-configuration("double_seq_bn_inv", replace(HOULSBY, invertible="nice"))
-configuration("par_bn", PARALLEL)
-configuration("scaled_par_bn", replace(PARALLEL, scale="learned"))
-configuration("adapter_plus", ADAPTER_PLUS)
+register_configuration("seq_bn", Bottleneck())
+register_configuration("seq_bn_inv", Bottleneck(invertible="nice"))
+register_configuration("double_seq_bn", HOULSBY)
+register_configuration("double_seq_bn_inv", replace(HOULSBY, invertible="nice"))
+register_configuration("par_bn", PARALLEL)
+register_configuration("scaled_par_bn", replace(PARALLEL, scale="learned"))
+register_configuration("adapter_plus", ADAPTER_PLUS)
 
 _FIELDS = {
     "reduction_factor": "reduction",
@@ -320,7 +329,7 @@ _OWN_ACTIVATION = "inv_adapter_non_linearity"
 _REQUIRED = ("reduction_factor", "non_linearity", "mh_adapter", "output_adapter")
 """Keys without a default in the peer."""
 
-_PEER_DEFAULTS: dict[str, Any] = {"original_ln_before": False}
+_ADAPTERHUB_DEFAULTS: dict[str, Any] = {"original_ln_before": False}
 """What an absent key means to the peer, where it differs from the defaults here."""
 
 _NO_PHM = {

@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.primitives import Leaf, Primitive
+from adaptcompose.ir.primitives import ParametricPrimitive, Primitive
 from adaptcompose.methods import invertible
 from adaptcompose.methods.bottleneck import Bottleneck
-from adaptcompose.methods.method import SHARED, Shape, configuration, method, read_settings
+from adaptcompose.methods.method import (
+    SHARED_SITE,
+    Shape,
+    read_settings,
+    register_configuration,
+    register_method,
+)
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
 MAPS = ("down", "up")
 
 
-@method
+@register_method
 @dataclass(frozen=True)
 class Compacter(Bottleneck):
     """A bottleneck after attention and feed-forward whose matrices are sums of Kronecker products.
@@ -41,17 +47,17 @@ class Compacter(Bottleneck):
     word: ClassVar[str] = "compacter"
 
     reduction: float | tuple[float, ...] = option(
-        32.0, "width divided by the bottleneck size; a list has one number per layer", least=0.001
+        32.0, "width divided by the bottleneck size; a list has one number per layer", minimum=0.001
     )
     activation: str = option("gelu", "any activation that transformers has")
     attention: bool = option(True, "place an adapter after self-attention")
     original_ln_before: bool = option(False, "read LN(h + x), with the norm of the backbone")
-    phm_dim: int = option(4, "number of Kronecker products that are summed for a matrix", least=1)
-    phm_rank: int = option(1, "rank of the right factors", least=1)
+    phm_dim: int = option(4, "number of Kronecker products that are summed for a matrix", minimum=1)
+    phm_rank: int = option(1, "rank of the right factors", minimum=1)
     phm_bias: bool = option(True, "add biases to the two maps")
     phm_init: Literal["normal", "uniform"] = option("normal", "initialisation of the left factors")
     phm_init_range: float = option(
-        0.0001, "standard deviation for phm_init=normal with a shared rule", least=0
+        0.0001, "standard deviation for phm_init=normal with a shared rule", minimum=0
     )
     learn_phm: bool = option(True, "train the left factors")
     shared_phm_rule: bool = option(True, "share the left factors between all layers")
@@ -65,8 +71,8 @@ class Compacter(Bottleneck):
         """n divides width and rank, and shared factors need one rank."""
         yield from super().problems(facts)
         sites = [site for site in self.sites(facts) if site.layer is not None]
-        ranks = sorted({self.rank(site, facts) for site in sites})
-        for number in sorted({facts.size(site) for site in sites} | set(ranks)):
+        ranks = sorted({self.rank_at(site, facts) for site in sites})
+        for number in sorted({facts.width_at(site) for site in sites} | set(ranks)):
             if number % self.phm_dim:
                 expected = f"a divisor of {number}, which is the width or a rank"
                 yield AC209.at(
@@ -78,14 +84,14 @@ class Compacter(Bottleneck):
             yield AC209.at(name="reduction", operator=self.word, expected=expected, got=got)
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
-        return (*((SHARED,) if self._shares else ()), *super().sites(facts))
+        return (*((SHARED_SITE,) if self._has_shared_tensors else ()), *super().sites(facts))
 
     @property
-    def _shares(self) -> bool:
+    def _has_shared_tensors(self) -> bool:
         return self.shared_phm_rule or self.shared_phm_w
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        if site == SHARED:
+        if site == SHARED_SITE:
             return self._shared_tensors(facts)
         return super().tensors(site, facts)
 
@@ -93,7 +99,7 @@ class Compacter(Bottleneck):
         shapes = self._rule("rule") if self.shared_phm_rule else {}
         site = next((site for site in super().sites(facts) if site.layer is not None), None)
         if self.shared_phm_w and site is not None:
-            width, rank = facts.size(site), self.rank(site, facts)
+            width, rank = facts.width_at(site), self.rank_at(site, facts)
             shapes |= self._factors("down", width, rank) | self._factors("up", rank, width)
         return shapes
 
@@ -110,13 +116,13 @@ class Compacter(Bottleneck):
             return {f"{name}.W_left": left, f"{name}.W_right": right}
         return {f"{name}.W": (n, source // n, target // n)}
 
-    def projection(self, name: str, source: int, target: int) -> dict[str, Shape]:
+    def projection_shapes(self, name: str, source: int, target: int) -> dict[str, Shape]:
         shapes = {} if self.shared_phm_w else self._factors(name, source, target)
         if not self.shared_phm_rule:
             shapes |= self._rule(f"{name}.rule")
         return shapes | ({f"{name}.bias": (target,)} if self.phm_bias else {})
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         """As the authors do it: right factors Xavier-uniform of gain √2, the rule almost zero."""
         from torch.nn import init
 
@@ -132,18 +138,25 @@ class Compacter(Bottleneck):
             for factor in tensor:
                 init.xavier_uniform_(factor, gain=2**0.5)
         else:
-            super().start(name, tensor)
+            super().init_tensor(name, tensor)
 
-    def learns(self, name: str) -> bool:
+    def is_trainable(self, name: str) -> bool:
         return self.learn_phm or not name.rpartition(".")[2].startswith("rule")
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         node = super().lower(part, site, facts)
-        if not isinstance(node, Leaf) or site in (invertible.EMBEDDINGS, invertible.HEAD):
+        if not isinstance(node, ParametricPrimitive) or site in (
+            invertible.EMBEDDINGS_SITE,
+            invertible.HEAD_SITE,
+        ):
             return node
-        return replace(node, form="computed", sources=(SHARED,) if self._shares else ())
+        return replace(
+            node,
+            parameter_source="computed",
+            source_sites=(SHARED_SITE,) if self._has_shared_tensors else (),
+        )
 
-    def lowered(
+    def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Matrices multiplied out; a map without a bias has one of zeros."""
@@ -173,7 +186,7 @@ class Compacter(Bottleneck):
         return cls(**({name: getattr(plain, name) for name in vars(plain)} | phm))
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
-        if site == SHARED:
+        if site == SHARED_SITE:
             stem = f"shared_parameters.{name}"
             return {key: [f"{stem}.{_shared_key(key)}"] for key in self.tensors(site, facts)}
         keys = super().adapterhub_keys(name, site, facts)
@@ -224,4 +237,4 @@ _FIELDS = {
 }
 """Keys of AdapterHub's `config` that a bottleneck has no use for, and the fields here."""
 
-configuration("compacter_pp", Compacter(attention=False, original_ln_before=True))
+register_configuration("compacter_pp", Compacter(attention=False, original_ln_before=True))

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.ir.linear import Decomposed
+from adaptcompose.ir.linear import DecomposedLowRank
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.methods.lora import Lora, is_lora, is_vera, lora_settings
-from adaptcompose.methods.method import Shape, method
-from adaptcompose.methods.targeted import native_config, read_native
+from adaptcompose.methods.lora import Lora, is_lora, is_vera, read_lora_settings
+from adaptcompose.methods.method import Shape, register_method
+from adaptcompose.methods.targeted import native_config, read_native_config
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch
 
 
-@method
+@register_method
 @dataclass(frozen=True)
 class Dora(Lora):
     """A LoRA that trains the direction and the length of each weight row separately.
@@ -35,36 +35,38 @@ class Dora(Lora):
 
     word: ClassVar[str] = "dora"
     mergeable: ClassVar[bool] = False
-    columns: ClassVar[tuple[str, ...]] = ("m",)
+    column_vectors: ClassVar[tuple[str, ...]] = ("m",)
 
     norm: Literal["paper", "adapterhub"] = option("paper", "the norm to divide by")
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         found = super().tensors(site, facts)
-        return found | {"m": (facts.size(site),)} if "A" in found else found
+        return found | {"m": (facts.width_at(site),)} if "A" in found else found
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
 
         if name == "m":
             init.ones_(tensor)
         else:
-            super().start(name, tensor)
+            super().init_tensor(name, tensor)
 
-    def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
-        super().begin(tensors, own)
+    def init_from_backbone(
+        self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
+    ) -> None:
+        super().init_from_backbone(tensors, own)
         if "m" not in tensors:
             return
         tensors["m"].copy_(own["weight"].to(tensors["m"].dtype).norm(dim=1))
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        if site not in self.places(facts):
-            return self.other(part, site, facts)
-        fields = self.shared_fields(site, facts)
-        return Decomposed(part, site, **fields, peer=self.norm == "adapterhub")
+        if site not in self.target_sites(facts):
+            return self.lower_replacement(part, site, facts)
+        fields = self.low_rank_fields(site, facts)
+        return DecomposedLowRank(part, site, **fields, adapterhub_norm=self.norm == "adapterhub")
 
-    def key(self, tensor: str) -> str:
-        return "m.weight" if tensor == "m" else super().key(tensor)
+    def adapterhub_key(self, tensor: str) -> str:
+        return "m.weight" if tensor == "m" else super().adapterhub_key(tensor)
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
         if self.norm == "paper":
@@ -75,6 +77,6 @@ class Dora(Lora):
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Dora | None:
         if not is_lora(config, mode="add") or not config.get("use_dora") or is_vera(config):
-            found: Dora | None = read_native(cls, config)
+            found: Dora | None = read_native_config(cls, config)
             return found
-        return cls(**lora_settings(cls, config, facts), norm="adapterhub")
+        return cls(**read_lora_settings(cls, config, facts), norm="adapterhub")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.ir.primitives import Attention
+from adaptcompose.ir.primitives import FusionAttention
 from adaptcompose.methods.method import Method, Shape, read_settings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Fusion(Method):
 
     word: ClassVar[str] = "fuse"
 
-    at: tuple[Site, ...] = ()
+    fused_sites: tuple[Site, ...] = ()
     query: bool = True
     key: bool = True
     value: bool = True
@@ -36,16 +36,16 @@ class Fusion(Method):
     value_initialized: bool = True
     temperature: bool = False
     dropout: float | None = 0.0
-    pull: float = 0.01
+    value_regularisation: float = 0.01
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
-        return self.at
+        return self.fused_sites
 
-    def only(self, sites: Collection[Site], facts: Facts) -> Self:
-        return replace(self, at=tuple(site for site in self.at if site in sites))
+    def restrict_to(self, sites: Collection[Site], facts: Facts) -> Self:
+        return replace(self, fused_sites=tuple(site for site in self.fused_sites if site in sites))
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        width = facts.size(site)
+        width = facts.width_at(site)
         shapes: dict[str, Shape] = {}
         for name in ("query", "key"):
             if getattr(self, name):
@@ -54,7 +54,7 @@ class Fusion(Method):
             shapes["value.weight"] = (width, width)
         return shapes
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
 
         if name == "value.weight" and self.value_initialized:
@@ -66,14 +66,14 @@ class Fusion(Method):
         else:
             init.normal_(tensor, std=0.02)
 
-    def lower_attention(self, part: str, site: Site, facts: Facts) -> Attention:
+    def lower_attention(self, part: str, site: Site, facts: Facts) -> FusionAttention:
         dropout = self.dropout
         if dropout is None:
             dropout = float(facts.config.get(facts.layout.attention_dropout) or 0.0)
-        return Attention(
+        return FusionAttention(
             part,
             site,
-            facts.size(site),
+            facts.width_at(site),
             query=self.query,
             key=self.key,
             value=self.value,
@@ -85,17 +85,17 @@ class Fusion(Method):
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
         settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
-        return settings | {"regularization": self.pull > 0 and self.value}
+        return settings | {"regularization": self.value_regularisation > 0 and self.value}
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], at: tuple[Site, ...]) -> Fusion:
         """Files of before 2024 carry no `dropout_prob`: that means the host's own."""
         given = read_settings(cls, config, _FIELDS)
         pull = 0.01 if config.get("regularization", True) else 0.0
-        return cls(at=at, pull=pull, **({"dropout": None} | given))
+        return cls(fused_sites=at, value_regularisation=pull, **({"dropout": None} | given))
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
-        stem = f"{facts.layout.hub_path(site)}.adapter_fusion_layer.{name}"
+        stem = f"{facts.layout.adapterhub_path(site)}.adapter_fusion_layer.{name}"
         return {key: [f"{stem}.{key}"] for key in self.tensors(site, facts)}
 
     def __str__(self) -> str:

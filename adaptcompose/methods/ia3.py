@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.ir.linear import Rescale
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.methods.lora import Lora, hub_places, is_lora, lora_settings
-from adaptcompose.methods.method import Shape, method
-from adaptcompose.methods.targeted import Changing
+from adaptcompose.methods.lora import Lora, adapterhub_targets, is_lora, read_lora_settings
+from adaptcompose.methods.method import Shape, register_method
+from adaptcompose.methods.targeted import TargetedMethod
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch
 
 
-@method
+@register_method
 @dataclass(frozen=True)
-class IA3(Changing):
+class IA3(TargetedMethod):
     """One learned factor per channel, at the output of some maps or the input of others.
 
     As in the paper, the feed-forward is scaled after its activation, at the input of its second
@@ -31,18 +31,18 @@ class IA3(Changing):
     """
 
     word: ClassVar[str] = "ia3"
-    columns: ClassVar[tuple[str, ...]] = ("l",)
+    column_vectors: ClassVar[tuple[str, ...]] = ("l",)
     mergeable: ClassVar[bool] = True
 
     targets: tuple[str, ...] = option(("attn.k", "attn.v", "ffn.mid"), "the maps to adapt")
     inputs: tuple[str, ...] = option(
         ("ffn.mid",), "the targets whose input is scaled instead of their output"
     )
-    scale: float = option(1.0, "constant to multiply all factors by", least=0.001)
+    scale: float = option(1.0, "constant to multiply all factors by", minimum=0.001)
     gate: bool = option(False, "use a learned gate per example instead of scale")
 
     @property
-    def gated(self) -> bool:
+    def is_gated(self) -> bool:
         return self.gate
 
     def _side(self, site: Site) -> Any:
@@ -50,12 +50,14 @@ class IA3(Changing):
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         inner = self._side(site) == "input"
-        shapes: dict[str, Shape] = {"l": (facts.size_in(site) if inner else facts.size(site),)}
+        shapes: dict[str, Shape] = {
+            "l": (facts.input_width_at(site) if inner else facts.width_at(site),)
+        }
         if self.gate:
-            shapes |= {"gate.weight": (1, facts.size_in(site)), "gate.bias": (1,)}
+            shapes |= {"gate.weight": (1, facts.input_width_at(site)), "gate.bias": (1,)}
         return shapes
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
 
         if name == "l":
@@ -63,30 +65,33 @@ class IA3(Changing):
         else:
             init.zeros_(tensor)
 
-    def neutral(self, name: str) -> float:
+    def identity_value(self, name: str) -> float:
         return 1.0 if name == "l" else 0.0
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        if site not in self.places(facts):
+        if site not in self.target_sites(facts):
             return None
-        sizes: dict[str, Any] = {"width": facts.size(site), "width_in": facts.size_in(site)}
+        sizes: dict[str, Any] = {
+            "width": facts.width_at(site),
+            "width_in": facts.input_width_at(site),
+        }
         side = self._side(site)
         return Rescale(part, site, **sizes, side=side, scale=self.scale, gate=self.gate)
 
-    def key(self, tensor: str) -> str:
+    def adapterhub_key(self, tensor: str) -> str:
         return "lora_B" if tensor == "l" else tensor
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
-        places = hub_places(self, facts)
+        places = adapterhub_targets(self, facts)
         if places is None or set(self.inputs) & set(self.targets):
             return super().adapterhub_config(facts)
-        return places | _PEER | {"alpha": self.scale, "use_gating": self.gate}
+        return places | _CONSTANTS | {"alpha": self.scale, "use_gating": self.gate}
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> IA3 | None:
         if not is_lora(config, mode="scale"):
             return super().from_adapterhub(config, facts)
-        settings = lora_settings(Lora, config, facts)
+        settings = read_lora_settings(Lora, config, facts)
         if settings.get("rank", 8) != 1 or settings.get("dropout"):
             raise ValueError("r must be 1 and dropout 0 where composition_mode is scale")
         kept = {
@@ -95,7 +100,7 @@ class IA3(Changing):
         return cls(**kept, inputs=(), scale=settings.get("alpha", 1.0))
 
 
-_PEER: dict[str, Any] = {
+_CONSTANTS: dict[str, Any] = {
     "architecture": "lora",
     "composition_mode": "scale",
     "dropout": 0.0,

@@ -11,29 +11,31 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.ir.primitives import Coupling
+from adaptcompose.ir.primitives import AdditiveCoupling
 
-EMBEDDINGS = Site("embed.out")
-HEAD = Site("head.in")
+EMBEDDINGS_SITE = Site("embed.out")
+HEAD_SITE = Site("head.in")
 
-Kind = Literal["nice", "glow"]
+CouplingKind = Literal["nice", "glow"]
 
 
 @dataclass(frozen=True)
-class AffineCoupling(Coupling):
+class AffineCoupling(AdditiveCoupling):
     """Affine coupling, GLOW (Kingma & Dhariwal, 2018), or its inverse.
 
     y₁ = e(s)·x₁ + t with (s, t) = S₂(x₂), y₂ = e(s)·x₂ + t with (s, t) = S₁(y₁); the factors stay
     within exp(±5): e(s) = exp(5·0.636·atan(s/5)).
     """
 
-    verb: ClassVar[str] = "scale-couple"
+    label: ClassVar[str] = "scale-couple"
 
     def multiplications(self) -> int:
         return 3 * self.width * self.rank
 
 
-def tensors(facts: Facts, reduction: float, kind: Kind = "nice") -> dict[str, tuple[int, ...]]:
+def tensors(
+    facts: Facts, reduction: float, kind: CouplingKind = "nice"
+) -> dict[str, tuple[int, ...]]:
     """Two small networks, E the embedding width: for NICE from one half to what the other gets.
 
     F: E−E//2 → (E−E//2)//reduction → E//2, and G the other way round. For GLOW s2 stands for F and
@@ -57,14 +59,14 @@ def tensors(facts: Facts, reduction: float, kind: Kind = "nice") -> dict[str, tu
 
 
 def lower(
-    part: str, site: Site, facts: Facts, reduction: float, activation: str, kind: Kind
-) -> Coupling:
+    part: str, site: Site, facts: Facts, reduction: float, activation: str, kind: CouplingKind
+) -> AdditiveCoupling:
     """Forward after the embeddings, inverse in front of the vocabulary matrix."""
-    primitive = AffineCoupling if kind == "glow" else Coupling
+    primitive = AffineCoupling if kind == "glow" else AdditiveCoupling
     rank = tensors(facts, reduction)["F.0.bias"][0]
-    inverse = site == HEAD
-    return primitive(part, EMBEDDINGS, facts.embedding, rank, activation, inverse=inverse)
+    inverse = site == HEAD_SITE
+    return primitive(part, EMBEDDINGS_SITE, facts.embedding, rank, activation, inverse=inverse)
 
 
 def keys(name: str, tensor: str, facts: Facts) -> list[str]:
-    return [f"{facts.layout.hub_stem}invertible_adapters.{name}.{tensor}"]
+    return [f"{facts.layout.adapterhub_stem}invertible_adapters.{name}.{tensor}"]

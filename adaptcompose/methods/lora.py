@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adaptcompose.backbones.layout import Facts, Kind, Site
+from adaptcompose.backbones.layout import Facts, Site, SiteKind
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.linear import LowRank, Renorm, Replaced, Shift
+from adaptcompose.ir.linear import BiasDelta, LowRank, NormReplacement, WeightReplacement
 from adaptcompose.ir.primitives import MergeRecipe, Primitive
-from adaptcompose.methods.method import Combine, Shape, method, read_settings
-from adaptcompose.methods.targeted import Changing
+from adaptcompose.methods.method import Combine, Shape, read_settings, register_method
+from adaptcompose.methods.targeted import TargetedMethod
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ LETTERS = ("q", "k", "v")
 """What AdapterHub's files call the maps of attention; a letter means that of a decoder's, too."""
 
 
-@method
+@register_method
 @dataclass(frozen=True)
-class Lora(Changing):
+class Lora(TargetedMethod):
     """A product of two thin matrices, added to linear maps of the backbone.
 
     The target `embed.tokens` is the token embedding. `vocabulary` is the last map of a language
@@ -45,15 +45,17 @@ class Lora(Changing):
     """
 
     word: ClassVar[str] = "lora"
-    kinds: ClassVar[tuple[Kind, ...]] = ("linear", "lookup")
+    target_kinds: ClassVar[tuple[SiteKind, ...]] = ("linear", "lookup")
     mergeable: ClassVar[bool] = True
 
-    rank: int = option(8, "rank: columns of B and rows of A", least=1)
+    rank: int = option(8, "rank: columns of B and rows of A", minimum=1)
     alpha: float = option(8.0, "the update is multiplied by alpha / rank")
     targets: tuple[str, ...] = option(("attn.q", "attn.v"), "the linear maps to adapt")
     ranks: tuple[str, ...] = option((), 'ranks for single sites, such as "attn.q=4"')
     alphas: tuple[str, ...] = option((), 'alphas for single sites, such as "3.attn.q=16"')
-    dropout: float = option(0.0, "dropout on the input of A, in training", least=0, below=1)
+    dropout: float = option(
+        0.0, "dropout on the input of A, in training", minimum=0, exclusive_maximum=1
+    )
     rslora: bool = option(False, "divide alpha by the square root of the rank")
     gate: bool = option(False, "use a learned gate per example instead of alpha / rank")
     bias: Literal["none", "own", "backbone", "all"] = option(
@@ -73,23 +75,23 @@ class Lora(Changing):
         for name in ("ranks", "alphas"):
             for text in getattr(self, name):
                 if not (_EXCEPTION.fullmatch(text) and isfinite(float(text.rpartition("=")[2]))):
-                    yield self._misfit(
+                    yield self._wrong_argument(
                         name, 'a list of places with numbers, such as "attn.q=4"', [text]
                     )
-        known = dict.fromkeys(site.name for site in facts.of_kind(*self.kinds, "norm"))
+        known = dict.fromkeys(site.name for site in facts.sites_of_kind(*self.target_kinds, "norm"))
         for name in self.whole:
             if name not in known or name in self.targets:
                 others = ", ".join(one for one in known if one not in self.targets)
-                yield self._misfit("whole", f"a list of names from {others}", [name])
-        for site in self.places(facts):
-            most = min(facts.size(site), facts.size_in(site))
+                yield self._wrong_argument("whole", f"a list of names from {others}", [name])
+        for site in self.target_sites(facts):
+            most = min(facts.width_at(site), facts.input_width_at(site))
             if not 1 <= self.rank_at(site) <= most:
                 expected = f"from 1 to {most}, the width at {site}"
-                yield self._misfit("rank", expected, self.rank_at(site))
+                yield self._wrong_argument("rank", expected, self.rank_at(site))
                 return
 
     @property
-    def gated(self) -> bool:
+    def is_gated(self) -> bool:
         return self.gate
 
     def rank_at(self, site: Site) -> int:
@@ -111,9 +113,9 @@ class Lora(Changing):
             names.update(self._biased(facts))
         return tuple(
             site
-            for site in facts.of_kind(*self.kinds, "norm")
+            for site in facts.sites_of_kind(*self.target_kinds, "norm")
             if site.name in names
-            and facts.number(site) not in self.leave_out
+            and facts.layer_number(site) not in self.leave_out
             and str(site) not in self.without
         )
 
@@ -126,16 +128,16 @@ class Lora(Changing):
         for name, place in places.items():
             pieces = (place.piece != (0, 1)) == (place.path in split)
             beside = name not in (*self.targets, *self.whole) and place.path not in taken
-            beside &= not place.outside
-            if facts.biased(name) and pieces and beside:
+            beside &= not place.is_outside_base
+            if facts.has_bias(name) and pieces and beside:
                 yield name
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         if site.name in self.whole:
             return self._whole(site, facts)
         if site.name not in self.targets:
-            return {"bias": (facts.size(site),)}
-        rank, width, width_in = self.rank_at(site), facts.size(site), facts.size_in(site)
+            return {"bias": (facts.width_at(site),)}
+        rank, width, width_in = self.rank_at(site), facts.width_at(site), facts.input_width_at(site)
         shapes: dict[str, Shape] = {"A": (rank, width_in), "B": (width, rank)}
         if self.gate:
             shapes |= {"gate.weight": (1, width_in), "gate.bias": (1,)}
@@ -144,9 +146,9 @@ class Lora(Changing):
         return shapes
 
     def _whole(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        width, bias = facts.size(site), facts.biased(site.name)
+        width, bias = facts.width_at(site), facts.has_bias(site.name)
         norm = self._kind(site, facts) == "norm"
-        weight: Shape = (width,) if norm else (width, facts.size_in(site))
+        weight: Shape = (width,) if norm else (width, facts.input_width_at(site))
         return {"weight": weight} | ({"bias": (width,)} if bias else {})
 
     def _bias_at(self, site: Site, facts: Facts) -> Any:
@@ -156,17 +158,17 @@ class Lora(Changing):
         lookup = self._kind(site, facts) == "lookup"
         return "none" if self.bias == "none" or lookup else "backbone"
 
-    def start_at(self, site: Site, facts: Facts, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor_at(self, site: Site, facts: Facts, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
 
         if self._kind(site, facts) != "lookup" or name not in ("A", "B"):
-            self.start(name, tensor)
+            self.init_tensor(name, tensor)
         elif name == "A":  # what is looked up has no zeros to start from in B
             init.zeros_(tensor)
         else:
             init.normal_(tensor)
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
 
         if name == "gate.weight" or (self.init == "bert" and name in ("A", "B")):
@@ -176,13 +178,13 @@ class Lora(Changing):
         else:
             init.zeros_(tensor)
 
-    def merged(
+    def merge_weights(
         self, recipe: MergeRecipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
     ) -> dict[str, torch.Tensor]:
         """Merged is what B A adds, not B and A: [w₁s₁B₁ …]·[A₁; …] for a sum."""
         import torch
 
-        scales = [leaf.scale for leaf in recipe.leaves if isinstance(leaf, LowRank)]
+        scales = [leaf.scale for leaf in recipe.members if isinstance(leaf, LowRank)]
         made: dict[str, torch.Tensor] = {}
         if "B.bias" in members[0]:
             biases = [s * one["B.bias"] for s, one in zip(scales, members, strict=True)]
@@ -192,41 +194,43 @@ class Lora(Changing):
             ups = [f * one["B"] for f, one in zip(factors, members, strict=True)]
             return made | {"A": torch.cat([m["A"] for m in members]), "B": torch.cat(ups, dim=1)}
         deltas = [s * (one["B"] @ one["A"]) for s, one in zip(scales, members, strict=True)]
-        return made | _factored(combine("B A", deltas, 0.0), recipe.rank)
+        return made | _factorise(combine("B A", deltas, 0.0), recipe.rank)
 
-    def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
+    def init_from_backbone(
+        self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
+    ) -> None:
         for name in ("weight", "bias"):
             if name in tensors and name in own:
                 tensors[name].copy_(own[name])
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        if site not in self.places(facts):
-            return self.other(part, site, facts)
-        return LowRank(part, site, **self.shared_fields(site, facts))
+        if site not in self.target_sites(facts):
+            return self.lower_replacement(part, site, facts)
+        return LowRank(part, site, **self.low_rank_fields(site, facts))
 
-    def other(self, part: str, site: Site, facts: Facts) -> Primitive | None:
+    def lower_replacement(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         """What it is where all of a map is another one, or only the bias."""
         if site not in self.sites(facts):
             return None
         if site.name in self.whole:
             return self._replaced(part, site, facts)
-        return Shift(part, site, width=facts.size(site), whole=True)
+        return BiasDelta(part, site, width=facts.width_at(site), replaces_bias=True)
 
     def _replaced(self, part: str, site: Site, facts: Facts) -> Primitive:
-        width, bias, kind = facts.size(site), facts.biased(site.name), self._kind(site, facts)
+        width, bias, kind = facts.width_at(site), facts.has_bias(site.name), self._kind(site, facts)
         if kind == "norm":
-            return Renorm(part, site, width=width, bias=bias)
-        sizes: dict[str, Any] = {"width": width, "width_in": facts.size_in(site)}
-        return Replaced(part, site, **sizes, bias=bias, lookup=kind == "lookup")
+            return NormReplacement(part, site, width=width, bias=bias)
+        sizes: dict[str, Any] = {"width": width, "width_in": facts.input_width_at(site)}
+        return WeightReplacement(part, site, **sizes, bias=bias, lookup=kind == "lookup")
 
-    def _kind(self, site: Site, facts: Facts) -> Kind:
+    def _kind(self, site: Site, facts: Facts) -> SiteKind:
         return facts.layout.sites[site.name].kind
 
-    def shared_fields(self, site: Site, facts: Facts) -> dict[str, Any]:
+    def low_rank_fields(self, site: Site, facts: Facts) -> dict[str, Any]:
         """The fields of a `LowRank`."""
         return {
-            "width": facts.size(site),
-            "width_in": facts.size_in(site),
+            "width": facts.width_at(site),
+            "width_in": facts.input_width_at(site),
             "rank": self.rank_at(site),
             "scale": self.scale_at(site),
             "gate": self.gate,
@@ -235,26 +239,26 @@ class Lora(Changing):
             "lookup": self._kind(site, facts) == "lookup",
         }
 
-    def key(self, tensor: str) -> str:
+    def adapterhub_key(self, tensor: str) -> str:
         return f"lora_{tensor}" if tensor in ("A", "B") else tensor
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
         if self.ranks or self.alphas or self.rslora or self.bias != "none" or self.whole:
             return super().adapterhub_config(facts)
-        places = hub_places(self, facts)
+        places = adapterhub_targets(self, facts)
         if places is None:
             return super().adapterhub_config(facts)
         settings = {key: getattr(self, name) for key, name in _FIELDS.items()}
-        return _PEER | places | settings
+        return _CONSTANTS | places | settings
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Lora | None:
         if not is_lora(config, mode="add") or config.get("use_dora") or is_vera(config):
             return super().from_adapterhub(config, facts)
-        return cls(**lora_settings(cls, config, facts))
+        return cls(**read_lora_settings(cls, config, facts))
 
 
-def _factored(delta: torch.Tensor, rank: int | None) -> dict[str, torch.Tensor]:
+def _factorise(delta: torch.Tensor, rank: int | None) -> dict[str, torch.Tensor]:
     """B A of a matrix: exact, or the nearest of a rank (Eckart and Young, 1936)."""
     import torch
 
@@ -277,18 +281,18 @@ def is_lora(config: Mapping[str, Any], *, mode: str) -> bool:
     return config.get("architecture") == "lora" and config.get("composition_mode", "add") == mode
 
 
-def hub_places(method: Changing, facts: Facts) -> dict[str, Any] | None:
+def adapterhub_targets(method: TargetedMethod, facts: Facts) -> dict[str, Any] | None:
     """The places as AdapterHub's files have them, or None if they cannot."""
     names = set(method.targets)
     attention = [letter for letter in LETTERS if f"attn.{letter}" in names]
-    flags = {key: name in names for key, name in facts.layout.hub_maps.items()}
+    flags = {key: name in names for key, name in facts.layout.adapterhub_lora_flags.items()}
     places = {"attn_matrices": attention or ["q", "v"], "selfattn_lora": bool(attention)}
-    if method.without or names != set(targets_of(places | flags, facts)):
+    if method.without or names != set(read_targets(places | flags, facts)):
         return None
     return places | flags | {"leave_out": sorted(method.leave_out)}
 
 
-def targets_of(config: Mapping[str, Any], facts: Facts) -> tuple[str, ...]:
+def read_targets(config: Mapping[str, Any], facts: Facts) -> tuple[str, ...]:
     """The maps that AdapterHub's flags mean on this backbone."""
     letters = config.get("attn_matrices", ["q", "v"])
     if not isinstance(letters, list) or not set(letters) <= set(LETTERS):
@@ -296,11 +300,11 @@ def targets_of(config: Mapping[str, Any], facts: Facts) -> tuple[str, ...]:
     names = [f"{where}.{letter}" for where in ATTENTIONS for letter in LETTERS if letter in letters]
     if not config.get("selfattn_lora", True):
         names = []
-    flags = facts.layout.hub_maps.items()
+    flags = facts.layout.adapterhub_lora_flags.items()
     return (*filter(facts.has, names), *(name for key, name in flags if config.get(key)))
 
 
-def lora_settings(cls: type[Any], config: dict[str, Any], facts: Facts) -> dict[str, Any]:
+def read_lora_settings(cls: type[Any], config: dict[str, Any], facts: Facts) -> dict[str, Any]:
     """The values of a `config` of LoRA's family by the names of the fields."""
     known = {key: name for key, name in _FIELDS.items() if key != "init_weights"}
     settings = read_settings(cls, config, known)
@@ -310,7 +314,7 @@ def lora_settings(cls: type[Any], config: dict[str, Any], facts: Facts) -> dict[
     if config.get("dtype") not in (None, "float64", "float32", "float16", "bfloat16"):
         raise ValueError(f"dtype {config['dtype']!r} is not supported")
     init = {"init": "bert"} if config.get("init_weights") == "bert" else {}
-    targets = targets_of(config, facts)
+    targets = read_targets(config, facts)
     return settings | init | {"targets": targets, "leave_out": frozenset(layers)}
 
 
@@ -342,7 +346,7 @@ _FIELDS = {
 }
 """Keys of AdapterHub's `config` and the fields here."""
 
-_PEER: dict[str, Any] = {
+_CONSTANTS: dict[str, Any] = {
     "architecture": "lora",
     "composition_mode": "add",
     "dtype": None,

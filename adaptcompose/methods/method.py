@@ -1,7 +1,7 @@
 """What a method says of itself: its arguments, its sites, its tensors, how it starts and lowers.
 
 A method is a frozen dataclass; its fields are its arguments in the language. A family adds itself
-with `@method`, a well-known setting of it with `configuration`.
+with `@method`, a well-known setting of it with `register_configuration`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.primitives import MergeRecipe, Primitive
-from adaptcompose.plugins import plugins
-from adaptcompose.syntax.signature import accept, changed, spell
+from adaptcompose.plugins import load_plugins
+from adaptcompose.syntax.signature import diff_arguments, format_value, validate_value
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 Combine = Callable[[str, Sequence["torch.Tensor"], float], "torch.Tensor"]
 """How a merge makes one tensor of several."""
 
-SHARED = Site("shared")
+SHARED_SITE = Site("shared")
 """No place of the backbone: where a part keeps the tensors that all its sites share."""
 
 
@@ -41,7 +41,7 @@ class Method:
     """Whether all that it does is added to a state, and so can be averaged, scaled and split."""
 
     @property
-    def convention(self) -> tuple[str, str] | None:
+    def position_convention(self) -> tuple[str, str] | None:
         """Which virtual things it has, if any, and what they do to the positions of the tokens."""
         return None
 
@@ -57,39 +57,41 @@ class Method:
         """Names and shapes of its weights at a site."""
         raise NotImplementedError
 
-    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+    def restrict_to(self, sites: Collection[Site], facts: Facts) -> Self:
         """The same settings with weights at these of its sites and nothing at the others."""
         raise NotImplementedError
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         """Fill a new weight in place."""
         raise NotImplementedError
 
-    def start_at(self, site: Site, facts: Facts, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor_at(self, site: Site, facts: Facts, name: str, tensor: torch.Tensor) -> None:
         """The same, where it matters at which of its sites the weight is."""
-        self.start(name, tensor)
+        self.init_tensor(name, tensor)
 
-    def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
+    def init_from_backbone(
+        self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
+    ) -> None:
         """Fill in place what starts from the backbone's own tensors at a site, after `start`.
 
         `own` has `weight` [out, in] and, if there is one, `bias`; of a norm, both [width].
         """
 
-    def learns(self, name: str) -> bool:
+    def is_trainable(self, name: str) -> bool:
         """Whether training changes a tensor; others stay as they started or were read."""
         return True
 
-    def lowered(
+    def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> Mapping[str, torch.Tensor]:
-        """The tensors that the primitive at a site reads, from those stored there and `SHARED`.
+        """The tensors that the primitive at a site reads, from those stored there and `SHARED_SITE`.
 
         Differentiable. A method that overrides this lowers to primitives of form `computed`, with
         `sources=(SHARED,)` if it has shared tensors.
         """
         return weights
 
-    def merged(
+    def merge_weights(
         self, recipe: MergeRecipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
     ) -> dict[str, torch.Tensor]:
         """What the primitive of a merge reads, from what those of its members read.
@@ -99,11 +101,11 @@ class Method:
         """
         names = dict.fromkeys(name for tensors in members for name in tensors)
         return {
-            name: combine(name, [tensors[name] for tensors in members], self.neutral(name))
+            name: combine(name, [tensors[name] for tensors in members], self.identity_value(name))
             for name in names
         }
 
-    def neutral(self, name: str) -> float:
+    def identity_value(self, name: str) -> float:
         """What a tensor is where an adapter does nothing."""
         return 0.0
 
@@ -111,23 +113,23 @@ class Method:
         """What it is at a site, as a primitive of the program; None where it has nothing."""
         raise NotImplementedError
 
-    def parameters(self, facts: Facts) -> int:
+    def parameter_count(self, facts: Facts) -> int:
         """How many numbers it has on this backbone."""
-        return self.parameters_at(self.sites(facts), facts)
+        return self.parameter_count_at(self.sites(facts), facts)
 
-    def parameters_at(self, sites: Iterable[Site], facts: Facts) -> int:
+    def parameter_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
         """How many numbers it has at some of its sites."""
         return self._count(sites, facts, lambda name: True)
 
-    def lowered_at(self, sites: Iterable[Site], facts: Facts) -> int:
+    def effective_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
         """How many are left at some of its sites once the networks that make them have run."""
-        return self.parameters_at(sites, facts)
+        return self.parameter_count_at(sites, facts)
 
-    def fixed_at(self, sites: Iterable[Site], facts: Facts) -> int:
+    def frozen_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
         """How many of them training leaves alone."""
-        return self._count(sites, facts, lambda name: not self.learns(name))
+        return self._count(sites, facts, lambda name: not self.is_trainable(name))
 
-    def biases_at(self, sites: Iterable[Site], facts: Facts) -> int:
+    def bias_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
         """How many of them are biases, which the counts of some papers leave out."""
         return self._count(sites, facts, lambda name: name.endswith("bias"))
 
@@ -147,16 +149,16 @@ class Method:
         """Per tensor its keys in AdapterHub files, below the base model; the first one is read."""
         raise NotImplementedError
 
-    def packed(self, name: str, site: Site, facts: Facts) -> Packed | None:
+    def packed_slice(self, name: str, site: Site, facts: Facts) -> PackedSlice | None:
         """Which share of the tensor in AdapterHub files a tensor is; None if it is all of it."""
         return None
 
     def __str__(self) -> str:
-        return spell_method(self)
+        return format_method(self)
 
 
 @dataclasses.dataclass(frozen=True)
-class Packed:
+class PackedSlice:
     """One of `count` tensors that files have as one: stacked along `axis`, in another shape."""
 
     index: int
@@ -164,12 +166,12 @@ class Packed:
     axis: int
     shape: Shape
 
-    def take(self, whole: torch.Tensor, shape: Shape) -> torch.Tensor:
+    def extract(self, whole: torch.Tensor, shape: Shape) -> torch.Tensor:
         """The tensor of this shape in the file's."""
         stacked = whole.reshape(*shape[: self.axis], self.count, *shape[self.axis :])
         return stacked.select(self.axis, self.index)
 
-    def join(self, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+    def pack(self, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
         """The file's tensor of all its shares in order."""
         import torch
 
@@ -178,8 +180,8 @@ class Packed:
 
 def lost_layers(sites: Iterable[Site], kept: Iterable[Site], facts: Facts) -> frozenset[int]:
     """The layers, as `leave_out` counts them, that have one of the sites and none that is kept."""
-    numbers = {facts.number(site) for site in sites if site.layer is not None}
-    left = {facts.number(site) for site in kept}
+    numbers = {facts.layer_number(site) for site in sites if site.layer is not None}
+    left = {facts.layer_number(site) for site in kept}
     return frozenset(number for number in numbers - left if number is not None)
 
 
@@ -188,22 +190,22 @@ _CALLS: dict[str, Method] = {}
 M = TypeVar("M", bound=type[Method])
 
 
-def method(cls: M) -> M:
+def register_method(cls: M) -> M:
     """Make a family callable in the language by its word."""
-    configuration(cls.word, cls())
+    register_configuration(cls.word, cls())
     return cls
 
 
-def configuration(word: str, settings: Method) -> None:
+def register_configuration(word: str, settings: Method) -> None:
     """Make a well-known setting of a method callable by a word of its own."""
     if word in _CALLS and _CALLS[word] != settings:
         raise ValueError(f"the method `{word}` already exists")
     _CALLS[word] = settings
 
 
-def calls() -> Mapping[str, Method]:
+def registered_methods() -> Mapping[str, Method]:
     """Words of the language that make a new adapter, each with its default settings."""
-    plugins("methods")
+    load_plugins("methods")
     return _CALLS
 
 
@@ -215,23 +217,23 @@ def read_settings(
     for key, name in fields.items():
         if key in config:
             try:
-                settings[name] = accept(cls, name, config[key])
+                settings[name] = validate_value(cls, name, config[key])
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{key} {error}") from None
     return settings
 
 
-def spell_method(value: Method) -> str:
+def format_method(value: Method) -> str:
     """The shortest call that means these settings.
 
     >>> from adaptcompose.methods.bottleneck import Bottleneck
-    >>> spell_method(Bottleneck(reduction=2, invertible="nice"))
+    >>> format_method(Bottleneck(reduction=2, invertible="nice"))
     'language()'
     """
     spelt = [
-        (len(arguments := list(changed(value, default))), word, arguments)
+        (len(arguments := list(diff_arguments(value, default))), word, arguments)
         for word, default in _CALLS.items()
         if type(default) is type(value)
     ]
     _, word, arguments = min(spelt, key=lambda found: (found[0], found[1] != value.word))
-    return f"{word}({', '.join(f'{name}={spell(setting)}' for name, setting in arguments)})"
+    return f"{word}({', '.join(f'{name}={format_value(setting)}' for name, setting in arguments)})"

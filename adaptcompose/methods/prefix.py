@@ -16,29 +16,29 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.prefix import KVPrefix, Positions, Shift
+from adaptcompose.ir.prefix import KVPrefix, PositionConvention, PositionShift
 from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.method import (
-    SHARED,
+    SHARED_SITE,
     Method,
-    Packed,
+    PackedSlice,
     Shape,
-    configuration,
     lost_layers,
-    method,
     read_settings,
+    register_configuration,
+    register_method,
 )
-from adaptcompose.methods.targeted import native_config, read_native
-from adaptcompose.syntax.signature import Layers, option
+from adaptcompose.methods.targeted import native_config, read_native_config
+from adaptcompose.syntax.signature import LayerSet, option
 
 if TYPE_CHECKING:
     import torch
 
-POSITIONS = Site("positions")
+POSITIONS_SITE = Site("positions")
 KINDS = ("key", "value")
 
 
-@method
+@register_method
 @dataclass(frozen=True)
 class Prefix(Method):
     """Virtual keys and values that attention sees before those of the tokens, in every layer.
@@ -57,46 +57,48 @@ class Prefix(Method):
     mergeable: ClassVar[bool] = True
     additive: ClassVar[bool] = False
 
-    length: int = option(30, "number of virtual keys and values per head", least=1)
+    length: int = option(30, "number of virtual keys and values per head", minimum=1)
     flat: bool = option(
         False, "train keys and values directly, without a network that computes them"
     )
-    hidden: int = option(512, "width of that network", least=1)
+    hidden: int = option(512, "width of that network", minimum=1)
     activation: str = option("tanh", "activation of that network: any that transformers has")
-    positions: Positions = option(
+    positions: PositionConvention = option(
         "kept", "shifted if the prefix takes the first positions, else kept"
     )
     gate: bool = option(False, "multiply by a learned gate per example")
     shared_gate: bool = option(True, "use one gate for keys and values")
-    dropout: float = option(0.0, "dropout on keys and values, in training", least=0, below=1)
-    leave_out: Layers = option(frozenset(), "layers without a prefix")
+    dropout: float = option(
+        0.0, "dropout on keys and values, in training", minimum=0, exclusive_maximum=1
+    )
+    leave_out: LayerSet = option(frozenset(), "layers without a prefix")
     encoder: bool = option(True, "in an encoder-decoder: add the prefix to the encoder")
     cross: bool = option(True, "in an encoder-decoder: add the prefix to the cross-attention")
 
     @property
-    def convention(self) -> tuple[str, str]:
+    def position_convention(self) -> tuple[str, str]:
         return "keys", self.positions
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
-        counted = facts.has(POSITIONS.name) or facts.layout.distances
+        counted = facts.has(POSITIONS_SITE.name) or facts.layout.has_relative_positions
         if self.positions == "shifted" and not counted:
             expected = "`kept` on a backbone that does not count positions"
             yield AC209.at(name="positions", operator=self.word, expected=expected, got="`shifted`")
 
-    def attentions(self, facts: Facts) -> tuple[Site, ...]:
+    def attention_sites(self, facts: Facts) -> tuple[Site, ...]:
         """The sites of its keys and values."""
         left_out = [] if self.encoder else ["encoder"]
         left_out += [] if self.cross else ["cross"]
-        found = facts.of_kind("attention")
-        here = [site for site in found if facts.number(site) not in self.leave_out]
-        return tuple(site for site in here if group(site).part not in left_out)
+        found = facts.sites_of_kind("attention")
+        here = [site for site in found if facts.layer_number(site) not in self.leave_out]
+        return tuple(site for site in here if shared_site(site).part not in left_out)
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
-        found = self.attentions(facts)
-        return found if self.flat else (*dict.fromkeys(map(group, found)), *found)
+        found = self.attention_sites(facts)
+        return found if self.flat else (*dict.fromkeys(map(shared_site, found)), *found)
 
-    def only(self, sites: Collection[Site], facts: Facts) -> Self:
-        lost = lost_layers(self.attentions(facts), sites, facts)
+    def restrict_to(self, sites: Collection[Site], facts: Facts) -> Self:
+        lost = lost_layers(self.attention_sites(facts), sites, facts)
         return replace(self, leave_out=self.leave_out | lost) if lost else self
 
     @property
@@ -105,15 +107,15 @@ class Prefix(Method):
         return 0 if not self.gate else 1 if self.shared_gate else 2
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        if site.name == SHARED.name:
+        if site.name == SHARED_SITE.name:
             return {
                 "embedding": (self.length, facts.width),
                 "hidden.weight": (self.hidden, facts.width),
                 "hidden.bias": (self.hidden,),
             }
-        if site.name == POSITIONS.name:
+        if site.name == POSITIONS_SITE.name:
             return {}
-        heads, size = key_heads(facts, site.part)
+        heads, size = key_value_heads(facts, site.part)
         shapes: dict[str, Shape] = {}
         for name in KINDS:
             if self.flat:
@@ -125,7 +127,7 @@ class Prefix(Method):
             shapes |= {"gate.weight": (self.gates, facts.width), "gate.bias": (self.gates,)}
         return shapes
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         """As published: E, or P where it is flat, from N(0, 1); maps as torch starts them."""
         from torch.nn import init
 
@@ -139,27 +141,27 @@ class Prefix(Method):
             init.kaiming_uniform_(tensor, a=5**0.5)
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        if site.name == POSITIONS.name and self.positions == "shifted":
+        if site.name == POSITIONS_SITE.name and self.positions == "shifted":
             here = self.encoder or site.part != "encoder"
-            return Shift(part, site, self.length) if here else None
-        if site not in self.attentions(facts):
+            return PositionShift(part, site, self.length) if here else None
+        if site not in self.attention_sites(facts):
             return None
-        heads, size = key_heads(facts, site.part)
+        heads, size = key_value_heads(facts, site.part)
         return KVPrefix(
             part,
             site,
             length=self.length,
             heads=heads,
-            size=size,
+            head_size=size,
             width=facts.width,
-            moves=self.positions == "shifted" and not facts.has(POSITIONS.name),
-            gates=self.gates,
+            shifts_queries=self.positions == "shifted" and not facts.has(POSITIONS_SITE.name),
+            gate_count=self.gates,
             dropout=self.dropout,
-            form="stored" if self.flat else "computed",
-            sources=() if self.flat else (group(site),),
+            parameter_source="stored" if self.flat else "computed",
+            source_sites=() if self.flat else (shared_site(site),),
         )
 
-    def lowered(
+    def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """The network is run for the keys and values of one layer."""
@@ -175,9 +177,9 @@ class Prefix(Method):
             own[name] = linear(inner, weights[f"{name}.weight"], weights[f"{name}.bias"])
         return own
 
-    def lowered_at(self, sites: Iterable[Site], facts: Facts) -> int:
-        own = [site for site in sites if site.name != SHARED.name]
-        return replace(self, flat=True).parameters_at(own, facts)
+    def effective_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
+        own = [site for site in sites if site.name != SHARED_SITE.name]
+        return replace(self, flat=True).parameter_count_at(own, facts)
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
         if self.positions == "shifted":
@@ -189,7 +191,7 @@ class Prefix(Method):
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Prefix | None:
         """The method that a `config` means, or None if it is of another family."""
         if config.get("architecture") != "prefix_tuning":
-            own: Prefix | None = read_native(cls, config)
+            own: Prefix | None = read_native_config(cls, config)
             return own
         given = {key: value for key, value in config.items() if value is not None}
         given["leave_out"] = frozenset(given.get("leave_out", ()))
@@ -197,7 +199,9 @@ class Prefix(Method):
         return cls(**read_settings(cls, given, _FIELDS))
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:
-        kind = facts.layout.hub_prefixes[(site if site.name == SHARED.name else group(site)).part]
+        kind = facts.layout.adapterhub_prefix_keys[
+            (site if site.name == SHARED_SITE.name else shared_site(site)).part
+        ]
         stem = f"prefix_tuning.prefix_tunings.{name}.{kind}"
         names = {
             "embedding": "wte.weight",
@@ -217,29 +221,33 @@ class Prefix(Method):
                 keys[tensor] = [f"{stem}.{last}"]
         return keys
 
-    def packed(self, name: str, site: Site, facts: Facts) -> Packed | None:
+    def packed_slice(self, name: str, site: Site, facts: Facts) -> PackedSlice | None:
         """Keys and values of all layers lie in one tensor, keys of a layer before its values."""
         kind, _, what = name.partition(".")
         if kind not in KINDS:
             return None
-        sites = [other for other in self.attentions(facts) if group(other) == group(site)]
-        heads, size = key_heads(facts, site.part)
+        sites = [
+            other
+            for other in self.attention_sites(facts)
+            if shared_site(other) == shared_site(site)
+        ]
+        heads, size = key_value_heads(facts, site.part)
         count = 2 * len(sites)
         whole = {"weight": (count * heads * size, self.hidden), "bias": (count * heads * size,)}
         shape = whole.get(what, (self.length * count * heads * size,))
         index = 2 * sites.index(site) + KINDS.index(kind)
-        return Packed(index, count, 0 if what else 1, shape)
+        return PackedSlice(index, count, 0 if what else 1, shape)
 
 
-def group(site: Site) -> Site:
+def shared_site(site: Site) -> Site:
     """Where an attention's keys and values have the tensors that they share with others.
 
     Those of an encoder, of its decoder, and of what the decoder attends to have tensors each.
     """
-    return Site(SHARED.name, None, "cross" if site.name.startswith("cross") else site.part)
+    return Site(SHARED_SITE.name, None, "cross" if site.name.startswith("cross") else site.part)
 
 
-def key_heads(facts: Facts, part: str = "") -> tuple[int, int]:
+def key_value_heads(facts: Facts, part: str = "") -> tuple[int, int]:
     """How many heads keys and values have in a part of this backbone, and how many numbers each."""
     config, all_heads = facts.config, facts.heads(part)
     heads = config.get("num_key_value_heads") or all_heads
@@ -266,7 +274,7 @@ _CONSTANTS: dict[str, Any] = {
     "init_weights_seed": None,
 }
 
-configuration("prefix_tuning", Prefix())
-configuration("prefix_tuning_flat", Prefix(flat=True))
+register_configuration("prefix_tuning", Prefix())
+register_configuration("prefix_tuning_flat", Prefix(flat=True))
 # Liu et al. (2022): no network, and the prefix takes the first positions
-configuration("deep_prompt", Prefix(length=20, flat=True, positions="shifted"))
+register_configuration("deep_prompt", Prefix(length=20, flat=True, positions="shifted"))

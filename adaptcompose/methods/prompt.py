@@ -15,21 +15,27 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.prefix import Positions
+from adaptcompose.ir.prefix import PositionConvention
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.ir.tokens import Tokens
-from adaptcompose.methods.invertible import EMBEDDINGS
-from adaptcompose.methods.method import Method, Shape, configuration, method, read_settings
-from adaptcompose.methods.targeted import native_config, read_native
+from adaptcompose.ir.tokens import VirtualTokens
+from adaptcompose.methods.invertible import EMBEDDINGS_SITE
+from adaptcompose.methods.method import (
+    Method,
+    Shape,
+    read_settings,
+    register_configuration,
+    register_method,
+)
+from adaptcompose.methods.targeted import native_config, read_native_config
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch
 
-TOKENS = Site("tokens")
+TOKENS_SITE = Site("tokens")
 
 
-@method
+@register_method
 @dataclass(frozen=True)
 class Prompt(Method):
     """Virtual tokens with learned embeddings, inserted before the input.
@@ -47,44 +53,46 @@ class Prompt(Method):
     mergeable: ClassVar[bool] = True
     additive: ClassVar[bool] = False
 
-    length: int = option(10, "number of virtual tokens", least=1)
-    positions: Positions = option("shifted", "shifted if they take the first positions, else kept")
+    length: int = option(10, "number of virtual tokens", minimum=1)
+    positions: PositionConvention = option(
+        "shifted", "shifted if they take the first positions, else kept"
+    )
     after_first: bool = option(False, "insert them after the first token, not before it")
     spread: float = option(0.5, "new embeddings start uniformly between −spread and spread")
 
     @property
-    def convention(self) -> tuple[str, str]:
+    def position_convention(self) -> tuple[str, str]:
         return "tokens", self.positions
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
-        place = facts.layout.sites.get(EMBEDDINGS.name)
-        alone = place is not None and place.kind == "output" and len(facts.stacks) == 1
+        place = facts.layout.sites.get(EMBEDDINGS_SITE.name)
+        alone = place is not None and place.kind == "output" and len(facts.layers_by_part) == 1
         if self.positions == "kept" and not alone:
             expected = "`shifted` on a backbone without a separate module for its embeddings"
             yield AC209.at(name="positions", operator=self.word, expected=expected, got="`kept`")
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
-        return (TOKENS,)
+        return (TOKENS_SITE,)
 
-    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+    def restrict_to(self, sites: Collection[Site], facts: Facts) -> Self:
         return self
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        return {"embedding": (self.length, facts.size(TOKENS))}
+        return {"embedding": (self.length, facts.width_at(TOKENS_SITE))}
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
 
         init.uniform_(tensor, -self.spread, self.spread)
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        if site != TOKENS:
+        if site != TOKENS_SITE:
             return None
-        return Tokens(
+        return VirtualTokens(
             part,
             site,
             length=self.length,
-            width=facts.size(TOKENS),
+            width=facts.width_at(TOKENS_SITE),
             positions=self.positions,
             after_first=self.after_first,
         )
@@ -106,7 +114,7 @@ class Prompt(Method):
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Prompt | None:
         """The method that a `config` means, or None if it is of another family."""
         if config.get("architecture") != "prompt_tuning":
-            own: Prompt | None = read_native(cls, config)
+            own: Prompt | None = read_native_config(cls, config)
             return own
         combine = config.get("combine") or "prefix"
         if combine not in ("prefix", "prefix_after_bos"):
@@ -120,4 +128,4 @@ class Prompt(Method):
         return {"embedding": [f"prompt_tuning.prompt_tunings.{name}.prompt_embedding.weight"]}
 
 
-configuration("prompt_tuning", Prompt(positions="kept"))
+register_configuration("prompt_tuning", Prompt(positions="kept"))

@@ -15,10 +15,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.ir.primitives import Leaf, Primitive
-from adaptcompose.methods.method import Shape, method
+from adaptcompose.ir.primitives import ParametricPrimitive, Primitive
+from adaptcompose.methods.method import Shape, register_method
 from adaptcompose.methods.prompt import Prompt
-from adaptcompose.methods.targeted import native_config, read_native
+from adaptcompose.methods.targeted import native_config, read_native_config
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DIRECTIONS = ("", "_reverse")
 
 
-@method
+@register_method
 @dataclass(frozen=True)
 class PTuning(Prompt):
     """Virtual tokens before the input, with embeddings computed by an LSTM and two linear maps.
@@ -43,9 +43,9 @@ class PTuning(Prompt):
     hidden: int | None = option(
         None,
         "width of the network, or of each LSTM direction (default: half its input)",
-        least=1,
+        minimum=1,
     )
-    layers: int = option(2, "number of layers of the LSTM", least=1)
+    layers: int = option(2, "number of layers of the LSTM", minimum=1)
 
     def width(self, facts: Facts) -> int:
         """Of the network."""
@@ -76,7 +76,7 @@ class PTuning(Prompt):
         for number, pair in enumerate(pairwise(widths)):
             yield 2 * number, pair
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         """As torch starts embeddings, LSTMs and maps; biases of maps at zero."""
         from torch.nn import init
 
@@ -92,9 +92,13 @@ class PTuning(Prompt):
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         node = super().lower(part, site, facts)
-        return replace(node, form="computed") if isinstance(node, Leaf) else None
+        return (
+            replace(node, parameter_source="computed")
+            if isinstance(node, ParametricPrimitive)
+            else None
+        )
 
-    def lowered(
+    def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """The network is run."""
@@ -109,8 +113,8 @@ class PTuning(Prompt):
             state = linear(state, weights[f"mlp.{number}.weight"], weights[f"mlp.{number}.bias"])
         return {"embedding": state}
 
-    def lowered_at(self, sites: Iterable[Site], facts: Facts) -> int:
-        return Prompt(length=self.length).parameters_at(sites, facts)
+    def effective_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
+        return Prompt(length=self.length).parameter_count_at(sites, facts)
 
     def _lstm(self, state: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         import torch
@@ -141,7 +145,7 @@ class PTuning(Prompt):
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> PTuning | None:
-        found: PTuning | None = read_native(cls, config)
+        found: PTuning | None = read_native_config(cls, config)
         return found
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> dict[str, list[str]]:

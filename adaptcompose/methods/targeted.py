@@ -6,29 +6,36 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from adaptcompose.backbones.layout import LOOKUP, Facts, Kind, Site
+from adaptcompose.backbones.layout import TOKEN_EMBEDDINGS, Facts, Site, SiteKind
 from adaptcompose.diagnostics.codes import AC209
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.methods.method import Method, Packed, lost_layers
-from adaptcompose.syntax.signature import Layers, accept, changed, option, parameters, spell
+from adaptcompose.methods.method import Method, PackedSlice, lost_layers
+from adaptcompose.syntax.signature import (
+    LayerSet,
+    diff_arguments,
+    format_value,
+    option,
+    parameters,
+    validate_value,
+)
 
-ARCHITECTURE = "adaptcompose"
+NATIVE_ARCHITECTURE = "adaptcompose"
 """`architecture` in the files of methods and settings for which AdapterHub has no form."""
 
 
 @dataclass(frozen=True)
-class Changing(Method):
+class TargetedMethod(Method):
     """A method with weights at linear maps or norms that it names."""
 
-    kinds: ClassVar[tuple[Kind, ...]] = ("linear",)
-    stem: ClassVar[str] = "loras"
+    target_kinds: ClassVar[tuple[SiteKind, ...]] = ("linear",)
+    adapterhub_stem: ClassVar[str] = "loras"
     """Where AdapterHub's files keep its tensors, below the module that is changed."""
 
-    columns: ClassVar[tuple[str, ...]] = ()
+    column_vectors: ClassVar[tuple[str, ...]] = ()
     """Vectors that AdapterHub's files have as matrices of one column."""
 
     targets: tuple[str, ...] = option((), "the maps to adapt")
-    leave_out: Layers = option(frozenset(), "layers to skip")
+    leave_out: LayerSet = option(frozenset(), "layers to skip")
     without: tuple[str, ...] = option((), "single sites to skip, such as 3.attn.q")
 
     def __post_init__(self) -> None:
@@ -38,80 +45,89 @@ class Changing(Method):
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         """The targets are places of this backbone, and one of them is left."""
-        known = self.known(facts)
+        known = self.possible_targets(facts)
         for name in self.targets:
             if name not in known:
-                yield self._misfit("targets", f"a list of names from {', '.join(known)}", [name])
+                yield self._wrong_argument(
+                    "targets", f"a list of names from {', '.join(known)}", [name]
+                )
         places = facts.layout.sites
-        paths = {places[name].path for name in self.targets if name in known and places[name].joint}
+        paths = {
+            places[name].path
+            for name in self.targets
+            if name in known and places[name].spans_module
+        }
         for name in self.targets:
-            if name in known and not places[name].joint and places[name].path in paths:
+            if name in known and not places[name].spans_module and places[name].path in paths:
                 expected = "free of maps that are inside another target"
-                yield self._misfit("targets", expected, [name])
-        if not self.places(facts):
+                yield self._wrong_argument("targets", expected, [name])
+        if not self.target_sites(facts):
             expected = "a list of which `leave_out` and `without` leave at least one place"
-            yield self._misfit("targets", expected, self.targets)
+            yield self._wrong_argument("targets", expected, self.targets)
 
-    def _misfit(self, name: str, expected: str, given: object) -> Diagnostic:
+    def _wrong_argument(self, name: str, expected: str, given: object) -> Diagnostic:
         """AC209 for an argument; `given` is its value, or a list with the items that are wrong."""
         if isinstance(given, list):
             got = f"a list with {' and '.join(f'`{one}`' for one in given)}"
         else:
-            got = spell(given) if isinstance(given, int) else f"`{spell(given)}`"
+            got = format_value(given) if isinstance(given, int) else f"`{format_value(given)}`"
         return AC209.at(name=name, operator=self.word, expected=expected, got=got)
 
-    def known(self, facts: Facts) -> tuple[str, ...]:
+    def possible_targets(self, facts: Facts) -> tuple[str, ...]:
         """The names that can be targets; a gate averages over the states that a map reads."""
         places = facts.layout.sites
         return tuple(
             dict.fromkeys(
                 site.name
-                for site in facts.of_kind(*self.kinds)
-                if not (self.gated and (places[site.name].outside or site.name == LOOKUP))
+                for site in facts.sites_of_kind(*self.target_kinds)
+                if not (
+                    self.is_gated
+                    and (places[site.name].is_outside_base or site.name == TOKEN_EMBEDDINGS)
+                )
             )
         )
 
     @property
-    def gated(self) -> bool:
+    def is_gated(self) -> bool:
         """Whether it has a learned gate per example."""
         return False
 
-    def names(self, facts: Facts) -> Collection[str]:
+    def target_names(self, facts: Facts) -> Collection[str]:
         """The names of the maps that it changes."""
         return self.targets
 
-    def places(self, facts: Facts) -> tuple[Site, ...]:
+    def target_sites(self, facts: Facts) -> tuple[Site, ...]:
         """The maps that it changes, lowest first."""
-        names = self.names(facts)
+        names = self.target_names(facts)
         return tuple(
             site
-            for site in facts.of_kind(*self.kinds)
+            for site in facts.sites_of_kind(*self.target_kinds)
             if site.name in names
-            and facts.number(site) not in self.leave_out
+            and facts.layer_number(site) not in self.leave_out
             and str(site) not in self.without
         )
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
-        return self.places(facts)
+        return self.target_sites(facts)
 
-    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+    def restrict_to(self, sites: Collection[Site], facts: Facts) -> Self:
         here = self.sites(facts)
         layers = lost_layers(here, sites, facts)
-        single = [str(s) for s in here if s not in sites and facts.number(s) not in layers]
+        single = [str(s) for s in here if s not in sites and facts.layer_number(s) not in layers]
         if not layers and not single:
             return self
         without = tuple(dict.fromkeys([*self.without, *single]))
         return replace(self, leave_out=self.leave_out | layers, without=without)
 
-    def settled(
+    def at_sites(
         self, facts: Facts, places: Collection[Site], beside: Collection[Site] = ()
     ) -> Self:
         """The same settings with weights at just these places, however a file came by them.
 
         `beside` are sites of its own that are no places.
         """
-        names = tuple(dict.fromkeys(site.name for site in facts.every_site() if site in places))
-        return replace(self, targets=names, leave_out=frozenset(), without=()).only(
+        names = tuple(dict.fromkeys(site.name for site in facts.all_sites() if site in places))
+        return replace(self, targets=names, leave_out=frozenset(), without=()).restrict_to(
             [*places, *beside], facts
         )
 
@@ -119,59 +135,62 @@ class Changing(Method):
         return native_config(self)
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Sequence[str]]:
-        stem = f"{facts.layout.path(site) or site.name}.{self.stem}.{name}"
-        if self._beside(site, facts) is None:
+        stem = f"{facts.layout.path(site) or site.name}.{self.adapterhub_stem}.{name}"
+        if self._sites_in_module(site, facts) is None:
             stem += f".{site.name}"  # maps of one module whose tensors do not fit into one
-        return {tensor: [f"{stem}.{self.key(tensor)}"] for tensor in self.tensors(site, facts)}
+        return {
+            tensor: [f"{stem}.{self.adapterhub_key(tensor)}"]
+            for tensor in self.tensors(site, facts)
+        }
 
-    def packed(self, name: str, site: Site, facts: Facts) -> Packed | None:
+    def packed_slice(self, name: str, site: Site, facts: Facts) -> PackedSlice | None:
         """Maps that the backbone has in one module are in one tensor there; vectors are columns."""
-        places = self.places(facts)
+        places = self.target_sites(facts)
         if site not in places:
             return None
-        beside = self._beside(site, facts)
-        if beside is None or (len(beside) == 1 and name not in self.columns):
+        beside = self._sites_in_module(site, facts)
+        if beside is None or (len(beside) == 1 and name not in self.column_vectors):
             return None
         shape = self.tensors(site, facts)[name]
-        column = (1,) if name in self.columns else ()
+        column = (1,) if name in self.column_vectors else ()
         whole = (shape[0] * len(beside), *shape[1:], *column)
-        return Packed(beside.index(site), len(beside), 0, whole)
+        return PackedSlice(beside.index(site), len(beside), 0, whole)
 
-    def _beside(self, site: Site, facts: Facts) -> list[Site] | None:
+    def _sites_in_module(self, site: Site, facts: Facts) -> list[Site] | None:
         """The maps in the module of a site, if their tensors are of one shape."""
         path = facts.layout.path(site)
         places = [site for site in self.sites(facts) if site.name in facts.layout.sites]
         here = [other for other in places if facts.layout.path(other) == path]
-        found = [other for other in here if other in self.places(facts)]
+        found = [other for other in here if other in self.target_sites(facts)]
         if site not in found and len(here) > 1:
             return None
         shapes = self.tensors(site, facts)
         return found if all(self.tensors(one, facts) == shapes for one in found) else None
 
-    def key(self, tensor: str) -> str:
+    def adapterhub_key(self, tensor: str) -> str:
         """What AdapterHub's files call a tensor."""
         return tensor
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Self | None:
         """The method that a `config` means, or None if it is of another family."""
-        found: Self | None = read_native(cls, config)
+        found: Self | None = read_native_config(cls, config)
         return found
 
 
 def native_config(method: Method) -> dict[str, Any]:
     """A `config` of our own, with the settings that differ from the defaults."""
-    settings = {name: _plain(value) for name, value in changed(method, type(method)())}
-    return {"architecture": ARCHITECTURE, "method": method.word, "settings": settings}
+    settings = {name: _plain(value) for name, value in diff_arguments(method, type(method)())}
+    return {"architecture": NATIVE_ARCHITECTURE, "method": method.word, "settings": settings}
 
 
 def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, frozenset) else value
 
 
-def read_native(cls: type[Any], config: Mapping[str, Any]) -> Any:
+def read_native_config(cls: type[Any], config: Mapping[str, Any]) -> Any:
     """The method of a `config` of our own, or None; ValueError names a setting that is wrong."""
-    if config.get("architecture") != ARCHITECTURE or config.get("method") != cls.word:
+    if config.get("architecture") != NATIVE_ARCHITECTURE or config.get("method") != cls.word:
         return None
     fields = {parameter.name: parameter for parameter in parameters(cls)}
     settings = config.get("settings")
@@ -181,9 +200,9 @@ def read_native(cls: type[Any], config: Mapping[str, Any]) -> Any:
     for name, written in settings.items():
         field, value = fields[name], written
         if isinstance(written, list):
-            value = frozenset(written) if field.type == Layers else tuple(written)
+            value = frozenset(written) if field.type == LayerSet else tuple(written)
         try:
-            read[field.field] = accept(cls, field.field, value)
+            read[field.field_name] = validate_value(cls, field.field_name, value)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} {error}") from None
     return cls(**read)

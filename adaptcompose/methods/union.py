@@ -13,32 +13,32 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.methods.method import Method, Packed, Shape, lost_layers
-from adaptcompose.syntax.signature import Layers, option
+from adaptcompose.methods.method import Method, PackedSlice, Shape, lost_layers
+from adaptcompose.syntax.signature import LayerSet, option
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class Joint(Method):
+class UnionMethod(Method):
     """Several methods under one name; what each of them is, the fields say."""
 
     additive: ClassVar[bool] = False
 
-    leave_out: Layers = option(frozenset(), "layers to skip")
+    leave_out: LayerSet = option(frozenset(), "layers to skip")
 
     def members(self) -> tuple[Method, ...]:
         """The methods that it is."""
         raise NotImplementedError
 
-    def owner(self, name: str) -> Method:
+    def member_of_tensor(self, name: str) -> Method:
         """The member that has a tensor of this name."""
         raise NotImplementedError
 
     @property
-    def convention(self) -> tuple[str, str] | None:
-        found = (member.convention for member in self.members())
+    def position_convention(self) -> tuple[str, str] | None:
+        found = (member.position_convention for member in self.members())
         return next((words for words in found if words), None)
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
@@ -51,27 +51,27 @@ class Joint(Method):
     def _at(self, site: Site, facts: Facts) -> Method:
         return next(member for member in self.members() if site in member.sites(facts))
 
-    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+    def restrict_to(self, sites: Collection[Site], facts: Facts) -> Self:
         lost = lost_layers(self.sites(facts), sites, facts)
         return replace(self, leave_out=self.leave_out | lost) if lost else self
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
         return self._at(site, facts).tensors(site, facts) if site in self.sites(facts) else {}
 
-    def lowered_at(self, sites: Iterable[Site], facts: Facts) -> int:
+    def effective_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
         own = ((m, frozenset(m.sites(facts)).intersection(sites)) for m in self.members())
-        return sum(member.lowered_at(here, facts) for member, here in own)
+        return sum(member.effective_count_at(here, facts) for member, here in own)
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
-        self.owner(name).start(name, tensor)
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
+        self.member_of_tensor(name).init_tensor(name, tensor)
 
-    def learns(self, name: str) -> bool:
-        return self.owner(name).learns(name)
+    def is_trainable(self, name: str) -> bool:
+        return self.member_of_tensor(name).is_trainable(name)
 
-    def lowered(
+    def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> Mapping[str, torch.Tensor]:
-        return self.owner(next(iter(weights))).lowered(site, weights, shared)
+        return self.member_of_tensor(next(iter(weights))).effective_weights(site, weights, shared)
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         found = (member.lower(part, site, facts) for member in self.members())
@@ -97,27 +97,29 @@ class Joint(Method):
         if len(found) != len(kinds) or len(configs) != len(kinds):
             return None
         members = tuple(found[kind] for kind in kinds)
-        made = cls.of(members)
+        made = cls.from_members(members)
         return made if made.members() == members else None
 
     @classmethod
-    def of(cls, members: tuple[Method, ...]) -> Self:
+    def from_members(cls, members: tuple[Method, ...]) -> Self:
         """The settings whose members are, as far as there are settings for it, these."""
         given: dict[str, Any] = {}
-        for member, names in zip(members, cls().names(), strict=True):
+        for member, names in zip(members, cls().member_fields(), strict=True):
             given |= {name: getattr(member, name) for name in names}
         return cls(**given)
 
-    def names(self) -> tuple[tuple[str, ...], ...]:
+    def member_fields(self) -> tuple[tuple[str, ...], ...]:
         """For each member, which of its settings are settings here."""
         raise NotImplementedError
 
-    def settings(self) -> tuple[dict[str, Any], ...]:
+    def member_settings(self) -> tuple[dict[str, Any], ...]:
         """For each member, what these settings are."""
-        return tuple({name: getattr(self, name) for name in names} for names in self.names())
+        return tuple(
+            {name: getattr(self, name) for name in names} for names in self.member_fields()
+        )
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Any]:
         return self._at(site, facts).adapterhub_keys(name, site, facts)
 
-    def packed(self, name: str, site: Site, facts: Facts) -> Packed | None:
-        return self._at(site, facts).packed(name, site, facts)
+    def packed_slice(self, name: str, site: Site, facts: Facts) -> PackedSlice | None:
+        return self._at(site, facts).packed_slice(name, site, facts)

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.linear import Decomposed, LowRank, SharedLowRank
+from adaptcompose.ir.linear import DecomposedLowRank, LowRank, SharedLowRank
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.methods.lora import hub_places, is_lora, is_vera, lora_settings
-from adaptcompose.methods.method import SHARED, Shape, method
-from adaptcompose.methods.targeted import Changing
+from adaptcompose.methods.lora import adapterhub_targets, is_lora, is_vera, read_lora_settings
+from adaptcompose.methods.method import SHARED_SITE, Shape, register_method
+from adaptcompose.methods.targeted import TargetedMethod
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch
 
 
-@method
+@register_method
 @dataclass(frozen=True)
-class Vera(Changing):
+class Vera(TargetedMethod):
     """Two trained vectors per map around a random pair of matrices that all maps share.
 
     Files of AdapterHub have full matrices instead of the vectors (`matrices=true`), which start
@@ -38,15 +38,17 @@ class Vera(Changing):
     """
 
     word: ClassVar[str] = "vera"
-    columns: ClassVar[tuple[str, ...]] = ("m",)
+    column_vectors: ClassVar[tuple[str, ...]] = ("m",)
 
-    rank: int = option(256, "rank: columns of B and rows of A", least=1)
+    rank: int = option(256, "rank: columns of B and rows of A", minimum=1)
     scale: float = option(1.0, "factor of the update")
     targets: tuple[str, ...] = option(("attn.q", "attn.v"), "the linear maps to adapt")
-    seed: int = option(0, "seed of the generator of A and B", least=0)
+    seed: int = option(0, "seed of the generator of A and B", minimum=0)
     d: float = option(0.1, "initial value of the vector after A")
     b: float = option(0.0, "initial value of the vector after B")
-    dropout: float = option(0.0, "dropout on the input of A, in training", least=0, below=1)
+    dropout: float = option(
+        0.0, "dropout on the input of A, in training", minimum=0, exclusive_maximum=1
+    )
     stored: bool = option(False, "store A and B with the weights, not only their seed")
     matrices: bool = option(False, "use full matrices instead of vectors")
     dora: bool = option(False, "train the row lengths separately, as DVoRA of AdapterHub does")
@@ -57,37 +59,41 @@ class Vera(Changing):
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
         yield from super().problems(facts)
         if self.matrices and not self.stored:
-            yield self._misfit("matrices", "false unless `stored=true`", True)
-        shapes = {(facts.size(site), facts.size_in(site)) for site in self.places(facts)}
+            yield self._wrong_argument("matrices", "false unless `stored=true`", True)
+        shapes = {
+            (facts.width_at(site), facts.input_width_at(site)) for site in self.target_sites(facts)
+        }
         if self.matrices and len(shapes) > 1:
-            yield self._misfit("matrices", "false when the maps differ in shape", True)
+            yield self._wrong_argument("matrices", "false when the maps differ in shape", True)
         for name in ("dora", "gate"):
             if getattr(self, name) and not self.matrices:
-                yield self._misfit(name, "false unless `matrices=true`", True)
+                yield self._wrong_argument(name, "false unless `matrices=true`", True)
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
-        return (*((SHARED,) if self.stored else ()), *self.places(facts))
+        return (*((SHARED_SITE,) if self.stored else ()), *self.target_sites(facts))
 
-    def widest(self, facts: Facts) -> tuple[int, int]:
+    def projection_size(self, facts: Facts) -> tuple[int, int]:
         """Columns of A and rows of B."""
-        places = self.places(facts)
-        return max(map(facts.size_in, places), default=1), max(map(facts.size, places), default=1)
+        places = self.target_sites(facts)
+        return max(map(facts.input_width_at, places), default=1), max(
+            map(facts.width_at, places), default=1
+        )
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        if site == SHARED:
-            columns, rows = self.widest(facts)
+        if site == SHARED_SITE:
+            columns, rows = self.projection_size(facts)
             return {"A": (self.rank, columns), "B": (rows, self.rank)}
-        width = facts.size(site)
+        width = facts.width_at(site)
         if not self.matrices:
             return {"d": (self.rank,), "b": (width,)}
         shapes: dict[str, Shape] = {"d": (self.rank, self.rank), "b": (width, width)}
         if self.dora:
             shapes["m"] = (width,)
         if self.gate:
-            shapes |= {"gate.weight": (1, facts.size_in(site)), "gate.bias": (1,)}
+            shapes |= {"gate.weight": (1, facts.input_width_at(site)), "gate.bias": (1,)}
         return shapes
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         import torch
         from torch.nn import init
 
@@ -103,29 +109,36 @@ class Vera(Changing):
         else:
             init.kaiming_uniform_(tensor)
 
-    def begin(self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
+    def init_from_backbone(
+        self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
+    ) -> None:
         if "m" in tensors:
             tensors["m"].copy_(own["weight"].to(tensors["m"].dtype).norm(dim=1))
 
-    def learns(self, name: str) -> bool:
+    def is_trainable(self, name: str) -> bool:
         return name not in ("A", "B")
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        if site not in self.places(facts):
+        if site not in self.target_sites(facts):
             return None
-        fields: dict[str, Any] = {"width": facts.size(site), "width_in": facts.size_in(site)}
+        fields: dict[str, Any] = {
+            "width": facts.width_at(site),
+            "width_in": facts.input_width_at(site),
+        }
         fields |= {"rank": self.rank, "scale": self.scale, "dropout": self.dropout}
         if self.matrices:
-            fields |= {"form": "computed", "sources": (SHARED,), "gate": self.gate}
+            fields |= {"form": "computed", "sources": (SHARED_SITE,), "gate": self.gate}
             if self.dora:
-                return Decomposed(part, site, **fields, peer=True)
+                return DecomposedLowRank(part, site, **fields, adapterhub_norm=True)
             return LowRank(part, site, **fields)
         own: dict[str, Any] = {"seed": self.seed}
         if self.stored:
-            own = {"seed": 0, "projection": part, "sources": (SHARED,)}
-        return SharedLowRank(part, site, **fields, **own, widest=self.widest(facts))
+            own = {"seed": 0, "projection": part, "sources": (SHARED_SITE,)}
+        return SharedLowRank(
+            part, site, **fields, **own, projection_size=self.projection_size(facts)
+        )
 
-    def lowered(
+    def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> Mapping[str, torch.Tensor]:
         """The matrices worked into A and B, where there are matrices."""
@@ -134,22 +147,22 @@ class Vera(Changing):
         down, up = weights["d"] @ shared["A"], weights["b"] @ shared["B"]
         return {"A": down, "B": up} | {k: t for k, t in weights.items() if k not in ("d", "b")}
 
-    def key(self, tensor: str) -> str:
+    def adapterhub_key(self, tensor: str) -> str:
         return {"d": "vera_D", "b": "vera_B", "m": "m.weight"}.get(tensor, tensor)
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Sequence[str]]:
-        if site == SHARED:
+        if site == SHARED_SITE:
             return {key: [f"shared_parameters.{name}.lora_{key}"] for key in ("A", "B")}
         return super().adapterhub_keys(name, site, facts)
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
-        places = hub_places(self, facts)
+        places = adapterhub_targets(self, facts)
         if places is None or not self.matrices:
             return super().adapterhub_config(facts)
         own = {"r": self.rank, "alpha": self.scale * self.rank, "dropout": self.dropout}
         own |= {"vera_d": self.d, "vera_b": self.b}
         own |= {"use_dora": self.dora, "use_gating": self.gate}
-        return _PEER | places | own
+        return _CONSTANTS | places | own
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Vera | None:
@@ -157,7 +170,7 @@ class Vera(Changing):
 
         if not is_lora(config, mode="add") or not is_vera(config):
             return super().from_adapterhub(config, facts)
-        found = lora_settings(Lora, config, facts)
+        found = read_lora_settings(Lora, config, facts)
         rank = found.get("rank", 8)
         same = ("targets", "leave_out", "dropout", "gate")
         kept = {name: found[name] for name in same if name in found}
@@ -191,7 +204,7 @@ def projection(
     return pair[0], pair[1]
 
 
-_PEER: dict[str, Any] = {
+_CONSTANTS: dict[str, Any] = {
     "architecture": "lora",
     "composition_mode": "add",
     "dtype": None,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from adaptcompose.syntax.references import matches
+from adaptcompose.syntax.references import matches_glob
 
 Splits = Mapping[str, tuple[str, ...]]
 Classes = Mapping[str, tuple[str, ...]]
@@ -47,14 +47,14 @@ _PATTERN_LIMIT = 300
 
 
 @dataclass(frozen=True)
-class Layout:
+class DatasetLayout:
     """The splits of each configuration, and the classes that the README names for its columns."""
 
     configs: Mapping[str, Splits]
     default: str | None
-    named: Mapping[str, Classes]
+    classes_by_config: Mapping[str, Classes]
 
-    def config(self, wanted: str | None) -> str | None:
+    def choose_config(self, wanted: str | None) -> str | None:
         """The configuration that is wanted, or the one that is meant without a name."""
         found = self.default if wanted is None else wanted
         return found if found in self.configs else None
@@ -65,19 +65,19 @@ class Layout:
 
     def classes(self, config: str) -> Classes:
         """The classes of each column of labels."""
-        return self.named.get(config, {})
+        return self.classes_by_config.get(config, {})
 
 
-def read_layout(paths: Iterable[str], metadata: Mapping[str, Any]) -> Layout:
+def read_layout(paths: Iterable[str], metadata: Mapping[str, Any]) -> DatasetLayout:
     """The layout of a repository with these files and this front matter of its README."""
     paths = sorted(paths)
-    told = dict(_told(metadata.get("configs"), paths))
+    told = dict(_declared_configs(metadata.get("configs"), paths))
     default = next(iter(_marked(metadata.get("configs"))), None)
-    configs = told or _guessed(_examples(paths))
+    configs = told or _inferred_configs(_examples(paths))
     if default not in configs:
         default = next(iter(configs)) if len(configs) == 1 else "default"
     named = dict(_features(metadata.get("dataset_info"), default or "default"))
-    return Layout(configs, default if default in configs else None, named)
+    return DatasetLayout(configs, default if default in configs else None, named)
 
 
 def _entries(value: Any) -> list[Mapping[str, Any]]:
@@ -90,7 +90,7 @@ def _marked(configs: Any) -> Iterator[str]:
     yield from (str(one.get("config_name")) for one in _entries(configs) if one.get("default"))
 
 
-def _told(configs: Any, paths: Sequence[str]) -> Iterator[tuple[str, Splits]]:
+def _declared_configs(configs: Any, paths: Sequence[str]) -> Iterator[tuple[str, Splits]]:
     """`configs:` of a README; patterns only ever choose among the files that are there."""
     for entry in _entries(configs):
         folder = str(entry.get("data_dir") or "").removeprefix("./").strip("/")
@@ -101,7 +101,9 @@ def _told(configs: Any, paths: Sequence[str]) -> Iterator[tuple[str, Splits]]:
             start = f"{folder}/" if folder else ""
             found = {}
             for split, patterns in _data_files(entry["data_files"]):
-                chosen = [p for one in patterns for p in inside if fits(f"{start}{one}", p)]
+                chosen = [
+                    p for one in patterns for p in inside if matches_pattern(f"{start}{one}", p)
+                ]
                 found[split] = tuple(dict.fromkeys((*found.get(split, ()), *chosen)))
         if found := {split: files for split, files in found.items() if files}:
             yield str(entry.get("config_name") or "default"), found
@@ -125,10 +127,10 @@ def _texts(value: Any) -> list[str]:
     return [one.removeprefix("./") for one in values if isinstance(one, str)]
 
 
-def fits(pattern: str, path: str) -> bool:
+def matches_pattern(pattern: str, path: str) -> bool:
     """Whether a path fits a pattern in which `*` stays in its folder and `**` does not.
 
-    >>> [fits(p, "en/train-0.csv") for p in ("en/train-*", "**/*.csv", "*.csv", "en/**")]
+    >>> [matches_pattern(p, "en/train-0.csv") for p in ("en/train-*", "**/*.csv", "*.csv", "en/**")]
     [True, True, False, True]
     """
     plain = _PLAIN.match(pattern)
@@ -141,7 +143,7 @@ def fits(pattern: str, path: str) -> bool:
             places = set(range(min(places), len(steps) + 1)) if places else places
         else:
             one = part.replace("**", "*")
-            places = {n + 1 for n in places if n < len(steps) and matches(one, steps[n])}
+            places = {n + 1 for n in places if n < len(steps) and matches_glob(one, steps[n])}
     return len(steps) in places
 
 
@@ -165,7 +167,7 @@ def _examples(paths: Sequence[str]) -> list[str]:
     return [path for path in found if named[path] == best]
 
 
-def _guessed(paths: Sequence[str]) -> Mapping[str, Splits]:
+def _inferred_configs(paths: Sequence[str]) -> Mapping[str, Splits]:
     """A configuration for each folder, unless folders are splits; else one that has no name."""
     tops = {path.split("/")[0] for path in paths if "/" in path}
     plain = {top for top in tops if top == "data" or _keyword(top)}

@@ -7,14 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adaptcompose.diagnostics.codes import AC405, AC413
-from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
-from adaptcompose.hub.lock import Locked
+from adaptcompose.diagnostics.diagnostic import Failed, Span, default_span
+from adaptcompose.hub.lock import Pin
 from adaptcompose.hub.opening import open_store
 from adaptcompose.hub.readme import front_matter
-from adaptcompose.hub.store import FileRecord, Store, check_paths, listed, record, verify
-from adaptcompose.resolution.dataset_splits import Classes, Layout, Splits, read_layout
+from adaptcompose.hub.store import (
+    FileRecord,
+    Store,
+    check_paths,
+    file_record,
+    verify_file,
+    walk_files,
+)
+from adaptcompose.resolution.dataset_splits import Classes, DatasetLayout, Splits, read_layout
 from adaptcompose.resolution.sources import Sources
-from adaptcompose.syntax.references import Ref, repository_ref
+from adaptcompose.syntax.references import Ref, parse_repository_ref
 
 README = "README.md"
 MOST_BYTES = 4_000_000_000
@@ -27,27 +34,27 @@ class DataSet:
     """A data set at a revision. `pin` records every file; `read` are those that say its layout."""
 
     ref: Ref
-    pin: Locked
-    layout: Layout
+    pin: Pin
+    layout: DatasetLayout
     sources: Sources
-    read: tuple[str, ...] = ()
+    layout_files: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return str(self.pin)
 
-    def pinned(self, paths: Collection[str]) -> Locked:
+    def pin_files(self, paths: Collection[str]) -> Pin:
         """What a lock says of some of its files."""
-        kept = sorted({*paths, *self.read})
+        kept = sorted({*paths, *self.layout_files})
         return replace(self.pin, files={path: self._record(path) for path in kept})
 
     def splits(self, config: str | None) -> Splits:
         """The files of each split of a configuration; none if there is no such."""
-        name = self.layout.config(config)
+        name = self.layout.choose_config(config)
         return {} if name is None else self.layout.splits(name)
 
     def classes(self, config: str | None) -> Classes:
         """The classes of each column of labels, as far as the README names them."""
-        return self.layout.classes(self.layout.config(config) or "")
+        return self.layout.classes(self.layout.choose_config(config) or "")
 
     def fetch(self, paths: Collection[str], span: Span | None = None) -> Path:
         """The folder with some of its files, each with its hash."""
@@ -55,51 +62,51 @@ class DataSet:
             why = f"the files are larger than {MOST_BYTES // 10**9} GB"
             raise Failed(AC413.at(span, file=f"{self}: {', '.join(sorted(paths))}", why=why))
         if self.pin.path is not None:
-            return self.sources.local(self.pin.path, span)
+            return self.sources.local_folder(self.pin.path, span)
         assert self.pin.repo is not None
-        with standing(span):
+        with default_span(span):
             folder = _store(self.ref, self.sources).fetch(self.pin.repo, self.pin.revision, paths)
             for path in paths:
-                verify(folder, path, self.pin.files[path], str(self))
+                verify_file(folder, path, self.pin.files[path], str(self))
         return folder
 
-    def unfetched(self, paths: Collection[str]) -> dict[str, int]:
+    def missing_files(self, paths: Collection[str]) -> dict[str, int]:
         """Those of some files that are not on this machine yet, with their bytes."""
         if self.pin.path is not None:
             return {}
         assert self.pin.repo is not None and self.pin.revision is not None
         store = _store(self.ref, self.sources)
-        missing = store.uncached(self.pin.repo, self.pin.revision, paths)
+        missing = store.uncached_files(self.pin.repo, self.pin.revision, paths)
         return {path: self.pin.files[path].size for path in missing}
 
     def _record(self, path: str) -> FileRecord:
         # hashes of a folder are computed for what is used
-        folder = None if self.pin.path is None else self.sources.local(self.pin.path)
-        return self.pin.files[path] if folder is None else record(folder / path)
+        folder = None if self.pin.path is None else self.sources.local_folder(self.pin.path)
+        return self.pin.files[path] if folder is None else file_record(folder / path)
 
 
-def data_ref(text: str, span: Span | None = None) -> Ref:
+def parse_dataset_ref(text: str, span: Span | None = None) -> Ref:
     """What `repo:` of a data set means: `user/name@revision`, `hf://datasets/…`, or a folder.
 
-    >>> print(data_ref("hf://datasets/user/name@v1"), data_ref("squad@main"))
+    >>> print(parse_dataset_ref("hf://datasets/user/name@v1"), parse_dataset_ref("squad@main"))
     hf://user/name@v1 squad@main
     """
     help = "name the repository only, and set `config: {folder}`"
-    return repository_ref(text.replace("hf://datasets/", "hf://", 1), span, help)
+    return parse_repository_ref(text.replace("hf://datasets/", "hf://", 1), span, help)
 
 
-def find_data(
-    text: str, sources: Sources, *, pin: Locked | None = None, span: Span | None = None
+def find_dataset(
+    text: str, sources: Sources, *, pin: Pin | None = None, span: Span | None = None
 ) -> DataSet:
     """The data set of a repository or folder; only its README is read.
 
     A pinned one keeps its revision. Without a network its files are those that the pin records.
     """
-    ref = data_ref(text, span)
-    with standing(span):
+    ref = parse_dataset_ref(text, span)
+    with default_span(span):
         found = _local(ref, sources) if ref.kind == "local" else _of_hub(ref, sources, pin)
         read = tuple(name for name in (README,) if name in found.files)
-        bare = DataSet(ref, found, Layout({}, None, {}), sources, read)
+        bare = DataSet(ref, found, DatasetLayout({}, None, {}), sources, read)
         layout = read_layout(found.files, _metadata(bare))
         if not layout.configs:
             why = "it has no files with examples"
@@ -107,7 +114,7 @@ def find_data(
     return replace(bare, layout=layout)
 
 
-def _help(pin: Locked) -> str:
+def _help(pin: Pin) -> str:
     if any(path.endswith(".py") for path in pin.files):
         # what such repositories would print is kept by the Hub in files
         parquet = f"`repo: {pin.repo}@refs/convert/parquet`"
@@ -116,29 +123,31 @@ def _help(pin: Locked) -> str:
 
 
 def _metadata(found: DataSet) -> dict[str, object]:
-    if not found.read or found.pin.files[README].size > _README_LIMIT:
+    if not found.layout_files or found.pin.files[README].size > _README_LIMIT:
         return {}
     page = found.fetch([README]) / README
     return front_matter(page.read_text("utf-8", "replace"))
 
 
-def _local(ref: Ref, sources: Sources) -> Locked:
+def _local(ref: Ref, sources: Sources) -> Pin:
     assert ref.path is not None
-    folder = sources.local(ref.path)
-    inside = (path for path in listed(folder) if (folder / path).resolve().is_relative_to(folder))
+    folder = sources.local_folder(ref.path)
+    inside = (
+        path for path in walk_files(folder) if (folder / path).resolve().is_relative_to(folder)
+    )
     sizes = {path: FileRecord((folder / path).stat().st_size) for path in inside}
     check_paths(sizes, ref.path)
-    return Locked(path=ref.path, files=sizes)
+    return Pin(path=ref.path, files=sizes)
 
 
-def _of_hub(ref: Ref, sources: Sources, pin: Locked | None) -> Locked:
+def _of_hub(ref: Ref, sources: Sources, pin: Pin | None) -> Pin:
     assert ref.repo is not None
     store = _store(ref, sources)
     if pin is None or pin.repo != ref.repo:
         revision = store.resolve(ref.repo, ref.revision)
-        return Locked(ref.repo, revision, files=store.files(ref.repo, revision))
+        return Pin(ref.repo, revision, files=store.list_files(ref.repo, revision))
     try:
-        return replace(pin, files=store.files(ref.repo, pin.revision))
+        return replace(pin, files=store.list_files(ref.repo, pin.revision))
     except Failed as failed:
         if failed.diagnostics[0].code != AC405.id:
             raise
@@ -146,4 +155,4 @@ def _of_hub(ref: Ref, sources: Sources, pin: Locked | None) -> Locked:
 
 
 def _store(ref: Ref, sources: Sources) -> Store:
-    return open_store("hf" if ref.forced else sources.hub, sources.root, "dataset")
+    return open_store("hf" if ref.has_hub_prefix else sources.hub, sources.root, "dataset")

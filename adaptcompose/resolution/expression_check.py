@@ -6,45 +6,50 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import Checked, Context
-from adaptcompose.composition.check import check as check_source
-from adaptcompose.composition.operators.prune import beyond_text
-from adaptcompose.composition.size_limits import told
-from adaptcompose.composition.structure import verify
+from adaptcompose.composition.checker import CheckContext, CheckResult, check_source
+from adaptcompose.composition.operators.prune import spec_only_problems
+from adaptcompose.composition.size_limits import sort_and_cap
+from adaptcompose.composition.structure import structural_problems
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Source
-from adaptcompose.resolution.backbone import find_backbone, named
-from adaptcompose.resolution.resolve import look_up
+from adaptcompose.resolution.backbone import as_folder_or_name, find_backbone
+from adaptcompose.resolution.resolve import resolve_where_known
 from adaptcompose.resolution.sources import Sources
-from adaptcompose.resources import resource
+from adaptcompose.resources import resource_folder
 
 
-def check_alone(source: Source, context: Context) -> Checked:
+def check_expression(source: Source, context: CheckContext) -> CheckResult:
     """An expression that is in no spec, and has no data therefore."""
     checked = check_source(source, context)
-    if checked.read is None or not (found := list(beyond_text(checked.read))):
+    if checked.partial_graph is None or not (
+        found := list(spec_only_problems(checked.partial_graph))
+    ):
         return checked
-    return replace(checked, graph=None, diagnostics=told([*checked.diagnostics, *found]))
+    return replace(checked, graph=None, diagnostics=sort_and_cap([*checked.diagnostics, *found]))
 
 
-def check_files(checked: Checked, context: Context, root: Path, hub: str) -> list[Diagnostic]:
+def check_files(
+    checked: CheckResult, context: CheckContext, root: Path, hub: str
+) -> list[Diagnostic]:
     """What there is to say of an expression once folders are looked at, and a hub that is one."""
     found = list(checked.diagnostics)
-    if checked.read is not None:
-        read = look_up(checked.read, context.backbone, Sources(hub, root, ask=False))
-        found += [*read.notes, *verify(read.graph, context.backbone)]
-    return list(told(dict.fromkeys(found)))
+    if checked.partial_graph is not None:
+        read = resolve_where_known(
+            checked.partial_graph, context.backbone, Sources(hub, root, may_query=False)
+        )
+        found += [*read.diagnostics, *structural_problems(read.graph, context.backbone)]
+    return list(sort_and_cap(dict.fromkeys(found)))
 
 
 def context(
     backbone: str | None, root: Path, hub: str = "hf", known_as: str | None = None
-) -> Context:
+) -> CheckContext:
     """The catalogue of the package and of `root`, and the facts of a backbone if one is named.
 
     What the Hub calls it has to be said of a folder, if it is `known_as` something.
     """
-    cards = Catalogue.open(resource("hub_cards"), root / "hub_cards")
+    cards = Catalogue.open(resource_folder("hub_cards"), root / "hub_cards")
     sources = Sources(hub, root)
     facts = None
     if backbone is not None:
-        facts = find_backbone(named(backbone, root), sources, known_as=known_as).facts
-    return Context(cards, facts, composed=sources.composed)
+        facts = find_backbone(as_folder_or_name(backbone, root), sources, known_as=known_as).facts
+    return CheckContext(cards, facts, may_be_published=sources.may_be_published)

@@ -15,7 +15,7 @@ _LARGEST_PICKLE = 200_000_000  # a pickle has to be fetched whole to know its sh
 
 
 @dataclass(frozen=True)
-class Shelf:
+class FileListing:
     """The files of a folder or a repository by path, with their sizes, and how to get at them."""
 
     title: str
@@ -23,29 +23,29 @@ class Shelf:
     path: Callable[[str], Path]
     shapes: Callable[[str], Shapes | None]
 
-    def below(self, place: str) -> Mapping[str, int]:
+    def files_in(self, place: str) -> Mapping[str, int]:
         """The files directly in a subfolder (the shelf itself: an empty text), by their names."""
         prefix = f"{place}/" if place else ""
         found = {p.removeprefix(prefix): n for p, n in self.sizes.items() if p.startswith(prefix)}
         return {name: size for name, size in found.items() if "/" not in name}
 
-    def places(self) -> list[str]:
+    def folders(self) -> list[str]:
         """The shelf itself and the folders right below it that hold something."""
         tops = sorted({path.split("/")[0] for path in self.sizes if path.count("/") == 1})
         return ["", *tops]
 
 
-def open_shelf(ref: Ref, sources: Sources, variant: Variant | None = None) -> Shelf:
+def open_listing(ref: Ref, sources: Sources, variant: Variant | None = None) -> FileListing:
     """What a reference leads to; of the catalogue's it is the chosen variant."""
     if ref.kind == "local":
         assert ref.path is not None
-        return local_shelf(sources.local(ref.path), str(ref))
+        return local_listing(sources.local_folder(ref.path), str(ref))
     found = sources.pin(ref, variant)
     assert found.repo is not None
     prefix = f"{found.subfolder}/" if found.subfolder else ""
     files = {
         path.removeprefix(prefix): record
-        for path, record in sources.store(ref).files(found.repo, found.revision).items()
+        for path, record in sources.store(ref).list_files(found.repo, found.revision).items()
         if path.startswith(prefix)
     }
     pin = replace(found, files=files)
@@ -59,10 +59,12 @@ def open_shelf(ref: Ref, sources: Sources, variant: Variant | None = None) -> Sh
             return read_shapes(path(name), f"{ref}: {name}")
         return found
 
-    return Shelf(str(ref), {name: record.size for name, record in files.items()}, path, shapes)
+    return FileListing(
+        str(ref), {name: record.size for name, record in files.items()}, path, shapes
+    )
 
 
-def local_shelf(folder: Path, title: str) -> Shelf:
+def local_listing(folder: Path, title: str) -> FileListing:
     """A folder and the folders right below it, links out of it left alone."""
     found = [path for path in folder.iterdir() if not path.name.startswith(".")]
     found += [inner for path in found if path.is_dir() for inner in path.iterdir()]
@@ -72,4 +74,4 @@ def local_shelf(folder: Path, title: str) -> Shelf:
     def shapes(name: str) -> Shapes:
         return read_shapes(folder / name, f"{title}: {name}")
 
-    return Shelf(title, sizes, lambda name: folder / name, shapes)
+    return FileListing(title, sizes, lambda name: folder / name, shapes)

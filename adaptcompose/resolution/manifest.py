@@ -9,10 +9,10 @@ from typing import Any
 
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.storage.yaml_source import dump, load, open_source
+from adaptcompose.storage.yaml_source import dump_yaml, load_yaml, read_source
 
 FILE, LOCK = "composition.yaml", "composition.lock"
-HERE = ".here.yaml"
+LOCAL_PATHS_FILE = ".here.yaml"
 """Where hub and backbone lie on this machine if they are folders: hidden, so never published."""
 VERSION = 1
 
@@ -44,15 +44,15 @@ class Manifest:
     def __str__(self) -> str:
         given = {name: getattr(self, name) for name in self.__dataclass_fields__}
         kept = {name: value for name, value in given.items() if value not in (None, "", {})}
-        return dump({"composition": VERSION} | kept)
+        return dump_yaml({"composition": VERSION} | kept)
 
     @classmethod
-    def open(cls, folder: Path, title: str) -> Manifest:
+    def load(cls, folder: Path, title: str) -> Manifest:
         """The manifest of a folder, or AC426 if it has none."""
         path = folder / FILE
         if not path.is_file():
             raise Failed(codes.AC426.at(name=title))
-        data = load(open_source(path, f"{title}: {FILE}").text, f"{title}: {FILE}")
+        data = load_yaml(read_source(path, f"{title}: {FILE}").text, f"{title}: {FILE}")
         try:
             if not isinstance(data, dict) or data.pop("composition", None) != VERSION:
                 raise ValueError(f"its version is not {VERSION}")
@@ -89,10 +89,10 @@ def _checked(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def places(folder: Path) -> dict[str, str]:
+def read_local_paths(folder: Path) -> dict[str, str]:
     """What the note of a folder says of this machine."""
-    path = folder / HERE
+    path = folder / LOCAL_PATHS_FILE
     if not path.is_file():
         return {}
-    data = load(open_source(path).text, str(path))
+    data = load_yaml(read_source(path).text, str(path))
     return {str(name): str(place) for name, place in data.items()} if isinstance(data, dict) else {}

@@ -14,43 +14,50 @@ from pathlib import Path
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import Context, check
-from adaptcompose.composition.graph import Adapter, Block, Head, Published, complete, transform
-from adaptcompose.composition.operators import Fuse, Prune, Swap, slots
-from adaptcompose.composition.operators.prune import FILE as ACTIVATIONS
+from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Head,
+    Published,
+    has_known_methods,
+    transform,
+)
+from adaptcompose.composition.operators import Fuse, Prune, Swap, slot_names
+from adaptcompose.composition.operators.prune import ACTIVATIONS_FILE as ACTIVATIONS
 from adaptcompose.composition.operators.prune import read_activations
 from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, errors
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, select_errors
 from adaptcompose.formats import adapter_folder as adapters
 from adaptcompose.formats import adapterhub
-from adaptcompose.formats.adapterhub_setup import SETUP, expression
+from adaptcompose.formats.adapterhub_setup import SETUP, setup_expression
 from adaptcompose.formats.tensors import Shapes
-from adaptcompose.hub.lock import Lock, Locked
+from adaptcompose.hub.lock import Lock, Pin
 from adaptcompose.resolution.manifest import FILE, LOCK, Manifest
-from adaptcompose.resolution.sources import COMPOSITION, Sources
-from adaptcompose.resources import resource
+from adaptcompose.resolution.sources import COMPOSITION_FILES, Sources
+from adaptcompose.resources import resource_folder
 from adaptcompose.syntax.references import Ref, is_safe_path, parse_ref
 
 DEEPEST = 8  # compositions may refer to compositions; more than this is a circle
 
 
 @dataclass
-class Resolved:
+class ResolvedGraph:
     """The graph with pins, methods and heads, and what there is to say about it."""
 
     graph: Block
-    notes: list[Diagnostic]
+    diagnostics: list[Diagnostic]
 
 
-def resolve(graph: Block, facts: Facts, sources: Sources) -> Resolved:
+def resolve(graph: Block, facts: Facts, sources: Sources) -> ResolvedGraph:
     """Locked every reference and read its configuration; all problems of all adapters at once."""
-    read = look_up(graph, facts, sources)
-    if errors(read.notes):
-        raise Failed(read.notes)
+    read = resolve_where_known(graph, facts, sources)
+    if select_errors(read.diagnostics):
+        raise Failed(read.diagnostics)
     return read
 
 
-def look_up(graph: Block, facts: Facts | None, sources: Sources) -> Resolved:
+def resolve_where_known(graph: Block, facts: Facts | None, sources: Sources) -> ResolvedGraph:
     """The graph with every reference that can be read; what cannot is among the notes.
 
     Without a backbone references stay as they are, and what is wrong with them is told.
@@ -60,27 +67,29 @@ def look_up(graph: Block, facts: Facts | None, sources: Sources) -> Resolved:
     def pin(block: Block) -> Block:
         try:
             ref = block.ref if isinstance(block, Adapter | Fuse) and not block.pin else None
-            if ref is not None and not (sources.reads(ref) and _chosen(block, ref)):
+            if ref is not None and not (sources.may_read(ref) and _has_variant(block, ref)):
                 return block
             if ref is not None and facts is None:
-                _glance(block, ref, sources)
+                _probe(block, ref, sources)
             elif isinstance(block, Adapter) and ref is not None and facts is not None:
-                return _known(block, facts, sources, found)
+                return _resolve_cached(block, facts, sources, found)
             elif isinstance(block, Fuse) and ref is not None and facts is not None:
                 return _fusion(block, facts, sources, found)
-            if isinstance(block, Prune) and block.by is not None and block.measured is None:
+            if isinstance(block, Prune) and block.by is not None and block.activations is None:
                 place = sources.root / Path(block.by).expanduser()
-                return block.fitted(read_activations(place, block.by, block.span), block.by)
-            if isinstance(block, Swap) and complete(block.body):
-                return block.applied()
+                return block.with_activations(
+                    read_activations(place, block.by, block.span), block.by
+                )
+            if isinstance(block, Swap) and has_known_methods(block.body):
+                return block.apply()
         except Failed as failed:
-            found.extend(failed.at(block.span).diagnostics)
+            found.extend(failed.with_default_span(block.span).diagnostics)
         return block
 
-    return Resolved(transform(graph, pin), list(dict.fromkeys(found)))
+    return ResolvedGraph(transform(graph, pin), list(dict.fromkeys(found)))
 
 
-def _chosen(block: Block, ref: Ref) -> bool:
+def _has_variant(block: Block, ref: Ref) -> bool:
     """Whether it is known what a name of the catalogue is; without a backbone it is not."""
     if ref.kind in ("hub", "local"):
         return True
@@ -91,64 +100,68 @@ def _chosen(block: Block, ref: Ref) -> bool:
     return isinstance(block, Adapter) and block.variant is not None
 
 
-def _glance(block: Block, ref: Ref, sources: Sources) -> None:
+def _probe(block: Block, ref: Ref, sources: Sources) -> None:
     """Failed if a reference leads to nothing, or an adapter's to something else."""
     if isinstance(block, Adapter) and block.variant is not None:
         return
     pin = sources.pin(ref, None, block.span)
-    if isinstance(block, Adapter) and not {COMPOSITION[0], SETUP} & pin.files.keys():
-        _described(block, pin, sources)
+    if isinstance(block, Adapter) and not {COMPOSITION_FILES[0], SETUP} & pin.files.keys():
+        _read_adapter_config(block, pin, sources)
 
 
-def _known(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Block:
+def _resolve_cached(
+    leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]
+) -> Block:
     """What a reference means, read once."""
     key = (leaf.ref, leaf.variant, facts.title, facts.layers, facts.width)
     if key not in sources._leaves:
-        sources._leaves[key] = _leaf(leaf, facts, sources, notes)
+        sources._leaves[key] = _resolve_reference(leaf, facts, sources, notes)
     found = sources._leaves[key]
     return replace(found, span=leaf.span) if isinstance(found, Adapter) else found
 
 
-def _leaf(leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]) -> Block:
+def _resolve_reference(
+    leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]
+) -> Block:
     """What a reference means: an adapter, a published composition, or a setup of AdapterHub."""
     assert leaf.ref is not None
     pin = sources.pin(leaf.ref, leaf.variant, leaf.span)
-    if COMPOSITION[0] not in pin.files and SETUP not in pin.files:
+    if COMPOSITION_FILES[0] not in pin.files and SETUP not in pin.files:
         return _adapter(leaf, pin, facts, sources, notes)
-    if COMPOSITION[0] not in pin.files:
+    if COMPOSITION_FILES[0] not in pin.files:
         found = expand_setup(leaf, pin, facts, sources)
-        notes += found.notes
+        notes += found.diagnostics
         return found.graph
-    block, resolved = expand(leaf, pin, facts, sources)
-    notes += resolved.notes
+    block, resolved = expand_published(leaf, pin, facts, sources)
+    notes += resolved.diagnostics
     return block
 
 
 def _adapter(
-    leaf: Adapter, pin: Locked, facts: Facts, sources: Sources, notes: list[Diagnostic]
+    leaf: Adapter, pin: Pin, facts: Facts, sources: Sources, notes: list[Diagnostic]
 ) -> Adapter:
     assert leaf.ref is not None
-    described = _described(leaf, pin, sources)
-    safe, pickle = adapters.weights_names(described)
+    described = _read_adapter_config(leaf, pin, sources)
+    safe, pickle = adapters.weight_files(described)
     if safe not in pin.files and pickle in pin.files:
         notes.append(codes.AC409.at(leaf.span, name=str(leaf.ref)))
     shapes = _shapes(leaf.ref, pin, (safe, pickle), sources, leaf.span)
-    if shapes is None and adapters.told_by_tensors(described):
+    if shapes is None and adapters.needs_tensors(described):
         sources.fetch(leaf.ref, pin)
-    read = adapters.read(described, facts, shapes)
+    read = adapters.read_adapter(described, facts, shapes)
     kept = None if read.head is None else Head(leaf.name, read.head)
     method = read.method
     pin = replace(pin, method=str(method))
-    return replace(leaf, pin=pin, base=described.base, method=method, head=kept)
+    return replace(leaf, pin=pin, declared_backbone=described.base, method=method, head=kept)
 
 
-def _described(leaf: Adapter, pin: Locked, sources: Sources) -> adapterhub.Described:
+def _read_adapter_config(leaf: Adapter, pin: Pin, sources: Sources) -> adapterhub.StoredObject:
     """What the configuration of an adapter says."""
     assert leaf.ref is not None
     configurations = [adapterhub.ADAPTER, adapterhub.HEAD, adapterhub.FUSION]
     folder = sources.fetch(leaf.ref, pin, configurations)
-    described = adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
-    if described.outer.get("adapter_names") is not None:
+    described = adapterhub.read_adapter_config(folder, str(leaf.ref), leaf.span)
+    if described.document.get("adapter_names") is not None:
         what = {"what": "a fusion", "wanted": "an adapter"}
         help = f"load it: `fuse(…, load={leaf.ref})`"
         raise Failed(codes.AC406.at(leaf.span, name=str(leaf.ref), **what, help=help))
@@ -156,7 +169,7 @@ def _described(leaf: Adapter, pin: Locked, sources: Sources) -> adapterhub.Descr
 
 
 def _shapes(
-    ref: Ref, pin: Locked, names: Sequence[str], sources: Sources, span: Span | None
+    ref: Ref, pin: Pin, names: Sequence[str], sources: Sources, span: Span | None
 ) -> Shapes | None:
     """The shapes of an object's weights, or None where only a download would tell."""
     for name in names:
@@ -170,12 +183,12 @@ def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]
     title = str(block.ref)
     pin = sources.pin(block.ref, None, block.span)
     folder = sources.fetch(block.ref, pin, [adapterhub.FUSION])
-    described = adapterhub.describe(folder, adapterhub.FUSION, title, block.span)
+    described = adapterhub.read_config(folder, adapterhub.FUSION, title, block.span)
     if described is None:
         what = {"what": "other files", "wanted": "a fusion"}
         help = f"set `load` to a folder or repository with {adapterhub.FUSION}"
         raise Failed(codes.AC406.at(block.span, name=title, **what, help=help))
-    trained = described.outer.get("adapter_names")
+    trained = described.document.get("adapter_names")
     given = [str(getattr(slot.block, "ref", slot.block)).split("/")[-1] for slot in block.members]
     if isinstance(trained, list) and len(trained) != len(given):
         notes.append(
@@ -187,88 +200,92 @@ def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]
     if shapes is None:
         described = replace(described, folder=sources.fetch(block.ref, pin))
     loaded = adapterhub.read_fusion(described, facts, shapes)
-    if wrong := list(adapterhub.misfits(described, loaded, facts, shapes or {})) if shapes else []:
+    if (
+        wrong := list(adapterhub.shape_problems(described, loaded, facts, shapes or {}))
+        if shapes
+        else []
+    ):
         raise Failed(wrong)
-    return replace(block, pin=pin, loaded=loaded)
+    return replace(block, pin=pin, loaded_fusion=loaded)
 
 
-def expand(
-    leaf: Adapter, pin: Locked, facts: Facts, sources: Sources
-) -> tuple[Published, Resolved]:
+def expand_published(
+    leaf: Adapter, pin: Pin, facts: Facts, sources: Sources
+) -> tuple[Published, ResolvedGraph]:
     """The composition that a reference means, resolved, and what there is to say about it."""
     assert leaf.ref is not None
     title = str(leaf.ref)
     if sources.depth >= DEEPEST:
         raise Failed(codes.AC108.at(leaf.span, name=title, cycle=f"{title} → … → {title}"))
     folder = sources.fetch(leaf.ref, pin, [FILE, LOCK, ACTIVATIONS])
-    manifest, lock = Manifest.open(folder, title), Lock.open(folder / LOCK)
+    manifest, lock = Manifest.load(folder, title), Lock.load(folder / LOCK)
     if lock is None:
         raise Failed(codes.AC418.at(leaf.span, name=title, missing=LOCK))
     source = Source(manifest.expression, f"{title}: {FILE}")
-    cards = Catalogue.open(resource("hub_cards"))
-    graph = check(source, Context(cards, facts)).raise_errors()
-    place = _Place(leaf.ref, pin, title, folder)
-    graph = transform(graph, place.inside)
-    pins = {str(place.forced(text)): found for text, found in lock.adapters.items()}
+    cards = Catalogue.open(resource_folder("hub_cards"))
+    graph = check_source(source, CheckContext(cards, facts)).raise_errors()
+    place = _PublishedContext(leaf.ref, pin, title, folder)
+    graph = transform(graph, place.qualify_block)
+    pins = {str(place.hub_ref(text)): found for text, found in lock.adapters.items()}
     known = {**sources.pins, **pins}
-    own = Sources(sources.hub, sources.root, known, sources.depth + 1, sources.ask)
+    own = Sources(sources.hub, sources.root, known, sources.depth + 1, sources.may_query)
     resolved = resolve(graph, facts, own)
     head = _head(manifest, place, own)
-    graph, named = resolved.graph, tuple(slots(resolved.graph))
+    graph, named = resolved.graph, tuple(slot_names(resolved.graph))
     return Published(leaf.ref, graph, pin, head, named, span=leaf.span), resolved
 
 
-def expand_setup(leaf: Adapter, pin: Locked, facts: Facts, sources: Sources) -> Resolved:
+def expand_setup(leaf: Adapter, pin: Pin, facts: Facts, sources: Sources) -> ResolvedGraph:
     """What a setup of AdapterHub composes, of the folders below it at the setup's revision."""
     assert leaf.ref is not None
     title = str(leaf.ref)
     folder = sources.fetch(leaf.ref, pin, [SETUP])
     try:
-        text = expression(json.loads((folder / SETUP).read_bytes()))
+        text = setup_expression(json.loads((folder / SETUP).read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         known = "setups of Stack, Fuse, Average, Parallel and Split"
         method = f"an AdapterHub setup ({error})"
         raise Failed(codes.AC407.at(leaf.span, name=title, method=method, known=known)) from None
-    context = Context(Catalogue.open(resource("hub_cards")), facts)
-    graph = check(Source(text, f"{title}: {SETUP}"), context).raise_errors()
-    graph = transform(graph, _Place(leaf.ref, pin, title, folder).inside)
+    context = CheckContext(Catalogue.open(resource_folder("hub_cards")), facts)
+    graph = check_source(Source(text, f"{title}: {SETUP}"), context).raise_errors()
+    graph = transform(graph, _PublishedContext(leaf.ref, pin, title, folder).qualify_block)
     return resolve(graph, facts, sources)
 
 
-def _head(manifest: Manifest, place: _Place, sources: Sources) -> Adapter | None:
+def _head(manifest: Manifest, place: _PublishedContext, sources: Sources) -> Adapter | None:
     """What carries the head where that is in a folder of its own."""
     said = manifest.heads().get("", "")
     if not said.startswith("./"):
         return None
-    ref = place.own(said)
+    ref = place.part_ref(said)
     pin = sources.pin(ref)
-    found = adapterhub.describe(sources.fetch(ref, pin), adapterhub.HEAD, str(ref))
+    found = adapterhub.read_config(sources.fetch(ref, pin), adapterhub.HEAD, str(ref))
     if found is None or not found.config:
         missing = f"{said[2:]}/{adapterhub.HEAD}"
         raise Failed(codes.AC418.at(name=place.title, missing=missing))
     return Adapter(str(ref), ref=ref, pin=pin, head=Head(str(ref), found.config))
 
 
-class _Place:
+class _PublishedContext:
     """Where a composition lies, and what its references mean from outside."""
 
-    def __init__(self, ref: Ref, pin: Locked, title: str, folder: Path) -> None:
+    def __init__(self, ref: Ref, pin: Pin, title: str, folder: Path) -> None:
         self.ref, self.pin, self.title, self.folder = ref, pin, title, folder
-        self.renamed: dict[str, str] = {}
+        self.fusion_names: dict[str, str] = {}
 
-    def inside(self, block: Block) -> Block:
+    def qualify_block(self, block: Block) -> Block:
         """A block of the expression with references that hold everywhere."""
         if isinstance(block, Adapter) and block.ref is not None:
             ref = self._ref(block.ref)
             return replace(block, ref=ref, name=str(ref))
         if isinstance(block, Fuse) and block.ref is not None:
             ref = self._ref(block.ref)
-            self.renamed[block.name] = str(ref)
+            self.fusion_names[block.name] = str(ref)
             return replace(block, ref=ref, load=str(ref), name=str(ref))
         if isinstance(block, Prune):
             measured = read_activations(self.folder / ACTIVATIONS, f"{self.title}: {ACTIVATIONS}")
-            named = {self.renamed.get(name, name): found for name, found in measured.items()}
-            return block.fitted(named, self.title)
+            named = {self.fusion_names.get(name, name): found for name, found in measured.items()}
+            return block.with_activations(named, self.title)
         if isinstance(block, Adapter | Fuse):
             why = f"it has no weights for `{block}`"
             raise Failed(codes.AC413.at(file=self.title, why=why))
@@ -276,10 +293,10 @@ class _Place:
 
     def _ref(self, ref: Ref) -> Ref:
         if ref.kind == "local":
-            return self.own(ref.path or "")
-        return self.forced(str(ref)) if ref.kind == "hub" else ref
+            return self.part_ref(ref.path or "")
+        return self.hub_ref(str(ref)) if ref.kind == "hub" else ref
 
-    def own(self, path: str) -> Ref:
+    def part_ref(self, path: str) -> Ref:
         """A folder of the composition's own, as a reference from outside."""
         name = path.removeprefix("./")
         if not path.startswith("./") or not is_safe_path(name):
@@ -289,9 +306,15 @@ class _Place:
             return Ref("local", path=f"{self.pin.path.rstrip('/')}/{name}")
         below = "/".join(filter(None, [self.pin.subfolder, name]))
         repo, revision = self.pin.repo, self.pin.revision
-        return Ref("hub", repo=repo, revision=revision, subfolder=below, forced=self.ref.forced)
+        return Ref(
+            "hub",
+            repo=repo,
+            revision=revision,
+            subfolder=below,
+            has_hub_prefix=self.ref.has_hub_prefix,
+        )
 
-    def forced(self, text: str) -> Ref:
+    def hub_ref(self, text: str) -> Ref:
         """What comes from the Hugging Face Hub by force refers to it by force."""
         ref = parse_ref(text, ())
-        return replace(ref, forced=ref.forced or self.ref.forced)
+        return replace(ref, has_hub_prefix=ref.has_hub_prefix or self.ref.has_hub_prefix)

@@ -10,18 +10,25 @@ from typing import Any
 
 from adaptcompose.catalogue.cards import Variant
 from adaptcompose.composition.graph import Block
-from adaptcompose.composition.operators.prune import FILE
+from adaptcompose.composition.operators.prune import ACTIVATIONS_FILE
 from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import Failed, Span, standing
+from adaptcompose.diagnostics.diagnostic import Failed, Span, default_span
 from adaptcompose.formats import adapter_folder as adapters
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.tensors import Shapes, read_header, read_shapes
-from adaptcompose.hub.lock import Locked
+from adaptcompose.hub.lock import Pin
 from adaptcompose.hub.opening import open_store
-from adaptcompose.hub.store import FileRecord, RangedStore, Store, not_cached, records, verify
+from adaptcompose.hub.store import (
+    FileRecord,
+    RangedStore,
+    Store,
+    file_records,
+    offline_diagnostic,
+    verify_file,
+)
 from adaptcompose.syntax.references import Ref
 
-COMPOSITION = ("composition.yaml", "composition.lock", FILE)
+COMPOSITION_FILES = ("composition.yaml", "composition.lock", ACTIVATIONS_FILE)
 """What a folder with a published composition holds, and an adapter's does not."""
 
 
@@ -36,10 +43,10 @@ class Sources:
 
     hub: str = "hf"
     root: Path = Path()
-    pins: Mapping[str, Locked] = field(default_factory=dict)
+    pins: Mapping[str, Pin] = field(default_factory=dict)
     depth: int = 0
-    ask: bool = True
-    _pinned: dict[tuple[Ref, Variant | None], Locked] = field(default_factory=dict, repr=False)
+    may_query: bool = True
+    _pinned: dict[tuple[Ref, Variant | None], Pin] = field(default_factory=dict, repr=False)
     _leaves: dict[tuple[Any, ...], Block] = field(default_factory=dict, repr=False)
     """What references were found to mean: the compositions of a run share most of them."""
 
@@ -47,98 +54,98 @@ class Sources:
         self.root = Path(self.root).absolute()  # whoever changes the directory later
 
     @property
-    def remote(self) -> bool:
+    def is_remote(self) -> bool:
         """Whether the hub is another machine."""
         return self.hub == "hf" or self.hub.startswith(("https://", "http://"))
 
-    def reads(self, ref: Ref) -> bool:
+    def may_read(self, ref: Ref) -> bool:
         """Whether what a reference leads to may be looked at."""
-        return self.ask or ref.kind == "local" or not (self.remote or ref.forced)
+        return self.may_query or ref.kind == "local" or not (self.is_remote or ref.has_hub_prefix)
 
     def store(self, ref: Ref | None = None) -> Store:
         """`hf://` always means the Hugging Face Hub, everything else the spec's hub."""
-        return open_store("hf" if ref is not None and ref.forced else self.hub, self.root)
+        return open_store("hf" if ref is not None and ref.has_hub_prefix else self.hub, self.root)
 
-    def repositories(self, glob: str) -> list[str]:
+    def list_repositories(self, glob: str) -> list[str]:
         """The repositories of the Hugging Face Hub that fit a glob over one author's."""
-        return open_store("hf", self.root).repositories(glob)
+        return open_store("hf", self.root).list_repositories(glob)
 
-    def local(self, path: str, span: Span | None = None) -> Path:
+    def local_folder(self, path: str, span: Span | None = None) -> Path:
         with suppress(OSError, ValueError, RuntimeError):  # too long, with U+0000, of nobody
             folder = (self.root / Path(path).expanduser()).resolve()
             if folder.is_dir():
                 return folder
         raise Failed(codes.AC412.at(span, path=path, root=self.root.resolve()))
 
-    def pin(self, ref: Ref, variant: Variant | None = None, span: Span | None = None) -> Locked:
+    def pin(self, ref: Ref, variant: Variant | None = None, span: Span | None = None) -> Pin:
         """The pin of a reference: an earlier one, or the newest revision now."""
         if ref.kind == "local":
             # what the folder holds now; a lock that says otherwise is out of date
             assert ref.path is not None
-            folder = self.local(ref.path, span)
+            folder = self.local_folder(ref.path, span)
             here = (path.name for path in folder.iterdir() if path.is_file())
-            own = own_files(dict.fromkeys(here, FileRecord(0)), "")
-            return Locked(path=ref.path, files=records(folder, own))
+            own = relevant_files(dict.fromkeys(here, FileRecord(0)), "")
+            return Pin(path=ref.path, files=file_records(folder, own))
         known = self.pins.get(str(ref)) or self._pinned.get((ref, variant))
         if known is not None:
             return known
         repo, revision, subfolder = _place(ref, variant)
-        with standing(span):
+        with default_span(span):
             store = self.store(ref)
             exact = store.resolve(repo, revision)
-            files = store.files(repo, exact)
-        found = Locked(repo, exact, subfolder, files=own_files(files, subfolder or ""))
+            files = store.list_files(repo, exact)
+        found = Pin(repo, exact, subfolder, files=relevant_files(files, subfolder or ""))
         self._pinned[ref, variant] = found
         return found
 
-    def checkpoint(self, ref: Ref, wanted: Callable[[str], bool], span: Span | None) -> Locked:
+    def pin_checkpoint(self, ref: Ref, wanted: Callable[[str], bool], span: Span | None) -> Pin:
         """The pin of a repository or a folder of transformers: those of its files that are wanted.
 
         It is asked anew each time; who has an earlier pin does not ask.
         """
         if ref.kind == "local":
-            folder = self.local(ref.path or "", span)
+            folder = self.local_folder(ref.path or "", span)
             here = [path.name for path in folder.iterdir() if path.is_file()]
-            return Locked(path=ref.path, files=records(folder, filter(wanted, here)))
+            return Pin(path=ref.path, files=file_records(folder, filter(wanted, here)))
         assert ref.repo is not None
-        with standing(span):
+        with default_span(span):
             store = self.store(ref)
             revision = store.resolve(ref.repo, ref.revision)
-            files = store.files(ref.repo, revision)
-        return Locked(ref.repo, revision, files={n: f for n, f in files.items() if wanted(n)})
+            files = store.list_files(ref.repo, revision)
+        return Pin(ref.repo, revision, files={n: f for n, f in files.items() if wanted(n)})
 
-    def composed(self, ref: Ref) -> bool:
+    def may_be_published(self, ref: Ref) -> bool:
         """Whether a reference may be a published composition, as far as that is known by now."""
         if ref.kind == "local":
             with suppress(Failed):
-                return (self.local(ref.path or "") / COMPOSITION[0]).is_file()
+                return (self.local_folder(ref.path or "") / COMPOSITION_FILES[0]).is_file()
             return False
         pin = self.pins.get(str(ref))
-        return ref.kind == "hub" and (pin is None or COMPOSITION[0] in pin.files)
+        return ref.kind == "hub" and (pin is None or COMPOSITION_FILES[0] in pin.files)
 
-    def near(self, ref: Ref | None, pin: Locked | None) -> bool:
+    def is_on_disk(self, ref: Ref | None, pin: Pin | None) -> bool:
         """Whether all files of a pin are on this machine."""
         if ref is None or pin is None or pin.path is not None:
             return True
         assert pin.repo is not None and pin.revision is not None
-        inside = [pin.within(name) for name in pin.files]
-        return not self.store(ref).uncached(pin.repo, pin.revision, inside)
+        inside = [pin.path_in_repo(name) for name in pin.files]
+        return not self.store(ref).uncached_files(pin.repo, pin.revision, inside)
 
-    def fetch(self, ref: Ref, pin: Locked, names: Collection[str] | None = None) -> Path:
+    def fetch(self, ref: Ref, pin: Pin, names: Collection[str] | None = None) -> Path:
         """The folder with the pin's files (or those named), each with the hash of the pin."""
         wanted = [name for name in pin.files if names is None or name in names]
         if pin.path is not None:
-            folder = self.local(pin.path)
+            folder = self.local_folder(pin.path)
         else:
             assert pin.repo is not None
-            inside = [pin.within(name) for name in wanted]
+            inside = [pin.path_in_repo(name) for name in wanted]
             folder = self.store(ref).fetch(pin.repo, pin.revision, inside)
             folder = folder / pin.subfolder if pin.subfolder else folder
         for name in wanted:
-            verify(folder, name, pin.files[name], pin.repo or pin.path or "")
+            verify_file(folder, name, pin.files[name], pin.repo or pin.path or "")
         return folder
 
-    def check_at_hand(self, pins: Mapping[str, Locked]) -> None:
+    def check_offline(self, pins: Mapping[str, Pin]) -> None:
         """AC405 for every file of the pins that is missing while offline mode is on, all at once.
 
         A pin's name is the reference, which tells whose it is.
@@ -148,13 +155,13 @@ class Sources:
             if pin.repo is None or pin.revision is None:
                 continue
             store = open_store("hf", self.root) if name.startswith("hf://") else self.store()
-            inside = [pin.within(path) for path in pin.files]
-            if paths := store.absent(pin.repo, pin.revision, inside):
-                missing.append(not_cached(pin.repo, pin.revision, paths))
+            inside = [pin.path_in_repo(path) for path in pin.files]
+            if paths := store.unavailable_files(pin.repo, pin.revision, inside):
+                missing.append(offline_diagnostic(pin.repo, pin.revision, paths))
         if missing:
             raise Failed(dict.fromkeys(missing))
 
-    def shapes(self, ref: Ref, pin: Locked, name: str) -> Shapes | None:
+    def shapes(self, ref: Ref, pin: Pin, name: str) -> Shapes | None:
         """The shapes of the tensors in a file; None where only a download would tell.
 
         Of a file that is not on this machine the header is read, a few kilobytes.
@@ -164,8 +171,8 @@ class Sources:
             return read_shapes(self.fetch(ref, pin, [name]) / name, label)
         repo, revision = pin.repo, pin.revision
         assert repo is not None and revision is not None
-        path = pin.within(name)
-        if not name.endswith(".safetensors") or store.absent(repo, revision, [path]):
+        path = pin.path_in_repo(name)
+        if not name.endswith(".safetensors") or store.unavailable_files(repo, revision, [path]):
             return None
 
         def piece(start: int, stop: int) -> bytes:
@@ -183,11 +190,13 @@ def _place(ref: Ref, variant: Variant | None) -> tuple[str, str | None, str | No
     return variant.repo, variant.revision, variant.subfolder
 
 
-def own_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str, FileRecord]:
+def relevant_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str, FileRecord]:
     """The files that matter: configurations and weights directly in the folder."""
     prefix = f"{subfolder}/" if subfolder else ""
     own = {path[len(prefix) :]: found for path, found in files.items() if path.startswith(prefix)}
-    names = adapters.FILES | (set() if adapterhub.ADAPTER in own else set(COMPOSITION))
+    names = adapters.ADAPTER_FILES | (
+        set() if adapterhub.ADAPTER in own else set(COMPOSITION_FILES)
+    )
     kept = {name: own[name] for name in sorted(own) if name in names}
-    twins = {pickle for pickle, safe in adapters.TWINS.items() if safe in own}
+    twins = {pickle for pickle, safe in adapters.SAFETENSORS_OF_PICKLE.items() if safe in own}
     return {name: found for name, found in kept.items() if name not in twins}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from adaptcompose.diagnostics.codes import AC418
 from adaptcompose.diagnostics.diagnostic import Failed, Span
-from adaptcompose.hub.lock import Locked
+from adaptcompose.hub.lock import Pin
 from adaptcompose.resolution.sources import Sources
-from adaptcompose.syntax.references import Ref, repository_ref
+from adaptcompose.syntax.references import Ref, parse_repository_ref
 
-TOKENIZERS = {
+VOCABULARY_FILES = {
     "tokenizer.json",
     "tokenizer.model",
     "sentencepiece.bpe.model",
@@ -19,7 +19,7 @@ TOKENIZERS = {
     "vocab.txt",
     "vocab.json",
 }
-FILES = TOKENIZERS | {
+TOKENIZER_FILES = VOCABULARY_FILES | {
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -34,7 +34,7 @@ class Tokenizer:
     """A tokenizer that is not opened yet."""
 
     ref: Ref
-    pin: Locked
+    pin: Pin
     sources: Sources
 
     def folder(self) -> Path:
@@ -43,14 +43,14 @@ class Tokenizer:
 
 
 def find_tokenizer(
-    text: str, sources: Sources, *, pin: Locked | None = None, span: Span | None = None
+    text: str, sources: Sources, *, pin: Pin | None = None, span: Span | None = None
 ) -> Tokenizer:
     """The tokenizer of a repository or folder; nothing of it is fetched yet."""
-    ref = repository_ref(text, span)
+    ref = parse_repository_ref(text, span)
     # a folder is what it holds now
     known = pin if ref.kind == "hub" else None
-    found = known or sources.checkpoint(ref, FILES.__contains__, span)
-    if not TOKENIZERS & found.files.keys():
+    found = known or sources.pin_checkpoint(ref, TOKENIZER_FILES.__contains__, span)
+    if not VOCABULARY_FILES & found.files.keys():
         help = "name a folder or repository with a tokenizer of transformers"
         raise Failed(AC418.at(span, name=text, missing="tokenizer.json", help=help))
     return Tokenizer(ref, found, sources)

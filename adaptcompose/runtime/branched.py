@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from adaptcompose.diagnostics.codes import AC505, AC508, AC510, AC513, AC519
 from adaptcompose.diagnostics.diagnostic import Failed, counted, suggest
-from adaptcompose.runtime.attach.virtual_tokens import FIRST
-from adaptcompose.runtime.call_context import Choice, Frame, in_order
+from adaptcompose.runtime.attach.virtual_tokens import FIRST_STATE
+from adaptcompose.runtime.call_context import CallContext, RowGroup, restore_row_order
 from adaptcompose.runtime.composition import Composition
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.model import ComposedModel, Output, Services
-from adaptcompose.runtime.model_inputs import inputs
-from adaptcompose.runtime.ops.row_groups import repeat
+from adaptcompose.runtime.model_inputs import given_inputs
+from adaptcompose.runtime.ops.row_groups import repeat_rows
 from adaptcompose.runtime.parts import Parts
 
 Labels = Tensor | Mapping[str, Tensor]
@@ -56,15 +56,15 @@ class BranchedModel(ComposedModel):
         parts: Parts,
         heads: Mapping[str, FlexHead],
         composition: Composition,
-        frame: Frame,
+        context: CallContext,
         services: Services,
     ) -> None:
-        super().__init__(body, parts, heads, composition, frame, services)
+        super().__init__(body, parts, heads, composition, context, services)
         self.names = composition.program.names
         self.heads = nn.ModuleList(heads.values())
         self._head_names = tuple(heads)
         for head in heads.values():
-            if self.program.fan is None and head.kind == "multiple_choice":
+            if self.program.branch_layer is None and head.kind == "multiple_choice":
                 problem = "`route` lets every row choose its own composition"
                 help = "use `model.branch(name)`, or `parallel`, where one composition has all rows"
                 raise Failed(AC519.at(choices=head.choices, problem=problem, help=help))
@@ -91,7 +91,7 @@ class BranchedModel(ComposedModel):
         decoder_attention_mask: Tensor | None = None,
     ) -> Output | Outputs:
         """Token ids [batch, tokens] to an `Output`, or to one per composition."""
-        batch = inputs(
+        batch = given_inputs(
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -102,44 +102,46 @@ class BranchedModel(ComposedModel):
         )
         size = len(next(iter(batch.values())))
         if "backbone" not in self.composition.heads.values():
-            batch = self._decoding(batch)
+            batch = self._with_decoder_inputs(batch)
         if labels is not None and "backbone" in self.composition.heads.values():
             raise Failed(AC510.at())
-        if self.program.fan is None:
-            return self._routed(batch, size, labels, rows)
-        return self._side_by_side(batch, size, labels)
+        if self.program.branch_layer is None:
+            return self._forward_routed(batch, size, labels, rows)
+        return self._forward_parallel(batch, size, labels)
 
     def generate(self, *args: Any, rows: Sequence[str | None] | None = None, **kwargs: Any) -> Any:
         """Text of a language model; `rows` names a composition of `route` for every row."""
         model = self.language_model()
-        if self.program.fan is not None:
+        if self.program.branch_layer is not None:
             help = "generate with one branch at a time: `model.branch(name)`"
             raise Failed(AC508.at(what="generate()", help=help))
         first = args[0] if args else next(iter(kwargs[key] for key in _INPUTS if key in kwargs))
-        self._begin(self._members(rows, len(first)))
-        return model.generate(*args, **self._caching(kwargs))
+        self._start_call(self._member_indices(rows, len(first)))
+        return model.generate(*args, **self._generation_arguments(kwargs))
 
-    def _side_by_side(self, batch: dict[str, Tensor], size: int, labels: Labels | None) -> Outputs:
+    def _forward_parallel(
+        self, batch: dict[str, Tensor], size: int, labels: Labels | None
+    ) -> Outputs:
         times, mask = len(self.names), batch.get("attention_mask")
         named = dict(labels) if isinstance(labels, Mapping) else {}
         if labels is not None and (not named or not set(named) <= set(self.names)):
             got = next((f"`{name}`" for name in named if name not in self.names), "one tensor")
             raise Failed(AC513.at(got=got, known=self.names[0]))
-        self._begin([index for index in range(times) for _ in range(size)])
-        fan = cast(int, self.program.fan)
+        self._start_call([index for index in range(times) for _ in range(size)])
+        fan = cast(int, self.program.branch_layer)
         if fan < 0:
-            batch = repeat(batch, size, times)
-        out = self._run(batch)
+            batch = repeat_rows(batch, size, times)
+        out = self._run_body(batch)
         outputs: dict[str | None, Output] = {}
         for index, name in enumerate(self.names):
             rows = slice(index * size, (index + 1) * size)
             mine = {key: out[key] for key in _STATES if out.get(key) is not None}
             if len(next(iter(mine.values()))) > size or times == 1:
                 mine = {key: value[rows] for key, value in mine.items()}
-            outputs[name] = self._finished(name, mine, named.get(name), mask)
-        return self._pulled(Outputs(outputs))
+            outputs[name] = self._apply_head(name, mine, named.get(name), mask)
+        return self._with_regularised_loss(Outputs(outputs))
 
-    def _finished(
+    def _apply_head(
         self,
         name: str | None,
         states: Mapping[str, Tensor],
@@ -153,63 +155,69 @@ class BranchedModel(ComposedModel):
             if labels is not None:
                 raise Failed(AC508.at(what="a loss"))
             return Output(last_hidden_state=states["last_hidden_state"])
-        logits = head(states["last_hidden_state"], states.get("pooler_output"), states.get(FIRST))
+        logits = head(
+            states["last_hidden_state"], states.get("pooler_output"), states.get(FIRST_STATE)
+        )
         return Output(None if labels is None else head.loss(logits, labels, mask), logits)
 
-    def _routed(
+    def _forward_routed(
         self,
         batch: dict[str, Tensor],
         size: int,
         labels: Labels | None,
         rows: Sequence[str | None] | None,
     ) -> Output | Outputs:
-        members = self._members(rows, size)
-        self._begin(members)
-        out = self._run(batch)
+        members = self._member_indices(rows, size)
+        self._start_call(members)
+        out = self._run_body(batch)
         states = {key: out[key] for key in _STATES if out.get(key) is not None}
         if "logits" in states or not self._head_names:
-            return self._finished(None, states, None, None)
+            return self._apply_head(None, states, None, None)
         mask = batch.get("attention_mask")
-        whole = self._alike() and -1 not in members and not isinstance(labels, Mapping)
+        whole = self._heads_match() and -1 not in members and not isinstance(labels, Mapping)
         found: dict[str | None, Output] = {}
         shares: dict[str | None, tuple[int, ...]] = {}
-        for name, choice in self._shares(members):
+        for name, choice in self._rows_by_composition(members):
             index = choice.index(self.device)
             mine = {key: value[index] for key, value in states.items()}
-            wanted = None if whole else _share(labels, name, index)
-            found[name] = self._finished(name, mine, wanted, None if mask is None else mask[index])
+            wanted = None if whole else _labels_of(labels, name, index)
+            found[name] = self._apply_head(
+                name, mine, wanted, None if mask is None else mask[index]
+            )
             shares[name] = choice.rows
         if whole:
-            logits = in_order(
+            logits = restore_row_order(
                 [cast(Tensor, out.logits) for out in found.values()],
                 (row for rows in shares.values() for row in rows),
             )
             head = cast(FlexHead, self.heads[0])
             loss = None if labels is None else head.loss(logits, cast(Tensor, labels), mask)
-            return Output(self._with_pull(loss), logits)
-        return self._pulled(Outputs(found, shares))
+            return Output(self._with_regularisation(loss), logits)
+        return self._with_regularised_loss(Outputs(found, shares))
 
-    def _pulled(self, outputs: Outputs) -> Outputs:
+    def _with_regularised_loss(self, outputs: Outputs) -> Outputs:
         if outputs.loss is not None:
-            outputs.loss = outputs["loss"] = self._with_pull(outputs.loss)
+            outputs.loss = outputs["loss"] = self._with_regularisation(outputs.loss)
         return outputs
 
-    def _shares(self, members: tuple[int, ...]) -> Iterator[tuple[str | None, Choice]]:
+    def _rows_by_composition(
+        self, members: tuple[int, ...]
+    ) -> Iterator[tuple[str | None, RowGroup]]:
         """Per composition that is used, its rows."""
         groups = tuple((index,) for index in range(len(self.names)))
-        for choice in self.frame.choices(groups):
-            yield (None if choice.group < 0 else self.names[choice.group]), choice
+        for choice in self.context.row_groups(groups):
+            yield (None if choice.number < 0 else self.names[choice.number]), choice
 
-    def _alike(self) -> bool:
+    def _heads_match(self) -> bool:
         """Whether every composition has a head, all of one kind with the same labels."""
         heads = list(self.composition.heads.values())
         first = heads[0]
         if any(head is None or isinstance(head, str) for head in heads):
             return False
         assert first is not None and not isinstance(first, str)
-        return len({(h.kind, h.labels) for h in heads if h and not isinstance(h, str)}) == 1
+        return len({(h.head_type, h.labels) for h in heads if h and not isinstance(h, str)}) == 1
 
-    def _members(self, rows: Sequence[str | None] | None, size: int) -> tuple[int, ...]:
+    def _member_indices(self, rows: Sequence[str | None] | None, size: int) -> tuple[int, ...]:
         known = ", ".join(self.names)
         if rows is None or isinstance(rows, str) or len(rows) != size:
             count = (
@@ -229,7 +237,7 @@ class BranchedModel(ComposedModel):
         return tuple(index[row] for row in rows)
 
 
-def _share(labels: Labels | None, name: str | None, index: Tensor) -> Tensor | None:
+def _labels_of(labels: Labels | None, name: str | None, index: Tensor) -> Tensor | None:
     """What of the labels belongs to one composition: its rows, or what is given under its name."""
     if isinstance(labels, Tensor):
         return labels[index]
@@ -237,4 +245,4 @@ def _share(labels: Labels | None, name: str | None, index: Tensor) -> Tensor | N
 
 
 _INPUTS = ("inputs", "input_ids", "inputs_embeds")
-_STATES = ("logits", "last_hidden_state", "pooler_output", FIRST)
+_STATES = ("logits", "last_hidden_state", "pooler_output", FIRST_STATE)

@@ -15,30 +15,46 @@ from transformers import PreTrainedModel
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.passes import optimise as run_passes
-from adaptcompose.composition.graph import Adapter, Block, adapters, carriers, transform
-from adaptcompose.composition.heads import Chosen, HeadChoice, heads_of, needs_inverse
-from adaptcompose.composition.operators import Fuse, branch_of, fusions, irreversible, marks
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    adapters_of,
+    adapters_with_heads,
+    transform,
+)
+from adaptcompose.composition.heads import HeadChoice, ResolvedHead, choose_heads, needs_inverse
+from adaptcompose.composition.operators import (
+    Fuse,
+    branch_of,
+    explicit_trainability,
+    fusions_of,
+    inversion_problems,
+)
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.formats import adapter_folder as formats
 from adaptcompose.formats import adapterhub
-from adaptcompose.formats.adapterhub import Described
+from adaptcompose.formats.adapterhub import StoredObject
 from adaptcompose.ir.program import Program
 from adaptcompose.resolution.sources import Sources
 from adaptcompose.runtime.attach.attachment import attach
-from adaptcompose.runtime.attach.map_sites import begin, complete, foreign
+from adaptcompose.runtime.attach.map_sites import (
+    complete_factors,
+    init_from_backbone,
+    mismatched_embeddings,
+)
 from adaptcompose.runtime.branched import BranchedModel
-from adaptcompose.runtime.call_context import Frame
+from adaptcompose.runtime.call_context import CallContext
 from adaptcompose.runtime.composition import Composition
 from adaptcompose.runtime.export import exportable
 from adaptcompose.runtime.heads import FlexHead
-from adaptcompose.runtime.model import ComposedModel, Trunk
-from adaptcompose.runtime.parts import Part, Parts, loaded_part, new_part
+from adaptcompose.runtime.model import ComposedModel, TrunkCache
+from adaptcompose.runtime.parts import Part, Parts, load_part, make_part
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.runtime.training.cached_trunk import CachedTrunk
 from adaptcompose.syntax.references import is_repo_name
 
-Rewriting = Callable[[Program], Program]
+Rewrite = Callable[[Program], Program]
 
 
 @torch.inference_mode(mode=False)  # what is made here can be changed and trained later
@@ -49,37 +65,37 @@ def build(  # noqa: PLR0913
     sources: Sources,
     *,
     head: HeadChoice = "auto",
-    optimise: bool | Rewriting = True,
-    given: Mapping[str, Part] | None = None,
-    slots: nn.ModuleList | None = None,
+    optimise: bool | Rewrite = True,
+    existing_parts: Mapping[str, Part] | None = None,
+    head_slots: nn.ModuleList | None = None,
 ) -> ComposedModel:
     """The running model of a checked and resolved graph.
 
-    Parts that are `given`, and the `slots` of a head, are used as they are: two models that share
+    Parts that are `existing_parts`, and the `head_slots` of a head, are used as they are: two models that share
     them are trained together. `optimise` may be passes other than the usual ones.
     """
-    chosen = heads_of(graph, head)
-    if found := list(_irreversible(graph, chosen, facts, backbone)):
+    chosen = choose_heads(graph, head)
+    if found := list(_missing_inverses(graph, chosen, facts, backbone)):
         raise Failed(found)
-    graph = adopt(graph, given or {})
+    graph = reuse_trained_methods(graph, existing_parts or {})
     program = lower(graph, facts)
     # of the literal program, so that a pass never decides which weights there are
-    parts = _all_parts(graph, program, backbone, sources, given or {})
+    parts = _load_parts(graph, program, backbone, sources, existing_parts or {})
     if callable(optimise):
         program = optimise(program)
     elif optimise:
         program = run_passes(program)
-    frame = Frame()
-    body, heads = attach(program, backbone, parts, chosen, frame)
+    context = CallContext()
+    body, heads = attach(program, backbone, parts, chosen, context)
     for flex in heads.values():
-        if slots is not None:
-            flex.slots = slots
+        if head_slots is not None:
+            flex.slots = head_slots
         else:
-            _fill_head(flex, graph, facts, sources)
-            flex.to(device=backbone.device, dtype=_exact(backbone))
+            _load_or_init_head(flex, graph, facts, sources)
+            flex.to(device=backbone.device, dtype=_training_dtype(backbone))
     composition = Composition(graph, facts, program, chosen, backbone, sources)
     made = BranchedModel if program.names else ComposedModel
-    return made(body, parts, heads, composition, frame, _Services()).eval()
+    return made(body, parts, heads, composition, context, _Services()).eval()
 
 
 class _Services:
@@ -91,7 +107,7 @@ class _Services:
     def exportable(self, model: ComposedModel) -> nn.Module:
         return exportable(model)
 
-    def cache_trunk(self, model: ComposedModel, layers: int) -> Trunk:
+    def cache_trunk(self, model: ComposedModel, layers: int) -> TrunkCache:
         return CachedTrunk(model, layers)
 
     def branch(self, model: BranchedModel, name: str) -> ComposedModel:
@@ -103,8 +119,8 @@ class _Services:
             made.backbone,
             made.sources,
             head=made.heads[name],
-            given=dict(model.parts.items()),
-            slots=None if flex is None else flex.slots,
+            existing_parts=dict(model.parts.items()),
+            head_slots=None if flex is None else flex.slots,
         )
         one.composition = replace(
             one.composition, backbone_pin=made.backbone_pin, tokenizer=made.tokenizer
@@ -112,69 +128,69 @@ class _Services:
         return one
 
 
-def _irreversible(
-    graph: Block, chosen: Mapping[str, Chosen], facts: Facts, backbone: PreTrainedModel
+def _missing_inverses(
+    graph: Block, chosen: Mapping[str, ResolvedHead], facts: Facts, backbone: PreTrainedModel
 ) -> Iterator[Diagnostic]:
     """AC318 where a vocabulary asks for an inverse that there is not."""
     names = {name for name, _ in backbone.named_modules()}
     for name, head in chosen.items():
         vocabulary = head != "backbone" or not names.isdisjoint(facts.layout.vocabulary)
         if needs_inverse(head) and vocabulary:
-            yield from irreversible(graph.branches.get(name, graph), facts)
+            yield from inversion_problems(graph.branches.get(name, graph), facts)
 
 
-def _exact(backbone: PreTrainedModel) -> torch.dtype:
+def _training_dtype(backbone: PreTrainedModel) -> torch.dtype:
     """What is trained is never in half precision."""
     return torch.promote_types(backbone.dtype, torch.float32)
 
 
-def _all_parts(
+def _load_parts(
     graph: Block,
     program: Program,
     backbone: PreTrainedModel,
     sources: Sources,
-    given: Mapping[str, Part],
+    existing_parts: Mapping[str, Part],
 ) -> Parts:
     """Every part where the backbone is, trained or frozen as the expression says."""
-    parts = Parts(make_parts(graph, sources, given, program))
-    for name, leaf in adapters(graph).items():
-        if name in given:
+    parts = Parts(make_parts(graph, sources, existing_parts, program))
+    for name, leaf in adapters_of(graph).items():
+        if name in existing_parts:
             continue
         if leaf.ref is None:
-            begin(parts[name], backbone, program.facts)
+            init_from_backbone(parts[name], backbone, program.facts)
         else:
-            _settle(parts[name], leaf, backbone, sources, program.facts)
-    for name, learns in marks(graph).items():
-        if name not in given:
+            _finish_loading(parts[name], leaf, backbone, sources, program.facts)
+    for name, learns in explicit_trainability(graph).items():
+        if name not in existing_parts:
             parts[name].requires_grad_(learns)
-    return parts.to(device=backbone.device, dtype=_exact(backbone))
+    return parts.to(device=backbone.device, dtype=_training_dtype(backbone))
 
 
-def _settle(
+def _finish_loading(
     part: Part, leaf: Adapter, backbone: PreTrainedModel, sources: Sources, facts: Facts
 ) -> None:
     """What a file leaves to its backbone; AC408 where it has matrices of another one in it."""
-    found = _described(leaf, sources)
-    if kind := formats.begun(found):
-        complete(part, kind, backbone, facts)
-    for site in foreign(formats.read_copies(found, facts), backbone, facts):
+    found = _describe_adapter(leaf, sources)
+    if kind := formats.residual_init_kind(found):
+        complete_factors(part, kind, backbone, facts)
+    for site in mismatched_embeddings(formats.read_backbone_copies(found, facts), backbone, facts):
         detail = f"it was saved with other backbone weights at {site}"
         raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail))
 
 
-def adopt(graph: Block, given: Mapping[str, Part]) -> Block:
+def reuse_trained_methods(graph: Block, existing_parts: Mapping[str, Part]) -> Block:
     """The graph with given parts as they were made: one trained under `drop` has nothing there."""
 
     def change(block: Block) -> Block:
-        if isinstance(block, Adapter) and block.name in given:
-            return replace(block, method=given[block.name].method)
+        if isinstance(block, Adapter) and block.name in existing_parts:
+            return replace(block, method=existing_parts[block.name].method)
         return block
 
     return transform(graph, change)
 
 
 def make_parts(
-    graph: Block, sources: Sources, given: Mapping[str, Part], program: Program
+    graph: Block, sources: Sources, existing_parts: Mapping[str, Part], program: Program
 ) -> dict[str, Part]:
     """Every part with its weights: given, read from its pinned files, or new.
 
@@ -182,66 +198,66 @@ def make_parts(
     """
     parts: dict[str, Part] = {}
     used = weights_used(program)
-    for name, leaf in adapters(graph).items():
+    for name, leaf in adapters_of(graph).items():
         sites = used.get(name, ())
-        parts[name] = given.get(name) or _adapter_part(leaf, sites, sources, program.facts)
-    for name, block in fusions(graph).items():
+        parts[name] = existing_parts.get(name) or _adapter_part(leaf, sites, sources, program.facts)
+    for name, block in fusions_of(graph).items():
         sites = used.get(name, ())
-        if name in given:
-            parts[name] = _covering(given[name], block, sites)
+        if name in existing_parts:
+            parts[name] = _require_sites(existing_parts[name], block, sites)
         else:
             parts[name] = _fusion_part(block, sites, sources, program.facts)
     return parts
 
 
-def _covering(part: Part, block: Block, sites: tuple[Site, ...]) -> Part:
+def _require_sites(part: Part, block: Block, sites: tuple[Site, ...]) -> Part:
     for site in sites:
-        if site not in part.places:
+        if site not in part.sites:
             raise Failed(codes.AC417.at(block.span, name=part.name, site=site))
     return part
 
 
 def _fusion_part(block: Fuse, sites: tuple[Site, ...], sources: Sources, facts: Facts) -> Part:
     if block.ref is None:
-        return new_part(block.name, block.fusion(facts).only(sites, facts), facts)
-    assert block.pin is not None and block.loaded is not None
+        return make_part(block.name, block.build_fusion(facts).restrict_to(sites, facts), facts)
+    assert block.pin is not None and block.loaded_fusion is not None
     folder = sources.fetch(block.ref, block.pin)
-    found = adapterhub.describe(folder, adapterhub.FUSION, str(block.ref), block.span)
+    found = adapterhub.read_config(folder, adapterhub.FUSION, str(block.ref), block.span)
     assert found is not None
-    weights = adapterhub.read_weights(found, block.loaded, facts, adapterhub.FUSION)
-    return loaded_part(block.name, block.loaded, weights, used=sites)
+    weights = adapterhub.read_weights(found, block.loaded_fusion, facts, adapterhub.FUSION)
+    return load_part(block.name, block.loaded_fusion, weights, used=sites)
 
 
 def _adapter_part(leaf: Adapter, sites: tuple[Site, ...], sources: Sources, facts: Facts) -> Part:
     assert leaf.method is not None
     if leaf.ref is None:
-        return new_part(leaf.name, leaf.method.only(sites, facts), facts)
-    weights = formats.read_weights(_described(leaf, sources), leaf.method, facts)
-    return loaded_part(leaf.name, leaf.method, weights, used=sites)
+        return make_part(leaf.name, leaf.method.restrict_to(sites, facts), facts)
+    weights = formats.read_weights(_describe_adapter(leaf, sources), leaf.method, facts)
+    return load_part(leaf.name, leaf.method, weights, used=sites)
 
 
-def _described(leaf: Adapter, sources: Sources) -> Described:
+def _describe_adapter(leaf: Adapter, sources: Sources) -> StoredObject:
     assert leaf.ref is not None and leaf.pin is not None
     folder = sources.fetch(leaf.ref, leaf.pin)
-    return adapterhub.describe_adapter(folder, str(leaf.ref), leaf.span)
+    return adapterhub.read_adapter_config(folder, str(leaf.ref), leaf.span)
 
 
-def _fill_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> None:
-    leaf = carriers(graph).get(flex.part)
+def _load_or_init_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> None:
+    leaf = adapters_with_heads(graph).get(flex.part)
     if leaf is None or leaf.ref is None or leaf.head is None:
-        flex.start(float(facts.config.get("initializer_range") or 0.02))
+        flex.init_weights(float(facts.config.get("initializer_range") or 0.02))
         return
     assert leaf.pin is not None
     folder = sources.fetch(leaf.ref, leaf.pin)
     try:
-        flex.fill(formats.read_head(folder, str(leaf.ref), facts, leaf.span))
+        flex.load_tensors(formats.read_head(folder, str(leaf.ref), facts, leaf.span))
     except (RuntimeError, KeyError) as error:
         detail = f"its head does not match its configuration: {str(error).splitlines()[-1].strip()}"
         raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail)) from None
     flex.slots.requires_grad_(False)
 
 
-def loaded_facts(model: PreTrainedModel | None) -> Facts:
+def facts_of_model(model: PreTrainedModel | None) -> Facts:
     """Facts of a model in memory; its name is the repository that it was loaded from."""
     assert model is not None
     name = str(model.config._name_or_path or "")

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-PLACES, ENCODED = "places of a call's tokens", "places of the tokens that its encoder has read"
+TOKEN_POSITIONS, ENCODER_POSITIONS = (
+    "places of a call's tokens",
+    "places of the tokens that its encoder has read",
+)
 """What is kept, as `Places`, where tokens are not simply counted from the first of the call."""
 
 
-class Places(NamedTuple):
+class TokenPositions(NamedTuple):
     """Where the tokens of a call stand in their rows.
 
     `first` is the number of the first of them, behind those in a cache. Where rows have different
@@ -23,25 +26,25 @@ class Places(NamedTuple):
     """
 
     first: int = 0
-    gap: Tensor | None = None
+    padding: Tensor | None = None
     start: int = 0
 
-    def own(self, tokens: int) -> Tensor | None:
+    def own_mask(self, tokens: int) -> Tensor | None:
         """Which of so many tokens are a row's own, [rows, tokens]; None if all are."""
-        if self.gap is None:
+        if self.padding is None:
             return None
-        numbers = torch.arange(self.first, self.first + tokens, device=self.gap.device)
-        return numbers >= self.gap[:, None]
+        numbers = torch.arange(self.first, self.first + tokens, device=self.padding.device)
+        return numbers >= self.padding[:, None]
 
-    def take(self, rows: Tensor) -> Self:
+    def select_rows(self, rows: Tensor) -> Self:
         """Those of some rows."""
-        return self if self.gap is None else self._replace(gap=self.gap[rows])
+        return self if self.padding is None else self._replace(padding=self.padding[rows])
 
-    def behind(self, gap: int) -> Self:
+    def without_padding(self, padding: int) -> Self:
         """Those of rows with so much padding in front, as they are counted behind it."""
-        return self._replace(first=max(self.first - gap, 0), gap=None)
+        return self._replace(first=max(self.first - padding, 0), padding=None)
 
-    def range(self, start: int, end: int | None) -> tuple[slice, Self]:
+    def select_range(self, start: int, end: int | None) -> tuple[slice, Self]:
         """The tokens with numbers from `start` to `end` among those of the call, and theirs."""
         start += self.start
         end = None if end is None else max(end + self.start - self.first, 0)
@@ -49,7 +52,7 @@ class Places(NamedTuple):
         return here, self._replace(first=max(self.first, start), start=start)
 
 
-class Frame:
+class CallContext:
     """The choice of every row, and what sites leave for each other within one call.
 
     `members[i]` is the index of the composition that row i of the batch has, −1 for none. Where
@@ -59,71 +62,73 @@ class Frame:
 
     def __init__(self) -> None:
         self.members: tuple[int, ...] = ()
-        self.kept: dict[Hashable, Any] = {}
-        self._rows: dict[Hashable, tuple[Choice, ...]] = {}
+        self.shared: dict[Hashable, Any] = {}
+        self._row_groups: dict[Hashable, tuple[RowGroup, ...]] = {}
 
-    def begin(self, members: Sequence[int] = ()) -> None:
+    def start_call(self, members: Sequence[int] = ()) -> None:
         """A new call: nothing of the one before is left."""
         self.members = tuple(members)
-        self.kept.clear()
-        self._rows.clear()
+        self.shared.clear()
+        self._row_groups.clear()
 
-    def again(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    def checkpoint_contexts(
+        self,
+    ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """For a layer's first run, and for one in the backward pass: that sees this call, too."""
-        return nullcontext(), self._seen(self.members, dict(self.kept), dict(self._rows))
+        return nullcontext(), self._restore(self.members, dict(self.shared), dict(self._row_groups))
 
     @contextmanager
-    def _seen(self, *call: Any) -> Iterator[None]:
-        now = self.members, self.kept, self._rows
-        self.members, self.kept, self._rows = call
+    def _restore(self, *call: Any) -> Iterator[None]:
+        now = self.members, self.shared, self._row_groups
+        self.members, self.shared, self._row_groups = call
         try:
             yield
         finally:
-            self.members, self.kept, self._rows = now
+            self.members, self.shared, self._row_groups = now
 
-    def take(self, rows: Sequence[int]) -> Frame:
+    def select_rows(self, rows: Sequence[int]) -> CallContext:
         """The frame of some rows of the batch."""
-        frame = Frame()
-        frame.begin([self.members[row] for row in rows] if self.members else ())
+        frame = CallContext()
+        frame.start_call([self.members[row] for row in rows] if self.members else ())
         return frame
 
-    def choices(
+    def row_groups(
         self, groups: tuple[tuple[int, ...], ...], rows: int | None = None
-    ) -> tuple[Choice, ...]:
+    ) -> tuple[RowGroup, ...]:
         """Per group of compositions the rows that have one of them; equal in all layers.
 
         A search for text keeps several hypotheses for a row, side by side: then there are more
         `rows` than members.
         """
         times = 1 if rows is None else rows // len(self.members)
-        if (groups, times) not in self._rows:
+        if (groups, times) not in self._row_groups:
             members = tuple(member for member in self.members for _ in range(times))
-            self._rows[groups, times] = tuple(_choose(groups, members))
-        return self._rows[groups, times]
+            self._row_groups[groups, times] = tuple(_group_rows(groups, members))
+        return self._row_groups[groups, times]
 
 
-def _choose(groups: tuple[tuple[int, ...], ...], members: tuple[int, ...]) -> list[Choice]:
+def _group_rows(groups: tuple[tuple[int, ...], ...], members: tuple[int, ...]) -> list[RowGroup]:
     group_of = {member: number for number, group in enumerate(groups) for member in group}
     found: dict[int, list[int]] = {}
     for row, member in enumerate(members):
         found.setdefault(group_of.get(member, -1), []).append(row)
-    return [Choice(number, tuple(rows), members) for number, rows in found.items()]
+    return [RowGroup(number, tuple(rows), members) for number, rows in found.items()]
 
 
-def in_order(pieces: Sequence[Tensor], rows: Iterable[int]) -> Tensor:
+def restore_row_order(pieces: Sequence[Tensor], rows: Iterable[int]) -> Tensor:
     """Pieces of a batch as one tensor; `rows` says which row each row of the pieces is."""
     order = torch.tensor([*rows], device=pieces[0].device)
     return torch.cat(list(pieces))[order.argsort()]
 
 
-class Choice:
+class RowGroup:
     """The rows of one group (−1: of none), and which composition each of them has."""
 
     def __init__(self, group: int, rows: tuple[int, ...], members: tuple[int, ...]) -> None:
-        self.group = group
+        self.number = group
         self.rows = rows
         self.members = tuple(members[row] for row in rows)
-        self.whole = len(rows) == len(members)
+        self.covers_batch = len(rows) == len(members)
         self._index: Tensor | None = None
 
     def index(self, device: torch.device) -> Tensor:
@@ -136,9 +141,9 @@ class Choice:
     def blocks(self) -> tuple[int, ...]:
         """One composition per block of equal length, or one per row.
 
-        >>> Choice(0, (0, 1, 2, 3), (5, 5, 7, 7)).blocks
+        >>> RowGroup(0, (0, 1, 2, 3), (5, 5, 7, 7)).blocks
         (5, 7)
-        >>> Choice(0, (0, 1, 2), (5, 7, 5)).blocks
+        >>> RowGroup(0, (0, 1, 2), (5, 7, 5)).blocks
         (5, 7, 5)
         """
         runs = [(member, len([*run])) for member, run in groupby(self.members)]

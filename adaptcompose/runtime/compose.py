@@ -8,16 +8,16 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.composition.heads import HeadChoice
-from adaptcompose.composition.operators.prune import beyond_text
-from adaptcompose.composition.structure import verify
-from adaptcompose.diagnostics.diagnostic import Failed, Source, errors
-from adaptcompose.resolution.backbone import find_backbone, named
+from adaptcompose.composition.operators.prune import spec_only_problems
+from adaptcompose.composition.structure import structural_problems
+from adaptcompose.diagnostics.diagnostic import Failed, Source, select_errors
+from adaptcompose.resolution.backbone import as_folder_or_name, find_backbone
 from adaptcompose.resolution.resolve import resolve
 from adaptcompose.resolution.sources import Sources
-from adaptcompose.resources import resource
-from adaptcompose.runtime.build import build, load_backbone, loaded_facts
+from adaptcompose.resources import resource_folder
+from adaptcompose.runtime.build import build, facts_of_model, load_backbone
 from adaptcompose.runtime.model import ComposedModel
 
 
@@ -42,13 +42,15 @@ def compose(
     if isinstance(backbone, PreTrainedModel):
         model = backbone
     else:
-        base = find_backbone(named(str(backbone), sources.root), sources)
-    facts = base.facts if base is not None else loaded_facts(model)
-    cards = Catalogue.open(resource("hub_cards"), sources.root / "hub_cards")
-    listing, composed = sources.repositories, sources.composed
-    checked = check(source, Context(cards, facts, listing=listing, composed=composed))
+        base = find_backbone(as_folder_or_name(str(backbone), sources.root), sources)
+    facts = base.facts if base is not None else facts_of_model(model)
+    cards = Catalogue.open(resource_folder("hub_cards"), sources.root / "hub_cards")
+    listing, composed = sources.list_repositories, sources.may_be_published
+    checked = check_source(
+        source, CheckContext(cards, facts, list_repositories=listing, may_be_published=composed)
+    )
     graph = resolve(checked.raise_errors(), facts, sources).graph
-    if problems := [*errors(verify(graph, facts)), *beyond_text(graph)]:
+    if problems := [*select_errors(structural_problems(graph, facts)), *spec_only_problems(graph)]:
         raise Failed(problems)
     if model is None:
         assert base is not None

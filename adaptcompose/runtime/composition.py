@@ -9,9 +9,9 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.composition.graph import Block, adapters
-from adaptcompose.composition.heads import Chosen
-from adaptcompose.hub.lock import Locked
+from adaptcompose.composition.graph import Block, adapters_of
+from adaptcompose.composition.heads import ResolvedHead
+from adaptcompose.hub.lock import Pin
 from adaptcompose.ir.program import Program
 from adaptcompose.resolution.backbone import Backbone
 from adaptcompose.resolution.sources import Sources
@@ -25,24 +25,24 @@ class Composition:
     graph: Block
     facts: Facts
     program: Program
-    heads: Mapping[str, Chosen]
+    heads: Mapping[str, ResolvedHead]
     backbone: PreTrainedModel = field(repr=False)
     sources: Sources = field(repr=False)
-    backbone_pin: Locked | None = None
+    backbone_pin: Pin | None = None
     tokenizer: Tokenizer | None = field(default=None, repr=False)
     """Another than the backbone's own, where one was named."""
 
-    def on(self, backbone: Backbone) -> Composition:
+    def with_backbone_files(self, backbone: Backbone) -> Composition:
         """The same, knowing which files its backbone is of."""
         return replace(self, backbone_pin=backbone.pin, tokenizer=backbone.tokenizer)
 
     @property
-    def head(self) -> Chosen:
+    def head(self) -> ResolvedHead:
         """The head, where the graph is one composition."""
         return self.heads.get("")
 
     @property
     def lock(self) -> dict[str, Any]:
         """The pins of the adapters, by reference."""
-        leaves = adapters(self.graph).values()
+        leaves = adapters_of(self.graph).values()
         return {str(leaf.ref): leaf.pin for leaf in leaves if leaf.ref is not None}

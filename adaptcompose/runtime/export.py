@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class Exportable(nn.Module):
     """Token ids and mask in, logits or the last hidden state out."""
 
-    def __init__(self, model: ComposedModel, left: tuple[str, ...] = ()) -> None:
+    def __init__(self, model: ComposedModel, omitted: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.model = model
-        self.left = left
+        self.omitted = omitted
 
     def extra_repr(self) -> str:
         """What stays behind."""
-        return f"without: {', '.join(self.left)}" if self.left else ""
+        return f"without: {', '.join(self.omitted)}" if self.omitted else ""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         out = self.model(input_ids=input_ids, attention_mask=attention_mask)
@@ -42,18 +42,20 @@ def exportable(model: ComposedModel) -> Exportable:
     cached trunk and cached keys and values; the printed module says so.
     """
     if model.program.names:
-        raise Failed(AC511.at(operator="parallel" if model.program.fan is not None else "route"))
+        raise Failed(
+            AC511.at(operator="parallel" if model.program.branch_layer is not None else "route")
+        )
     twin = model.copy().eval()
     twin.requires_grad_(requires_grad=False)
     ids = torch.zeros(1, 2, dtype=torch.long, device=twin.device)
     with torch.no_grad():
         twin(input_ids=ids, attention_mask=torch.ones_like(ids))
-    return Exportable(twin, tuple(_caches(model)))
+    return Exportable(twin, tuple(_omitted_caches(model)))
 
 
-def _caches(model: ComposedModel) -> Iterator[str]:
+def _omitted_caches(model: ComposedModel) -> Iterator[str]:
     """What a model keeps from call to call, of which nothing is in the graph."""
     if model.trunk is not None:
         yield f"the cached trunk of {model.trunk.layers} layers"
-    if model.composition.facts.layout.reads != "first":
+    if model.composition.facts.layout.pooled_token != "first":
         yield "cached keys and values"

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.composition.graph import transform
-from adaptcompose.composition.operators.fuse import Fuse, fusions
+from adaptcompose.composition.operators.fuse import Fuse, fusions_of
 from adaptcompose.composition.operators.prune import Activations, Prune
 from adaptcompose.ir.primitives import Mixture
 from adaptcompose.runtime.build import build
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.primitives import RunningMixture
+from adaptcompose.runtime.ops.primitives import MixtureModule
 
 
-class _Watch:
+class _AttentionSum:
     """Sums the attention at one place over the tokens that are no padding."""
 
     def __init__(self, node: Mixture) -> None:
@@ -37,7 +37,7 @@ class _Watch:
         self.total = summed if self.total is None else self.total + summed
 
 
-def measure(model: ComposedModel, batches: Iterable[Mapping[str, Tensor]]) -> Activations:
+def measure_attention(model: ComposedModel, batches: Iterable[Mapping[str, Tensor]]) -> Activations:
     """The mean attention on every member of every fusion, over the batches of a model.
 
     Measured on the literal program with all members, whatever `prune` keeps, over tokens that are
@@ -47,28 +47,36 @@ def measure(model: ComposedModel, batches: Iterable[Mapping[str, Tensor]]) -> Ac
     whole = transform(made.graph, lambda block: block.body if isinstance(block, Prune) else block)
     given = dict(model.parts.items())
     literal = build(
-        whole, made.facts, made.backbone, made.sources, head=None, optimise=False, given=given
+        whole,
+        made.facts,
+        made.backbone,
+        made.sources,
+        head=None,
+        optimise=False,
+        existing_parts=given,
     )
     watches = []
     for module in literal.modules():
-        if isinstance(module, RunningMixture):
-            module.watch = watch = _Watch(module.node)
+        if isinstance(module, MixtureModule):
+            module.on_attention = watch = _AttentionSum(module.node)
             watches.append(watch)
     with torch.no_grad():
         for batch in batches:
             for watch in watches:
                 watch.mask = batch.get("attention_mask")
             literal(**batch)
-    known = fusions(whole)
+    known = fusions_of(whole)
     found: dict[str, dict[str, tuple[float, ...]]] = {}
     for watch in watches:
-        weights = watch.node.weights
-        means = _spread(watch, known[weights.part], weights.site, model)
+        weights = watch.node.attention
+        means = _means_by_member(watch, known[weights.part], weights.site, model)
         found.setdefault(weights.part, {})[str(weights.site)] = means
     return found
 
 
-def _spread(watch: _Watch, fusion: Fuse, site: Site, model: ComposedModel) -> tuple[float, ...]:
+def _means_by_member(
+    watch: _AttentionSum, fusion: Fuse, site: Site, model: ComposedModel
+) -> tuple[float, ...]:
     """The means of those that are present, in the places of the members."""
     assert watch.total is not None
     left = iter((watch.total / watch.count).tolist())

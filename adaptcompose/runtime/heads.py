@@ -14,35 +14,35 @@ from torch.nn import functional
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.composition.graph import Head
-from adaptcompose.composition.heads import VOCABULARIES
+from adaptcompose.composition.heads import VOCABULARY_HEAD_TYPES
 from adaptcompose.diagnostics.codes import AC413, AC416, AC519
 from adaptcompose.diagnostics.diagnostic import Failed, counted
-from adaptcompose.runtime.ops.primitives import Running, State, activation
+from adaptcompose.runtime.ops.primitives import PrimitiveModule, State, activation
 
 _OF_ROWS = ("classification", "multiple_choice")  # what reads one state a row, not one a token
 _MOST_LAYERS = 100  # a file that says more is broken
-IGNORED = -100  # the label that the loss skips, as everywhere in transformers
+IGNORED_LABEL = -100  # the label that the loss skips, as everywhere in transformers
 
 
 class FlexHead(nn.Module):
     """A head on the last hidden state; `inverse` stands in front of a vocabulary matrix."""
 
-    def __init__(self, head: Head, facts: Facts, inverse: Running | None = None) -> None:
+    def __init__(self, head: Head, facts: Facts, inverse: PrimitiveModule | None = None) -> None:
         super().__init__()
-        if head.kind not in _SLOTS:
+        if head.head_type not in _SLOTS:
             known = f"use a head of one of these kinds: {', '.join(_SLOTS)}"
-            raise Failed(AC416.at(name=head.part, kind=head.kind, help=known))
+            raise Failed(AC416.at(name=head.part, kind=head.head_type, help=known))
         self.part = head.part
-        self.kind = head.kind
+        self.kind = head.head_type
         self.config = dict(head.config)
         try:
-            self.slots = nn.ModuleList(_SLOTS[head.kind](self.config, facts))
+            self.slots = nn.ModuleList(_SLOTS[head.head_type](self.config, facts))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             why = f"its configuration is invalid: {error}"
             raise Failed(AC413.at(file=f"{head.part}: its head", why=why)) from None
         self.inverse = inverse
         self.choices = int(self.config.get("num_choices") or 2)
-        scaled = head.kind != "classification" and facts.layout.scale is not None
+        scaled = head.head_type != "classification" and facts.layout.scale is not None
         self.scale = facts.layout.scale(facts.config) if scaled and facts.layout.scale else 1.0
 
     def forward(
@@ -70,7 +70,7 @@ class FlexHead(nn.Module):
         state = state.to(next(last.parameters()).dtype) * self.scale
         for slot in inner:
             state = slot(state)
-        if self.inverse is not None and self.kind in VOCABULARIES:
+        if self.inverse is not None and self.kind in VOCABULARY_HEAD_TYPES:
             state = self.inverse(State(state))
         logits: Tensor = last(state)
         if self.kind != "multiple_choice":
@@ -88,21 +88,21 @@ class FlexHead(nn.Module):
         if self.kind == "question_answering":
             return _loss_of_spans(logits, labels)
         if self.kind == "tagging" and attention_mask is not None:
-            labels = labels.masked_fill(attention_mask == 0, IGNORED)
+            labels = labels.masked_fill(attention_mask == 0, IGNORED_LABEL)
         if self.config.get("shift_labels"):
             logits, labels = logits[:, :-1], labels[:, 1:]
         flat = logits.reshape(-1, logits.shape[-1])
         flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
-        return functional.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORED)
+        return functional.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORED_LABEL)
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights by their keys below `heads.<name>.`: `1.weight`, …"""
         return {key: tensor.detach() for key, tensor in self.slots.state_dict().items()}
 
-    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         self.slots.load_state_dict(dict(tensors))
 
-    def start(self, std: float) -> None:
+    def init_weights(self, std: float) -> None:
         """New weights: N(0, std), biases zero, as the backbone's own layers start."""
         for module in self.slots:
             if isinstance(module, nn.Linear):
@@ -114,9 +114,9 @@ class FlexHead(nn.Module):
 def _loss_of_spans(logits: Tensor, labels: Tensor) -> Tensor:
     """The mean of those of starts and ends; `labels` [batch, 2], a place behind the row is none."""
     labels = labels.clamp(min=0)
-    labels = labels.masked_fill(labels >= logits.shape[1], IGNORED)
+    labels = labels.masked_fill(labels >= logits.shape[1], IGNORED_LABEL)
     both = zip(logits.unbind(-1), labels.unbind(-1), strict=True)
-    losses = [functional.cross_entropy(*one, ignore_index=IGNORED) for one in both]
+    losses = [functional.cross_entropy(*one, ignore_index=IGNORED_LABEL) for one in both]
     return torch.stack(losses).mean()
 
 
@@ -187,7 +187,7 @@ class _Activation(nn.Module):
         return self.function(state)
 
 
-def pull(value: Tensor) -> Tensor:
+def value_regularisation(value: Tensor) -> Tensor:
     """‖I − W_v‖², which keeps the value map of a fusion near the identity in training."""
     return (
         (torch.eye(value.shape[0], device=value.device, dtype=value.dtype) - value).square().sum()

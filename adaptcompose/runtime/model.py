@@ -13,30 +13,35 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from adaptcompose.compiler.trunk import gated
+from adaptcompose.compiler.trunk import averages_over_tokens
 from adaptcompose.diagnostics.codes import AC508, AC509
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.program import Program
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.attach.attachment import copy_structure
 from adaptcompose.runtime.attach.sites import stock_of
-from adaptcompose.runtime.attach.virtual_tokens import FIRST, labelled, own_logits
-from adaptcompose.runtime.call_context import Frame
+from adaptcompose.runtime.attach.virtual_tokens import FIRST_STATE, extend_labels, select_own_logits
+from adaptcompose.runtime.call_context import CallContext
 from adaptcompose.runtime.composition import Composition
-from adaptcompose.runtime.heads import FlexHead, pull
-from adaptcompose.runtime.model_inputs import by_row, classified, inputs, shifted
-from adaptcompose.runtime.ops.primitives import RunningMixture
+from adaptcompose.runtime.heads import FlexHead, value_regularisation
+from adaptcompose.runtime.model_inputs import (
+    classified_state,
+    flatten_choices,
+    given_inputs,
+    shift_tokens_right,
+)
+from adaptcompose.runtime.ops.primitives import MixtureModule
 from adaptcompose.runtime.parts import Parts
 
 
-class Trunk(Protocol):
+class TrunkCache(Protocol):
     """The states of the lowest layers, by example: what `cache_trunk` puts in front of a model."""
 
     layers: int
 
-    def enter(self, batch: dict[str, Tensor]) -> None: ...
+    def before_forward(self, batch: dict[str, Tensor]) -> None: ...
 
-    def leave(self, batch: dict[str, Tensor]) -> None: ...
+    def after_forward(self, batch: dict[str, Tensor]) -> None: ...
 
 
 class Services(Protocol):
@@ -50,7 +55,7 @@ class Services(Protocol):
 
     def exportable(self, model: ComposedModel) -> nn.Module: ...
 
-    def cache_trunk(self, model: ComposedModel, layers: int) -> Trunk: ...
+    def cache_trunk(self, model: ComposedModel, layers: int) -> TrunkCache: ...
 
     def branch(self, model: Any, name: str) -> ComposedModel: ...
 
@@ -84,7 +89,7 @@ class ComposedModel(nn.Module):
         parts: Parts,
         heads: Mapping[str, FlexHead],
         composition: Composition,
-        frame: Frame,
+        context: CallContext,
         services: Services,
     ) -> None:
         super().__init__()
@@ -92,9 +97,9 @@ class ComposedModel(nn.Module):
         self.parts = parts
         self.head = heads.get("")
         self.composition = composition
-        self.frame = frame
+        self.context = context
         self.services = services
-        self.trunk: Trunk | None = None
+        self.trunk: TrunkCache | None = None
         self._detached = False
         hooked: Any = super()  # these methods have no types
         hooked.register_state_dict_post_hook(_without_backbone)
@@ -144,8 +149,8 @@ class ComposedModel(nn.Module):
         An encoder-decoder that is given nothing to decode reads the labels of a language model, or
         its input, moved to the right by one.
         """
-        self._begin()
-        batch = inputs(
+        self._start_call()
+        batch = given_inputs(
             input_ids=input_ids,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
@@ -157,29 +162,33 @@ class ComposedModel(nn.Module):
             past_key_values=past_key_values,
             use_cache=use_cache or None,
         )
-        return self._output(batch, labels, attention_mask)
+        return self._forward(batch, labels, attention_mask)
 
-    def _output(
+    def _forward(
         self, batch: dict[str, Tensor], labels: Tensor | None, attention_mask: Tensor | None
     ) -> Output:
         """Through the body and the head."""
         choices = None
         if self.head is not None and self.head.kind == "multiple_choice":
-            batch, choices = by_row(batch)
+            batch, choices = flatten_choices(batch)
         if self.composition.head == "backbone":
-            longer = {} if labels is None else {"labels": labelled(self.body, labels)}
-            out = self._run(batch, **longer)
+            longer = {} if labels is None else {"labels": extend_labels(self.body, labels)}
+            out = self._run_body(batch, **longer)
             cache = out.get("past_key_values")
-            return Output(self._with_pull(out.get("loss")), out["logits"], past_key_values=cache)
-        out = self._run(self._decoding(batch, labels))
+            return Output(
+                self._with_regularisation(out.get("loss")), out["logits"], past_key_values=cache
+            )
+        out = self._run_body(self._with_decoder_inputs(batch, labels))
         cache = out.get("past_key_values")
         if self.head is None:
             if labels is not None:
                 raise Failed(AC508.at(what="a loss"))
             return Output(last_hidden_state=out.last_hidden_state, past_key_values=cache)
-        logits = self.head(out.last_hidden_state, out.get("pooler_output"), out.get(FIRST), choices)
+        logits = self.head(
+            out.last_hidden_state, out.get("pooler_output"), out.get(FIRST_STATE), choices
+        )
         loss = None if labels is None else self.head.loss(logits, labels, attention_mask)
-        return Output(self._with_pull(loss), logits, past_key_values=cache)
+        return Output(self._with_regularisation(loss), logits, past_key_values=cache)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Text of a language model, by transformers' own `generate` and its arguments.
@@ -187,13 +196,13 @@ class ComposedModel(nn.Module):
         A gate averages over all tokens so far, and a call behind a cache has the newest only: with
         gates in what decodes, no cache is used unless `use_cache=True` asks for one.
         """
-        self._begin()
-        return self.language_model().generate(*args, **self._caching(kwargs))
+        self._start_call()
+        return self.language_model().generate(*args, **self._generation_arguments(kwargs))
 
-    def _caching(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _generation_arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments of `generate`, without a cache behind which gates would see too little."""
         sites = self.program.sites.items()
-        gates = any(site.part != "encoder" and gated(node) for site, node in sites)
+        gates = any(site.part != "encoder" and averages_over_tokens(node) for site, node in sites)
         return {"use_cache": False} | kwargs if gates else kwargs
 
     def language_model(self) -> Any:
@@ -203,14 +212,14 @@ class ComposedModel(nn.Module):
             raise Failed(AC508.at(what="generate()", help=help))
         return self.body
 
-    def _decoding(self, batch: dict[str, Any], labels: Any = None) -> dict[str, Any]:
+    def _with_decoder_inputs(self, batch: dict[str, Any], labels: Any = None) -> dict[str, Any]:
         """The batch with what an encoder-decoder decodes."""
         if not self.config.is_encoder_decoder or "decoder_input_ids" in batch:
             return batch
         own = self.head is not None and self.head.kind == "seq2seq_lm" and labels is not None
         ids = labels if own else batch["input_ids"]
         starts = self.composition.facts.layout.starts
-        return batch | {"decoder_input_ids": shifted(ids, self.config, starts)}
+        return batch | {"decoder_input_ids": shift_tokens_right(ids, self.config, starts)}
 
     def cache_trunk(self, layers: int) -> None:
         """In training, compute the lowest layers once per example and keep their states on disk.
@@ -219,36 +228,40 @@ class ComposedModel(nn.Module):
         """
         self.trunk = self.services.cache_trunk(self, layers)
 
-    def _run(self, batch: dict[str, Tensor], **more: Any) -> Any:
+    def _run_body(self, batch: dict[str, Tensor], **more: Any) -> Any:
         """The body, behind the states that a cached trunk has for the batch."""
-        reads = self.composition.facts.layout.reads
+        reads = self.composition.facts.layout.pooled_token
         if reads != "first":
             more = {"use_cache": False} | more  # a cache that nobody asked for
         if self.trunk is None or not self.training:
-            out = own_logits(self.frame, self.body(**(more | batch)))
+            out = select_own_logits(self.context, self.body(**(more | batch)))
         else:
-            self.trunk.enter(batch)
+            self.trunk.before_forward(batch)
             out = self.body(**(more | batch))
-            self.trunk.leave(batch)
+            self.trunk.after_forward(batch)
         if reads != "first" and "last_hidden_state" in out:
-            out[FIRST] = classified(out["last_hidden_state"], batch, self.config, reads)
+            out[FIRST_STATE] = classified_state(out["last_hidden_state"], batch, self.config, reads)
         return out
 
-    def _begin(self, members: Sequence[int] = ()) -> None:
+    def _start_call(self, members: Sequence[int] = ()) -> None:
         if self._detached:
             raise Failed(AC509.at())
-        self.frame.begin(members)
+        self.context.start_call(members)
 
-    def _with_pull(self, loss: Tensor | None) -> Tensor | None:
+    def _with_regularisation(self, loss: Tensor | None) -> Tensor | None:
         """In training, what keeps W_v near the identity (Pfeiffer et al., 2021) joins the loss."""
         if loss is None or not self.training:
             return loss
         for _, part in self.parts.items():
-            if isinstance(part.method, Fusion) and part.method.pull and part.trained:
-                for site in part.places:
+            if (
+                isinstance(part.method, Fusion)
+                and part.method.value_regularisation
+                and part.is_trained
+            ):
+                for site in part.sites:
                     value = part[site].get("value.weight")
                     if value is not None:
-                        loss = loss + part.method.pull * pull(value)
+                        loss = loss + part.method.value_regularisation * value_regularisation(value)
         return loss
 
     def head_of(self, name: str | None) -> FlexHead | None:
@@ -277,7 +290,7 @@ class ComposedModel(nn.Module):
         given = {"use_reentrant": False} | dict(activation_checkpointing_kwargs or {})
         older = body.gradient_checkpointing_enable
         enable = getattr(body, "activation_checkpointing_enable", older)
-        enable(given | {"context_fn": self.frame.again}, **options)
+        enable(given | {"context_fn": self.context.checkpoint_contexts}, **options)
         body.disable_input_require_grads()  # nothing below the lowest trained site needs them
 
     def gradient_checkpointing_enable(
@@ -289,7 +302,7 @@ class ComposedModel(nn.Module):
     def set_temperature(self, value: float) -> None:
         """T of the fusions that have one, in training; at inference it is 1."""
         for module in self.modules():
-            if isinstance(module, RunningMixture) and module.node.weights.temperature:
+            if isinstance(module, MixtureModule) and module.node.attention.temperature:
                 module.temperature = value
 
     def copy(self) -> ComposedModel:

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptcompose.runtime.heads import IGNORED
+from adaptcompose.runtime.heads import IGNORED_LABEL
 
 
-def inputs(**given: Any) -> dict[str, Any]:
+def given_inputs(**given: Any) -> dict[str, Any]:
     """What of the inputs was given."""
     return {name: value for name, value in given.items() if value is not None}
 
 
-def by_row(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int | None]:
+def flatten_choices(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int | None]:
     """[examples, choices, tokens] as rows of tokens, and how many choices there are."""
     ids = batch.get("input_ids")
     if ids is None or ids.dim() != 3:
@@ -24,15 +24,15 @@ def by_row(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int | None]:
     return {name: tensor.flatten(0, 1) for name, tensor in batch.items()}, ids.shape[1]
 
 
-def shifted(ids: Tensor, config: Any, starts: str = "mark") -> Tensor:
+def shift_tokens_right(ids: Tensor, config: Any, decoder_start: str = "mark") -> Tensor:
     """Ids moved to the right by one, behind the token that decoding starts with.
 
     That is a mark of the configuration, or the last token of each row: mBART's language.
     """
     padding = config.pad_token_id
-    ids = ids.masked_fill(ids == IGNORED, padding)
+    ids = ids.masked_fill(ids == IGNORED_LABEL, padding)
     moved = ids.roll(1, dims=1)
-    if starts == "last":
+    if decoder_start == "last":
         last = (ids != padding).sum(dim=1, keepdim=True) - 1
         moved[:, :1] = ids.gather(1, last.clamp(min=0))
     else:
@@ -41,12 +41,14 @@ def shifted(ids: Tensor, config: Any, starts: str = "mark") -> Tensor:
     return moved
 
 
-def classified(states: Tensor, batch: Mapping[str, Tensor], config: Any, reads: str) -> Tensor:
+def classified_state(
+    states: Tensor, batch: Mapping[str, Tensor], config: Any, token_choice: str
+) -> Tensor:
     """The state of every row's last token, or of its last end mark, [rows, width]."""
     ids, mask = batch.get("input_ids"), batch.get("attention_mask")
     if mask is None and ids is not None and config.pad_token_id is not None:
         mask = ids != config.pad_token_id
-    if reads == "end" and ids is not None:
+    if token_choice == "end" and ids is not None:
         mask = ids == config.eos_token_id
     real = states.new_ones(states.shape[:2]).bool() if mask is None else mask.bool()
     places = torch.arange(real.shape[1], device=states.device)

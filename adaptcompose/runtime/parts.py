@@ -1,7 +1,7 @@
 """The weights of a composition's parts: what is trained, saved and published.
 
 Primitives do not read what is stored but what `Parts.weights` gives them: the stored tensors of
-their site, or what the method computes from stored tensors (`Method.lowered`).
+their site, or what the method computes from stored tensors (`Method.effective_weights`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.ir.primitives import Leaf
+from adaptcompose.ir.primitives import ParametricPrimitive
 from adaptcompose.methods.method import Method
-from adaptcompose.runtime.ops.merging import combined
-from adaptcompose.runtime.ops.weight_cache import Kept, learning
+from adaptcompose.runtime.ops.merging import merge_tensors
+from adaptcompose.runtime.ops.weight_cache import WeightCache, needs_gradient
 
-Weights = Mapping[tuple[Site, str], Tensor]
+PartWeights = Mapping[tuple[Site, str], Tensor]
 """Tensors of one part by site and name, as `Method.tensors` names them."""
 
 
@@ -31,11 +31,11 @@ class SiteWeights(nn.Module):
         tensors: Mapping[str, Tensor],
         *,
         trained: bool,
-        learned: Collection[str] | None = None,
+        trainable: Collection[str] | None = None,
     ) -> None:
         super().__init__()
         self.names = tuple(tensors)
-        self.learned = frozenset(tensors if learned is None else learned)
+        self.trainable = frozenset(tensors if trainable is None else trainable)
         for name, tensor in tensors.items():
             self.register_parameter(_attribute(name), nn.Parameter(tensor, requires_grad=False))
         self.requires_grad_(trained)
@@ -56,14 +56,14 @@ class SiteWeights(nn.Module):
         """The tensors as a primitive reads them, once per forward."""
         return dict(self.items())
 
-    def stored(self) -> Iterator[Tensor]:
+    def source_tensors(self) -> Iterator[Tensor]:
         """The tensors that `read` depends on."""
         return iter(self.parameters())
 
     def requires_grad_(self, requires_grad: bool = True) -> SiteWeights:
         """Train or freeze what is learned."""
         for name, tensor in self.items():
-            tensor.requires_grad_(requires_grad and name in self.learned)
+            tensor.requires_grad_(requires_grad and name in self.trainable)
         return self
 
 
@@ -86,10 +86,10 @@ class Part(nn.Module):
         used: Collection[Site] | None = None,
     ) -> None:
         super().__init__()
-        self.used = frozenset(sites if used is None else used)
+        self.used_sites = frozenset(sites if used is None else used)
         self.name = name
         self.method = method
-        self.places = tuple(sites)
+        self.sites = tuple(sites)
         self.weights = nn.ModuleDict({_module(site): module for site, module in sites.items()})
 
     def __getitem__(self, site: Site) -> SiteWeights:
@@ -99,24 +99,24 @@ class Part(nn.Module):
 
     def read(self, site: Site) -> Mapping[str, Tensor]:
         """What is stored at a site; nothing, where a method works with shared tensors only."""
-        return self[site].read() if site in self.places else {}
+        return self[site].read() if site in self.sites else {}
 
     def tensors(self) -> dict[tuple[Site, str], Tensor]:
         """Detached weights by site and name."""
         return {
             (site, name): tensor.detach()
-            for site in self.places
+            for site in self.sites
             for name, tensor in self[site].items()
         }
 
     def requires_grad_(self, requires_grad: bool = True) -> Part:
         """Train or freeze the weights that are used."""
-        for site in self.places:
-            self[site].requires_grad_(requires_grad and site in self.used)
+        for site in self.sites:
+            self[site].requires_grad_(requires_grad and site in self.used_sites)
         return self
 
     @property
-    def trained(self) -> bool:
+    def is_trained(self) -> bool:
         return any(parameter.requires_grad for parameter in self.parameters())
 
 
@@ -124,61 +124,61 @@ def _module(site: Site) -> str:
     return str(site).replace(".", "_")
 
 
-class LoweredWeights(nn.Module):
+class ComputedWeights(nn.Module):
     """What the method makes of a part's stored tensors for one primitive.
 
     Computed in every forward, so that gradients reach the stored tensors; or, if `kept` and nothing
     is being learned, a cache that an in-place change of any stored tensor rebuilds.
     """
 
-    def __init__(self, part: Part, leaf: Leaf) -> None:
+    def __init__(self, part: Part, leaf: ParametricPrimitive) -> None:
         super().__init__()
         self._part = [part]  # it is registered where it stands
-        self.site, self.sources = leaf.site, leaf.sources
-        self.kept = leaf.form == "materialised"
-        self._cache: Kept[Mapping[str, Tensor]] = Kept()
+        self.site, self.sources = leaf.site, leaf.source_sites
+        self.is_cached = leaf.parameter_source == "materialised"
+        self._cache: WeightCache[Mapping[str, Tensor]] = WeightCache()
 
     @property
     def part(self) -> Part:
         return self._part[0]
 
-    def stored(self) -> Iterator[Tensor]:
+    def source_tensors(self) -> Iterator[Tensor]:
         for site in (self.site, *self.sources):
             yield from self.part.read(site).values()
 
     def read(self) -> Mapping[str, Tensor]:
-        if not self.kept or learning(self.stored()):
+        if not self.is_cached or needs_gradient(self.source_tensors()):
             return self._compute()
-        return self._cache.get(self.stored(), self._compute)
+        return self._cache.get(self.source_tensors(), self._compute)
 
     def _compute(self) -> Mapping[str, Tensor]:
         shared = {key: t for site in self.sources for key, t in self.part.read(site).items()}
-        return self.part.method.lowered(self.site, self.part.read(self.site), shared)
+        return self.part.method.effective_weights(self.site, self.part.read(self.site), shared)
 
 
-class MergedWeights(LoweredWeights):
+class MergedWeights(ComputedWeights):
     """What the recipe of a merge makes of what the primitives of its members read."""
 
-    def __init__(self, parts: Parts, leaf: Leaf) -> None:
+    def __init__(self, parts: Parts, leaf: ParametricPrimitive) -> None:
         assert leaf.recipe is not None
         first = leaf
         while first.recipe is not None:
-            first = first.recipe.leaves[0]
+            first = first.recipe.members[0]
         super().__init__(parts[first.part], leaf)
         self.recipe = leaf.recipe
-        self.members: Any = nn.ModuleList(parts.weights(one) for one in leaf.recipe.leaves)
+        self.members: Any = nn.ModuleList(parts.weights(one) for one in leaf.recipe.members)
 
-    def stored(self) -> Iterator[Tensor]:
+    def source_tensors(self) -> Iterator[Tensor]:
         for member in self.members:
-            yield from member.stored()
+            yield from member.source_tensors()
 
     def _compute(self) -> Mapping[str, Tensor]:
-        combine = partial(combined, self.recipe, self.site)
+        combine = partial(merge_tensors, self.recipe, self.site)
         read = [member.read() for member in self.members]
-        return self.part.method.merged(self.recipe, read, combine)
+        return self.part.method.merge_weights(self.recipe, read, combine)
 
 
-def new_part(name: str, method: Method, facts: Facts) -> Part:
+def make_part(name: str, method: Method, facts: Facts) -> Part:
     """A part whose weights start as its method says; trained.
 
     `method.only(sites, facts)` makes none in layers where the composition has no use for them.
@@ -188,27 +188,29 @@ def new_part(name: str, method: Method, facts: Facts) -> Part:
         tensors = {}
         for key, shape in method.tensors(site, facts).items():
             tensors[key] = torch.empty(shape)
-            method.start_at(site, facts, key, tensors[key])
-        sites[site] = SiteWeights(tensors, trained=True, learned=_learned(method, tensors))
+            method.init_tensor_at(site, facts, key, tensors[key])
+        sites[site] = SiteWeights(
+            tensors, trained=True, trainable=_trainable_names(method, tensors)
+        )
     return Part(name, method, sites)
 
 
-def loaded_part(
-    name: str, method: Method, weights: Weights, *, used: Collection[Site] | None = None
+def load_part(
+    name: str, method: Method, weights: PartWeights, *, used: Collection[Site] | None = None
 ) -> Part:
     """A part with the weights of a file; frozen."""
     sites: dict[Site, dict[str, Tensor]] = {}
     for (site, key), tensor in weights.items():
         sites.setdefault(site, {})[key] = tensor
     frozen = {
-        site: SiteWeights(tensors, trained=False, learned=_learned(method, tensors))
+        site: SiteWeights(tensors, trained=False, trainable=_trainable_names(method, tensors))
         for site, tensors in sites.items()
     }
     return Part(name, method, frozen, used)
 
 
-def _learned(method: Method, names: Collection[str]) -> frozenset[str]:
-    return frozenset(name for name in names if method.learns(name))
+def _trainable_names(method: Method, names: Collection[str]) -> frozenset[str]:
+    return frozenset(name for name in names if method.is_trainable(name))
 
 
 class Parts(nn.Module):
@@ -216,24 +218,24 @@ class Parts(nn.Module):
 
     def __init__(self, parts: Mapping[str, Part]) -> None:
         super().__init__()
-        self.order = tuple(parts)
+        self.names = tuple(parts)
         self.modules_in_order = nn.ModuleList(parts.values())
 
     def __getitem__(self, name: str) -> Part:
-        part = self.modules_in_order[self.order.index(name)]
+        part = self.modules_in_order[self.names.index(name)]
         assert isinstance(part, Part)
         return part
 
     def __contains__(self, name: object) -> bool:
-        return name in self.order
+        return name in self.names
 
     def items(self) -> Iterator[tuple[str, Part]]:
-        for name in self.order:
+        for name in self.names:
             yield name, self[name]
 
-    def weights(self, leaf: Leaf) -> SiteWeights | LoweredWeights:
+    def weights(self, leaf: ParametricPrimitive) -> SiteWeights | ComputedWeights:
         """What a primitive reads its weights from."""
         if leaf.recipe is not None:
             return MergedWeights(self, leaf)
         part = self[leaf.part]
-        return part[leaf.site] if leaf.form == "stored" else LoweredWeights(part, leaf)
+        return part[leaf.site] if leaf.parameter_source == "stored" else ComputedWeights(part, leaf)

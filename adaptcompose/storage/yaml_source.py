@@ -3,12 +3,12 @@
 Scalars are those of YAML 1.2's core schema: `no` is a text (Norwegian), `1e-4` a number. Keys are
 texts. Equal keys, tags, anchors, aliases and merge keys are refused.
 
->>> spec = read(Source("lang: no\\ntrain: {lr: 1e-4}\\n", "spec.yaml"))
->>> spec.plain()
+>>> spec = parse_yaml(Source("lang: no\\ntrain: {lr: 1e-4}\\n", "spec.yaml"))
+>>> spec.as_plain()
 {'lang': 'no', 'train': {'lr': 0.0001}}
 >>> spec.data["train"].data["lr"].span.text
 '1e-4'
->>> load(dump({"lang": "no", "layers": [0, 1]}))
+>>> load_yaml(dump_yaml({"lang": "no", "layers": [0, 1]}))
 {'lang': 'no', 'layers': [0, 1]}
 """
 
@@ -33,7 +33,7 @@ DEPTH_LIMIT = 64
 
 
 @dataclass(frozen=True)
-class Value:
+class YamlNode:
     """One YAML node: its data, its place in the file and, for a mapping, the places of its keys.
 
     A text that was made from a template is `given` the places of its characters.
@@ -41,15 +41,15 @@ class Value:
 
     data: Any
     span: Span
-    keys: dict[str, Span] = field(default_factory=dict)
+    key_spans: dict[str, Span] = field(default_factory=dict)
     style: str = field(default="", repr=False, compare=False)
-    given: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    known_offsets: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """For a text: where in the file each of its characters, and its end, stands."""
-        if self.given or not isinstance(self.data, str):
-            return self.given
+        if self.known_offsets or not isinstance(self.data, str):
+            return self.known_offsets
         if self.style in ("|", ">"):
             places = list(_block_places(self.span, self.data, self.style == ">"))
         else:
@@ -71,24 +71,24 @@ class Value:
         assert isinstance(self.data, str)
         return Source(self.data, self.span.source.name, self.span.source, self.offsets)
 
-    def plain(self) -> Any:
+    def as_plain(self) -> Any:
         """Dictionaries, lists and scalars without their places."""
         if isinstance(self.data, dict):
-            return {key: value.plain() for key, value in self.data.items()}
+            return {key: value.as_plain() for key, value in self.data.items()}
         if isinstance(self.data, tuple):
-            return [value.plain() for value in self.data]
+            return [value.as_plain() for value in self.data]
         return self.data
 
 
-def open_source(path: Path, name: str | None = None) -> Source:
+def read_source(path: Path, name: str | None = None) -> Source:
     """The text of a UTF-8 file. The caller has made sure that it exists."""
     with path.open("rb") as file:
         content = file.read(SIZE_LIMIT + 4)
     _check_size(len(content), Source("", name or str(path)))
-    return decode(content, name or str(path))
+    return decode_utf8(content, name or str(path))
 
 
-def decode(content: bytes, name: str) -> Source:
+def decode_utf8(content: bytes, name: str) -> Source:
     """The text that bytes are in UTF-8, with or without a mark; AC017 at the first other byte."""
     try:
         return Source(content.decode("utf-8-sig"), name)
@@ -98,7 +98,7 @@ def decode(content: bytes, name: str) -> Source:
         raise Failed(AC017.at(place, byte=f"0x{content[error.start]:02x}")) from None
 
 
-def read(source: Source) -> Value:
+def parse_yaml(source: Source) -> YamlNode:
     """One YAML document with places. An empty one is None."""
     _check_size(len(source.text.encode("utf-8", "surrogatepass")), source)
     if found := _UNPRINTABLE.search(source.text):
@@ -112,13 +112,13 @@ def read(source: Source) -> Value:
         raise _refusal(source, 0, 0, str(error)) from None
 
 
-def load(text: str, name: str = "<yaml>") -> Any:
+def load_yaml(text: str, name: str = "<yaml>") -> Any:
     """A document of ours (a card, a lock) as plain values, read as strictly."""
-    return read(Source(text, name)).plain()
+    return parse_yaml(Source(text, name)).as_plain()
 
 
-def dump(data: Any) -> str:
-    """Block style, in the order given; `load(dump(data))` is the data again.
+def dump_yaml(data: Any) -> str:
+    """Block style, in the order given; `load(dump_yaml(data))` is the data again.
 
     A text that another YAML reader would take for something else is quoted.
     """
@@ -143,10 +143,10 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _INFINITE = re.compile(r"([-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
-def scalar(text: str) -> bool | int | float | str | None:
+def parse_scalar(text: str) -> bool | int | float | str | None:
     """What an unquoted scalar means.
 
-    >>> [scalar(text) for text in ("no", "~", "0o17", "0x1F", ".5", "5.", "1_000", "12:30")]
+    >>> [parse_scalar(text) for text in ("no", "~", "0o17", "0x1F", ".5", "5.", "1_000", "12:30")]
     ['no', None, 15, 31, 0.5, 5.0, '1_000', '12:30']
     """
     if _NULL.fullmatch(text):
@@ -172,16 +172,16 @@ class _Reader:
         loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         self.events: Iterator[Any] = yaml.parse(source.text[self.shift :], Loader=loader)
 
-    def document(self) -> Value:
-        found: Value | None = None
+    def document(self) -> YamlNode:
+        found: YamlNode | None = None
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent) and found is not None:
                 raise self._refuse(event, "it contains more than one document")
             if isinstance(event, yaml.NodeEvent):
                 found = self._node(event, 0)
-        return found or Value(None, self.source.span(0, 0))
+        return found or YamlNode(None, self.source.span(0, 0))
 
-    def _node(self, event: Any, depth: int) -> Value:
+    def _node(self, event: Any, depth: int) -> YamlNode:
         self._check(event, depth)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
@@ -203,30 +203,30 @@ class _Reader:
         if depth > DEPTH_LIMIT:
             raise self._refuse(event, f"it is nested deeper than {DEPTH_LIMIT} levels")
 
-    def _scalar(self, event: Any) -> Value:
+    def _scalar(self, event: Any) -> YamlNode:
         start, end = self._range(event)
         style = event.style or ""
         if style in ("|", ">"):
             end = start + len(self.source.text[start:end].rstrip())
         span = self.source.span(start, end)
         if not event.implicit[0]:
-            return Value(event.value, span, style=style)
+            return YamlNode(event.value, span, style=style)
         try:
-            return Value(scalar(event.value), span)
+            return YamlNode(parse_scalar(event.value), span)
         except ValueError:
             raise self._refuse(event, "a number is too long") from None
 
-    def _sequence(self, event: Any, depth: int) -> Value:
+    def _sequence(self, event: Any, depth: int) -> YamlNode:
         start, end = self._range(event)
-        items: list[Value] = []
+        items: list[YamlNode] = []
         while not isinstance(after := next(self.events), yaml.SequenceEndEvent):
             items.append(self._node(after, depth))
         end = self._range(after)[1] if event.flow_style else (items[-1].span.end if items else end)
-        return Value(tuple(items), self.source.span(start, end))
+        return YamlNode(tuple(items), self.source.span(start, end))
 
-    def _mapping(self, event: Any, depth: int) -> Value:
+    def _mapping(self, event: Any, depth: int) -> YamlNode:
         start, end = self._range(event)
-        data: dict[str, Value] = {}
+        data: dict[str, YamlNode] = {}
         keys: dict[str, Span] = {}
         repeated = []
         while not isinstance(after := next(self.events), yaml.MappingEndEvent):
@@ -240,7 +240,7 @@ class _Reader:
             raise Failed(repeated)
         if event.flow_style:
             end = self._range(after)[1]
-        return Value(data, self.source.span(start, end), keys)
+        return YamlNode(data, self.source.span(start, end), keys)
 
     def _key(self, event: Any, depth: int) -> tuple[str, Span]:
         self._check(event, depth)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Span
 from adaptcompose.syntax import literals
-from adaptcompose.syntax.scanner import END, UNCLOSED, Token, shortened
+from adaptcompose.syntax.scanner import END, UNCLOSED, Token, shorten
 
 if TYPE_CHECKING:
     from adaptcompose.diagnostics.diagnostic import Diagnostic
@@ -29,14 +29,14 @@ class Phase(Enum):
     STAGE = auto()  # behind `|`
     WEIGHT = auto()  # behind `:`
     REFERENCE = auto()  # behind `!`
-    BOUND = auto()  # behind `let`
+    LET_NAME = auto()  # behind `let`
     EQUALS = auto()  # behind a name that is given a value
-    CALLED = auto()  # behind a name that is called
-    DONE = auto()  # a stage is complete
-    CLOSED = auto()  # an argument is complete, and no `|` can follow
+    CALL = auto()  # behind a name that is called
+    COMPLETE_STAGE = auto()  # a stage is complete
+    COMPLETE_ARGUMENT = auto()  # an argument is complete, and no `|` can follow
 
 
-WANTING = set(Phase) - {Phase.DONE, Phase.CLOSED}
+WANTING = set(Phase) - {Phase.COMPLETE_STAGE, Phase.COMPLETE_ARGUMENT}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def missing(phase: Phase, last: Token | None, token: Token, expected: str) -> Di
 def bad_weight(token: Token) -> Diagnostic | None:
     """What is wrong with a value behind `:`."""
     if token.kind in ("INT", "FLOAT"):
-        return literals.mistake(token.kind, token.span)
+        return literals.literal_problem(token.kind, token.span)
     if token.kind == UNCLOSED:
         return None
     remedy = literals.with_digits(token.text)
@@ -101,20 +101,20 @@ def look_alike(token: Token) -> Diagnostic | None:
 def bad_name(token: Token) -> Diagnostic:
     """What is wrong with the name of an argument."""
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", token.text):
-        return codes.AC006.at(token.span, name=shortened(token.text), lower=lower(token.text))
+        return codes.AC006.at(token.span, name=shorten(token.text), lower=lower_case(token.text))
     expected = "an argument name made of a-z, 0-9 and _"
-    name = lower(token.text)
+    name = lower_case(token.text)
     alike = len(name) == len(token.text)
     return unexpected(
         token, expected, f"write `{name}`" if alike else "write a name as in `lang=sw`"
     )
 
 
-def lower(text: str) -> str:
+def lower_case(text: str) -> str:
     """The text as a name of the language.
 
-    >>> lower("Lang-X")
+    >>> lower_case("Lang-X")
     'lang_x'
     """
     name = re.sub(r"[^a-z0-9_]", "_", text.lower()).lstrip("_0123456789")
-    return shortened(name) or "x"
+    return shorten(name) or "x"

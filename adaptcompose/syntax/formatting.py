@@ -1,6 +1,6 @@
 """Canonical text for people, comments kept: what `adaptcompose fmt` writes.
 
->>> print(formatted("stack( lang=sw,task=ner )# zero-shot\\n|drop(bottom=5)"))
+>>> print(format_expression("stack( lang=sw,task=ner )# zero-shot\\n|drop(bottom=5)"))
 stack(lang=sw, task=ner)  # zero-shot
   | drop(bottom=5)
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from adaptcompose.diagnostics.diagnostic import Source, Span
 from adaptcompose.syntax.literals import quote
 from adaptcompose.syntax.nodes import Binding, Node, Pipe
-from adaptcompose.syntax.parser import format_tree, parse_tree, yaml_safe
+from adaptcompose.syntax.parser import format_tree, is_yaml_safe, parse_tree
 
 WIDTH = 88
 _COMMENT = re.compile(r"""(?P<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?P<comment>#[^\n]*)""")
@@ -28,11 +28,11 @@ class _Stage:
     span: Span
     head: str = ""
     end: str = ""
-    above: list[str] = field(default_factory=list)
-    behind: list[str] = field(default_factory=list)
+    leading_comments: list[str] = field(default_factory=list)
+    trailing_comments: list[str] = field(default_factory=list)
 
 
-def formatted(text: str | Source, width: int = WIDTH) -> str:
+def format_expression(text: str | Source, width: int = WIDTH) -> str:
     """One line if it fits, else one stage a line; a comment stays with the stage it stands at."""
     source = Source(text) if isinstance(text, str) else text
     tree = parse_tree(source)
@@ -45,13 +45,13 @@ def formatted(text: str | Source, width: int = WIDTH) -> str:
     return "\n".join([*(line for part in parts for line in _lines(part, width)), *tail])
 
 
-def as_scalar(text: str) -> str:
+def as_yaml_scalar(text: str) -> str:
     """Canonical text as YAML takes it: quoted where another reader would see something else.
 
-    >>> as_scalar("stack(lang=sw)"), as_scalar("no"), as_scalar('"./a b"')
+    >>> as_yaml_scalar("stack(lang=sw)"), as_yaml_scalar("no"), as_yaml_scalar('"./a b"')
     ('stack(lang=sw)', '"no"', '\\'"./a b"\\'')
     """
-    if yaml_safe(text):
+    if is_yaml_safe(text):
         return text
     escaped = '"' in text or "\\" in text
     return single_quoted(text) if escaped and text.isprintable() else quote(text)
@@ -82,11 +82,11 @@ def _placed(found: re.Match[str], text: str, stages: list[_Stage]) -> str | None
     begun = [stage for stage in stages if stage.span.start < found.start()]
     line = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
     if line.strip(" \t|") and begun:
-        begun[-1].behind.append(comment)
+        begun[-1].trailing_comments.append(comment)
     elif begun and begun[-1].span.end > found.start():
-        begun[-1].above.append(comment)
+        begun[-1].leading_comments.append(comment)
     elif len(begun) < len(stages):
-        stages[len(begun)].above.append(comment)
+        stages[len(begun)].leading_comments.append(comment)
     else:
         return comment
     return None
@@ -95,15 +95,20 @@ def _placed(found: re.Match[str], text: str, stages: list[_Stage]) -> str | None
 def _lines(part: list[_Stage], width: int) -> Iterator[str]:
     """A part on one line if it fits and no comment stands between its stages."""
     for stage in part:
-        if len(stage.behind) > 1:
-            stage.above, stage.behind = [*stage.above, *stage.behind], []
-    inner = any(one.above for one in part[1:]) or any(one.behind for one in part[:-1])
+        if len(stage.trailing_comments) > 1:
+            stage.leading_comments, stage.trailing_comments = (
+                [*stage.leading_comments, *stage.trailing_comments],
+                [],
+            )
+    inner = any(one.leading_comments for one in part[1:]) or any(
+        one.trailing_comments for one in part[:-1]
+    )
     line = part[0].head + " | ".join(one.text for one in part) + part[-1].end
     if not inner and len(line) <= width:
-        yield from part[0].above
-        yield "  ".join([line, *part[-1].behind])
+        yield from part[0].leading_comments
+        yield "  ".join([line, *part[-1].trailing_comments])
         return
     for number, stage in enumerate(part):
         indent = "  " if number else ""
-        yield from (f"{indent}{comment}" for comment in stage.above)
-        yield "  ".join([f"{stage.head}{stage.text}{stage.end}", *stage.behind])
+        yield from (f"{indent}{comment}" for comment in stage.leading_comments)
+        yield "  ".join([f"{stage.head}{stage.text}{stage.end}", *stage.trailing_comments])

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from adaptcompose.resources import resource
+from adaptcompose.resources import resource_folder
 
 if TYPE_CHECKING:
     from lark import Lark
 
 
 @cache
-def parser() -> Lark:
+def load_parser() -> Lark:
     """The parser of grammar/compose.lark, made once in a process."""
     from lark import Lark, lexer
 
@@ -21,7 +21,7 @@ def parser() -> Lark:
     thorough, lexer.has_interegular = lexer.has_interegular, False
     try:
         return Lark(
-            (resource("grammar") / "compose.lark").read_text(encoding="utf-8"),
+            (resource_folder("grammar") / "compose.lark").read_text(encoding="utf-8"),
             parser="lalr",
             lexer="contextual",
             start="program",

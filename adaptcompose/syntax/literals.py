@@ -47,22 +47,22 @@ def _meaning(found: re.Match[str]) -> str:
     return chr(int(digits, 16)) if digits else _ESCAPES.get(found[3], found[0])
 
 
-def number(text: str) -> int | float:
+def parse_number(text: str) -> int | float:
     """`5` or `0.3`.
 
-    >>> number("1e-4"), number("+5")
+    >>> parse_number("1e-4"), parse_number("+5")
     (0.0001, 5)
     """
     return int(text) if text.lstrip("+-").isdigit() else float(text)
 
 
-def ends(text: str) -> tuple[int, int]:
+def parse_range(text: str) -> tuple[int, int]:
     """The two ends of `0..4`."""
     first, last = text.split("..")
     return int(first), int(last)
 
 
-def mistake(kind: str, span: Span) -> Diagnostic | None:
+def literal_problem(kind: str, span: Span) -> Diagnostic | None:
     """What is wrong with a token that has the right form, if anything is."""
     text = span.text
     if kind in ("INT", "FLOAT", "RANGE"):

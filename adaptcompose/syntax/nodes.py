@@ -18,14 +18,14 @@ from adaptcompose.syntax.literals import quote
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NOWHERE = Span(Source("", "<made by a program>"), 0, 0)
+NO_SPAN = Span(Source("", "<made by a program>"), 0, 0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """A part of an expression. Printing, comparing and hashing need no recursion, however deep."""
 
-    span: Span = field(default=NOWHERE, compare=False, kw_only=True)
+    span: Span = field(default=NO_SPAN, compare=False, kw_only=True)
 
     def __str__(self) -> str:
         pending: list[Node | str] = [self]
@@ -128,7 +128,7 @@ class Flag(Node):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Listing(Node):
+class ListValue(Node):
     """Several values of one argument: `[0, 3..5, 11]`."""
 
     items: tuple[Reference | Number | Range | Text | Flag, ...]
@@ -142,8 +142,8 @@ class Call(Node):
     """An operator or a method with its arguments: `drop(bottom=5)`."""
 
     name: str
-    arguments: tuple[Argument | Exclude, ...] = ()
-    name_span: Span = field(default=NOWHERE, compare=False, kw_only=True)
+    arguments: tuple[Argument | Exclusion, ...] = ()
+    name_span: Span = field(default=NO_SPAN, compare=False, kw_only=True)
 
     def _pieces(self) -> list[Node | str]:
         return [self.name, "(", *_joined(self.arguments, ", "), ")"]
@@ -153,7 +153,7 @@ class Call(Node):
 class Argument(Node):
     """One argument, with its name and its weight where it has them: `lang=sw`, `a:0.3`."""
 
-    value: Stage | Listing | Pipe
+    value: Stage | ListValue | Pipe
     name: str | None = None
     weight: int | float | None = None
     name_span: Span | None = field(default=None, compare=False, kw_only=True)
@@ -168,7 +168,7 @@ class Argument(Node):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Exclude(Node):
+class Exclusion(Node):
     """What is taken away from the globs before it: `!glue/wnli`."""
 
     reference: Reference
@@ -196,7 +196,7 @@ class Binding(Node):
 
     name: str
     value: Stage | Pipe
-    name_span: Span = field(default=NOWHERE, compare=False, kw_only=True)
+    name_span: Span = field(default=NO_SPAN, compare=False, kw_only=True)
 
     def _pieces(self) -> list[Node | str]:
         return [f"let {self.name} = ", self.value, ";"]

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from adaptcompose.diagnostics.codes import AC901, AC902
 from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
 from adaptcompose.syntax import literals
-from adaptcompose.syntax.errors import explain
-from adaptcompose.syntax.grammar import parser
+from adaptcompose.syntax.error_recovery import find_syntax_errors
+from adaptcompose.syntax.grammar import load_parser
 from adaptcompose.syntax.nodes import (
     Argument,
     Binding,
     Call,
-    Exclude,
+    Exclusion,
     Flag,
-    Listing,
+    ListValue,
     Node,
     Number,
     Pipe,
@@ -45,9 +45,9 @@ __all__ = [
     "Argument",
     "Binding",
     "Call",
-    "Exclude",
+    "Exclusion",
     "Flag",
-    "Listing",
+    "ListValue",
     "Node",
     "Number",
     "Pipe",
@@ -56,18 +56,18 @@ __all__ = [
     "Stage",
     "Text",
     "Tree",
+    "append_stages",
     "argument_span",
+    "bracket_depth",
     "format_tree",
-    "nesting",
+    "is_yaml_safe",
     "parse_tree",
-    "piped",
     "walk",
-    "yaml_safe",
 ]
 
-SIZE = 65_536
+SIZE_LIMIT = 65_536
 # every later step may walk a tree recursively: this keeps it far from Python's own limit
-DEPTH = 64
+DEPTH_LIMIT = 64
 
 
 def parse_tree(source: Source | str) -> Tree:
@@ -82,13 +82,13 @@ def parse_tree(source: Source | str) -> Tree:
     from lark.exceptions import UnexpectedInput
 
     try:
-        raw = parser().parse(source.text)
+        raw = load_parser().parse(source.text)
     except UnexpectedInput:
-        raise Failed(explain(source)) from None
+        raise Failed(find_syntax_errors(source)) from None
     # inner parts first, without recursion
     parts = list(raw.iter_subtrees())
     if any(_is_mistaken(part, source) for part in parts):
-        raise Failed(explain(source))
+        raise Failed(find_syntax_errors(source))
     return _build(parts, source)
 
 
@@ -97,20 +97,20 @@ _BRACKET = re.compile(r"""(?P<open>[(\[])|[)\]]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]
 
 def _check_size(source: Source) -> None:
     text = source.text
-    if len(text) > SIZE:
+    if len(text) > SIZE_LIMIT:
         size = f"{len(text):,} characters"
-        raise Failed(AC901.at(source.span(0, 1), size=size, limit=f"{SIZE:,}"))
-    if text.count("(") + text.count("[") <= DEPTH:
+        raise Failed(AC901.at(source.span(0, 1), size=size, limit=f"{SIZE_LIMIT:,}"))
+    if text.count("(") + text.count("[") <= DEPTH_LIMIT:
         return
     for depth, span in _brackets(source):
-        if depth > DEPTH:
-            raise Failed(AC902.at(span, depth=depth, limit=DEPTH))
+        if depth > DEPTH_LIMIT:
+            raise Failed(AC902.at(span, depth=depth, limit=DEPTH_LIMIT))
 
 
-def nesting(source: Source) -> int:
+def bracket_depth(source: Source) -> int:
     """How many brackets stand in each other.
 
-    >>> nesting(Source("stack(fuse(a, b), ')(')"))
+    >>> bracket_depth(Source("stack(fuse(a, b), ')(')"))
     2
     """
     return max((depth for depth, _ in _brackets(source)), default=0)
@@ -132,7 +132,7 @@ def _is_mistaken(part: Raw[Token], source: Source) -> bool:
     tokens = [child for child in part.children if isinstance(child, str)]
     if part.data == "exclude" and tokens[0].type != "REF":
         return True
-    return any(literals.mistake(token.type, _token_span(token, source)) for token in tokens)
+    return any(literals.literal_problem(token.type, _token_span(token, source)) for token in tokens)
 
 
 def _build(parts: list[Raw[Token]], source: Source) -> Tree:
@@ -171,7 +171,7 @@ def _binding(children: list[Any], span: Span) -> Binding:
 
 def _call(children: list[Any], span: Span) -> Call:
     name, *arguments = children
-    named = (item if isinstance(item, Exclude) else _argument(item) for item in arguments)
+    named = (item if isinstance(item, Exclusion) else _argument(item) for item in arguments)
     return Call(str(name), tuple(named), span=span, name_span=_token_span(name, span.source))
 
 
@@ -200,20 +200,20 @@ _MAKE: dict[str, Callable[[list[Any], Span], Any]] = {
     "group": lambda children, span: children[0],
     "call": _call,
     "given": _given,
-    "exclude": lambda children, span: Exclude(children[0], span=span),
-    "listing": lambda children, span: Listing(tuple(children), span=span),
+    "exclude": lambda children, span: Exclusion(children[0], span=span),
+    "listing": lambda children, span: ListValue(tuple(children), span=span),
 }
 _LEAVES: dict[str, Callable[[str, Span], Node]] = {
     "REF": lambda text, span: Reference(text, span=span),
-    "FLOAT": lambda text, span: Number(literals.number(text), span=span),
-    "INT": lambda text, span: Number(literals.number(text), span=span),
-    "RANGE": lambda text, span: Range(*literals.ends(text), span=span),
+    "FLOAT": lambda text, span: Number(literals.parse_number(text), span=span),
+    "INT": lambda text, span: Number(literals.parse_number(text), span=span),
+    "RANGE": lambda text, span: Range(*literals.parse_range(text), span=span),
     "STRING": lambda text, span: Text(literals.unquote(text), span=span),
     "BOOLEAN": lambda text, span: Flag(text == "true", span=span),
 }
 
 
-def piped(tree: Tree, more: Tree) -> Tree:
+def append_stages(tree: Tree, more: Tree) -> Tree:
     """A composition with the stages of another one behind it: `compose` and `pipe` of a spec."""
     stages = more.body.stages if isinstance(more.body, Pipe) else (more.body,)
     body = Pipe((tree.body, *stages), span=more.body.span)
@@ -263,10 +263,10 @@ _WORD = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[^\W\d]", re.IGN
 _BEGINNING = re.compile(r"[^\W_]|[_./(]|~/")
 
 
-def yaml_safe(text: str) -> bool:
+def is_yaml_safe(text: str) -> bool:
     """Whether canonical text may stand in YAML without quotes and is read back as it is.
 
-    >>> yaml_safe("stack(lang=sw, task=ner) | fuse(glue/*)"), yaml_safe("no"), yaml_safe("*/x")
+    >>> is_yaml_safe("stack(lang=sw, task=ner) | fuse(glue/*)"), is_yaml_safe("no"), is_yaml_safe("*/x")
     (True, False, False)
     """
     return (

@@ -21,7 +21,7 @@ from adaptcompose.diagnostics.diagnostic import Failed, Span
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-Kind = Literal["bare", "catalogue", "hub", "local"]
+RefKind = Literal["bare", "catalogue", "hub", "local"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,7 +33,7 @@ class Ref:
     be a glob. `revision` is a branch, a tag, 7 to 40 hex digits or `refs/pr/3`.
     """
 
-    kind: Kind
+    kind: RefKind
     space: str | None = None
     name: str | None = None
     variant: str | None = None
@@ -41,17 +41,17 @@ class Ref:
     revision: str | None = None
     subfolder: str | None = None
     path: str | None = None
-    forced: bool = False
+    has_hub_prefix: bool = False
 
     @property
-    def glob(self) -> bool:
+    def is_glob(self) -> bool:
         """Whether it stands for several adapters."""
         return self.kind != "local" and is_glob(self.name or self.repo or "")
 
-    def inside(self, space: str) -> Ref:
+    def in_space(self, space: str) -> Ref:
         """A bare name as the catalogue entry of a space: what it means as the value of a slot.
 
-        >>> print(parse_ref("sw", ()).inside("lang"))
+        >>> print(parse_ref("sw", ()).in_space("lang"))
         lang/sw
         """
         assert self.kind == "bare"
@@ -63,7 +63,7 @@ class Ref:
         if self.kind == "hub":
             revision = f"@{_encode(self.revision)}" if self.revision else ""
             subfolder = f"/{self.subfolder}" if self.subfolder else ""
-            return f"{'hf://' if self.forced else ''}{self.repo}{revision}{subfolder}"
+            return f"{'hf://' if self.has_hub_prefix else ''}{self.repo}{revision}{subfolder}"
         space = f"{self.space}/" if self.space else ""
         return f"{space}{self.name}{f'@{self.variant}' if self.variant else ''}"
 
@@ -94,22 +94,24 @@ def parse_ref(text: str, spaces: Collection[str], span: Span | None = None) -> R
     return _hub_ref(text, text, span)
 
 
-def repository_ref(text: str, span: Span | None = None, inside: str | None = None) -> Ref:
+def parse_repository_ref(
+    text: str, span: Span | None = None, subfolder_help: str | None = None
+) -> Ref:
     """A repository as a whole, or a folder: a backbone, a tokenizer, a data set.
 
-    `inside` is what helps who names a folder of a repository, `{folder}`.
+    `subfolder_help` is what helps who names a folder of a repository, `{folder}`.
 
-    >>> print(repository_ref("gpt2@v1"), repository_ref("./my models/bert"))
+    >>> print(parse_repository_ref("gpt2@v1"), parse_repository_ref("./my models/bert"))
     gpt2@v1 "./my models/bert"
     """
     if is_path(text):
         return local_ref(text)
     ref = parse_ref(text, (), span)
-    if ref.kind == "bare" and not ref.glob:  # the early ones of the Hub have one-word names
+    if ref.kind == "bare" and not ref.is_glob:  # the early ones of the Hub have one-word names
         ref = Ref("hub", repo=ref.name, revision=ref.variant)
-    if ref.kind == "local" or (ref.kind == "hub" and not ref.glob and not ref.subfolder):
+    if ref.kind == "local" or (ref.kind == "hub" and not ref.is_glob and not ref.subfolder):
         return ref
-    help = inside.format(folder=ref.subfolder) if inside and ref.subfolder else None
+    help = subfolder_help.format(folder=ref.subfolder) if subfolder_help and ref.subfolder else None
     raise Failed(AC420.at(span, name=text, help=help))
 
 
@@ -132,10 +134,10 @@ def is_glob(text: str) -> bool:
     return any(mark in text for mark in "*?{")
 
 
-def matches(pattern: str, name: str) -> bool:
+def matches_glob(pattern: str, name: str) -> bool:
     """Whether a name fits a glob: `*` any characters, `?` one character, `{a,b}` either.
 
-    >>> [name for name in ("mnli", "qnli", "rte") if matches("{q,m}nl?", name)]
+    >>> [name for name in ("mnli", "qnli", "rte") if matches_glob("{q,m}nl?", name)]
     ['mnli', 'qnli']
     """
     return len(name) in _reach(pattern, name, {0})
@@ -252,7 +254,9 @@ def _hub_ref(text: str, body: str, span: Span | None) -> Ref:
         raise _fail(text, "a glob matches whole repositories, without a folder in them", span)
     if (inner or subfolder) and not is_safe_path(subfolder):
         raise _fail(text, f"`{subfolder}` is not a valid folder in a repository", span)
-    return Ref("hub", repo=repo, revision=revision, subfolder=subfolder or None, forced=forced)
+    return Ref(
+        "hub", repo=repo, revision=revision, subfolder=subfolder or None, has_hub_prefix=forced
+    )
 
 
 def _split_revision(text: str, tail: str, span: Span | None) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from adaptcompose.diagnostics.codes import AC001, AC002, AC003, AC004, AC013
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Source, Span
-from adaptcompose.syntax.grammar import parser
+from adaptcompose.syntax.grammar import load_parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +37,10 @@ class Token(NamedTuple):
 
     @property
     def shown(self) -> str:
-        return "the end" if self.kind == END else f"`{shortened(self.text)}`"
+        return "the end" if self.kind == END else f"`{shorten(self.text)}`"
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """The text for a message: at most 40 characters, on one line."""
     line = "".join(char if char.isprintable() else " " for char in text)
     return line if len(line) <= 40 else f"{line[:37]}…"
@@ -62,7 +62,7 @@ def scan(source: Source) -> Iterator[Token]:
 
 @cache
 def _terminals() -> tuple[re.Pattern[str], dict[str, str]]:
-    terminals = sorted(parser().terminals, key=lambda terminal: -terminal.priority)
+    terminals = sorted(load_parser().terminals, key=lambda terminal: -terminal.priority)
     parts = [r"(?P<ADDRESS>(?:https?://|[A-Za-z]:\\)[^\s,)\]|]*)"]
     parts += [f"(?P<{known.name}>{known.pattern.to_regexp()})" for known in terminals]
     parts += [
@@ -78,7 +78,7 @@ def _is_mark(pattern: object) -> bool:
     return getattr(pattern, "type", None) == "str"
 
 
-def unreadable(token: Token, before: Token | None) -> Diagnostic | None:
+def token_problem(token: Token, before: Token | None) -> Diagnostic | None:
     """What is wrong with a token that the grammar does not know."""
     if token.kind == UNCLOSED:
         text = token.text.rstrip()
@@ -141,5 +141,5 @@ def _braces(span: Span) -> Diagnostic:
 def _shown(text: str) -> str:
     char = text[0]
     if char.isprintable() and not unicodedata.combining(char):
-        return shortened(text)
+        return shorten(text)
     return f"U+{ord(char):04X}"

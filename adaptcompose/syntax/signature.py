@@ -3,7 +3,7 @@
 >>> from dataclasses import dataclass
 >>> @dataclass(frozen=True)
 ... class Lora:
-...     rank: int = option(8, "width of the two factors", least=1)
+...     rank: int = option(8, "width of the two factors", minimum=1)
 >>> [str(p) for p in parameters(Lora)]
 ['rank=8']
 """
@@ -25,7 +25,7 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic, either, suggest
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.literals import quote
 
-Layers = frozenset[int]
+LayerSet = frozenset[int]
 """Layers written as one number, a range `0..4`, or a list of both."""
 
 
@@ -33,16 +33,16 @@ def option(
     default: Any,
     doc: str = "",
     *,
-    least: float | None = None,
-    below: float | None = None,
-    word: str | None = None,
+    minimum: float | None = None,
+    exclusive_maximum: float | None = None,
+    alias: str | None = None,
 ) -> Any:
     """A field that is an argument of the language: its default, one line of help, its bounds.
 
-    `word` is its name in the language, where the field cannot have that one.
+    `alias` is its name in the language, where the field cannot have that one.
     """
-    told = {"doc": doc, "least": least, "below": below, "word": word}
-    return dataclasses.field(default=default, metadata=told)
+    metadata = {"doc": doc, "least": minimum, "below": exclusive_maximum, "word": alias}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Parameter:
     type: Any
     default: Any
     doc: str
-    least: float | None = None
-    below: float | None = None
-    field: str = ""
+    minimum: float | None = None
+    exclusive_maximum: float | None = None
+    field_name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}={spell(self.default)}"
+        return f"{self.name}={format_value(self.default)}"
 
     @property
     def expected(self) -> str:
@@ -103,10 +103,10 @@ _PLAIN = re.compile(r"(?:\.{1,2}/|~/|/|hf://)?[A-Za-z_][\w.-]*(?:/[\w.-]+)*(?:@[
 _WORDLIKE = ("true", "false", "none", "let")  # as bare words they would be something else
 
 
-def spell(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as the language writes it.
 
-    >>> spell(True), spell(0.5), spell(frozenset({0, 1, 2, 7})), spell("relu"), spell("a b")
+    >>> format_value(True), format_value(0.5), format_value(frozenset({0, 1, 2, 7})), format_value("relu"), format_value("a b")
     ('true', '0.5', '[0..2, 7]', 'relu', '"a b"')
     """
     if value is None:
@@ -114,9 +114,9 @@ def spell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, frozenset):
-        return f"[{spans(sorted(value))}]"
+        return f"[{format_ranges(sorted(value))}]"
     if isinstance(value, tuple):
-        return f"[{', '.join(map(spell, value))}]"
+        return f"[{', '.join(map(format_value, value))}]"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, str) and not (_PLAIN.fullmatch(value) and value not in _WORDLIKE):
@@ -124,10 +124,10 @@ def spell(value: Any) -> str:
     return str(value)
 
 
-def spans(numbers: list[int]) -> str:
+def format_ranges(numbers: list[int]) -> str:
     """Whole numbers as inclusive ranges.
 
-    >>> spans([0, 1, 2, 5])
+    >>> format_ranges([0, 1, 2, 5])
     '0..2, 5'
     """
     runs: list[list[int]] = []
@@ -140,18 +140,18 @@ def spans(numbers: list[int]) -> str:
 
 
 @dataclass
-class Binding:
+class ArgumentBinder:
     """Named arguments of one call, bound to the parameters of `operator`."""
 
     operator: str
-    known: tuple[Parameter, ...]
+    parameters: tuple[Parameter, ...]
     problems: list[Diagnostic]
 
-    def bind(self, arguments: Sequence[syntax.Argument | syntax.Exclude]) -> dict[str, Any]:
+    def bind(self, arguments: Sequence[syntax.Argument | syntax.Exclusion]) -> dict[str, Any]:
         """Values by name; what does not fit becomes a diagnostic."""
         values: dict[str, Any] = {}
         for argument in arguments:
-            if isinstance(argument, syntax.Exclude):
+            if isinstance(argument, syntax.Exclusion):
                 self.problems.append(AC210.at(argument.span, operator=self.operator))
                 continue
             found = self._bind(argument, values)
@@ -161,11 +161,11 @@ class Binding:
 
     def _bind(self, argument: syntax.Argument, values: dict[str, Any]) -> Diagnostic | None:
         if argument.name is None:
-            example = self.known[0].name if self.known else "…"
+            example = self.parameters[0].name if self.parameters else "…"
             return AC203.at(argument.span, operator=self.operator, example=example)
         if argument.weight is not None:
             return AC206.at(argument.weight_span, operator=self.operator)
-        by_name = {parameter.name: parameter for parameter in self.known}
+        by_name = {parameter.name: parameter for parameter in self.parameters}
         if argument.name not in by_name:
             return self.unknown(argument)
         if argument.name in values:
@@ -182,7 +182,7 @@ class Binding:
 
     def unknown(self, argument: syntax.Argument) -> Diagnostic:
         assert argument.name is not None
-        names = [parameter.name for parameter in self.known]
+        names = [parameter.name for parameter in self.parameters]
         remedy = suggest(argument.name, names) if names else "remove it"
         return AC201.at(
             argument.name_span,
@@ -192,9 +192,9 @@ class Binding:
             help=remedy,
         )
 
-    def member(self, argument: syntax.Argument) -> Diagnostic:
+    def unexpected_name(self, argument: syntax.Argument) -> Diagnostic:
         """An adapter with a name where names mean nothing, or an option that there is not."""
-        near = suggest(argument.name or "", [parameter.name for parameter in self.known])
+        near = suggest(argument.name or "", [parameter.name for parameter in self.parameters])
         if near or not isinstance(argument.value, syntax.Reference | syntax.Call | syntax.Pipe):
             return self.unknown(argument)
         return AC211.at(argument.name_span, operator=self.operator, name=argument.name)
@@ -255,7 +255,7 @@ def _read_none(node: syntax.Node) -> Any:
 
 
 def _read_layers(node: syntax.Node) -> Any:
-    if isinstance(node, syntax.Listing):
+    if isinstance(node, syntax.ListValue):
         found: set[int] = set()
         for part in map(_read_layers, node.items):
             if part is _UNREADABLE:
@@ -269,21 +269,21 @@ def _read_layers(node: syntax.Node) -> Any:
 
 
 def _read_floats(node: syntax.Node) -> Any:
-    if not isinstance(node, syntax.Listing):
+    if not isinstance(node, syntax.ListValue):
         return _UNREADABLE
     values = tuple(_read_float(item) for item in node.items)
     return _UNREADABLE if _UNREADABLE in values or not values else values
 
 
 def _read_names(node: syntax.Node) -> Any:
-    if not isinstance(node, syntax.Listing):
+    if not isinstance(node, syntax.ListValue):
         return _UNREADABLE
     values = tuple(_read_text(item) for item in node.items)
     return _UNREADABLE if _UNREADABLE in values else values
 
 
 def _read_ints(node: syntax.Node) -> Any:
-    if not isinstance(node, syntax.Listing):
+    if not isinstance(node, syntax.ListValue):
         return _UNREADABLE
     values = tuple(_read_int(item) for item in node.items)
     return _UNREADABLE if _UNREADABLE in values or not values else values
@@ -297,7 +297,7 @@ _READERS: dict[Any, Callable[[syntax.Node], Any]] = {
     bool: _read_flag,
     str: _read_text,
     types.NoneType: _read_none,
-    Layers: _read_layers,
+    LayerSet: _read_layers,
     tuple[float, ...]: _read_floats,
     tuple[int, ...]: _read_ints,
     tuple[str, ...]: _read_names,
@@ -309,7 +309,7 @@ _WORDS: dict[Any, str] = {
     bool: "true or false",
     str: "a name",
     types.NoneType: "none",
-    Layers: "layers such as 3, 0..4 or [0, 5..7]",
+    LayerSet: "layers such as 3, 0..4 or [0, 5..7]",
     tuple[float, ...]: "a list of numbers",
     tuple[int, ...]: "a list of whole numbers",
     tuple[str, ...]: "a list of names",
@@ -336,17 +336,17 @@ def _bounds(parameter: Parameter, value: Any) -> str | None:
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
-        if parameter.least is not None and not number >= parameter.least:
-            return f"at least {spell(parameter.least)}"
-        if parameter.below is not None and not number < parameter.below:
-            return f"less than {spell(parameter.below)}"
+        if parameter.minimum is not None and not number >= parameter.minimum:
+            return f"at least {format_value(parameter.minimum)}"
+        if parameter.exclusive_maximum is not None and not number < parameter.exclusive_maximum:
+            return f"less than {format_value(parameter.exclusive_maximum)}"
     return None
 
 
-def accept(cls: type, name: str, value: Any) -> Any:
+def validate_value(cls: type, name: str, value: Any) -> Any:
     """A value that a file gives for a field; ValueError says what it must be.
 
-    >>> accept(Parameter, "name", 3)
+    >>> validate_value(Parameter, "name", 3)
     Traceback (most recent call last):
     ...
     ValueError: must be a name, not 3
@@ -376,7 +376,7 @@ _ACCEPTED: dict[Any, Callable[[Any], bool]] = {
     bool: lambda value: type(value) is bool,
     str: lambda value: isinstance(value, str),
     types.NoneType: lambda value: value is None,
-    Layers: lambda value: all(type(layer) is int and layer >= 0 for layer in value),
+    LayerSet: lambda value: all(type(layer) is int and layer >= 0 for layer in value),
     tuple[float, ...]: lambda value: isinstance(value, tuple) and all(map(_finite, value)),
     tuple[str, ...]: lambda value: (
         isinstance(value, tuple) and all(isinstance(name, str) for name in value)
@@ -384,9 +384,9 @@ _ACCEPTED: dict[Any, Callable[[Any], bool]] = {
 }
 
 
-def changed(value: Any, default: Any) -> Iterator[tuple[str, Any]]:
+def diff_arguments(value: Any, default: Any) -> Iterator[tuple[str, Any]]:
     """The arguments in which `value` differs from `default`, both of one dataclass."""
     for parameter in parameters(type(value)):
-        given = getattr(value, parameter.field)
-        if given != getattr(default, parameter.field):
+        given = getattr(value, parameter.field_name)
+        if given != getattr(default, parameter.field_name):
             yield parameter.name, given

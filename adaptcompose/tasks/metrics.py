@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Score = Callable[[Sequence[Any], Sequence[Any]], float]
+ScoreFunction = Callable[[Sequence[Any], Sequence[Any]], float]
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,20 @@ class Metric:
     """
 
     name: str
-    compute: Score
-    higher: bool = True
-    share: bool = True
+    compute: ScoreFunction
+    higher_is_better: bool = True
+    is_share: bool = True
 
 
 @dataclass(frozen=True)
-class Kind:
+class TaskKind:
     """A kind of task; its first metric is the default. Without metrics it cannot run yet."""
 
     name: str
     metrics: tuple[str, ...] = ()
 
     @property
-    def supported(self) -> bool:
+    def is_supported(self) -> bool:
         return bool(self.metrics)
 
 
@@ -103,28 +103,28 @@ METRICS = {
         Metric("accuracy", accuracy),
         Metric("macro-f1", macro_f1),
         Metric("span-f1", span_f1),
-        Metric("perplexity", perplexity, higher=False, share=False),
+        Metric("perplexity", perplexity, higher_is_better=False, is_share=False),
         Metric("masked-accuracy", masked_accuracy),
     )
 }
 
-KINDS = {
+TASK_KINDS = {
     kind.name: kind
     for kind in (
-        Kind("text-classification", ("accuracy", "macro-f1")),
-        Kind("token-classification", ("span-f1", "accuracy", "macro-f1")),
-        Kind("masked-lm", ("perplexity", "masked-accuracy")),
-        Kind("regression"),
-        Kind("question-answering"),
-        Kind("multiple-choice"),
-        Kind("causal-lm"),
-        Kind("seq2seq-lm"),
+        TaskKind("text-classification", ("accuracy", "macro-f1")),
+        TaskKind("token-classification", ("span-f1", "accuracy", "macro-f1")),
+        TaskKind("masked-lm", ("perplexity", "masked-accuracy")),
+        TaskKind("regression"),
+        TaskKind("question-answering"),
+        TaskKind("multiple-choice"),
+        TaskKind("causal-lm"),
+        TaskKind("seq2seq-lm"),
     )
 }
 
 
 def supported_kinds() -> list[str]:
-    return [kind.name for kind in KINDS.values() if kind.supported]
+    return [kind.name for kind in TASK_KINDS.values() if kind.is_supported]
 
 
 def _flat(predictions: Sequence[Any], references: Sequence[Any]) -> list[tuple[Any, Any]]:

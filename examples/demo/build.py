@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptcompose.hub.folder import FolderStore
-from adaptcompose.hub.store import listed
+from adaptcompose.hub.store import walk_files
 
 HERE = Path(__file__).parent
 HUB, BUILD, SPECS = HERE / "hub", HERE / "build", HERE / "specs"
@@ -42,14 +42,14 @@ def script(name: str) -> None:
 
 def publish_backbone() -> None:
     folder = BUILD / "xlmr-tiny"
-    files: dict[str, Path | bytes] = {path: folder / path for path in listed(folder)}
+    files: dict[str, Path | bytes] = {path: folder / path for path in walk_files(folder)}
     FolderStore(HUB).commit(BACKBONE, files, message=recipe())
 
 
 def train(name: str, seed: int = 0) -> None:
     """Run a spec through the tool; another seed than 0 goes to a repository of its own."""
-    from adaptcompose.cli.terminal import Terminal, hush
-    from adaptcompose.experiment.prepare.preparer import prepare
+    from adaptcompose.cli.terminal import Terminal, silence_transformers
+    from adaptcompose.experiment.prepare.preparer import prepare_run
     from adaptcompose.experiment.run.run import Run
     from adaptcompose.experiment.spec.spec import read_spec
 
@@ -64,7 +64,7 @@ def train(name: str, seed: int = 0) -> None:
         publish=replace(spec.publish, repo=spec.publish.repo + suffix, message=recipe()),
     )
     prepared = prepare(spec, path.with_stem(spec.name))
-    hush()
+    silence_transformers()
     Run(prepared, prepared.plan(), BUILD / "runs" / spec.name, Terminal(), fresh=True).run()
 
 

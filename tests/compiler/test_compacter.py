@@ -7,11 +7,11 @@ import torch
 
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.methods.compacter import Compacter
-from adaptcompose.methods.method import SHARED
-from adaptcompose.resources import resource
-from adaptcompose.runtime.parts import new_part
+from adaptcompose.methods.method import SHARED_SITE
+from adaptcompose.resources import resource_folder
+from adaptcompose.runtime.parts import make_part
 from tests.tiny import config
 
 FACTS = read_facts(config(hidden_size=32, num_attention_heads=4).to_dict())
@@ -29,19 +29,24 @@ FACTS = read_facts(config(hidden_size=32, num_attention_heads=4).to_dict())
     ],
 )
 def test_what_does_not_fit_is_told_before_anything_else(text: str, message: str) -> None:
-    found = check(text, Context(Catalogue.open(resource("hub_cards")), FACTS)).diagnostics
+    found = check_source(
+        text, CheckContext(Catalogue.open(resource_folder("hub_cards")), FACTS)
+    ).diagnostics
     assert found and {one.code for one in found} == {"AC209"}
     assert any(message in one.message for one in found)
     assert all(one.span is not None for one in found)
-    assert check(text, Context(Catalogue.open(resource("hub_cards")))).diagnostics == ()
+    assert (
+        check_source(text, CheckContext(Catalogue.open(resource_folder("hub_cards")))).diagnostics
+        == ()
+    )
 
 
 def test_it_starts_as_in_the_paper() -> None:
     """Right factors Xavier-uniform of gain √2, the rule N(0, 1e-4), biases zero."""
     torch.manual_seed(0)
     facts = read_facts(config(hidden_size=512, num_attention_heads=4).to_dict())
-    part = new_part("a", Compacter(reduction=4.0), facts)
-    rule = part[SHARED]["rule"]
+    part = make_part("a", Compacter(reduction=4.0), facts)
+    rule = part[SHARED_SITE]["rule"]
     assert rule.shape == (4, 4, 4)
     assert 0.5e-4 < rule.std() < 1.5e-4
     left = part[Site("ffn.out", 0)]["down.W_left"]
@@ -62,4 +67,6 @@ def test_keys_of_files() -> None:
         "up.W_right": [f"{stem}.adapter_up.W_right"],
         "up.bias": [f"{stem}.adapter_up.b"],
     }
-    assert method.adapterhub_keys("a", SHARED, FACTS) == {"rule": ["shared_parameters.a.phm_rule"]}
+    assert method.adapterhub_keys("a", SHARED_SITE, FACTS) == {
+        "rule": ["shared_parameters.a.phm_rule"]
+    }

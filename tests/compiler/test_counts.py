@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from adaptcompose.backbones.layout import Facts, layouts, read_facts
+from adaptcompose.backbones.layout import Facts, read_facts, registered_layouts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.planning import make_plan
-from adaptcompose.composition.check import Context, check
-from adaptcompose.resources import resource
+from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.resources import resource_folder
 
 BERT_BASE: dict[str, Any] = {
     "model_type": "bert",
@@ -51,8 +51,8 @@ T5_NORMS = 47_616
 def trained(text: str, config: dict[str, Any]) -> int:
     """What a plan says will be trained."""
     facts: Facts = read_facts(config)
-    context = Context(Catalogue.open(resource("hub_cards")), facts)
-    return make_plan(check(text, context).raise_errors(), facts).trained
+    context = CheckContext(Catalogue.open(resource_folder("hub_cards")), facts)
+    return make_plan(check_source(text, context).raise_errors(), facts).trained_parameters
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_bottleneck_half_of_mam_on_roberta_base() -> None:
     assert weights == 589_824 // 2
 
 
-@pytest.mark.skipif("t5" not in layouts(), reason="no layout of T5 yet")
+@pytest.mark.skipif("t5" not in registered_layouts(), reason="no layout of T5 yet")
 @pytest.mark.parametrize(("text", "count"), [("compacter()", 161_728), ("compacter_pp()", 104_704)])
 def test_compacter_on_t5_base_with_its_norms(text: str, count: int) -> None:
     assert trained(text, T5_BASE) + T5_NORMS == count

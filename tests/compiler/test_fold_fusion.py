@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture, fold_fusion
-from adaptcompose.compiler.passes.log import Log
+from adaptcompose.compiler.passes.pass_log import PassLog
 from adaptcompose.ir.primitives import Mixture
 from adaptcompose.ir.program import Program
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.folded_fusion import RunningFolded
+from adaptcompose.runtime.ops.folded_fusion import FoldedMixtureModule
 from tests.tiny import backbone, batch, composed, distance, hidden
 
 A, B = "bottleneck(reduction=4)", "bottleneck(reduction=3, activation=gelu)"
@@ -76,7 +76,7 @@ def train(model: ComposedModel, steps: int = 20) -> list[float]:
 @pytest.fixture(params=[True, False], ids=["of matrices", "of tokens"])
 def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both orders of the products in training, whatever the number of tokens."""
-    monkeypatch.setattr(RunningFolded, "_folds", lambda *_: request.param)
+    monkeypatch.setattr(FoldedMixtureModule, "_folds", lambda *_: request.param)
 
 
 @pytest.mark.usefixtures("order")
@@ -120,13 +120,13 @@ def test_training_in_bfloat16_is_as_exact_as_the_literal_form(kind: str) -> None
 
 def test_a_step_takes_the_order_with_fewer_multiplications() -> None:
     model = composed(f"fuse({A}, {B})")
-    site = next(module for module in model.modules() if isinstance(module, RunningFolded))
+    site = next(module for module in model.modules() if isinstance(module, FoldedMixtureModule))
     eight, many = torch.empty(768, 8 * 49), torch.empty(768, 32 * 49)
-    assert site._folds(eight, tokens=8 * 128)
-    assert not site._folds(eight, tokens=128)
-    assert not site._folds(many, tokens=8 * 128)
-    assert site._folds(many, tokens=64 * 128)
-    assert not site._folds(torch.empty(768, 128 * 49), tokens=64 * 128)
+    assert site._is_folding_cheaper(eight, tokens=8 * 128)
+    assert not site._is_folding_cheaper(eight, tokens=128)
+    assert not site._is_folding_cheaper(many, tokens=8 * 128)
+    assert site._is_folding_cheaper(many, tokens=64 * 128)
+    assert not site._is_folding_cheaper(torch.empty(768, 128 * 49), tokens=64 * 128)
 
 
 def test_a_change_in_place_rebuilds_the_constants() -> None:
@@ -158,7 +158,7 @@ def test_multiplications_of_a_fusion_of_eight_on_bert_base() -> None:
     from adaptcompose.backbones.layout import read_facts
     from adaptcompose.catalogue.cards import Catalogue
     from adaptcompose.compiler.lower import lower
-    from adaptcompose.composition.check import Context, check
+    from adaptcompose.composition.checker import CheckContext, check_source
 
     facts = read_facts(
         {
@@ -174,9 +174,9 @@ def test_multiplications_of_a_fusion_of_eight_on_bert_base() -> None:
     plain = 12 * (4 * 768**2 + 2 * 768 * 3072 + 2 * 128 * 768)  # attention over 128 tokens
     for members, most in ((8, 1.13), (32, 1.50)):
         text = f"fuse({', '.join(['bottleneck()'] * members)})"
-        graph = check(text, Context(Catalogue.open(), facts)).raise_errors()
+        graph = check_source(text, CheckContext(Catalogue.open(), facts)).raise_errors()
         literal = lower(graph, facts)
-        folded = fold_fusion(literal, Log())
+        folded = fold_fusion(literal, PassLog())
         assert 1 + folded.multiplications() / plain <= most
         assert folded.multiplications() < literal.multiplications()
 

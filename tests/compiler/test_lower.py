@@ -7,8 +7,8 @@ import pytest
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.composition.check import Context, check
-from adaptcompose.ir.primitives import Bottleneck, Chain, Coupling, Mixture
+from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.ir.primitives import AdditiveCoupling, BottleneckMLP, Chain, Mixture
 from adaptcompose.ir.program import Program
 
 CONFIG = {
@@ -29,7 +29,7 @@ def facts() -> Facts:
 
 
 def program(text: str) -> Program:
-    graph = check(text, Context(Catalogue.open(), facts())).raise_errors()
+    graph = check_source(text, CheckContext(Catalogue.open(), facts())).raise_errors()
     return lower(graph, facts())
 
 
@@ -42,18 +42,18 @@ def test_the_flagships_shape() -> None:
     found = program(text)
     assert list(found.sites) == [EMBEDDINGS, *outs(1, 2), HEAD]
     couple, uncouple = found.sites[EMBEDDINGS], found.sites[HEAD]
-    assert isinstance(couple, Coupling)
-    assert isinstance(uncouple, Coupling)
+    assert isinstance(couple, AdditiveCoupling)
+    assert isinstance(uncouple, AdditiveCoupling)
     assert (couple.inverse, uncouple.inverse) == (False, True)
     for site in outs(1, 2):
         row = found.sites[site]
         assert isinstance(row, Chain)
         lang, task, fuse = row.members
-        assert isinstance(lang, Bottleneck)
-        assert isinstance(task, Bottleneck)
+        assert isinstance(lang, BottleneckMLP)
+        assert isinstance(task, BottleneckMLP)
         assert isinstance(fuse, Mixture)
         assert (lang.part, task.part) == ("lang", "task")
-        assert fuse.weights.part == "fuse"
+        assert fuse.attention.part == "fuse"
         assert [branch.part for branch in fuse.branches] == ["bottleneck", "bottleneck2"]
         assert {primitive.site for primitive in (lang, task, *fuse.branches)} == {site}
 
@@ -102,7 +102,7 @@ def test_sites_come_in_the_order_in_which_they_run() -> None:
 def test_placements(arguments: str, reads: str, residual: str, finish: bool) -> None:
     (node,) = {program(f"bottleneck({arguments})").sites[Site("ffn.out", 1)]}
     found = node.placement
-    assert (found.reads, found.residual, found.finish) == (reads, residual, finish)
+    assert (found.reads, found.residual, found.followed_by_norm) == (reads, residual, finish)
 
 
 def test_a_rank_per_layer() -> None:

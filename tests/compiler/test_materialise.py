@@ -7,14 +7,14 @@ import torch
 
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.materialise import materialise
+from adaptcompose.compiler.passes.pass_log import PassLog
 from adaptcompose.composition.graph import Adapter
-from adaptcompose.ir.primitives import Leaf
+from adaptcompose.ir.primitives import ParametricPrimitive
 from adaptcompose.methods.compacter import Compacter, kronecker_sum
-from adaptcompose.methods.method import SHARED
+from adaptcompose.methods.method import SHARED_SITE
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.parts import LoweredWeights
+from adaptcompose.runtime.parts import ComputedWeights
 from tests.tiny import LAYERS, batch, composed, config, distance, hidden
 
 PHM = "compacter(phm_dim=2, reduction=3)"
@@ -47,7 +47,7 @@ def test_a_change_of_any_stored_tensor_is_seen(text: str) -> None:
     quick, literal = composed(text), composed(text, optimise=False)
     name = lone_part(quick)
     hidden(quick)
-    for site in (SHARED, Site("attn.out", 0), Site("ffn.out", LAYERS - 1)):
+    for site in (SHARED_SITE, Site("attn.out", 0), Site("ffn.out", LAYERS - 1)):
         for key, tensor in quick.parts[name][site].items():
             before = hidden(quick)
             with torch.no_grad():
@@ -60,7 +60,7 @@ def test_a_change_of_any_stored_tensor_is_seen(text: str) -> None:
 def test_a_change_of_the_data_is_seen() -> None:
     quick = composed(PHM)
     before = hidden(quick)
-    rule = quick.parts["compacter"][SHARED]["rule"]
+    rule = quick.parts["compacter"][SHARED_SITE]["rule"]
     rule.data = rule.data * 2
     assert distance(hidden(quick), before) > 0
 
@@ -72,7 +72,7 @@ def test_while_it_learns_gradients_reach_what_is_stored(text: str) -> None:
     for model in (quick, literal):
         model(**batch()).last_hidden_state.square().mean().backward()
     found, expected = (
-        {(site, key): t.grad for site in part.places for key, t in part[site].items()}
+        {(site, key): t.grad for site in part.sites for key, t in part[site].items()}
         for part in (model.parts[lone_part(model)] for model in (quick, literal))
     )
     assert found.keys() == expected.keys()
@@ -96,21 +96,21 @@ def test_a_copy_follows_changes_of_the_original() -> None:
     twin = model.copy()
     assert torch.equal(hidden(twin), hidden(model))
     with torch.no_grad():
-        model.parts["compacter"][SHARED]["rule"].mul_(2)
+        model.parts["compacter"][SHARED_SITE]["rule"].mul_(2)
     assert torch.equal(hidden(twin), hidden(model))
 
 
 def test_kept_weights_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = composed(PHM)
     count = 0
-    compute = LoweredWeights._compute
+    compute = ComputedWeights._compute
 
-    def counting(self: LoweredWeights) -> object:
+    def counting(self: ComputedWeights) -> object:
         nonlocal count
         count += 1
         return compute(self)
 
-    monkeypatch.setattr(LoweredWeights, "_compute", counting)
+    monkeypatch.setattr(ComputedWeights, "_compute", counting)
     hidden(model)
     hidden(model)
     assert count == 2 * LAYERS
@@ -119,13 +119,17 @@ def test_kept_weights_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_it_fires_where_weights_are_computed_and_nowhere_else() -> None:
     facts = read_facts(config().to_dict())
     adapter = Adapter("a", Compacter(phm_dim=2, reduction=3.0, invertible="nice"))
-    program, log = lower(adapter, facts), Log()
+    program, log = lower(adapter, facts), PassLog()
     marked = materialise(program, log)
-    forms = {site: node.form for site, node in marked.sites.items() if isinstance(node, Leaf)}
+    forms = {
+        site: node.parameter_source
+        for site, node in marked.sites.items()
+        if isinstance(node, ParametricPrimitive)
+    }
     assert forms.pop(Site("embed.out")) == forms.pop(Site("head.in")) == "stored"
     assert set(forms.values()) == {"materialised"}
-    assert log.done == list(forms)
-    assert materialise(marked, Log()) == marked
+    assert log.applied_at == list(forms)
+    assert materialise(marked, PassLog()) == marked
 
 
 def test_shared_tensors_are_used_wherever_the_part_is() -> None:
@@ -134,7 +138,7 @@ def test_shared_tensors_are_used_wherever_the_part_is() -> None:
     used = weights_used(lower(Adapter("a", method), facts))["a"]
     assert set(used) == set(method.sites(facts))
     own = Compacter(phm_dim=2, reduction=3.0, shared_phm_rule=False)
-    assert SHARED not in weights_used(lower(Adapter("a", own), facts))["a"]
+    assert SHARED_SITE not in weights_used(lower(Adapter("a", own), facts))["a"]
 
 
 def test_a_sum_of_kronecker_products() -> None:

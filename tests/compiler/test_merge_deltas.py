@@ -8,12 +8,12 @@ import torch
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
-from adaptcompose.compiler.passes.log import Log
-from adaptcompose.compiler.passes.merge_deltas import Merged, merge_deltas
-from adaptcompose.composition.check import Context, check
-from adaptcompose.resources import resource
+from adaptcompose.compiler.passes.merge_deltas import MergedLinear, merge_deltas
+from adaptcompose.compiler.passes.pass_log import PassLog
+from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.resources import resource_folder
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.linear import RunningMerged
+from adaptcompose.runtime.ops.linear import MergedLinearModule
 from tests.tiny import LAYERS, batch, composed, config, distance, hidden, make_backbone
 
 LORA = "lora(rank=2, alpha=3)"
@@ -34,28 +34,30 @@ def facts() -> Facts:
     return read_facts(config().to_dict())
 
 
-def logged(text: str, facts: Facts) -> Log:
-    graph = check(text, Context(Catalogue.open(resource("hub_cards")), facts)).raise_errors()
-    log = Log()
+def logged(text: str, facts: Facts) -> PassLog:
+    graph = check_source(
+        text, CheckContext(Catalogue.open(resource_folder("hub_cards")), facts)
+    ).raise_errors()
+    log = PassLog()
     merge_deltas(lower(graph, facts), log)
     return log
 
 
-def merged(model: ComposedModel) -> list[RunningMerged]:
-    return [module for module in model.modules() if isinstance(module, RunningMerged)]
+def merged(model: ComposedModel) -> list[MergedLinearModule]:
+    return [module for module in model.modules() if isinstance(module, MergedLinearModule)]
 
 
 @pytest.mark.parametrize("text", FIRES)
 def test_it_keeps_the_outputs(text: str) -> None:
     quick, literal = composed(text), composed(text, optimise=False)
-    assert any(isinstance(node, Merged) for node in quick.program.sites.values())
+    assert any(isinstance(node, MergedLinear) for node in quick.program.sites.values())
     assert distance(hidden(quick), hidden(literal)) <= 1e-12
-    assert all(module._kept._value is not None for module in merged(quick))
+    assert all(module._cache._value is not None for module in merged(quick))
 
 
 def test_what_is_kept_is_in_the_program(facts: Facts) -> None:
     model = composed(LORA)
-    sites = [site for site, node in model.program.sites.items() if isinstance(node, Merged)]
+    sites = [site for site, node in model.program.sites.items() if isinstance(node, MergedLinear)]
     assert sites == [Site(name, layer) for layer in range(LAYERS) for name in ("attn.q", "attn.v")]
     assert "merged 12→12, 144 numbers cached" in str(model.program)
     assert model.program.multiplications() == 0
@@ -73,7 +75,7 @@ def test_what_is_kept_is_in_the_program(facts: Facts) -> None:
 )
 def test_it_declines(text: str, why: str, facts: Facts) -> None:
     log = logged(text, facts)
-    assert not log.done
+    assert not log.applied_at
     assert all(why in reason for reason in log.reasons()) and list(log.reasons())
 
 
@@ -87,7 +89,7 @@ def test_it_declines(text: str, why: str, facts: Facts) -> None:
 )
 def test_it_declines_where_the_run_would(changes: dict[str, object], why: str) -> None:
     log = logged(LORA, read_facts(config().to_dict() | {"dtype": None} | changes))
-    assert not log.done
+    assert not log.applied_at
     assert all(why in reason for reason in log.reasons()) and list(log.reasons())
 
 
@@ -99,7 +101,7 @@ def test_the_program_says_what_runs_in_half_precision() -> None:
 
 def test_norms_are_none_of_its_business(facts: Facts) -> None:
     log = logged("layernorm()", facts)
-    assert not log.done and not log.left
+    assert not log.applied_at and not log.declined_at
 
 
 def test_a_changed_weight_is_seen() -> None:
@@ -142,4 +144,4 @@ def test_training_runs_the_literal_form() -> None:
 def test_half_precision_is_left_alone() -> None:
     model = composed(LORA, make_backbone()).to(torch.bfloat16)  # after it was compiled
     hidden(model)
-    assert merged(model) and all(module._kept._value is None for module in merged(model))
+    assert merged(model) and all(module._cache._value is None for module in merged(model))

@@ -7,7 +7,7 @@ import torch
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes import optimise
-from adaptcompose.compiler.passes.log import Log
+from adaptcompose.compiler.passes.pass_log import PassLog
 from adaptcompose.compiler.passes.prune import prune
 from adaptcompose.ir.primitives import Chain
 from adaptcompose.ir.program import Program
@@ -25,7 +25,7 @@ def both(text: str) -> tuple[Program, Program]:
     literal, quick = composed(text, optimise=False), composed(text)
     assert distance(hidden(quick), hidden(literal)) <= 1e-12
     assert optimise(literal.program) == quick.program
-    return literal.program, prune(literal.program, Log())
+    return literal.program, prune(literal.program, PassLog())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_passes_are_pure_and_done_after_one_round() -> None:
     assert optimise(model.program) == model.program
     literal = composed("stack(a=bottleneck(scale=0), b=pfeiffer())", optimise=False).program
     text = str(literal)
-    prune(literal, Log())
+    prune(literal, PassLog())
     assert str(literal) == text
 
 

@@ -14,17 +14,17 @@ import pytest
 from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.plan import WIDTH, Plan
-from adaptcompose.compiler.planning import head_parameters, make_plan
-from adaptcompose.composition.check import Context, check
+from adaptcompose.compiler.planning import head_parameter_count, make_plan
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.composition.graph import Adapter, Block, Head, transform
-from adaptcompose.composition.heads import KINDS, choose_head, new_head
+from adaptcompose.composition.heads import HEAD_TYPES_BY_TASK, choose_head, new_head
 from adaptcompose.composition.operators import Fuse
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.lock import Locked
+from adaptcompose.hub.lock import Pin
 from adaptcompose.hub.store import FileRecord
 from adaptcompose.methods.bottleneck import Bottleneck
-from adaptcompose.methods.invertible import EMBEDDINGS
-from adaptcompose.storage.yaml_source import dump
+from adaptcompose.methods.invertible import EMBEDDINGS_SITE
+from adaptcompose.storage.yaml_source import dump_yaml
 
 PLANS = sorted((Path(__file__).parent / "fixtures" / "plans").glob("*.txt"))
 REVISION = "9c1f2e7a" * 5
@@ -114,33 +114,37 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
             named = read_facts(config, backbone).name
             variants[str(named)] = {"default": {"repo": repo, "method": method}}
         (root / space).mkdir(exist_ok=True)
-        header = dump({"title": entry, "variants": variants})
+        header = dump_yaml({"title": entry, "variants": variants})
         (root / space / f"{entry}.md").write_text(f"---\n{header}---\nA card.\n")
     return Catalogue.open(root)
 
 
 def locked(expression: str, facts: Facts, catalogue: Catalogue) -> Block:
     """What locking makes of an expression whose adapters are as their cards say."""
-    context = Context(catalogue, facts)
+    context = CheckContext(catalogue, facts)
 
     def pin(block: Block) -> Block:
         if isinstance(block, Adapter) and block.ref is not None:
             variant = block.variant
-            method = check(variant.method if variant else "pfeiffer()", context).raise_errors()
+            method = check_source(
+                variant.method if variant else "pfeiffer()", context
+            ).raise_errors()
             assert isinstance(method, Adapter)
             assert method.method is not None
-            size = 4 * method.method.parameters(facts) + 2000
-            entry = Locked(path=block.ref.path)
+            size = 4 * method.method.parameter_count(facts) + 2000
+            entry = Pin(path=block.ref.path)
             if block.ref.kind != "local":
                 repo = variant.repo if variant else block.ref.repo
-                entry = Locked(repo, REVISION, files={"adapter.safetensors": FileRecord(size)})
+                entry = Pin(repo, REVISION, files={"adapter.safetensors": FileRecord(size)})
             base = facts.name if variant else None
             config = new_head("text-classification", ["no", "yes"]).config
             head = Head(block.name, config)
-            return replace(block, pin=entry, method=method.method, base=base, head=head)
+            return replace(
+                block, pin=entry, method=method.method, declared_backbone=base, head=head
+            )
         return block
 
-    return transform(check(expression, context).raise_errors(), pin)
+    return transform(check_source(expression, context).raise_errors(), pin)
 
 
 def planned(expression: str, catalogue: Catalogue, settings: dict[str, str]) -> Plan:
@@ -148,10 +152,10 @@ def planned(expression: str, catalogue: Catalogue, settings: dict[str, str]) -> 
     facts = read_facts(BACKBONES[name], None if settings.get("anonymous") else name)
     graph = locked(expression, facts, catalogue)
     wanted: Any = settings.get("head")
-    if wanted in KINDS:
+    if wanted in HEAD_TYPES_BY_TASK:
         wanted = {"task": wanted, "labels": settings["labels"].split()}
     trained = settings.get("trained")
-    pin = Locked(path="./base") if settings.get("anonymous") else Locked(facts.name, REVISION)
+    pin = Pin(path="./base") if settings.get("anonymous") else Pin(facts.name, REVISION)
     return make_plan(
         graph,
         facts,
@@ -187,10 +191,10 @@ FLAGSHIP = "stack(lang=sw, task=ner) | fuse(glue/*) | drop(bottom=5)"
 
 def test_the_flagship_makes_a_fusion_of_seven_layers(catalogue: Catalogue) -> None:
     found = plan(FLAGSHIP, catalogue)
-    assert {i.name: i.parameters for i in found.items if i.new} == {"fuse": 7 * 1_771_008}
-    assert found.trained == 7 * 1_771_008
-    assert found.total == 278_043_648 + found.trained + sum(
-        i.parameters for i in found.items if not i.new
+    assert {i.name: i.parameters for i in found.rows if i.new} == {"fuse": 7 * 1_771_008}
+    assert found.trained_parameters == 7 * 1_771_008
+    assert found.total_parameters == 278_043_648 + found.trained_parameters + sum(
+        i.parameters for i in found.rows if not i.new
     )
 
 
@@ -226,24 +230,26 @@ def test_json(catalogue: Catalogue) -> None:
 
 def test_trained_names_replace_the_default(catalogue: Catalogue) -> None:
     found = plan(FLAGSHIP, catalogue, trained="lang/sw")
-    assert found.trained == 7 * 590_976 + 296_064
-    assert [item.name for item in found.items if item.trained] == ["lang/sw"]
+    assert found.trained_parameters == 7 * 590_976 + 296_064
+    assert [item.name for item in found.rows if item.trained] == ["lang/sw"]
 
 
 def test_a_part_used_twice_counts_once(catalogue: Catalogue) -> None:
     text = "let a = bottleneck(); stack((a | keep(bottom=2)), (a | keep(layers=1..3)))"
-    assert [i.parameters for i in plan(text, catalogue).items] == [4 * 894_528 // 12]
+    assert [i.parameters for i in plan(text, catalogue).rows] == [4 * 894_528 // 12]
 
 
 def test_files_are_fetched_once_and_not_if_they_are_here(catalogue: Catalogue) -> None:
     twice = plan("stack(lang=sw, glue/cola, glue/cola)", catalogue)
     once = plan("stack(lang=sw, glue/cola)", catalogue)
-    assert twice.fetch == once.fetch > 4 * 894_528
-    assert plan("stack(lang=sw, glue/cola)", catalogue, cached="lang/sw glue/cola").fetch == 0
+    assert twice.download_bytes == once.download_bytes > 4 * 894_528
+    assert (
+        plan("stack(lang=sw, glue/cola)", catalogue, cached="lang/sw glue/cola").download_bytes == 0
+    )
 
 
 def test_a_head_of_an_adapter_is_loaded(catalogue: Catalogue) -> None:
-    head = plan("stack(lang=sw, task=ner)", catalogue, head="auto").items[-1]
+    head = plan("stack(lang=sw, task=ner)", catalogue, head="auto").rows[-1]
     assert (head.kind, head.name, head.new, head.trained) == ("head", "task/ner", False, False)
     assert head.parameters == 768 * 768 + 768 + 2 * 768 + 2
 
@@ -251,7 +257,7 @@ def test_a_head_of_an_adapter_is_loaded(catalogue: Catalogue) -> None:
 def test_a_head_that_cannot_run_is_refused() -> None:
     head = Head("x", {"head_type": "dependency_parsing"})
     with pytest.raises(Failed, match="AC416"):
-        head_parameters(head, read_facts(BERT))
+        head_parameter_count(head, read_facts(BERT))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +305,7 @@ def test_a_head_is_as_large_as_it_runs(config: dict[str, Any], settings: dict[st
     head, facts = Head("head", {"activation_function": "tanh", **settings}), read_facts(config)
     with torch.device("meta"):
         slots = FlexHead(head, facts).slots
-    assert head_parameters(head, facts) == sum(p.numel() for p in slots.parameters())
+    assert head_parameter_count(head, facts) == sum(p.numel() for p in slots.parameters())
 
 
 PUBLISHED = [
@@ -319,12 +325,12 @@ PUBLISHED = [
 
 @pytest.mark.parametrize(("config", "method", "count"), PUBLISHED)
 def test_published_counts(config: dict[str, Any], method: Bottleneck, count: int) -> None:
-    assert method.parameters(read_facts(config)) == count
+    assert method.parameter_count(read_facts(config)) == count
 
 
 def test_the_invertible_part_of_mad_x() -> None:
     method = Bottleneck(reduction=2.0, invertible="nice")
-    assert method.parameters_at([EMBEDDINGS], read_facts(XLMR)) == 296_064
+    assert method.parameter_count_at([EMBEDDINGS_SITE], read_facts(XLMR)) == 296_064
 
 
 @pytest.mark.parametrize("names", [GLUE[:2], GLUE[:5], GLUE])
@@ -333,24 +339,24 @@ def test_a_fusion_has_one_size_for_any_number_of_members(
 ) -> None:
     members = ", ".join(f"glue/{name}" for name in names)
     found = plan(f"fuse({members})", catalogue, backbone="bert-base-uncased")
-    assert found.trained == 21_252_096
+    assert found.trained_parameters == 21_252_096
 
 
 @pytest.mark.parametrize("expression", [FLAGSHIP, "stack(lang=sw, task=houlsby())", "task/upper"])
 def test_the_plan_counts_what_the_model_has(expression: str, catalogue: Catalogue) -> None:
     import torch
 
-    from adaptcompose.runtime.parts import new_part
+    from adaptcompose.runtime.parts import make_part
 
     found = plan(expression, catalogue)
     facts = found.facts
     graph = locked(expression, facts, catalogue)
-    for item in found.items:
+    for item in found.rows:
         blocks = [b for b in _walk(graph) if getattr(b, "name", None) == item.name]
         block = blocks[0]
-        method = block.fusion(facts) if isinstance(block, Fuse) else block.method  # type: ignore[attr-defined]
+        method = block.build_fusion(facts) if isinstance(block, Fuse) else block.method  # type: ignore[attr-defined]
         with torch.device("meta"):
-            part = new_part(item.name, method.only(item.sites, facts), facts)
+            part = make_part(item.name, method.restrict_to(item.sites, facts), facts)
         assert item.parameters == sum(p.numel() for p in part.parameters())
 
 

@@ -12,9 +12,9 @@ from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler import plan as plan_text
 from adaptcompose.compiler.plan import Plan
 from adaptcompose.compiler.planning import make_plan
-from adaptcompose.composition.check import Context, check
-from adaptcompose.methods import calls
-from adaptcompose.resources import resource
+from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.methods import registered_methods
+from adaptcompose.resources import resource_folder
 from tests.tiny import OTHERS, SPECIAL, config
 
 CALLS = {name: f"{name}(reduction=3, phm_dim=2)" for name in ("compacter", "compacter_pp")}
@@ -30,8 +30,8 @@ EVERYWHERE = "lora(targets=[attn.q, attn.k, attn.v, attn.o, ffn.gate, ffn.in, ff
 
 def planned(text: str, family: str, **changes: Any) -> Plan:
     facts = read_facts(json.loads(config(family, **changes).to_json_string(use_diff=False)))
-    context = Context(Catalogue.open(resource("hub_cards")), facts)
-    return make_plan(check(text, context).raise_errors(), facts)
+    context = CheckContext(Catalogue.open(resource_folder("hub_cards")), facts)
+    return make_plan(check_source(text, context).raise_errors(), facts)
 
 
 @pytest.mark.parametrize("family", [*SPECIAL, *OTHERS])
@@ -40,7 +40,7 @@ def test_every_method_on_every_family(
     family: str, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_text, "WIDTH", width)
-    for name in calls():
+    for name in registered_methods():
         if name in ABSENT.get(family, ()):
             continue
         table = plan_text._parts(planned(CALLS.get(name, f"{name}()"), family))

@@ -93,7 +93,7 @@ def opposed(model: ComposedModel) -> ComposedModel:
     """Keys a thousand times as large in a direction in which there are no queries."""
     with torch.no_grad():
         for part in (part for _, part in model.parts.items() if part.name == "fuse"):
-            for site in part.places:
+            for site in part.sites:
                 part[site]["key.weight"].add_(1e4 * part[site]["value.weight"][:1])
                 for name in ("query.weight", "query.bias"):
                     query = part[site][name]

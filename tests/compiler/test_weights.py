@@ -16,7 +16,7 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.resolution.sources import Sources
 from adaptcompose.runtime.build import build
-from adaptcompose.runtime.parts import loaded_part, new_part
+from adaptcompose.runtime.parts import load_part, make_part
 
 CONFIG = {
     "model_type": "bert",
@@ -98,7 +98,7 @@ def test_a_part_trained_under_drop_stays_absent_there_without_it(
     facts: Facts, backbone: transformers.PreTrainedModel
 ) -> None:
     part = build(Drop(body=A, bottom=2), facts, backbone, Sources(), head=None).parts["a"]
-    whole = build(A, facts, backbone, Sources(), head=None, given={"a": part})
+    whole = build(A, facts, backbone, Sources(), head=None, existing_parts={"a": part})
     assert [site.layer for site in whole.program.sites] == [2, 3]
 
 
@@ -109,21 +109,21 @@ def test_a_fusion_that_does_not_cover_a_layer_is_refused(
     other = Adapter("b", A.method)
     with pytest.raises(Failed, match="AC417"):
         given = {"fuse": parts["fuse"]}
-        build(fuse(other, other), facts, backbone, Sources(), head=None, given=given)
+        build(fuse(other, other), facts, backbone, Sources(), head=None, existing_parts=given)
 
 
 def test_a_loaded_part_keeps_all_weights_and_trains_the_used(facts: Facts) -> None:
     assert A.method is not None
-    weights = new_part("a", A.method, facts).tensors()
+    weights = make_part("a", A.method, facts).tensors()
     upper = A.method.sites(facts)[2:]
-    part = loaded_part("a", A.method, weights, used=upper)
-    assert layers(part.places) == [0, 1, 2, 3]
-    assert not part.trained
+    part = load_part("a", A.method, weights, used=upper)
+    assert layers(part.sites) == [0, 1, 2, 3]
+    assert not part.is_trained
     part.requires_grad_(True)
     trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
-    assert trained == A.method.parameters_at(upper, facts)
+    assert trained == A.method.parameter_count_at(upper, facts)
     part.requires_grad_(False)
-    assert not part.trained
+    assert not part.is_trained
 
 
 @pytest.mark.parametrize(
@@ -135,5 +135,7 @@ def test_the_plan_counts_what_the_model_trains(
     head = new_head("token-classification", ["O", "B", "I"])
     model = build(graph, facts, backbone, Sources(), head=head)
     plan = make_plan(graph, facts, head=head)
-    assert plan.trained == sum(parameter.numel() for _, parameter in model.trained())
-    assert plan.total == plan.trained + sum(p.numel() for p in backbone.parameters())
+    assert plan.trained_parameters == sum(parameter.numel() for _, parameter in model.trained())
+    assert plan.total_parameters == plan.trained_parameters + sum(
+        p.numel() for p in backbone.parameters()
+    )

@@ -10,10 +10,10 @@ import pytest
 import adaptcompose as ac
 from adaptcompose.backbones.layout import read_facts
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import Context, check
-from adaptcompose.composition.size_limits import DEPTH, PARTS
+from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.composition.size_limits import DEPTH_LIMIT, PART_LIMIT
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Source, render
-from adaptcompose.resources import resource
+from adaptcompose.resources import resource_folder
 
 FIXTURE = Path(__file__).parent / "fixtures" / "checked.compose"
 
@@ -70,7 +70,9 @@ BERT["type_vocab_size"] = 2
 )
 def test_what_is_unknown_or_misplaced_hides_nothing_else(text: str, told: str) -> None:
     """A backbone without a name has no variants, and misplaced branches have no sites."""
-    found = check(text, Context(Catalogue.open(resource("hub_cards")), read_facts(BERT)))
+    found = check_source(
+        text, CheckContext(Catalogue.open(resource_folder("hub_cards")), read_facts(BERT))
+    )
     assert summary(list(found.diagnostics), text) == told
 
 
@@ -105,10 +107,13 @@ def test_a_composition_has_a_limit_of_size_and_of_depth() -> None:
     assert not ac.check(lets(12, "average(A, A)"))
     (large,) = ac.check(lets(14, "average(A, A)"))
     assert large.code == "AC904"
-    assert f"the limit is {PARTS:,}" in large.message
-    assert not ac.check(lets(DEPTH - 2, "average(A)"))
-    (deep,) = ac.check(lets(DEPTH + 1, "average(A)"))
-    assert deep.message == f"the composition nests blocks {DEPTH + 1} deep; the limit is {DEPTH}"
+    assert f"the limit is {PART_LIMIT:,}" in large.message
+    assert not ac.check(lets(DEPTH_LIMIT - 2, "average(A)"))
+    (deep,) = ac.check(lets(DEPTH_LIMIT + 1, "average(A)"))
+    assert (
+        deep.message
+        == f"the composition nests blocks {DEPTH_LIMIT + 1} deep; the limit is {DEPTH_LIMIT}"
+    )
 
 
 def test_aliases_of_a_spec_have_the_same_limit(tmp_path: Path) -> None:

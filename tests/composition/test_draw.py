@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import Context, check
-from adaptcompose.composition.drawing.mermaid import label, mermaid
-from adaptcompose.composition.drawing.picture import picture
-from adaptcompose.composition.drawing.terminal import WIDTH, draw
+from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.composition.drawing.mermaid import quote_label, render_mermaid
+from adaptcompose.composition.drawing.picture import build_picture
+from adaptcompose.composition.drawing.terminal import WIDTH, render_terminal
 from adaptcompose.composition.graph import Adapter, Block, Empty, Slot, transform, walk
 from adaptcompose.composition.operators import Drop, Fuse, Keep, Stack
 from adaptcompose.methods.bottleneck import Bottleneck
-from adaptcompose.storage.yaml_source import dump
+from adaptcompose.storage.yaml_source import dump_yaml
 from adaptcompose.syntax.references import Ref
 from tests.sampling import sampled
 
@@ -55,7 +55,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
     for name, method in METHODS.items():
         space, entry = name.split("/")
         variant = {"repo": f"AdapterHub/{entry}", "method": method}
-        card = dump({"title": entry, "variants": {BACKBONE: {"default": variant}}})
+        card = dump_yaml({"title": entry, "variants": {BACKBONE: {"default": variant}}})
         (root / space).mkdir(exist_ok=True)
         (root / space / f"{entry}.md").write_text(f"---\n{card}---\nA card.\n")
     return Catalogue.open(root)
@@ -64,16 +64,16 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 def read(expression: str, catalogue: Catalogue, known: str) -> tuple[Block, Facts | None]:
     """The graph as far as it is known: `nothing`, `backbone`, or `locked` with methods."""
     if known == "nothing":
-        return check(expression, Context(catalogue)).raise_errors(), None
-    context = Context(catalogue, FACTS)
-    graph = check(expression, context).raise_errors()
+        return check_source(expression, CheckContext(catalogue)).raise_errors(), None
+    context = CheckContext(catalogue, FACTS)
+    graph = check_source(expression, context).raise_errors()
     if known == "backbone":
         return graph, FACTS
 
     def lock(block: Block) -> Block:
         if isinstance(block, Adapter) and block.ref is not None:
             written = block.variant.method if block.variant else "pfeiffer()"
-            new = check(written or "", context).raise_errors()
+            new = check_source(written or "", context).raise_errors()
             assert isinstance(new, Adapter)
             return replace(block, method=new.method)
         return block
@@ -86,22 +86,22 @@ def test_drawing(path: Path, catalogue: Catalogue) -> None:
     head, drawing, chart = path.read_text().split("\n---\n")
     known, expression = head.split("\n", 1)
     graph, facts = read(expression, catalogue, known.removeprefix("known: "))
-    assert draw(graph, facts) == drawing
-    assert mermaid(graph, facts) + "\n" == chart
+    assert render_terminal(graph, facts) == drawing
+    assert render_mermaid(graph, facts) + "\n" == chart
 
 
 def test_the_layers_of_encoder_and_decoder_are_told_apart(catalogue: Catalogue) -> None:
     config = {"model_type": "t5", "d_model": 16, "d_kv": 4, "num_heads": 4, "d_ff": 32}
     facts = read_facts(config | {"num_layers": 4, "num_decoder_layers": 2, "vocab_size": 9})
     text = "stack(lora(), lora(rank=2) | drop(bottom=1, part=encoder)) | drop(top=1)"
-    graph = check(text, Context(catalogue, facts)).raise_errors()
-    drawn, chart = draw(graph, facts), mermaid(graph, facts)
+    graph = check_source(text, CheckContext(catalogue, facts)).raise_errors()
+    drawn, chart = render_terminal(graph, facts), render_mermaid(graph, facts)
     assert "encoder layers 0..2: as drawn\nencoder layers 3: backbone only\n" in drawn
     assert "decoder layers 0: as drawn\ndecoder layers 1: backbone only\n" in drawn
     assert "╰ encoder layers 1..3, decoder layers 0..1 " in drawn
     scope = "encoder layers 0..2; encoder layers 3: backbone only; decoder layers 0; "
     assert f"{scope}decoder layers 1: backbone only" in chart
-    assert scope in repr(picture(graph, facts))
+    assert scope in repr(build_picture(graph, facts))
 
 
 def test_there_are_fixtures() -> None:
@@ -143,7 +143,7 @@ BLOCKS = st.recursive(_leaves(), _around, max_leaves=30)
 
 @sampled(100, BLOCKS, st.sampled_from([None, FACTS]))
 def test_every_drawing_fits(graph: Block, facts: Facts | None) -> None:
-    drawing = draw(graph, facts)
+    drawing = render_terminal(graph, facts)
     lines = drawing.splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert all(line == line.rstrip() for line in lines)
@@ -152,7 +152,7 @@ def test_every_drawing_fits(graph: Block, facts: Facts | None) -> None:
 
 @sampled(100, BLOCKS, st.sampled_from([None, FACTS]))
 def test_every_chart_is_whole(graph: Block, facts: Facts | None) -> None:
-    chart = mermaid(graph, facts).splitlines()
+    chart = render_mermaid(graph, facts).splitlines()
     defined = [m[1] for line in chart if (m := re.match(r'\s+(\w+)\(?\[+"', line))]
     defined += [m[1] for line in chart if (m := re.match(r'\s+(\w+)\(\["', line))]
     edges = [line.split() for line in chart if " --> " in line]
@@ -165,13 +165,13 @@ def test_every_chart_is_whole(graph: Block, facts: Facts | None) -> None:
 
 @pytest.mark.parametrize("text", ['a"b', "a#b", "`x`", "<b>x</b>", "a\nb", "a & b"])
 def test_a_label_has_nothing_that_mermaid_reads(text: str) -> None:
-    inner = re.sub(r"#\d+;", "", label(text)[1:-1])
+    inner = re.sub(r"#\d+;", "", quote_label(text)[1:-1])
     assert not set('"#<>&`\n') & set(inner)
 
 
 def test_shared_adapters_are_drawn_where_they_stand() -> None:
     leaf = Adapter("a", Bottleneck())
-    chart = mermaid(Stack((Slot(None, leaf), Slot("task", leaf))))
+    chart = render_mermaid(Stack((Slot(None, leaf), Slot("task", leaf))))
     assert chart.count("bottleneck()") == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import adaptcompose as ac
 from adaptcompose.cli import main as cli
-from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.resolution.expression_check import context
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -52,7 +52,7 @@ def test_what_is_not_there_is_told(text: str, told: list[str], tmp_path: Path) -
 def test_text_alone_asks_for_no_folder(tmp_path: Path) -> None:
     text = "fuse(./a, demo/nams) | prune(by=./nothere)"
     assert ac.check(text) == []
-    assert check(text, context(None, tmp_path)).diagnostics == ()
+    assert check_source(text, context(None, tmp_path)).diagnostics == ()
 
 
 def test_a_command_looks_beside_the_file_with_the_expression(
@@ -70,4 +70,4 @@ def test_a_hub_elsewhere_is_not_asked(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("adaptcompose.resolution.sources.open_store", store)
     assert ac.check("stack(user/repo, lang/sw)", root=tmp_path) == []
-    assert isinstance(context(None, tmp_path), Context)
+    assert isinstance(context(None, tmp_path), CheckContext)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import strategies as st
 
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.experiment.spec.format_spec import expressions, tidy
-from adaptcompose.storage.yaml_source import Value, load, read
-from adaptcompose.syntax.formatting import as_scalar, formatted
+from adaptcompose.experiment.spec.formatting import expression_nodes, format_spec
+from adaptcompose.storage.yaml_source import YamlNode, load_yaml, parse_yaml
+from adaptcompose.syntax.formatting import as_yaml_scalar, format_expression
 from adaptcompose.syntax.literals import quote
 from adaptcompose.syntax.parser import parse_tree
 from adaptcompose.syntax.scanner import scan
@@ -38,10 +38,10 @@ def test_tree_and_comments_stay(text: str, data: st.DataObject) -> None:
         note = f"# note {number}"
         notes.append(note)
         written = f"{written[:place]}{blank}{note}\n{written[place:]}"
-    new = formatted(written)
+    new = format_expression(written)
     assert parse_tree(new) == parse_tree(text)
     assert sorted(re.findall(r"# note \d", new)) == sorted(notes)
-    assert formatted(new) == new
+    assert format_expression(new) == new
     if not notes:
         assert " ".join(new.split()) == str(parse_tree(text))
 
@@ -53,10 +53,10 @@ BLANKS = st.sampled_from([" ", " ", " ", "\n", " # e\n", "\n# f\n", " # g 'h\n# 
 def test_comments_may_stand_between_any_two_tokens(text: str, data: st.DataObject) -> None:
     tokens = [token.text for token in scan(Source(text))]
     written = "".join(data.draw(BLANKS) + token for token in tokens) + data.draw(BLANKS)
-    new = formatted(written)
+    new = format_expression(written)
     assert parse_tree(new) == parse_tree(text)
     assert sorted(comments(new)) == sorted(comments(written))
-    assert formatted(new) == new
+    assert format_expression(new) == new
 
 
 def comments(text: str) -> list[str]:
@@ -81,14 +81,14 @@ def comments(text: str) -> list[str]:
     ],
 )
 def test_where_a_comment_goes(text: str, expected: str) -> None:
-    assert formatted(text) == expected
+    assert format_expression(text) == expected
 
 
 def test_a_long_line_is_a_stage_a_line() -> None:
     stages = ["stack(lang=sw, task=ner)", "fuse(glue/mnli, glue/rte, glue/stsb)", "drop(bottom=5)"]
     text = " | ".join([*stages, "keep(top=7)"])
     assert len(text) > 88
-    assert formatted(text) == "\n  | ".join([*stages, "keep(top=7)"])
+    assert format_expression(text) == "\n  | ".join([*stages, "keep(top=7)"])
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_a_long_line_is_a_stage_a_line() -> None:
 )
 def test_yaml_gives_a_scalar_back(text: str) -> None:
     canonical = str(parse_tree(text))
-    assert load(f"compose: {as_scalar(canonical)}\n") == {"compose": canonical}
+    assert load_yaml(f"compose: {as_yaml_scalar(canonical)}\n") == {"compose": canonical}
 
 
 def test_all_mistakes_of_a_spec_are_told_and_nothing_is_changed() -> None:
     text = "compose: stack(a\nadapters: {b: 'stack(,)'}\nevaluate: [{pipe: 'drop(, '}]\n"
     with pytest.raises(Failed) as caught:
-        tidy(Source(text, "x.yaml"))
+        format_spec(Source(text, "x.yaml"))
     lines = {one.span.origin().source.line_and_column(one.span.origin().start)[0]
              for one in caught.value.diagnostics if one.span}  # fmt: skip
     assert lines == {1, 2, 3}
@@ -111,7 +111,7 @@ def test_all_mistakes_of_a_spec_are_told_and_nothing_is_changed() -> None:
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("examples/**/specs/*.yaml")))
 def test_a_formatted_spec_stays_byte_for_byte(path: Path) -> None:
     text = path.read_text("utf-8")
-    assert tidy(Source(text, path.name)) == text
+    assert format_spec(Source(text, path.name)) == text
 
 
 QUOTED = ["swap(lang=sw,task=none)", "drop( layers=[0,1] )", "fuse(glue/{mnli,rte} , !glue/x)",
@@ -165,20 +165,22 @@ class Written:
 def test_a_formatted_spec_says_the_same(data: st.DataObject) -> None:
     end = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
     text = Written(data).spec().replace("\n", end)
-    new = tidy(Source(text, "x.yaml"))
-    old_values, new_values = (list(expressions(read(Source(one)))) for one in (text, new))
+    new = format_spec(Source(text, "x.yaml"))
+    old_values, new_values = (
+        list(expression_nodes(parse_yaml(Source(one)))) for one in (text, new)
+    )
     pairs = list(zip(old_values, new_values, strict=True))
     for old, one in pairs:
         assert parse_tree(old.data) == parse_tree(one.data)
         assert len(comments(old.data)) == len(comments(one.data))
-        assert one.data.strip() == formatted(old.data)
+        assert one.data.strip() == format_expression(old.data)
     outside = [rest(one, values) for one, values in ((text, old_values), (new, new_values))]
     assert outside[0] == outside[1]
     assert set(re.findall(r"\r\n|\r|\n", new)) == {end}
-    assert tidy(Source(new, "x.yaml")) == new
+    assert format_spec(Source(new, "x.yaml")) == new
 
 
-def rest(text: str, values: list[Value]) -> list[str]:
+def rest(text: str, values: list[YamlNode]) -> list[str]:
     """What stands around the expressions of a spec."""
     ends = sorted(place for one in values for place in (one.span.start, one.span.end))
     places = [0, *ends, len(text)]
@@ -189,7 +191,7 @@ def test_a_text_that_would_say_something_else_is_never_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "adaptcompose.experiment.spec.format_spec.as_scalar", lambda text: text.upper()
+        "adaptcompose.experiment.spec.formatting.as_scalar", lambda text: text.upper()
     )
     with pytest.raises((RuntimeError, Failed)):
-        tidy(Source("compose: sw\n", "x.yaml"))
+        format_spec(Source("compose: sw\n", "x.yaml"))

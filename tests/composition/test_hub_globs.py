@@ -5,23 +5,23 @@ from __future__ import annotations
 import pytest
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import Checked, Context, check
-from adaptcompose.composition.graph import adapters
+from adaptcompose.composition.checker import CheckContext, CheckResult, check_source
+from adaptcompose.composition.graph import adapters_of
 from adaptcompose.diagnostics.codes import AC419
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.resources import resource
-from adaptcompose.syntax.references import matches
+from adaptcompose.resources import resource_folder
+from adaptcompose.syntax.references import matches_glob
 
 REPOSITORIES = ["A/bert-cola", "A/bert-mnli", "A/roberta-mnli"]
 
 
 def listing(glob: str) -> list[str]:
-    return [name for name in REPOSITORIES if matches(glob, name)]
+    return [name for name in REPOSITORIES if matches_glob(glob, name)]
 
 
-def checked(text: str, **context: object) -> Checked:
-    cards = Catalogue.open(resource("hub_cards"))
-    return check(text, Context(cards, **context))  # type: ignore[arg-type]
+def checked(text: str, **context: object) -> CheckResult:
+    cards = Catalogue.open(resource_folder("hub_cards"))
+    return check_source(text, CheckContext(cards, **context))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def checked(text: str, **context: object) -> Checked:
 )  # fmt: skip
 def test_a_glob_is_every_repository_that_fits(text: str, names: list[str]) -> None:
     graph = checked(text, listing=listing).raise_errors()
-    assert list(adapters(graph)) == names
+    assert list(adapters_of(graph)) == names
 
 
 def test_a_lock_fixes_what_it_stands_for() -> None:
@@ -49,7 +49,7 @@ def test_a_lock_fixes_what_it_stands_for() -> None:
         raise AssertionError(glob)
 
     graph = checked("fuse(hf://A/bert-*)", listing=never, globs=locked).raise_errors()
-    assert list(adapters(graph)) == list(locked["hf://A/bert-*"])
+    assert list(adapters_of(graph)) == list(locked["hf://A/bert-*"])
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import Context, check
-from adaptcompose.composition.graph import Block, adapters
-from adaptcompose.composition.operators import fusions
-from adaptcompose.composition.operators.training import learning
+from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.composition.graph import Block, adapters_of
+from adaptcompose.composition.operators import fusions_of
+from adaptcompose.composition.operators.trainability import trainable_parts
 
 LET = "let x = bottleneck();"
 
 
 def graph_of(text: str) -> Block:
-    return check(text, Context(Catalogue.open())).raise_errors()
+    return check_source(text, CheckContext(Catalogue.open())).raise_errors()
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_named_parts_are_written_and_read_again(text: str, printed: str | None) 
 
 def trained(graph: Block) -> set[str]:
     """What is trained of what is there, parts that are written twice without their numbers."""
-    assert {*learning(graph)} <= {*adapters(graph), *fusions(graph)}
-    return {name.removesuffix("2") for name in learning(graph)}
+    assert {*trainable_parts(graph)} <= {*adapters_of(graph), *fusions_of(graph)}
+    return {name.removesuffix("2") for name in trainable_parts(graph)}
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,7 @@ def test_a_let_means_the_parts_that_it_names(text: str, printed: str) -> None:
 
 
 def test_a_let_that_is_not_to_the_left_means_nothing() -> None:
-    found = check("let x = lora(); stack(y=lora()) | train(x)", Context(Catalogue.open()))
+    found = check_source(
+        "let x = lora(); stack(y=lora()) | train(x)", CheckContext(Catalogue.open())
+    )
     assert [one.code for one in found.diagnostics] == ["AC310"]

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from lark import Lark
 
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.resources import resource
-from adaptcompose.storage.yaml_source import read
-from adaptcompose.syntax.errors import explain
+from adaptcompose.resources import resource_folder
+from adaptcompose.storage.yaml_source import parse_yaml
+from adaptcompose.syntax.error_recovery import find_syntax_errors
 from adaptcompose.syntax.literals import quote, unquote
 from adaptcompose.syntax.nodes import (
     Argument,
     Binding,
     Call,
-    Exclude,
+    Exclusion,
     Flag,
-    Listing,
+    ListValue,
     Node,
     Number,
     Pipe,
@@ -35,7 +35,7 @@ from adaptcompose.syntax.nodes import (
     Tree,
     walk,
 )
-from adaptcompose.syntax.parser import format_tree, parse_tree, yaml_safe
+from adaptcompose.syntax.parser import format_tree, is_yaml_safe, parse_tree
 from tests.sampling import sampled
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -80,7 +80,7 @@ def test_accepted(text: str, canonical: str) -> None:
     assert again == tree
     assert hash(again) == hash(tree)
     assert str(again) == canonical
-    assert not explain(Source(text))
+    assert not find_syntax_errors(Source(text))
 
 
 @pytest.mark.parametrize(("text", "expected"), REJECTED)
@@ -200,13 +200,13 @@ LITERALS = (
     | st.builds(Flag, st.booleans())
 )
 LEAVES = REFERENCES | LITERALS
-LISTS = st.builds(Listing, st.lists(LEAVES, max_size=3).map(tuple))
+LISTS = st.builds(ListValue, st.lists(LEAVES, max_size=3).map(tuple))
 
 
 def grown(stages: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     weights = st.none() | WHOLE | REAL
     arguments = st.builds(Argument, stages | LISTS, st.none() | NAMES, weights)
-    some = st.lists(arguments | st.builds(Exclude, REFERENCES), max_size=3).map(tuple)
+    some = st.lists(arguments | st.builds(Exclusion, REFERENCES), max_size=3).map(tuple)
     piped = st.lists(stages, min_size=2, max_size=3).map(tuple)
     return st.builds(Call, NAMES, some) | st.builds(Pipe, piped)
 
@@ -227,10 +227,10 @@ def test_parsing_is_the_inverse_of_printing(tree: Tree) -> None:
 @sampled(300, TREES)
 def test_safe_text_needs_no_quotes_in_yaml(tree: Tree) -> None:
     text = str(tree)
-    if yaml_safe(text):
+    if is_yaml_safe(text):
         document = f"compose: {text}\n"
         assert yaml.safe_load(document) == {"compose": text}
-        assert read(Source(document)).plain() == {"compose": text}
+        assert parse_yaml(Source(document)).as_plain() == {"compose": text}
 
 
 @pytest.mark.parametrize("text", [canonical for _, canonical in ACCEPTED])
@@ -239,7 +239,7 @@ def test_canonical_text_is_safe_in_yaml_or_known_not_to_be(text: str) -> None:
         unharmed = yaml.safe_load(f"compose: {text}\n") == {"compose": text}
     except yaml.YAMLError:
         unharmed = False
-    if yaml_safe(text):
+    if is_yaml_safe(text):
         assert unharmed
     elif unharmed:
         # caution costs quotes only where a text begins unusually
@@ -252,7 +252,7 @@ MISREAD += ['"a b"', "~", "-", "---", "...", "-x", "!x", "a: b", "f(a) # b", "a:
 
 @pytest.mark.parametrize("text", MISREAD)
 def test_text_that_yaml_would_misread(text: str) -> None:
-    assert not yaml_safe(text)
+    assert not is_yaml_safe(text)
 
 
 PLAIN = ["stack(lang=sw, task=ner) | fuse(glue/*) | drop(bottom=5)", "average(a:0.3, b:0.7)"]
@@ -261,7 +261,7 @@ PLAIN += ["let g = fuse(a, b); g", "(a | b) | c", "sw", "none", "./dir", "~/dir"
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_text_that_yaml_takes_as_it_is(text: str) -> None:
-    assert yaml_safe(text)
+    assert is_yaml_safe(text)
 
 
 @sampled(300, st.text(st.characters()) | st.text("\\\"'nux0\n"))
@@ -272,7 +272,7 @@ def test_quoting_keeps_every_text(value: str) -> None:
 
 @sampled(300, st.text(st.characters(), max_size=40))
 def test_any_characters_are_a_tree_or_explained(text: str) -> None:
-    assert bool(explain(Source(text))) == isinstance(outcome(text), Failed)
+    assert bool(find_syntax_errors(Source(text))) == isinstance(outcome(text), Failed)
 
 
 def test_nodes_made_by_programs_may_be_deep() -> None:
@@ -291,7 +291,7 @@ def test_nodes_made_by_programs_may_be_deep() -> None:
 
 def test_the_grammar_has_no_conflicts_and_no_colliding_terminals() -> None:
     pytest.importorskip("interegular")
-    text = (resource("grammar") / "compose.lark").read_text(encoding="utf-8")
+    text = (resource_folder("grammar") / "compose.lark").read_text(encoding="utf-8")
     strict = Lark(text, parser="lalr", lexer="contextual", start="program", strict=True)
     for case, _ in ACCEPTED:
         strict.parse(case)
@@ -310,7 +310,7 @@ def test_reading_imports_nothing_heavy_and_writes_nothing() -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=resource("grammar").parent,
+        cwd=resource_folder("grammar").parent,
     )
     assert done.stdout.strip() == "[]"
-    assert [path.name for path in resource("grammar").iterdir()] == ["compose.lark"]
+    assert [path.name for path in resource_folder("grammar").iterdir()] == ["compose.lark"]

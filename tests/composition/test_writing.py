@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.canonical import canonical
-from adaptcompose.composition.check import Context, check
-from adaptcompose.composition.drawing.terminal import draw
-from adaptcompose.composition.graph import Block, adapters
-from adaptcompose.composition.operators import fusions
-from adaptcompose.composition.operators.training import learning
+from adaptcompose.composition.canonical_text import format_canonical
+from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.composition.drawing.terminal import render_terminal
+from adaptcompose.composition.graph import Block, adapters_of
+from adaptcompose.composition.operators import fusions_of
+from adaptcompose.composition.operators.trainability import trainable_parts
 
 
 def graph_of(text: str) -> Block:
-    return check(text, Context(Catalogue.open())).raise_errors()
+    return check_source(text, CheckContext(Catalogue.open())).raise_errors()
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ def graph_of(text: str) -> Block:
 )
 def test_shared_parts_are_bound_once(text: str, printed: str) -> None:
     graph = graph_of(text)
-    assert canonical(graph) == printed
+    assert format_canonical(graph) == printed
     again = graph_of(printed)
-    assert canonical(again) == printed
-    assert {*adapters(again), *fusions(again)} == {*adapters(graph), *fusions(graph)}
-    assert {*learning(again)} == {*learning(graph)}
+    assert format_canonical(again) == printed
+    assert {*adapters_of(again), *fusions_of(again)} == {*adapters_of(graph), *fusions_of(graph)}
+    assert {*trainable_parts(again)} == {*trainable_parts(graph)}
 
 
 def test_a_fusion_with_other_members_elsewhere_is_written_out() -> None:
     text = "let f = fuse(stack(l=./a, m=./c), ./b); average(f, f | swap(l=./d))"
-    assert "let" not in canonical(graph_of(text))
+    assert "let" not in format_canonical(graph_of(text))
 
 
 def test_a_drawing_says_that_weights_are_shared() -> None:
-    last = draw(graph_of("let x = lora(); average(x, x)")).splitlines()[-1]
+    last = render_terminal(graph_of("let x = lora(); average(x, x)")).splitlines()[-1]
     assert last == "x: the same weights in 2 places"
-    assert "same weights" not in draw(graph_of("average(lora(), lora(), ./a, ./a)"))
+    assert "same weights" not in render_terminal(graph_of("average(lora(), lora(), ./a, ./a)"))

@@ -18,7 +18,7 @@ sys.path.insert(0, str(DEMO))
 import build  # noqa: E402
 
 STORE = FolderStore(DEMO / "hub")
-REPOSITORIES = STORE.repositories("demo/*")
+REPOSITORIES = STORE.list_repositories("demo/*")
 
 
 def test_there_is_everything() -> None:
@@ -38,7 +38,7 @@ def test_it_was_made_by_this_recipe(repo: str) -> None:
 @pytest.mark.parametrize("repo", REPOSITORIES)
 def test_every_file_has_its_hash(repo: str) -> None:
     folder = STORE.fetch(repo)
-    assert all((folder / name).is_file() for name in STORE.files(repo))
+    assert all((folder / name).is_file() for name in STORE.list_files(repo))
 
 
 def test_it_is_small() -> None:

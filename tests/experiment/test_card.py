@@ -13,11 +13,11 @@ from transformers import AutoModel
 
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.report.report import Score
-from adaptcompose.experiment.share.model_card import Findings, Subject
+from adaptcompose.experiment.share.model_card import EvalResults, ModelCard
 from adaptcompose.resolution.manifest import Manifest
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saving.writer import save_composition
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.storage.yaml_source import load_yaml
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -29,7 +29,7 @@ SCORES = (
     Score("wrong language", "names[mixed]/test", "span-f1", 0.25, 0),
     Score("wrong language", "names[mixed]/test", "span-f1", 0.3, 1),
 )
-FINDINGS = Findings(
+FINDINGS = EvalResults(
     "stack(lang=sw, task=ner) | fuse(glue/*) | drop(bottom=1)",
     SCORES,
     ("right language",),
@@ -61,13 +61,15 @@ HUB_FIELDS = {
 """What the Hub reads of a card's front matter, and of which type."""
 
 
-def subject(shop: Workshop, folder: Path, findings: Findings = FINDINGS) -> tuple[Subject, str]:
+def subject(
+    shop: Workshop, folder: Path, findings: EvalResults = FINDINGS
+) -> tuple[ModelCard, str]:
     backbone = AutoModel.from_pretrained(shop.root / "base")
     backbone.config._name_or_path = "demo/base"
     model = compose(FINDINGS.expression, backbone, root=shop.root, hub=str(shop.root / "hub"))
     folders = save_composition(model, folder, manifest=TOLD)
-    found = Subject(model, Manifest.open(folder, "me/sw-ner"), "me/sw-ner", findings)
-    return found, found.page(folders)
+    found = ModelCard(model, Manifest.load(folder, "me/sw-ner"), "me/sw-ner", findings)
+    return found, found.render(folders)
 
 
 def test_the_card_is_the_golden_one(workshop: Workshop, tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_the_card_is_the_golden_one(workshop: Workshop, tmp_path: Path) -> None:
 
 def test_the_front_matter_has_the_fields_of_the_hub(workshop: Workshop, tmp_path: Path) -> None:
     _, page = subject(workshop, tmp_path)
-    front = load(page.split("---\n")[1])
+    front = load_yaml(page.split("---\n")[1])
     assert front.keys() == HUB_FIELDS.keys()
     for name, kind in HUB_FIELDS.items():
         assert isinstance(front[name], kind), name
@@ -103,8 +105,8 @@ def test_the_front_matter_has_the_fields_of_the_hub(workshop: Workshop, tmp_path
 
 
 def test_what_is_not_known_is_not_said(workshop: Workshop, tmp_path: Path) -> None:
-    found, page = subject(workshop, tmp_path, Findings())
-    bare = Subject(found.model, Manifest("x", {}), "me/bare", Findings()).metadata()
+    found, page = subject(workshop, tmp_path, EvalResults())
+    bare = ModelCard(found.model, Manifest("x", {}), "me/bare", EvalResults()).metadata()
     assert bare.keys() == {"library_name", "base_model", "base_model_relation", "tags"}
     assert "model-index" not in found.metadata()
     assert "## Scores" not in page
@@ -114,10 +116,10 @@ def test_what_is_not_known_is_not_said(workshop: Workshop, tmp_path: Path) -> No
 def test_findings_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     path.write_text(json.dumps(FINDINGS.as_plain()))
-    found = Findings.read(path)
+    found = EvalResults.read(path)
     assert found.as_plain() == FINDINGS.as_plain()
     assert found.scores == SCORES
-    assert Findings.read(tmp_path / "none.json") == Findings()
+    assert EvalResults.read(tmp_path / "none.json") == EvalResults()
 
 
 @pytest.mark.parametrize("text", ["[", "{}", '{"scores": [{}]}', "[" * 100_000])
@@ -125,4 +127,4 @@ def test_findings_from_a_hub_are_not_trusted(text: str, tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     path.write_text(text)
     with pytest.raises(Failed, match=r"AC413.*scores\.json"):
-        Findings.read(path)
+        EvalResults.read(path)

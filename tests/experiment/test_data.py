@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.experiment.data.examples import Examples, examples_of, open_data, read_examples
+from adaptcompose.experiment.data.examples import (
+    Examples,
+    examples_from_texts,
+    read_example_files,
+    read_split_columns,
+)
 from adaptcompose.experiment.spec.sections import DataSection
 from adaptcompose.experiment.spec.spec import read_spec
-from adaptcompose.experiment.spec.value_types import DataRef, Word
+from adaptcompose.experiment.spec.value_types import DataRef, ScalarText
 
 TOKENS, LABELS = ("tokens", "labels"), ("text", "labels")
 REAL = Path(os.environ.get("ADAPTCOMPOSE_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -25,11 +30,11 @@ def read(
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     optional = keys.pop("optional", ())
     columns = {
-        role: tuple(map(Word, names))
+        role: tuple(map(ScalarText, names))
         for role, names in keys.pop("columns", {}).items()  # type: ignore[attr-defined]
     }
     section = DataSection(files={}, columns=columns, **keys)  # type: ignore[arg-type]
-    return read_examples([path], section, roles, optional)  # type: ignore[arg-type]
+    return read_example_files([path], section, roles, optional)  # type: ignore[arg-type]
 
 
 def wrong(folder: Path, name: str, text: str | bytes, **keys: object) -> list[str]:
@@ -44,7 +49,7 @@ def test_jsonl(tmp_path: Path) -> None:
     text = '{"text": "a\u2028b", "label": 1}\n\n{"text": "c", "label": "no", "more": {}}\r\n'
     found = read(tmp_path, "x.jsonl", text)
     assert found.rows == (("a\u2028b", "1"), ("c", "no"))
-    assert [found.place(row)[1] for row in range(2)] == [1, 3]
+    assert [found.origin(row)[1] for row in range(2)] == [1, 3]
     assert found.files == (tmp_path / "x.jsonl",)
 
 
@@ -66,7 +71,7 @@ def test_csv_with_quotes_breaks_and_a_mark(tmp_path: Path) -> None:
     text = '\ufefftext,label\n"one, ""two""\nthree",x\nfour,y\n'
     found = read(tmp_path, "x.csv", text)
     assert found.rows == (('one, "two"\nthree', "x"), ("four", "y"))
-    assert [found.place(row)[1] for row in range(2)] == [2, 4]
+    assert [found.origin(row)[1] for row in range(2)] == [2, 4]
 
 
 def test_tsv_keeps_its_quotes(tmp_path: Path) -> None:
@@ -104,7 +109,7 @@ def test_conll_with_tabs_comments_and_columns(tmp_path: Path) -> None:
     found = read(tmp_path, "x.iob2", CONLL, TOKENS, columns={"tokens": ["1"], "labels": ["2"]})
     assert [row[0] for row in found.rows] == [("Sarah", "Reid"), ("#", "#x")]
     assert found.rows[0][1] == ("B-PER", "I-PER")
-    assert [found.place(row)[1] for row in range(2)] == [2, 8]
+    assert [found.origin(row)[1] for row in range(2)] == [2, 8]
 
 
 def test_conll_with_blanks(tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_shuffle_then_limit(tmp_path: Path) -> None:
     other = read(tmp_path, "x.txt", text, ("text",), limit=5, shuffle_seed=2)
     assert mixed == again
     assert mixed.rows not in (plain.rows, other.rows)
-    assert [mixed.place(row)[1] for row in range(5)] == [int(one) + 1 for (one,) in mixed.rows]
+    assert [mixed.origin(row)[1] for row in range(5)] == [int(one) + 1 for (one,) in mixed.rows]
 
 
 @pytest.mark.parametrize(
@@ -199,9 +204,9 @@ def test_the_columns_of_the_file_are_offered(tmp_path: Path) -> None:
 
 
 def test_texts_are_examples() -> None:
-    found = examples_of(["a", ("b", "c")])
+    found = examples_from_texts(["a", ("b", "c")])
     assert found.column("text") == ["a", ("b", "c")]
-    assert found.place(1) == ("<text>", 2)
+    assert found.origin(1) == ("<text>", 2)
 
 
 def test_data_of_a_spec(tmp_path: Path) -> None:
@@ -212,10 +217,10 @@ def test_data_of_a_spec(tmp_path: Path) -> None:
         'data: {ner: {files: {test: ["{config}.conll", more.conll]}}}\n'
     )
     spec = read_spec(tmp_path / "spec.yaml")
-    found = open_data(spec, DataRef("ner", "sw", "test"), TOKENS)
+    found = read_split_columns(spec, DataRef("ner", "sw", "test"), TOKENS)
     assert found.column("tokens") == [("a",), ("b",), ("c",)]
     assert [file.name for file in found.files] == ["sw.conll", "more.conll"]
-    assert found.place(2) == (str(tmp_path / "more.conll"), 3)
+    assert found.origin(2) == (str(tmp_path / "more.conll"), 3)
 
 
 REAL_FILES = [
@@ -233,6 +238,6 @@ REAL_FILES = [
 def test_real_files(path: str, count: int, keys: dict[str, object], roles: tuple[str, ...]) -> None:
     if not (REAL / path).is_file():
         pytest.skip("no real data beside the checkout")
-    columns = {role: (Word(name),) for role, name in keys.get("columns", {}).items()}  # type: ignore[attr-defined]
+    columns = {role: (ScalarText(name),) for role, name in keys.get("columns", {}).items()}  # type: ignore[attr-defined]
     section = DataSection(files={}, **(keys | {"columns": columns}))  # type: ignore[arg-type]
-    assert len(read_examples([REAL / path], section, roles)) == count
+    assert len(read_example_files([REAL / path], section, roles)) == count

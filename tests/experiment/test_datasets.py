@@ -13,8 +13,8 @@ from huggingface_hub import constants
 from pyarrow import parquet
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.experiment.prepare.prepared_run import Prepared
-from adaptcompose.experiment.prepare.preparer import prepare, prepare_all
+from adaptcompose.experiment.prepare.prepared_run import PreparedRun
+from adaptcompose.experiment.prepare.preparer import prepare_run, prepare_runs
 from adaptcompose.experiment.prepare.spec_check import check_spec
 from adaptcompose.experiment.prepare.spec_lock import lock_path
 from adaptcompose.experiment.spec.spec import read_spec
@@ -106,9 +106,9 @@ def spec(shop: Workshop, data: dict[str, Any], **more: Any) -> Path:
     return shop.spec(**{k: v for k, v in (start | more).items() if v is not None})
 
 
-def prepared(path: Path) -> Prepared:
-    made = prepare(read_spec(path), path)
-    made.read()
+def prepared(path: Path) -> PreparedRun:
+    made = prepare_run(read_spec(path), path)
+    made.read_inputs()
     return made
 
 
@@ -129,9 +129,9 @@ def test_parquet_is_found_read_and_named(shop: Workshop) -> None:
         "d/train", "d/validation", "best",
     )  # fmt: skip
     assert made.task.labels == tuple(CLASSES)
-    assert [tuple(row) for row in made.examples(train.data).rows] == rows(10)
+    assert [tuple(row) for row in made.read_examples(train.data).rows] == rows(10)
     # a split without labels can be predicted
-    assert made.examples(DataRef("d", None, "test"), labelled=False).columns == ("text",)
+    assert made.read_examples(DataRef("d", None, "test"), labelled=False).columns == ("text",)
 
 
 @pytest.mark.usefixtures("hub")
@@ -141,7 +141,7 @@ def test_the_readme_says_which_files_and_classes(shop: Workshop) -> None:
     assert train is not None and made.task is not None
     assert (str(train.data), str(train.validation)) == ("d[plain]/train", "d[plain]/validation")
     assert made.task.labels == ("mombasa", "nairobi")
-    assert [tuple(row) for row in made.examples(train.data).rows] == rows(8)
+    assert [tuple(row) for row in made.read_examples(train.data).rows] == rows(8)
 
 
 def test_the_lock_pins_revision_and_hashes(
@@ -150,7 +150,7 @@ def test_the_lock_pins_revision_and_hashes(
     path = spec(shop, TABLES)
     first = prepared(path)
     first.lock.write(lock_path(path))
-    assert Lock.open(lock_path(path)) == first.lock
+    assert Lock.load(lock_path(path)) == first.lock
     pin = first.lock.data["d[plain]/train"]
     assert (
         pin.repo == "user/places" and pin.revision == hub.branches["datasets/user/places", "main"]
@@ -163,7 +163,7 @@ def test_the_lock_pins_revision_and_hashes(
     assert prepared(path).lock == first.lock
     assert len(hub.requests) == asked
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    again = prepare_all((read_spec(spec(shop, PACKED)),), path, anew=True)[0]
+    again = prepare_runs((read_spec(spec(shop, PACKED)),), path, rewrite_lock=True)[0]
     assert again.lock.data["d/train"].repo == "user/packed"
 
 
@@ -174,8 +174,8 @@ def test_a_pin_stays_unless_it_is_upgraded(shop: Workshop, hub: Hub) -> None:
     files = dict(hub.files("datasets/user/places"))
     hub.add("datasets/user/places", files | {"tables/train-b.csv": table(3, numbers=True)})
     specs = (read_spec(path),)
-    assert prepare_all(specs, path, anew=True)[0].lock == old
-    new = prepare_all(specs, path, anew=True, upgrade=("d",))[0].lock
+    assert prepare_runs(specs, path, rewrite_lock=True)[0].lock == old
+    new = prepare_runs(specs, path, rewrite_lock=True, upgrade=("d",))[0].lock
     assert "tables/train-b.csv" in new.data["d[plain]/train"].files
 
 
@@ -183,7 +183,7 @@ def test_offline_without_a_cache_says_what_to_fetch(
     shop: Workshop, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = spec(shop, PACKED)
-    lock = prepare(read_spec(path), path).lock
+    lock = prepare_run(read_spec(path), path).lock
     lock.write(lock_path(path))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "nobody"))
@@ -230,12 +230,12 @@ def test_a_wrong_name_is_told_once_where_it_stands(
 def test_a_plan_counts_the_bytes_of_data(shop: Workshop, hub: Hub) -> None:
     labelled = {"kind": "text-classification", "labels": CLASSES}
     path = spec(shop, PACKED, task=labelled, evaluate=[{"name": "e", "data": "d/train"}])
-    made, files = prepare(read_spec(path), path), hub.files("datasets/user/packed")
+    made, files = prepare_run(read_spec(path), path), hub.files("datasets/user/packed")
     wanted = sum(len(files[name]) for name in files if "/train-" in name or "/valid" in name)
-    assert made.plan().besides["data"] == made.plan().fetch == wanted
-    assert "(data)" in str(made.plan())
-    made.read()
-    assert made.plan().fetch == 0
+    assert made.make_plan().other_downloads["data"] == made.make_plan().download_bytes == wanted
+    assert "(data)" in str(made.make_plan())
+    made.read_inputs()
+    assert made.make_plan().download_bytes == 0
 
 
 def test_a_check_does_not_ask_the_hub(shop: Workshop, hub: Hub) -> None:
@@ -291,14 +291,14 @@ def test_layouts() -> None:
         "train": ("en/train/0000.parquet",),
         "test": ("en/test/0000.parquet",),
     }
-    assert read_layout(convert, {}).config(None) is None
+    assert read_layout(convert, {}).choose_config(None) is None
     mixed = ["a.csv", "b.csv", "c.json", "README.md", "LICENSE.txt"]
     assert read_layout(mixed, {}).splits("default") == {"train": ("a.csv", "b.csv")}
     assert read_layout(["x.bin", "train.csv.zip"], {}).configs == {}
     shards = ["en/train-00000-of-00002.json.gz", "en/train-00001-of-00002.json.gz", "en/a.csv"]
     assert read_layout(shards, {}).splits("en") == {"train": tuple(shards[:2])}
     outside = {"configs": [{"config_name": "a", "data_files": "../../etc/*"}]}
-    assert read_layout(["train.csv"], outside).config("a") is None
+    assert read_layout(["train.csv"], outside).choose_config("a") is None
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import strategies as st
 
 from adaptcompose.experiment.report import plots
-from adaptcompose.experiment.report.html import page
+from adaptcompose.experiment.report.html import render_page
 from adaptcompose.experiment.report.plots import Bar, Point
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.storage.yaml_source import load_yaml
 from tests.sampling import sampled
 from tests.workshop import Workshop
 
@@ -121,7 +121,7 @@ class Read(HTMLParser):
 
 
 def test_a_page_says_what_a_report_holds() -> None:
-    text = page(whole(), "<svg>drawing</svg>")
+    text = render_page(whole(), "<svg>drawing</svg>")
     shown = Read(text)
     for part in (
         "what it is for",
@@ -142,7 +142,7 @@ def test_a_page_says_what_a_report_holds() -> None:
 
 
 def test_pictures_say_what_a_report_holds() -> None:
-    found = told(page(whole()))
+    found = told(render_page(whole()))
     assert "one, d/test: 60.0 ± 10.0" in found
     assert "two, d/test: 25.0" in found
     assert "training, step 1: 3.5 (3 to 4, 2 seeds)" in found
@@ -154,7 +154,7 @@ def test_pictures_say_what_a_report_holds() -> None:
 
 
 def test_a_page_is_one_file_and_nothing_in_it_runs() -> None:
-    shown = Read(page(whole(), "<svg></svg>"))
+    shown = Read(render_page(whole(), "<svg></svg>"))
     assert shown.links == ["report.json"]
     assert not {"script", "link", "img", "iframe", "object", "embed"} & shown.tags
     assert not {name for name in shown.attributes if name.startswith("on")}
@@ -178,7 +178,7 @@ def test_names_are_no_markup() -> None:
     bad["environment"] = {HOSTILE: HOSTILE}
     bad["variables"] = {HOSTILE: HOSTILE}
     bad["set"] = [HOSTILE]
-    text = page(bad)
+    text = render_page(bad)
     shown = Read(text)
     assert "script" not in shown.tags
     assert shown.text.count("alert('x')") > 20
@@ -188,7 +188,7 @@ def test_names_are_no_markup() -> None:
 
 def test_labels_of_a_sweep_are_no_markup() -> None:
     report = {"name": "s", "description": "", "scores": [], "table": [], "best": "x=1"}
-    text = page(report | {"combinations": {"x=1": {}, 'y="><script>': {}}})
+    text = render_page(report | {"combinations": {"x=1": {}, 'y="><script>': {}}})
     shown = Read(text)
     assert "script" not in shown.tags
     assert shown.links == ["x%3D1/report.html", "y%3D%22%3E%3Cscript%3E/report.html", "report.json"]
@@ -197,10 +197,10 @@ def test_labels_of_a_sweep_are_no_markup() -> None:
 
 def test_nothing_is_plotted_without_numbers_or_where_nobody_wants_it() -> None:
     bare = whole() | {"scores": [], "table": [], "seeds": [], "attention": {}}
-    text = page(bare, "<svg></svg>")
+    text = render_page(bare, "<svg></svg>")
     assert pictures(text) == []
     assert not {"Scores", "Training", "Attention"} & set(re.findall(r"<h2>(\w+)", text))
-    text = page(whole(), "<svg></svg>", plotted=False)
+    text = render_page(whole(), "<svg></svg>", with_plots=False)
     assert pictures(text) == []
     assert "60.0 ± 14.1" in text
     assert "<svg></svg>" in text
@@ -210,21 +210,21 @@ def test_what_diverged_is_left_out_of_the_curves() -> None:
     report = copy.deepcopy(whole())
     report["seeds"][0]["curve"] = logged(3, math.nan, math.inf, score=0.4)
     report["table"][1]["mean"] = math.inf
-    found = told(page(report))
+    found = told(render_page(report))
     assert "training, step 2: 3" in found
     assert not [one for one in found if "step 3" in one and one.startswith("training")]
     assert not [one for one in found if one.startswith("two")]
     for seed in report["seeds"]:
         seed["curve"] = logged(math.nan, score=math.nan)
         seed["curve"][1]["eval_loss"] = math.nan
-    assert not [one for one in told(page(report)) if "step" in one]
+    assert not [one for one in told(render_page(report)) if "step" in one]
 
 
 def test_perplexity_is_not_in_hundredths() -> None:
     report = whole()
     for row in (*report["scores"], *report["table"]):
         row["metric"] = "perplexity"
-    text = page(report | {"metric": "perplexity"})
+    text = render_page(report | {"metric": "perplexity"})
     assert "two, d/test: 0.2" in told(text)
     assert "0.6 ± 0.1 (+0.3)" in Read(text).text
     assert "hundredths" not in text
@@ -232,7 +232,7 @@ def test_perplexity_is_not_in_hundredths() -> None:
 
 @sampled(100, low=st.floats(-1e6, 1e6), spread=st.floats(0, 1e6))
 def test_ticks_are_round_and_around_everything(low: float, spread: float) -> None:
-    found = plots.ticks(low, low + spread)
+    found = plots.round_ticks(low, low + spread)
     assert 2 <= len(found) <= 12
     room = 1e-6 * (found[-1] - found[0])
     assert found[0] <= low + room
@@ -247,7 +247,7 @@ def test_ticks_are_round_and_around_everything(low: float, spread: float) -> Non
 def test_points_stand_where_their_ticks_say() -> None:
     """Places are read back through the numbers at the axes."""
     line = [Point(10, (2.0, 4.0)), Point(40, (1.0,))]
-    (root,) = pictures(plots.curves("t", "x", "y", {"a": line}))
+    (root,) = pictures(plots.render_curves("t", "x", "y", {"a": line}))
     texts = [(one.text, one.attrib) for one in root.iter(f"{SVG}text")]
     across = {
         float(t or ""): float(a["x"])
@@ -265,8 +265,8 @@ def test_points_stand_where_their_ticks_say() -> None:
 
 
 def test_bars_are_as_long_as_they_say() -> None:
-    bars = [Bar("a", 20, 0, "20.0"), Bar("b", 50, 10, "50.0 ± 10.0", marked=True)]
-    (root,) = pictures(plots.bars("t", "unit", {"d": bars}))
+    bars = [Bar("a", 20, 0, "20.0"), Bar("b", 50, 10, "50.0 ± 10.0", is_highlighted=True)]
+    (root,) = pictures(plots.render_bars("t", "unit", {"d": bars}))
     long = [float(one.attrib["width"]) for one in root.iter(f"{SVG}rect")]
     assert long[1] / long[0] == pytest.approx(2.5, rel=1e-2)
     (whisker,) = [p for p in root.iter(f"{SVG}path") if p.attrib["class"] == "whisker"]
@@ -275,7 +275,7 @@ def test_bars_are_as_long_as_they_say() -> None:
 
 
 def test_bars_of_nothing_but_zeros_start_at_zero() -> None:
-    (root,) = pictures(plots.bars("t", "unit", {"d": [Bar("a", 0, 0, "0.0")]}))
+    (root,) = pictures(plots.render_bars("t", "unit", {"d": [Bar("a", 0, 0, "0.0")]}))
     (bar,) = root.iter(f"{SVG}rect")
     texts = {one.text: one.attrib for one in root.iter(f"{SVG}text")}
     assert (bar.attrib["width"], bar.attrib["x"]) == ("0.0", texts["0"]["x"])
@@ -311,7 +311,7 @@ def test_a_run_writes_its_page(shop: Workshop) -> None:
             f"validation, step {step}: {100 * statistics.fmean(scored):.5g} "
             f"({low:.5g} to {high:.5g}, 2 seeds)"
         ) in found
-    kept = load((folder / "activations.yaml").read_text())["fusions"]["fuse"]
+    kept = load_yaml((folder / "activations.yaml").read_text())["fusions"]["fuse"]
     shown = report["attention"]["fuse"]
     assert shown["members"] == ["glue/a", "glue/b"]
     for site, means in kept.items():
@@ -340,4 +340,4 @@ def _at(curve: list[dict[str, Any]], step: int, name: str) -> float:
 
 
 def _without_plots(path: Path) -> dict[str, Any]:
-    return dict(load(path.read_text())) | {"report": {"plots": "none"}}
+    return dict(load_yaml(path.read_text())) | {"report": {"plots": "none"}}

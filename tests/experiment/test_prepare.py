@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from adaptcompose.cli.inputs import diagnostics
+from adaptcompose.cli.inputs import check_target
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.experiment.prepare.preparer import prepare
+from adaptcompose.experiment.prepare.preparer import prepare_run
 from adaptcompose.experiment.prepare.spec_check import check_spec
-from adaptcompose.experiment.run.seed_dirs import digest_of
+from adaptcompose.experiment.run.seed_dirs import seed_digest
 from adaptcompose.experiment.spec.spec import read_spec
-from adaptcompose.storage.yaml_source import dump
+from adaptcompose.storage.yaml_source import dump_yaml
 from tests.workshop import Workshop
 
 
@@ -25,7 +25,7 @@ def write(root: Path, **changes: Any) -> Path:
         "compose": "stack(lang=sw, task=pfeiffer())",
     }
     path = root / "demo.yaml"
-    path.write_text(dump(start | changes))
+    path.write_text(dump_yaml(start | changes))
     return path
 
 
@@ -89,7 +89,7 @@ def test_problems_are_sorted_by_their_place_and_none_is_told_twice(shop: Worksho
     places = [one.position() for one in problems]
     assert places == sorted(set(places))
     with pytest.raises(Failed) as failed:
-        prepare(read_spec(path), path)
+        prepare_run(read_spec(path), path)
     assert list(failed.value.diagnostics) == problems
 
 
@@ -104,7 +104,7 @@ def test_the_digest_of_a_seed_is_of_what_decides_it(shop: Workshop) -> None:
             "train": train,
         }
         path = shop.spec("demo", **(start | changes))
-        return digest_of(prepare(read_spec(path), path))
+        return seed_digest(prepare_run(read_spec(path), path))
 
     usual = digest()
     assert usual == digest(description="x", train={"seeds": [0, 1], "budget": "5m"})
@@ -139,7 +139,7 @@ def test_what_is_served_is_checked_and_locked(shop: Workshop) -> None:
     assert (note.code, note.severity) == ("AC604", "note")
     assert note.span is not None
     assert note.span.text.startswith("allow:")
-    assert "lang/sw" in prepare(read_spec(path), path).lock.adapters
+    assert "lang/sw" in prepare_run(read_spec(path), path).lock.adapters
 
     def told(**allow: str) -> list[tuple[str, str]]:
         problems = found(shop.spec(**changes, serve={"allow": allow}))
@@ -173,7 +173,7 @@ def test_what_is_served_is_checked_and_locked(shop: Workshop) -> None:
 )
 def test_an_alias_that_nothing_uses_is_checked(alias: str, expected: list[str]) -> None:
     path = Path(__file__).parents[2] / "examples/quickstart.yaml"
-    found = diagnostics(str(path), overrides=[f"adapters.x={alias}"])
+    found = check_target(str(path), overrides=[f"adapters.x={alias}"])
     assert [f"{one.code} {one.as_dict()['column']}" for one in found] == expected
 
 
@@ -182,8 +182,8 @@ def test_chains_of_aliases_are_read_or_refused(tmp_path: Path) -> None:
         aliases = {f"a{i}": expression.format(f"a{i + 1}") for i in range(length)}
         spec = {"spec": 1, "name": "x", "backbone": "a/b", "compose": "a0"}
         spec["adapters"] = aliases | {f"a{length}": "pfeiffer()"}
-        (tmp_path / "x.yaml").write_text(dump(spec))
-        return {one.code for one in diagnostics(str(tmp_path / "x.yaml"))}
+        (tmp_path / "x.yaml").write_text(dump_yaml(spec))
+        return {one.code for one in check_target(str(tmp_path / "x.yaml"))}
 
     assert told(90, "{}") == set()
     assert told(2000, "{}") == {"AC904"}
@@ -195,6 +195,6 @@ def test_chains_of_aliases_are_read_or_refused(tmp_path: Path) -> None:
 def test_a_plan_knows_in_what_the_backbone_is_loaded(shop: Workshop) -> None:
     base = {"model": "./base", "as": "demo/base"}
     half = shop.spec(backbone=base | {"dtype": "bfloat16"}, compose="lora()")
-    assert prepare(read_spec(half), half).facts.dtype == "bfloat16"
+    assert prepare_run(read_spec(half), half).facts.dtype == "bfloat16"
     stored = shop.spec(backbone=base, compose="lora()")
-    assert prepare(read_spec(stored), stored).facts.dtype == "float32"
+    assert prepare_run(read_spec(stored), stored).facts.dtype == "float32"

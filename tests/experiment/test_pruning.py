@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.experiment.prepare.preparer import prepare, prepare_all
+from adaptcompose.experiment.prepare.preparer import prepare_run, prepare_runs
 from adaptcompose.experiment.spec.spec import read_spec, read_specs
 from adaptcompose.hub.lock import Lock
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saving.writer import save_composition
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.storage.yaml_source import load_yaml
 from tests.workshop import Workshop, call, randomise
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -45,7 +45,7 @@ def test_a_run_prunes_what_it_has_trained(shop: Workshop) -> None:
     scores = {row["name"]: row["value"] for row in report["scores"]}
     assert scores["three"] == scores["whole"]
     assert set(scores) == {"whole", "one", "three"}
-    kept = load((shop.root / "runs/demo/activations.yaml").read_text())["fusions"]["fuse"]
+    kept = load_yaml((shop.root / "runs/demo/activations.yaml").read_text())["fusions"]["fuse"]
     for means in kept.values():
         assert len(means) == 3
         assert sum(means) == pytest.approx(1.0, abs=1e-4)
@@ -79,7 +79,7 @@ def test_what_cannot_be_pruned_is_told_before_training(
     path = shop.root / "demo.yaml"
     path.write_text(SPEC.replace(old, new))
     with pytest.raises(Failed) as failed:
-        prepare(read_spec(path), path)
+        prepare_run(read_spec(path), path)
     assert {found.code for found in failed.value.diagnostics} == {code}
 
 
@@ -101,7 +101,7 @@ def test_what_is_unknown_moves_no_other_composition_to_the_front(shop: Workshop)
     text = SPEC.replace("demo/ner)", "demo/nosuch)").replace('pipe: "prune(keep=1, data=d)"', other)
     (shop.root / "demo.yaml").write_text(text)
     with pytest.raises(Failed) as caught:
-        prepare(read_spec(shop.root / "demo.yaml"), shop.root / "demo.yaml")
+        prepare_run(read_spec(shop.root / "demo.yaml"), shop.root / "demo.yaml")
     assert {one.code for one in caught.value.diagnostics} == {"AC401"}
 
 
@@ -116,14 +116,14 @@ def test_the_lock_records_what_is_kept_of_a_loaded_fusion(shop: Workshop) -> Non
     lock = opened(shop, "loaded")
     ((text, measured),) = lock.members.items()
     ((fusion, sites),) = measured["d"].items()
-    assert text == load(LOADED)["compose"]
+    assert text == load_yaml(LOADED)["compose"]
     assert {len({*kept}) for kept in sites.values()} == {2}
 
     other = {site: tuple({0, 1, 2} - {kept[0]}) for site, kept in sites.items()}
     replace(lock, members={text: {"d": {fusion: other}}}).write(shop.root / "loaded.lock")
     run(shop, "loaded.yaml", "--fresh")
     assert opened(shop, "loaded").members[text]["d"][fusion] == other
-    held = load((shop.root / "runs/loaded/best/activations.yaml").read_text())["fusions"]
+    held = load_yaml((shop.root / "runs/loaded/best/activations.yaml").read_text())["fusions"]
     for site, means in next(iter(held.values())).items():
         assert {n for n, mean in enumerate(means) if mean} == {*other[site]}
 
@@ -132,12 +132,12 @@ def test_the_lock_records_what_is_kept_of_a_loaded_fusion(shop: Workshop) -> Non
     far = dict.fromkeys(sites, (0, 7))
     replace(lock, members={text: {"d": {fusion: far}}}).write(shop.root / "loaded.lock")
     with pytest.raises(Failed, match="AC410"):
-        prepare(read_spec(spec), spec)
+        prepare_run(read_spec(spec), spec)
     lock.write(shop.root / "loaded.lock")
     data = shop.root / "data/train.jsonl"
     data.write_text("".join(data.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(Failed, match="AC410"):
-        prepare(read_spec(spec), spec)
+        prepare_run(read_spec(spec), spec)
     assert not again(spec).members
 
 
@@ -157,15 +157,17 @@ def test_a_plan_shows_what_the_lock_keeps(fused: Workshop, tmp_path: Path) -> No
     shop = fused.copy(tmp_path)
     spec = shop.root / "loaded.yaml"
     spec.write_text(LOADED)
-    before = prepare(read_spec(spec), spec)
-    everything = {item.name: len(item.sites) for item in before.plan().items}
+    before = prepare_run(read_spec(spec), spec)
+    everything = {item.name: len(item.sites) for item in before.make_plan().rows}
     layers = set(range(3))
     lock = before.lock
-    (site,) = {site.name for item in before.plan().items for site in item.sites if site.layer == 0}
+    (site,) = {
+        site.name for item in before.make_plan().rows for site in item.sites if site.layer == 0
+    }
     kept = {f"{layer}.{site}": (0, 2) if layer else (1, 0) for layer in layers}
-    text = load(LOADED)["compose"]
+    text = load_yaml(LOADED)["compose"]
     replace(lock, members={text: {"d": {"fuse": kept}}}).write(shop.root / "loaded.lock")
-    after = {item.name: item.layers for item in prepare(read_spec(spec), spec).plan().items}
+    after = {item.name: item.layers for item in prepare_run(read_spec(spec), spec).make_plan().rows}
     assert after["demo/glue-a"] == (0, 1, 2)
     assert after["demo/glue-b"] == (0,)
     assert after["demo/ner"] == (1, 2)
@@ -187,14 +189,14 @@ def test_a_sweep_records_the_members_of_every_combination(
     fused: Workshop, tmp_path: Path, values: str, composed: str
 ) -> None:
     shop = fused.copy(tmp_path)
-    text = LOADED.replace(load(LOADED)["compose"], composed)
+    text = LOADED.replace(load_yaml(LOADED)["compose"], composed)
     (shop.root / "loaded.yaml").write_text(f"{text}each: {values}\n")
     run(shop, "loaded.yaml")
     first = opened(shop, "loaded")
     assert len(first.members) == 2
     assert all(found["d"] for found in first.members.values())
     path = shop.root / "loaded.yaml"
-    for one in prepare_all(read_specs(path), path):
+    for one in prepare_runs(read_specs(path), path):
         assert one.lock == first
     run(shop, "loaded.yaml", "--fresh")
     assert opened(shop, "loaded") == first
@@ -202,7 +204,7 @@ def test_a_sweep_records_the_members_of_every_combination(
 
 def again(spec: Path, upgrade: tuple[str, ...] | None = None) -> Lock:
     """The lock of a spec, written anew."""
-    return prepare_all((read_spec(spec),), spec, upgrade=upgrade, anew=True)[0].lock
+    return prepare_runs((read_spec(spec),), spec, upgrade=upgrade, rewrite_lock=True)[0].lock
 
 
 def run(shop: Workshop, *arguments: str) -> None:
@@ -211,6 +213,6 @@ def run(shop: Workshop, *arguments: str) -> None:
 
 
 def opened(shop: Workshop, name: str) -> Lock:
-    lock = Lock.open(shop.root / f"{name}.lock")
+    lock = Lock.load(shop.root / f"{name}.lock")
     assert lock is not None
     return lock

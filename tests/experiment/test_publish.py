@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import adaptcompose as ac
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.storage.yaml_source import load_yaml
 from tests.workshop import Workshop, logits
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -30,7 +30,7 @@ def spec(shop: Workshop, compose: str = "stack(lang=en, task=new)", **publish: A
 
 
 def folders(shop: Workshop, revision: str | None = None) -> set[str]:
-    return {path.split("/")[0] for path in shop.hub.files("me/out", revision) if "/" in path}
+    return {path.split("/")[0] for path in shop.hub.list_files("me/out", revision) if "/" in path}
 
 
 def test_new_parts_or_all(shop: Workshop) -> None:
@@ -59,10 +59,10 @@ def test_what_was_trained_is_new_also_if_it_was_loaded(shop: Workshop) -> None:
 def test_parts_that_are_gone_go_and_what_others_put_there_stays(shop: Workshop) -> None:
     shop.hub.commit("me/out", {".gitattributes": b"x", "notes/a.md": b"mine"}, message="by hand")
     shop.run(spec(shop))
-    assert "new/adapter_config.json" in shop.hub.files("me/out")
+    assert "new/adapter_config.json" in shop.hub.list_files("me/out")
     (shop.root / "demo.lock").unlink()
     shop.run(spec(shop, "stack(lang=en, task=other)"))
-    files = shop.hub.files("me/out")
+    files = shop.hub.list_files("me/out")
     assert {path.split("/")[0] for path in files if "adapter" in path} == {"other"}
     assert {"notes/a.md", ".gitattributes"} <= files.keys()
 
@@ -84,7 +84,7 @@ def test_nothing_new_is_no_new_revision(shop: Workshop) -> None:
 def test_the_card_says_what_it_is(shop: Workshop) -> None:
     report = shop.run(spec(shop, tags=["x"], languages=["sw"]))
     card = (shop.hub.fetch("me/out") / "README.md").read_text("utf-8")
-    front = load(card.split("---\n")[1])
+    front = load_yaml(card.split("---\n")[1])
     assert (front["license"], front["language"], front["base_model"]) == (
         "apache-2.0",
         ["sw"],
@@ -106,7 +106,7 @@ def test_the_card_says_what_it_is(shop: Workshop) -> None:
 def test_another_composition_of_the_run(shop: Workshop) -> None:
     shop.run(spec(shop, pipe="swap(lang=none)"))
     published = ac.load("me/out", shop.root / "base", str(shop.root / "hub"))
-    expression = load((shop.hub.fetch("me/out") / "composition.yaml").read_text("utf-8"))[
+    expression = load_yaml((shop.hub.fetch("me/out") / "composition.yaml").read_text("utf-8"))[
         "expression"
     ]
     assert expression == "stack(lang=none, task=./new)"
@@ -126,7 +126,7 @@ def test_the_metadata_hold_the_scores_of_what_is_published_only(shop: Workshop) 
     )
     report = shop.run(path)
     folder = shop.hub.fetch("me/out")
-    front = load((folder / "README.md").read_text("utf-8").split("---\n")[1])
+    front = load_yaml((folder / "README.md").read_text("utf-8").split("---\n")[1])
     (result,) = front["model-index"][0]["results"]
     (score,) = [one["value"] for one in report["scores"] if one["name"] == "without"]
     assert result["metrics"][0]["value"] == pytest.approx(score)

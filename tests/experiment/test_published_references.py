@@ -13,7 +13,7 @@ import adaptcompose as ac
 from adaptcompose.composition.graph import Published, walk
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.saving.writer import save_composition
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.storage.yaml_source import load_yaml
 from tests.experiment.test_saved import NEW, make
 from tests.workshop import Workshop, call, inside, logits
 
@@ -26,7 +26,7 @@ def composed(shop: Workshop, expression: str, **options: Any) -> Any:
         model = ac.compose(expression, "./base", hub="./hub", **options)
         for name, part in model.parts.items():
             torch.manual_seed(len(name))
-            if part.trained:
+            if part.is_trained:
                 for parameter in part.parameters():
                     torch.nn.init.normal_(parameter, std=0.3)
     return model
@@ -91,14 +91,14 @@ def test_a_lock_pins_it_and_what_it_stands_for(shop: Workshop) -> None:
     (shop.root / "demo.yaml").write_text(SPEC)
     done = call("run", "demo.yaml", "--quiet", cwd=shop.root)
     assert done.returncode == 0, done.stderr
-    lock = load((shop.root / "demo.lock").read_text())
+    lock = load_yaml((shop.root / "demo.lock").read_text())
     assert lock["adapters"]["me/out"]["revision"] == first
     assert any(name.startswith(f"me/out@{first}/") for name in lock["adapters"])
     assert any(name.startswith("demo/en@") for name in lock["adapters"])
     push(shop, make(shop, "new", seed=9), "me/out")
     done = call("plan", "demo.yaml", cwd=shop.root)
     assert done.returncode == 0, done.stderr
-    assert load((shop.root / "demo.lock").read_text()) == lock
+    assert load_yaml((shop.root / "demo.lock").read_text()) == lock
 
 
 def test_what_it_refers_to_stays_in_its_folder(shop: Workshop) -> None:

@@ -12,13 +12,13 @@ from safetensors import safe_open
 
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.data.encoding import encode, open_tokenizer
-from adaptcompose.experiment.data.examples import examples_of
-from adaptcompose.experiment.prepare.preparer import lock_path, prepare
-from adaptcompose.experiment.run.predict import run as run_model
-from adaptcompose.experiment.run.predict_texts import answer
+from adaptcompose.experiment.data.examples import examples_from_texts
+from adaptcompose.experiment.prepare.preparer import lock_path, prepare_run
+from adaptcompose.experiment.run.prediction import predict_examples as run_model
+from adaptcompose.experiment.run.text_prediction import predict_texts
 from adaptcompose.experiment.spec.spec import read_spec
-from adaptcompose.runtime.saving.loading import load as load_model
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.runtime.saving.loader import load as load_model
+from adaptcompose.storage.yaml_source import load_yaml
 from tests.workshop import Workshop, sentences, tags
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -66,7 +66,7 @@ def test_a_report_says_what_was_run(shop: Workshop) -> None:
     stored = json.loads((shop.root / "runs/demo/report.json").read_text())
     assert stored == json.loads(json.dumps(report))
     assert report["expression"] == FLAGSHIP
-    assert report["lock"] == load(lock_path(path).read_text())
+    assert report["lock"] == load_yaml(lock_path(path).read_text())
     assert report["lock"]["globs"] == {"glue/*": ["glue/a", "glue/b"]}
     assert set(report["lock"]["adapters"]) == {"lang/en", "lang/sw", "glue/a", "glue/b"}
     assert report["plan"]["parameters"]["trained"] > 0
@@ -145,10 +145,12 @@ def test_masked_lm_is_scored_as_its_numbers_say(shop: Workshop) -> None:
     model = load_model(shop.root / "runs/demo")
     assert model.composition.head == "backbone"
     spec = read_spec(path)
-    task = prepare(spec, path).task
+    task = prepare_run(spec, path).task
     assert task is not None
     tokenizer = open_tokenizer(shop.root / "base", "masked-lm")
-    encoded = encode(task, examples_of([" ".join(w) for w in sentences(5, 5)]), tokenizer, 32, 0)
+    encoded = encode(
+        task, examples_from_texts([" ".join(w) for w in sentences(5, 5)]), tokenizer, 32, 0
+    )
     right = [
         int(token == truth)
         for (token, _), truth in zip(
@@ -183,7 +185,7 @@ def test_masked_lm_predicts_the_words_at_its_masks(shop: Workshop) -> None:
     with torch.no_grad():
         words = model(**batch).logits[0].argmax(-1)[batch["input_ids"][0] == 4]
     assert rows[1]["prediction"] == tokenizer.convert_ids_to_tokens(words)
-    said = answer(str(shop.root / "runs/demo"), texts[1:2])
+    said = predict_texts(str(shop.root / "runs/demo"), texts[1:2])
     assert said[0]["prediction"] == rows[1]["prediction"]
     assert said[0]["shown"] == " ".join(["juma", *rows[1]["prediction"]])
 

@@ -16,7 +16,7 @@ from adaptcompose.resolution.manifest import Manifest
 from adaptcompose.runtime.build import load_backbone
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saving.writer import save_composition
-from adaptcompose.storage.yaml_source import dump, load
+from adaptcompose.storage.yaml_source import dump_yaml, load_yaml
 from tests.parity.closeness import TOLERANCE, distance
 from tests.workshop import Workshop, command, inside, logits, randomise
 
@@ -96,7 +96,7 @@ def test_nothing_that_is_published_names_a_path_of_this_machine(shop: Workshop) 
         assert not path.name.startswith(".")
         if path.is_file():
             assert str(shop.root).encode() not in path.read_bytes(), path
-    lock = load((place / "composition.lock").read_text())
+    lock = load_yaml((place / "composition.lock").read_text())
     assert "path" not in lock["backbone"]
     assert set(lock["backbone"]["files"]) >= {"config.json", "model.safetensors"}
 
@@ -120,7 +120,7 @@ def test_a_published_composition_of_a_repository_finds_it(shop: Workshop) -> Non
     ac.push(model, "me/out", hub=hub)
     shop.commit("demo/base", shop.root / "data")  # a newer revision without weights
     assert torch.equal(logits(ac.load("me/out", hub=hub)), logits(model))
-    entry = Manifest.open(shop.hub.fetch("me/out"), "me/out").backbone
+    entry = Manifest.load(shop.hub.fetch("me/out"), "me/out").backbone
     assert entry["model"].startswith("demo/base@")
 
 
@@ -161,8 +161,8 @@ def test_the_backbone_must_fit(shop: Workshop) -> None:
 def test_a_manifest_is_not_trusted(shop: Workshop, change: dict[str, Any], told: str) -> None:
     folder = shop.root / "saved"
     save_composition(make(shop, "new"), folder)
-    data = load((folder / "composition.yaml").read_text())
-    (folder / "composition.yaml").write_text(dump(data | change))
+    data = load_yaml((folder / "composition.yaml").read_text())
+    (folder / "composition.yaml").write_text(dump_yaml(data | change))
     with pytest.raises(Failed, match="AC413") as failed:
         ac.load(folder, shop.root / "base", str(shop.root / "hub"))
     assert told in str(failed.value)

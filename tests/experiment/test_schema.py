@@ -10,12 +10,12 @@ import jsonschema
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.experiment.spec.schema import schema
-from adaptcompose.experiment.spec.spec import keys, parse_spec
-from adaptcompose.storage.yaml_source import dump, load
+from adaptcompose.experiment.spec.schema import build_schema
+from adaptcompose.experiment.spec.spec import parse_spec, spec_keys
+from adaptcompose.storage.yaml_source import dump_yaml, load_yaml
 
 ROOT = Path(__file__).parents[2]
-WHOLE = schema()
+WHOLE = build_schema()
 
 
 def found(path: str) -> dict[str, Any]:
@@ -34,7 +34,9 @@ def _whole(here: dict[str, Any]) -> dict[str, Any]:
     return next(one for one in here.get("anyOf", [here]) if "properties" in one)
 
 
-@pytest.mark.parametrize("key", [key for key in keys() if key.supported], ids=lambda key: key.path)
+@pytest.mark.parametrize(
+    "key", [key for key in spec_keys() if key.supported], ids=lambda key: key.path
+)
 def test_every_key_has_its_place(key: Any) -> None:
     place = found(key.path)
     assert place["description"] == key.doc
@@ -44,7 +46,7 @@ def test_every_key_has_its_place(key: Any) -> None:
 
 
 def test_what_is_not_done_yet_is_not_offered() -> None:
-    for key in keys():
+    for key in spec_keys():
         if not key.supported:
             with pytest.raises(KeyError):
                 found(key.path)
@@ -81,7 +83,7 @@ def validator() -> Any:
 
 
 def test_a_validator_takes_the_examples(validator: Any) -> None:
-    files = [load(path.read_text("utf-8")) for path in (ROOT / "examples").rglob("*.yaml")]
+    files = [load_yaml(path.read_text("utf-8")) for path in (ROOT / "examples").rglob("*.yaml")]
     specs = [one for one in files if "spec" in one]
     assert len(specs) > 5
     for spec in specs:
@@ -106,7 +108,7 @@ TRAINED = {"data": "d", "epochs": 1}
 def test_a_validator_refuses_what_the_reader_refuses(validator: Any, wrong: dict[str, Any]) -> None:
     assert list(validator.iter_errors(START | wrong)) != []
     with pytest.raises(Failed):
-        parse_spec(Source(dump(START | wrong), "spec.yaml"), Path())
+        parse_spec(Source(dump_yaml(START | wrong), "spec.yaml"), Path())
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
 from adaptcompose.experiment.spec.sections import Spec
-from adaptcompose.experiment.spec.spec import keys, parse_spec, read_spec
+from adaptcompose.experiment.spec.spec import parse_spec, read_spec, spec_keys
 from adaptcompose.experiment.spec.value_types import DataRef, LayerRange
-from adaptcompose.storage.yaml_source import dump, load
+from adaptcompose.storage.yaml_source import dump_yaml, load_yaml
 
 MINIMAL = "spec: 1\nname: demo\nbackbone: demo/xlmr-tiny\ncompose: stack(lang=no, task=ner)\n"
 
@@ -104,7 +104,7 @@ def test_a_minimal_spec_has_the_documented_defaults() -> None:
 def test_every_key_has_its_value(folder: Path) -> None:
     spec = spec_of(FULL, folder)
     assert spec.backbone.known_as == "FacebookAI/xlm-roberta-base"
-    assert spec.labels() == ("O", "B-PER", "no", "1", "1.0")
+    assert spec.declared_labels() == ("O", "B-PER", "no", "1", "1.0")
     assert spec.data["names"].columns == {"tokens": ("0",), "labels": ("3",)}
     train = spec.train
     assert train is not None
@@ -112,7 +112,10 @@ def test_every_key_has_its_value(folder: Path) -> None:
     assert train.robust_drop == LayerRange(0, 5)
     assert train.data == DataRef("names", "en", "train")
     assert train.validation == DataRef("names", "en", "validation")
-    assert spec.files(train.validation) == (folder / "ner/en.conll", folder / "ner/more.conll")
+    assert spec.split_files(train.validation) == (
+        folder / "ner/en.conll",
+        folder / "ner/more.conll",
+    )
     assert spec.publish is not None
     assert spec.publish.private is True
 
@@ -154,7 +157,7 @@ def test_an_expression_points_into_its_block(folder: Path) -> None:
 
 def test_a_spec_printed_and_read_again_is_equal(folder: Path) -> None:
     spec = spec_of(FULL, folder)
-    again = spec_of(dump(spec.plain()), folder)
+    again = spec_of(dump_yaml(spec.as_plain()), folder)
     assert again == spec
     assert again.digest() == spec.digest()
 
@@ -350,7 +353,7 @@ def test_something_else_than_a_spec_is_no_crash(text: str) -> None:
 
 
 def test_every_supported_key_has_help_and_a_type() -> None:
-    found = list(keys())
+    found = list(spec_keys())
     paths = [one.path for one in found]
     assert len(paths) == len(set(paths))
     assert {"backbone.as", "data.*.files", "train.lr", "evaluate[].each"} <= set(paths)
@@ -390,10 +393,10 @@ def replacements(data: object) -> Iterator[object]:
 
 def test_no_strange_value_is_a_crash(folder: Path) -> None:
     refused = 0
-    every = list(replacements(load(FULL)))
+    every = list(replacements(load_yaml(FULL)))
     for data in every[:: len(every) // 200]:
         try:
-            spec_of(dump(data), folder)
+            spec_of(dump_yaml(data), folder)
         except Failed as failed:
             assert str(failed)
             refused += 1

@@ -12,7 +12,7 @@ import torch
 import adaptcompose as ac
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.saving.writer import save_composition
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.storage.yaml_source import load_yaml
 from tests.experiment.test_published_references import composed, push
 from tests.experiment.test_saved import NEW
 from tests.hub.connection import connected
@@ -46,7 +46,7 @@ def published(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> W
 def body(shop: Workshop, name: str) -> str:
     """The expression of a composition, its own parts by where they lie in the hub."""
     place = shop.hub.fetch(name, shop.hub.resolve(name))
-    text = str(load((place / "composition.yaml").read_text())["expression"])
+    text = str(load_yaml((place / "composition.yaml").read_text())["expression"])
     return text.replace("./", f"{name}@{shop.hub.resolve(name)}/")
 
 
@@ -178,8 +178,8 @@ def test_commands_know_it(published: Workshop) -> None:
     for words in (("check",), ("lock",), ("graph",), ("plan",), ("run", "--quiet")):
         done = call(words[0], "demo.yaml", *words[1:], cwd=root)
         assert done.returncode == 0, done.stderr
-    assert {"me/plain", "demo/two"} <= set(load((root / "demo.lock").read_text())["adapters"])
-    scores = load((root / "runs/demo/report.json").read_text())
+    assert {"me/plain", "demo/two"} <= set(load_yaml((root / "demo.lock").read_text())["adapters"])
+    scores = load_yaml((root / "runs/demo/report.json").read_text())
     assert "swapped" in str(scores)
     wrong = SPEC.replace("swap(lang=none)", "swap(lng=none)")
     (root / "wrong.yaml").write_text(wrong.replace("name: demo", "name: wrong"))

@@ -13,9 +13,9 @@ import pytest
 
 from adaptcompose.cli import main as cli
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.experiment.prepare.preparer import prepare_all
-from adaptcompose.experiment.run.labels import label_of, labels
-from adaptcompose.experiment.spec.overrides import override
+from adaptcompose.experiment.prepare.preparer import prepare_runs
+from adaptcompose.experiment.run.labels import combination_dir, combination_dirs
+from adaptcompose.experiment.spec.overrides import apply_overrides
 from adaptcompose.experiment.spec.sections import Spec
 from adaptcompose.experiment.spec.spec import parse_specs, read_specs
 from adaptcompose.hub.lock import Lock
@@ -54,7 +54,7 @@ def test_a_sweep_is_a_spec_for_each_combination() -> None:
         "stack(lang=sw) | drop(bottom=2)",
     ]
     assert found[2].variables == {"lang": "sw", "n": "1"}
-    assert labels(found) == ["lang=no,n=1", "lang=no,n=2", "lang=sw,n=1", "lang=sw,n=2"]
+    assert combination_dirs(found) == ["lang=no,n=1", "lang=no,n=2", "lang=sw,n=1", "lang=sw,n=2"]
 
 
 def test_numbers_stay_numbers_and_items_have_their_own_variables(tmp_path: Path) -> None:
@@ -93,9 +93,11 @@ def test_a_mistake_of_all_combinations_is_told_once() -> None:
 
 
 def test_folders_have_safe_names_and_differ() -> None:
-    assert label_of({"lr": "5e-5", "ref": "../../etc/x@main"}) == "lr=5e-5,ref=____etc_x@main"
+    assert (
+        combination_dir({"lr": "5e-5", "ref": "../../etc/x@main"}) == "lr=5e-5,ref=____etc_x@main"
+    )
     text = f"{START}each: {{x: [a b, a/b, a_b]}}\ncompose: none\n"
-    assert labels(specs_of(text)) == ["x=a_b", "x=a_b~2", "x=a_b~3"]
+    assert combination_dirs(specs_of(text)) == ["x=a_b", "x=a_b~2", "x=a_b~3"]
 
 
 def test_set_chooses_of_a_sweep(shop: Workshop) -> None:
@@ -112,7 +114,7 @@ def test_one_lock_for_all(shop: Workshop) -> None:
     path.write_text(
         SWEEP.replace("n: [0, 1]", "n: [0, 1], lang: [en, sw]").replace("lang=en", "lang=${lang}")
     )
-    prepared = prepare_all(read_specs(path), path)
+    prepared = prepare_runs(read_specs(path), path)
     assert len(prepared) == 8
     locks = {str(one.lock) for one in prepared}
     assert len(locks) == 1
@@ -222,15 +224,15 @@ def test_rows_are_compared_with_the_baseline(
     assert trained["difference"] == 0
     assert without["difference"] == without["mean"] - trained["mean"]
     assert f"({100 * without['difference']:+.1f})" in out
-    lock = Lock.open(shop.root / "demo.lock")
+    lock = Lock.load(shop.root / "demo.lock")
     assert lock is not None
 
 
 def test_an_override_of_nothing_is_told() -> None:
-    from adaptcompose.storage.yaml_source import read
+    from adaptcompose.storage.yaml_source import parse_yaml
 
-    document = read(Source("a: {b: 1}"))
+    document = parse_yaml(Source("a: {b: 1}"))
     for text in ("", "=", "=1", "[0]=1", "a..b=1", "a.b"):
         with pytest.raises(Failed) as caught:
-            override(document, [text])
+            apply_overrides(document, [text])
         assert caught.value.diagnostics[0].code == "AC605", text

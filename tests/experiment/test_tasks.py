@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.data.examples import Examples
-from adaptcompose.experiment.data.tasks import decode, open_task
+from adaptcompose.experiment.data.tasks import decode_classes, make_task
 from adaptcompose.experiment.spec.sections import TaskSection
-from adaptcompose.tasks.metrics import KINDS, METRICS, accuracy, macro_f1, perplexity, span_f1
+from adaptcompose.tasks.metrics import METRICS, TASK_KINDS, accuracy, macro_f1, perplexity, span_f1
 from tests.sampling import sampled
 
 BIO = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -31,44 +31,44 @@ def texts(*labels: str) -> Examples:
 def test_labels_are_declared_else_brought_else_found() -> None:
     section = TaskSection(kind="text-classification")
     train = texts("b", "a", "b")
-    assert open_task(section, train).labels == ("a", "b")
-    assert open_task(section, train, brought=["b", "a", "c"]).labels == ("b", "a", "c")
+    assert make_task(section, train).labels == ("a", "b")
+    assert make_task(section, train, head_labels=["b", "a", "c"]).labels == ("b", "a", "c")
     declared = TaskSection(kind="text-classification", labels=("y", "x"))  # type: ignore[arg-type]
-    assert open_task(declared, train, brought=["b", "a"]).labels == ("y", "x")
+    assert make_task(declared, train, head_labels=["b", "a"]).labels == ("y", "x")
 
 
 def test_without_labels_anywhere_they_are_asked_for() -> None:
     with pytest.raises(Failed, match=r"AC606.*labels"):
-        open_task(TaskSection(kind="token-classification"))
+        make_task(TaskSection(kind="token-classification"))
 
 
 def test_one_label_is_no_classification() -> None:
     with pytest.raises(Failed, match=r"AC608.*the same label"):
-        open_task(TaskSection(kind="text-classification"), texts("a", "a"))
+        make_task(TaskSection(kind="text-classification"), texts("a", "a"))
 
 
 def test_the_score_fits_the_labels() -> None:
     section = TaskSection(kind="token-classification")
-    assert open_task(section, sentences(["B-PER", "I-PER", "O"])).metric.name == "span-f1"
-    assert open_task(section, sentences(["NOUN", "VERB"])).metric.name == "accuracy"
+    assert make_task(section, sentences(["B-PER", "I-PER", "O"])).metric.name == "span-f1"
+    assert make_task(section, sentences(["NOUN", "VERB"])).metric.name == "accuracy"
     spans = TaskSection(kind="token-classification", metric="span-f1")
     with pytest.raises(Failed, match=r"AC605.*accuracy or macro-f1"):
-        open_task(spans, sentences(["NOUN", "VERB"]))
+        make_task(spans, sentences(["NOUN", "VERB"]))
 
 
 def test_heads() -> None:
-    task = open_task(TaskSection(kind="token-classification"), sentences(["O", "B-PER"]))
+    task = make_task(TaskSection(kind="token-classification"), sentences(["O", "B-PER"]))
     assert task.head == {"task": "token-classification", "labels": ["B-PER", "O"]}
     assert task.label2id == {"B-PER": 0, "O": 1}
-    assert decode(task, [[0, 1], [1]]) == [["B-PER", "O"], ["O"]]
-    language = open_task(TaskSection(kind="masked-lm"))
-    assert (language.head, language.metric.name, language.metric.higher) == (
+    assert decode_classes(task, [[0, 1], [1]]) == [["B-PER", "O"], ["O"]]
+    language = make_task(TaskSection(kind="masked-lm"))
+    assert (language.head, language.metric.name, language.metric.higher_is_better) == (
         "backbone", "perplexity", False,
     )  # fmt: skip
 
 
 def test_unknown_labels_have_a_place() -> None:
-    task = open_task(TaskSection(kind="token-classification"), sentences(list(BIO)))
+    task = make_task(TaskSection(kind="token-classification"), sentences(list(BIO)))
     (found,) = task.check(sentences(["O"], ["B-PRE", "B-PRE"]))
     assert (found.code, found.severity) == ("AC609", "error")
     assert "`B-PRE` in <text>:2" in found.message
@@ -76,7 +76,7 @@ def test_unknown_labels_have_a_place() -> None:
 
 
 def test_an_entity_that_starts_inside_is_a_warning() -> None:
-    task = open_task(TaskSection(kind="token-classification"), sentences(list(BIO)))
+    task = make_task(TaskSection(kind="token-classification"), sentences(list(BIO)))
     (found,) = task.check(sentences(["O", "I-PER", "I-PER"], ["B-LOC", "I-PER"]))
     assert (found.code, found.severity) == ("AC614", "warning")
     assert found.message.startswith("<text>:1: ")
@@ -86,11 +86,11 @@ def test_an_entity_that_starts_inside_is_a_warning() -> None:
 
 def test_kinds_that_cannot_run_yet_say_so() -> None:
     with pytest.raises(Failed, match=r"AC604.*regression"):
-        open_task(TaskSection(kind="regression"))
+        make_task(TaskSection(kind="regression"))
 
 
 def test_an_unknown_score_names_the_known_ones() -> None:
-    task = open_task(TaskSection(kind="text-classification"), texts("a", "b"))
+    task = make_task(TaskSection(kind="text-classification"), texts("a", "b"))
     with pytest.raises(Failed, match=r"AC605.*accuracy, macro-f1"):
         task.score(["a"], ["a"], ["f1"])
     assert task.score(["a", "b"], ["a", "a"], ["accuracy", "macro-f1"]) == {
@@ -99,7 +99,7 @@ def test_an_unknown_score_names_the_known_ones() -> None:
 
 
 def test_every_kind_names_scores_that_exist() -> None:
-    assert all(name in METRICS for kind in KINDS.values() for name in kind.metrics)
+    assert all(name in METRICS for kind in TASK_KINDS.values() for name in kind.metrics)
 
 
 @sampled(50, st.lists(st.tuples(*[st.sampled_from("abc")] * 2), min_size=1))

@@ -10,12 +10,12 @@ from transformers import PreTrainedTokenizerFast
 
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.data.encoding import open_tokenizer
-from adaptcompose.experiment.prepare.preparer import prepare, prepare_all
+from adaptcompose.experiment.prepare.preparer import prepare_run, prepare_runs
 from adaptcompose.experiment.prepare.spec_lock import lock_path
-from adaptcompose.experiment.run.predict_texts import answer
+from adaptcompose.experiment.run.text_prediction import predict_texts
 from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.hub.lock import Lock
-from adaptcompose.runtime.saving.loading import load
+from adaptcompose.runtime.saving.loader import load
 from tests.workshop import SPECIAL, WORDS, Workshop
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -67,31 +67,31 @@ def test_it_is_used_and_published(shop: Workshop, name: str) -> None:
     assert ids(shop.root / "other") != ids(shop.root / "base")
     assert f"with the tokenizer of `{expected[:16]}" in card
     texts = ["amina lives nairobi"]
-    published = answer(
+    published = predict_texts(
         "me/out", texts, backbone=str(shop.root / "base"), hub=str(shop.root / "hub")
     )
-    assert answer(str(shop.root / "runs/demo"), texts) == published
+    assert predict_texts(str(shop.root / "runs/demo"), texts) == published
 
 
 def test_it_is_pinned(shop: Workshop) -> None:
     in_hub(shop)
     path = spec(shop, "demo/tok")
-    lock = prepare(read_spec(path), path).lock
+    lock = prepare_run(read_spec(path), path).lock
     lock.write(lock_path(path))
-    assert Lock.open(lock_path(path)) == lock
+    assert Lock.load(lock_path(path)) == lock
     make_other(shop.root / "other", "more")
     newer = shop.commit("demo/tok", shop.root / "other")
-    assert prepare(read_spec(path), path).lock == lock
+    assert prepare_run(read_spec(path), path).lock == lock
     specs = (read_spec(path),)
-    assert prepare_all(specs, path, anew=True)[0].lock == lock
-    upgraded = prepare_all(specs, path, anew=True, upgrade=("tokenizer",))[0].lock
+    assert prepare_runs(specs, path, rewrite_lock=True)[0].lock == lock
+    upgraded = prepare_runs(specs, path, rewrite_lock=True, upgrade=("tokenizer",))[0].lock
     assert upgraded.tokenizer is not None and upgraded.tokenizer.revision == newer
     lock_path(path).unlink()
     local = spec(shop, "./other")
-    prepare(read_spec(local), local).lock.write(lock_path(local))
+    prepare_run(read_spec(local), local).lock.write(lock_path(local))
     make_other(shop.root / "other", "less")
     with pytest.raises(Failed, match=r"AC410.*`backbone.tokenizer` \(tokenizer.json"):
-        prepare(read_spec(local), local)
+        prepare_run(read_spec(local), local)
 
 
 def test_its_tokens_must_have_embeddings(shop: Workshop) -> None:
@@ -110,7 +110,7 @@ def test_its_tokens_must_have_embeddings(shop: Workshop) -> None:
 def test_a_place_without_a_tokenizer(shop: Workshop, name: str, code: str) -> None:
     path = spec(shop, name)
     with pytest.raises(Failed) as caught:
-        prepare(read_spec(path), path)
+        prepare_run(read_spec(path), path)
     (found,) = caught.value.diagnostics
     assert found.code == code and found.span is not None and found.span.text == name
 

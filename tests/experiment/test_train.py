@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from adaptcompose.experiment.run import train as training_module
-from adaptcompose.experiment.run.train import last_checkpoint
+from adaptcompose.experiment.run import seed_training as training_module
+from adaptcompose.experiment.run.seed_training import last_checkpoint
 from tests.sampling import daily
 from tests.workshop import Workshop
 

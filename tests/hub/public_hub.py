@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from adaptcompose.catalogue.cards import Catalogue, Variant
-from adaptcompose.resources import resource
+from adaptcompose.resources import resource_folder
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saving.writer import save_composition
 from tests.workshop import make_checkpoint, randomise
@@ -47,14 +47,14 @@ def fill_glue(hub: Hub, root: Path) -> None:
     """BERT with the adapters of GLUE."""
     make_checkpoint(root / "bert", "bert", type_vocab_size=2)
     hub.add_folder(BERT, root / "bert")
-    names = [f"glue/{name}" for name in Catalogue.open(resource("hub_cards")).names("glue")]
+    names = [f"glue/{name}" for name in Catalogue.open(resource_folder("hub_cards")).names("glue")]
     _adapters(hub, root, BERT, root / "bert", tuple(names))
 
 
 def _adapters(hub: Hub, root: Path, base: str, place: Path, names: tuple[str, ...]) -> None:
-    cards = Catalogue.open(resource("hub_cards"))
+    cards = Catalogue.open(resource_folder("hub_cards"))
     for number, name in enumerate(names):
-        variant = cards.variant(*name.split("/"), base)
+        variant = cards.resolve_variant(*name.split("/"), base)
         files = _adapter(root / "drafts" / name, place, variant, number)
         kind = "bert" if base == BERT else "xlm-roberta"
         about = {"type": kind, "name": name, "language": name[-2:], "repo": variant.repo}

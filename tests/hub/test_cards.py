@@ -57,9 +57,9 @@ def test_look_up(tmp_path: Path) -> None:
     assert catalogue.spaces() == ["glue", "lang"]
     assert catalogue.names("lang") == ["sw"]
     assert catalogue.names("../lang") == []
-    assert catalogue.variant("lang", "sw", XLMR) == SW.variants[0]
-    assert catalogue.variant("lang", "sw", "xlm-roberta-base", "houlsby") == SW.variants[1]
-    assert catalogue.variant("lang", "sw", "bert-base-uncased") == SW.variants[2]
+    assert catalogue.resolve_variant("lang", "sw", XLMR) == SW.variants[0]
+    assert catalogue.resolve_variant("lang", "sw", "xlm-roberta-base", "houlsby") == SW.variants[1]
+    assert catalogue.resolve_variant("lang", "sw", "bert-base-uncased") == SW.variants[2]
 
 
 def test_globs_give_what_this_backbone_has(tmp_path: Path) -> None:
@@ -88,11 +88,11 @@ def test_what_is_missing(tmp_path: Path) -> None:
     assert code == "AC103"
     assert "did you mean `sw`?" in message
     assert failure(catalogue.card, "lang", "../lang/sw")[0] == "AC103"
-    assert failure(catalogue.variant, "lang", "sw", None)[0] == "AC107"
-    code, message = failure(catalogue.variant, "lang", "sw", "gpt2")
+    assert failure(catalogue.resolve_variant, "lang", "sw", None)[0] == "AC107"
+    code, message = failure(catalogue.resolve_variant, "lang", "sw", "gpt2")
     assert code == "AC403"
     assert f"trained on {XLMR} and {BERT}" in message
-    code, message = failure(catalogue.variant, "lang", "sw", XLMR, "houlsbi")
+    code, message = failure(catalogue.resolve_variant, "lang", "sw", XLMR, "houlsbi")
     assert code == "AC103"
     assert "houlsby" in message
 
@@ -103,8 +103,10 @@ def test_the_nearer_card_wins(tmp_path: Path) -> None:
     catalogue = Catalogue.open(*roots)
     found = catalogue.card("lang", "sw")
     assert found.title == near.title
-    assert found.variant(BERT) == near.variants[0]
-    assert found.keys(XLMR) == ["default", "houlsby"], "the nearer says nothing of this backbone"
+    assert found.find_variant(BERT) == near.variants[0]
+    assert found.variant_keys(XLMR) == ["default", "houlsby"], (
+        "the nearer says nothing of this backbone"
+    )
     assert catalogue.names("lang") == ["sw"]
 
 

@@ -12,9 +12,9 @@ from transformers import AutoConfig
 
 from adaptcompose.backbones.layout import Facts, read_facts
 from adaptcompose.catalogue.cards import Card, Catalogue
-from adaptcompose.composition.check import Context, check
-from adaptcompose.diagnostics.diagnostic import errors
-from adaptcompose.resources import resource
+from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.diagnostics.diagnostic import select_errors
+from adaptcompose.resources import resource_folder
 from adaptcompose.syntax.parser import parse_tree
 from adaptcompose.syntax.references import canonical_id
 
@@ -44,7 +44,7 @@ def rows() -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def catalogue() -> Catalogue:
-    return Catalogue.open(resource("hub_cards"))
+    return Catalogue.open(resource_folder("hub_cards"))
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +54,15 @@ def cards(catalogue: Catalogue) -> list[Card]:
 
 
 def test_every_file_is_a_card_and_prints_as_it_is(cards: list[Card]) -> None:
-    pages = set(resource("hub_cards").rglob("*.md"))
+    pages = set(resource_folder("hub_cards").rglob("*.md"))
     assert len(pages) == len(cards) > 100
     for card in cards:
-        page = resource("hub_cards") / card.space / f"{card.name}.md"
+        page = resource_folder("hub_cards") / card.space / f"{card.name}.md"
         assert page.read_text("utf-8") == str(card)
 
 
 def test_names_differ_by_more_than_case() -> None:
-    for folder in resource("hub_cards").iterdir():
+    for folder in resource_folder("hub_cards").iterdir():
         names = [page.name for page in folder.glob("*")] if folder.is_dir() else [folder.name]
         assert all(name == name.lower() for name in names)
 
@@ -79,7 +79,7 @@ def test_glue_is_glue(catalogue: Catalogue) -> None:
 def test_the_flagship_line_finds_its_names(catalogue: Catalogue) -> None:
     assert {"lang", "glue", "task"} <= set(catalogue.spaces())
     assert "ner" in catalogue.names("task")
-    swahili = catalogue.variant("lang", "sw", XLMR)
+    swahili = catalogue.resolve_variant("lang", "sw", XLMR)
     assert swahili.repo == "AdapterHub/xlm-roberta-base-sw-wiki_pfeiffer"
     assert swahili.method == "language(reduction=2)"
     assert len(catalogue.match("lang/*", XLMR)) == 29
@@ -88,7 +88,7 @@ def test_the_flagship_line_finds_its_names(catalogue: Catalogue) -> None:
 def test_every_backbone_has_a_default(cards: list[Card]) -> None:
     for card in cards:
         for backbone in card.backbones:
-            assert card.keys(backbone)[0] == "default"
+            assert card.variant_keys(backbone)[0] == "default"
             assert canonical_id(backbone) == backbone
 
 
@@ -112,8 +112,8 @@ def test_every_name_is_a_composition_on_its_backbone(
     for card in cards:
         for one in card.variants:
             text = f"{card.space}/{card.name}@{one.key}"
-            found = check(text, Context(catalogue, known[one.backbone])).diagnostics
-            assert not errors(found), f"{text} on {one.backbone}: {found}"
+            found = check_source(text, CheckContext(catalogue, known[one.backbone])).diagnostics
+            assert not select_errors(found), f"{text} on {one.backbone}: {found}"
 
 
 def test_no_adapter_has_two_names(cards: list[Card]) -> None:

@@ -18,12 +18,12 @@ from adaptcompose.cli import main as cli
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub import ADAPTER
-from adaptcompose.formats.adapterhub_setup import SETUP, expression
+from adaptcompose.formats.adapterhub_setup import SETUP, setup_expression
 from adaptcompose.formats.tensors import write_bin, write_tensors
 from adaptcompose.hub.opening import open_store
 from adaptcompose.methods import Method
-from adaptcompose.resolution.file_listing import local_shelf
-from adaptcompose.resolution.inspect import Content, contents
+from adaptcompose.resolution.file_listing import local_listing
+from adaptcompose.resolution.inspection import Content, inspect_files
 from adaptcompose.runtime.compose import compose
 
 GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"
@@ -32,7 +32,7 @@ BASE = BERT / "backbone"
 
 
 def look(folder: Path, **options: Any) -> list[Content]:
-    return contents(local_shelf(folder, str(folder)), **options)
+    return inspect_files(local_listing(folder, str(folder)), **options)
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in BERT.glob("*/") if path != BASE))
@@ -52,7 +52,7 @@ def test_every_adapter_of_the_goldens_is_described(case: str) -> None:
 
 
 def read(folder: Path, facts: Facts) -> tuple[Method, list[torch.Tensor]]:
-    described = adapterhub.describe_adapter(folder, "golden")
+    described = adapterhub.read_adapter_config(folder, "golden")
     method = adapterhub.read_method(described, facts)
     return method, list(adapterhub.read_weights(described, method, facts).values())
 
@@ -146,7 +146,7 @@ def block(kind: str, *children: Any, **kwargs: Any) -> dict[str, Any]:
     ],
 )
 def test_setups_are_said_in_the_language(node: Mapping[str, Any], text: str) -> None:
-    assert expression({"adapter_setup": node}) == text
+    assert setup_expression({"adapter_setup": node}) == text
     from adaptcompose.api import parse
 
     assert str(parse(text))
@@ -213,9 +213,9 @@ def test_what_is_unusual_is_told(tmp_path: Path) -> None:
     (found,) = look(folder)
     assert found.unusual == (
         "has no version, so it was written before 2022",
-        "activation gelu, which meant gelu_new then",
+        "has the activation gelu, which then meant gelu_new",
         "does not record which backbone it was trained on",
-        "made through a plug-in interface, adapter_interface.json",
+        "was made through a plug-in interface, adapter_interface.json",
         "has its weights only as a pickle, which is read without running any code",
     )
 
@@ -293,11 +293,11 @@ def test_links_out_of_a_folder_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / ADAPTER).symlink_to(BERT / "seq_bn" / "a" / ADAPTER)
     assert look(tmp_path) == []
     with pytest.raises(Failed, match="AC412"):
-        from adaptcompose.resolution.file_listing import open_shelf
+        from adaptcompose.resolution.file_listing import open_listing
         from adaptcompose.resolution.sources import Sources
         from adaptcompose.syntax.references import local_ref
 
-        open_shelf(local_ref("./nowhere"), Sources("hf", tmp_path))
+        open_listing(local_ref("./nowhere"), Sources("hf", tmp_path))
 
 
 def changed(folder: Path, to: Path, change: Callable[[dict[str, Any]], object]) -> Path:

@@ -42,7 +42,7 @@ def test_hf_compose(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not (home / ".local/share/hf/extensions/hf-compose").exists()
     capsys.readouterr()
     assert cli.main(["hf-extension", "remove"]) == 0
-    assert capsys.readouterr().out == "it was not registered\n"
+    assert capsys.readouterr().out == "`hf compose` was not registered\n"
 
 
 def test_another_extension_of_that_name_stays(
@@ -67,5 +67,5 @@ def test_a_client_that_works_otherwise_is_no_crash(
     assert cli.main(["hf-extension", "install"]) == 1
     err = capsys.readouterr().err
     assert "error[AC434]: cannot register `hf compose`" in err
-    assert "adaptcompose does the same by its own name" in err
+    assert "use the command `adaptcompose` instead" in err
     assert list(home.rglob("manifest.json")) == []

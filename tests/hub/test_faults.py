@@ -60,7 +60,7 @@ def fails(code: str, *words: str) -> Iterator[None]:
 
 def held(store: HuggingFaceStore) -> Files:
     folder = store.fetch(REPO)
-    return {path: (folder / path).read_bytes() for path in store.files(REPO)}
+    return {path: (folder / path).read_bytes() for path in store.list_files(REPO)}
 
 
 @pytest.mark.parametrize("where", [INFO, TREE, HEAD, GET])
@@ -283,7 +283,7 @@ def test_pushing_the_same_again_makes_no_commit(hub: Hub) -> None:
 
 def test_a_pull_request_leaves_main_alone(hub: Hub) -> None:
     store = HuggingFaceStore()
-    proposal = store.propose(REPO, NEW, message="new", delete=["config.json"])
+    proposal = store.open_pull_request(REPO, NEW, message="new", delete=["config.json"])
     assert (proposal.number, proposal.url.rpartition("/")[0]) == (
         1, f"{constants.ENDPOINT}/{REPO}/discussions",
     )  # fmt: skip
@@ -295,7 +295,7 @@ def test_a_pull_request_leaves_main_alone(hub: Hub) -> None:
     assert held(store) == NEW
     hub.faults = [Fault(COMMIT, 403)]
     with fails("AC415", "a token that has write access"):
-        store.propose(REPO, {"README.md": b"# newer"}, message="new")
+        store.open_pull_request(REPO, {"README.md": b"# newer"}, message="new")
 
 
 def test_a_card_that_the_hub_refuses(hub: Hub) -> None:

@@ -15,7 +15,7 @@ import pytest
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.folder import FolderStore
 from adaptcompose.hub.opening import open_store
-from adaptcompose.hub.store import record, records
+from adaptcompose.hub.store import file_record, file_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ def fails(code: str, *words: str) -> Iterator[None]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path: (folder / path).read_bytes() for path in records(folder)}
+    return {path: (folder / path).read_bytes() for path in file_records(folder)}
 
 
 def test_revisions_keep_what_they_had(store: FolderStore, tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ def test_revisions_keep_what_they_had(store: FolderStore, tmp_path: Path) -> Non
     assert contents(store.fetch(REPO, second)) == {"a/w.bin": b"weights", "b": b"2", "c": b"3"}
     assert contents(store.fetch(REPO)) == {"a/w.bin": b"weights", "b": b"2"}
     assert store.history(REPO) == [third, second, first]
-    assert store.repositories() == [REPO]
-    assert store.repositories("other/*") == []
+    assert store.list_repositories() == [REPO]
+    assert store.list_repositories("other/*") == []
     unchanged = [store.fetch(REPO, name) / "a/w.bin" for name in (first, third)]
     assert unchanged[0].samefile(unchanged[1])
 
@@ -67,9 +67,9 @@ def test_revisions_keep_what_they_had(store: FolderStore, tmp_path: Path) -> Non
 def test_the_record_of_a_file(store: FolderStore) -> None:
     store.commit(REPO, {"a": b"abc"}, message="")
     folder = store.fetch(REPO)
-    assert store.files(REPO) == {"a": record(folder / "a")} == records(folder)
-    assert store.files(REPO)["a"].size == 3
-    assert str(store.files(REPO)["a"].sha256).startswith("ba7816bf")
+    assert store.list_files(REPO) == {"a": file_record(folder / "a")} == file_records(folder)
+    assert store.list_files(REPO)["a"].size == 3
+    assert str(store.list_files(REPO)["a"].sha256).startswith("ba7816bf")
 
 
 def test_a_revision_is_named_after_its_content(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_what_does_not_exist(store: FolderStore, tmp_path: Path) -> None:
 def test_names_that_leave_the_folder(store: FolderStore, name: str) -> None:
     with fails("AC413", "not an allowed file name"):
         store.commit(REPO, {name: b""}, message="")
-    assert not store.repositories()
+    assert not store.list_repositories()
 
 
 @pytest.mark.parametrize("names", [("a", "A"), ("a", "a/b"), ("x/B", "X/b")])
@@ -316,7 +316,7 @@ def test_a_first_commit_that_fails_leaves_no_repository(tmp_path: Path) -> None:
             failures += 1
             with fails("AC401"):
                 store.resolve(REPO)
-            assert store.repositories() == []
+            assert store.list_repositories() == []
     assert failures > len(calls) / 2
 
 
@@ -362,7 +362,7 @@ def test_processes_lose_nothing(store: FolderStore) -> None:
     command = [sys.executable, "-c", program, str(store.root)]
     running = [subprocess.Popen([*command, who]) for who in ("p", "q", "r")]
     assert [process.wait() for process in running] == [0, 0, 0]
-    assert sorted(store.files(REPO)) == sorted(f"{who}{n}" for who in "pqr" for n in range(6))
+    assert sorted(store.list_files(REPO)) == sorted(f"{who}{n}" for who in "pqr" for n in range(6))
 
 
 def test_open_store(tmp_path: Path) -> None:

@@ -16,9 +16,14 @@ from adaptcompose.backbones.layout import read_config, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub import ADAPTER, FUSION
-from adaptcompose.formats.adapterhub_versions import NAMED, modern_config, modern_key, oddities
+from adaptcompose.formats.adapterhub_versions import (
+    NAMED,
+    modern_config,
+    modern_key,
+    unusual_settings,
+)
 from adaptcompose.formats.tensors import read_tensors
-from adaptcompose.formats.transformers_heads import STATIC, renumbered
+from adaptcompose.formats.transformers_heads import STATIC_HEADS, renumber_slots
 from adaptcompose.methods import Method
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.compacter import Compacter
@@ -144,7 +149,7 @@ def test_the_invertible_part_of_2020_keeps_its_own_activation() -> None:
 
 
 def method_of(outer: Mapping[str, Any]) -> Method:
-    found = adapterhub.Described(Path(), "hand-made", "a", modern_config(outer), outer)
+    found = adapterhub.StoredObject(Path(), "hand-made", "a", modern_config(outer), outer)
     return adapterhub.read_method(found, FACTS)
 
 
@@ -203,7 +208,7 @@ def test_a_configuration_may_be_a_name(config: str | None, call: str) -> None:
 def test_a_name_that_means_nothing_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / ADAPTER).write_text(json.dumps({"config": text, "name": "a"}))
     with pytest.raises(Failed, match="AC413"):
-        adapterhub.describe_adapter(tmp_path, "odd")
+        adapterhub.read_adapter_config(tmp_path, "odd")
 
 
 REFT_AND_MORE = {"architecture": "union", "configs": [{"architecture": "reft"}, NAMED["par_bn"]]}
@@ -257,8 +262,8 @@ def test_a_fusion_of_before_2024(case: Path) -> None:
         del outer["config"]["dropout_prob"], outer["adapter_names"], outer["version"]
 
     rewrite(case / "fusion", FUSION, change)
-    found = adapterhub.describe(case / "fusion", FUSION, "old")
-    assert found is not None and found.outer["adapter_names"] == ["a", "b"]
+    found = adapterhub.read_config(case / "fusion", FUSION, "old")
+    assert found is not None and found.document["adapter_names"] == ["a", "b"]
     assert adapterhub.read_fusion(found, FACTS).dropout is None
     assert torch.equal(output(case), output(GOLDENS / case.name))
 
@@ -302,12 +307,12 @@ def test_heads_of_the_years_that_did_not_count_dropout(case: Path) -> None:
 def test_slots_that_are_counted_stay() -> None:
     config = {"head_type": "classification", "layers": 3, "activation_function": None}
     tensors = {f"{slot}.weight": torch.ones(1) for slot in (1, 3, 5)}
-    assert renumbered(config, tensors).keys() == tensors.keys()
+    assert renumber_slots(config, tensors).keys() == tensors.keys()
 
 
 def test_every_static_class_has_as_many_slots_as_layers() -> None:
-    assert len(STATIC) >= 70
-    for name, static in STATIC.items():
+    assert len(STATIC_HEADS) >= 70
+    for name, static in STATIC_HEADS.items():
         maps = len(static.slots) - bool(static.settings.get("layer_norm"))
         assert maps == static.settings["layers"], name
 
@@ -318,15 +323,15 @@ def test_keys_are_renamed_whole_words_only() -> None:
 
 def test_what_is_unusual_is_told() -> None:
     config = {"non_linearity": "gelu", "invertible_adapter": NICE}
-    found = list(oddities({"config": config, "type": "text_task"}))
+    found = list(unusual_settings({"config": config, "type": "text_task"}))
     assert found == [
         "has no version, so it was written before 2022",
-        "activation gelu, which meant gelu_new then",
+        "has the activation gelu, which then meant gelu_new",
         "declares an invertible part, which task adapters of 2020 seldom have",
     ]
-    assert list(oddities({"config": "pfeiffer"})) == ["configuration by name: pfeiffer"]
+    assert list(unusual_settings({"config": "pfeiffer"})) == ["names its configuration: pfeiffer"]
     modern = json.loads((GOLDENS / "seq_bn" / "a" / ADAPTER).read_text())
-    assert list(oddities(modern)) == []
+    assert list(unusual_settings(modern)) == []
 
 
 def test_families_of_named_configurations() -> None:

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.experiment.prepare.preparer import prepare
+from adaptcompose.experiment.prepare.preparer import prepare_run
 from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.formats.tensors import read_header, read_shapes
 from tests.workshop import Workshop, inside
@@ -88,7 +88,7 @@ def files_of(shop: Workshop, *names: str) -> dict[str, bytes]:
 
 def prepared(shop: Workshop) -> None:
     with inside(shop.root):
-        prepare(read_spec(shop.root / "demo.yaml"), shop.root / "demo.yaml")
+        prepare_run(read_spec(shop.root / "demo.yaml"), shop.root / "demo.yaml")
 
 
 def fetched(shop: Workshop) -> list[str]:

@@ -61,7 +61,7 @@ def test_resolve_list_and_fetch(store: HuggingFaceStore, hub: Hub) -> None:
     for wanted, meaning in [(None, second), ("main", second), ("old", first), (first[:8], first)]:
         assert store.resolve(REPO, wanted) == meaning
     sha256 = hashlib.sha256(b"weights").hexdigest()
-    assert store.files(REPO) == {
+    assert store.list_files(REPO) == {
         "config.json": FileRecord(2, blob=blob(b"{}")),
         "sub/weights.bin": FileRecord(7, sha256=sha256),
     }
@@ -81,9 +81,9 @@ def test_only_what_is_asked_for_is_fetched(store: HuggingFaceStore, hub: Hub) ->
 
 def test_what_a_fetch_would_bring_is_known_before(store: HuggingFaceStore, hub: Hub) -> None:
     revision = hub.add(REPO, FILES)
-    assert store.uncached(REPO, revision, FILES) == sorted(FILES)
+    assert store.uncached_files(REPO, revision, FILES) == sorted(FILES)
     store.fetch(REPO, revision, ["config.json"])
-    assert store.uncached(REPO, revision, FILES) == ["sub/weights.bin"]
+    assert store.uncached_files(REPO, revision, FILES) == ["sub/weights.bin"]
 
 
 def test_a_pinned_revision_in_the_cache_needs_no_network(
@@ -150,10 +150,10 @@ def test_a_server_that_is_not_there(
 def test_globs(store: HuggingFaceStore, hub: Hub) -> None:
     for name in ("bert-pf-rte", "bert-pf-mnli", "roberta-pf-rte"):
         hub.add(f"AdapterHub/{name}", {})
-    found = store.repositories("AdapterHub/bert-pf-{rte,mnli,x}")
+    found = store.list_repositories("AdapterHub/bert-pf-{rte,mnli,x}")
     assert found == ["AdapterHub/bert-pf-mnli", "AdapterHub/bert-pf-rte"]
     with fails("AC420"):
-        store.repositories("*")
+        store.list_repositories("*")
 
 
 def test_commit(store: HuggingFaceStore, hub: Hub, tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_commit(store: HuggingFaceStore, hub: Hub, tmp_path: Path) -> None:
     first = store.commit(REPO, {"a/w.bin": tmp_path / "w", "b": b"1"}, message="one")
     second = store.commit(REPO, {"b": b"2"}, message="two", delete=["a/w.bin", "nothing"])
     assert store.resolve(REPO) == second
-    assert sorted(store.files(REPO, first)) == [".gitattributes", "a/w.bin", "b"]
+    assert sorted(store.list_files(REPO, first)) == [".gitattributes", "a/w.bin", "b"]
     folder = store.fetch(REPO)
     assert (folder / "b").read_bytes() == b"2"
-    assert list(store.files(REPO)) == [".gitattributes", "b"]
+    assert list(store.list_files(REPO)) == [".gitattributes", "b"]
 
 
 def test_a_refused_commit_changes_nothing(store: HuggingFaceStore, hub: Hub) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub import store
-from adaptcompose.hub.lock import Lock, Locked, compare, hash_of
-from adaptcompose.hub.store import FileRecord, record
+from adaptcompose.hub.lock import Lock, Pin, compare_locks, hash_plain
+from adaptcompose.hub.store import FileRecord, file_record
 from tests.sampling import sampled
 
 if TYPE_CHECKING:
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 FILE = FileRecord(3, "ab" * 32)
 LOCK = Lock(
-    spec=hash_of({"compose": "stack(lang=sw)"}),
+    spec=hash_plain({"compose": "stack(lang=sw)"}),
     hub="./hub",
-    backbone=Locked("demo/tiny", "0" * 40, files={"config.json": FILE}),
+    backbone=Pin("demo/tiny", "0" * 40, files={"config.json": FILE}),
     globs={"glue/*": ("glue/a", "glue/b")},
     adapters={
-        "lang/sw": Locked(
+        "lang/sw": Pin(
             "demo/sw", "1" * 40, "sub", method="language(reduction=2)", files={"w": FILE}
         ),
-        "./ner": Locked(path="./ner", files={"w": FileRecord(4, "cd" * 32)}),
-        "glue/a": Locked("a/b", "2" * 40, files={"w": FileRecord(1, blob="3" * 40)}),
+        "./ner": Pin(path="./ner", files={"w": FileRecord(4, "cd" * 32)}),
+        "glue/a": Pin("a/b", "2" * 40, files={"w": FileRecord(1, blob="3" * 40)}),
     },
-    data={"train": Locked(path="train.jsonl", files={"train.jsonl": FILE})},
+    data={"train": Pin(path="train.jsonl", files={"train.jsonl": FILE})},
 )
 
 hexes = st.integers(0, 16**40 - 1).map(lambda n: f"{n:040x}")
 names = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=9)
 file_records = st.builds(FileRecord, st.integers(0, 2**40), st.just("ab" * 32))
 entries = st.builds(
-    Locked,
+    Pin,
     repo=st.sampled_from([None, "demo/tiny", "1/2"]),
     revision=st.one_of(st.none(), hexes),
     path=st.one_of(st.none(), names),
@@ -46,7 +46,7 @@ entries = st.builds(
 )
 locks = st.builds(
     Lock,
-    spec=st.just(hash_of(1)),
+    spec=st.just(hash_plain(1)),
     hub=names,
     backbone=entries,
     globs=st.dictionaries(names, st.lists(names, max_size=3).map(tuple), max_size=3),
@@ -57,8 +57,8 @@ locks = st.builds(
 
 @sampled(100, locks)
 def test_printing_is_the_inverse_of_reading(lock: Lock) -> None:
-    assert Lock.read(str(lock)) == lock
-    assert str(Lock.read(str(lock))) == str(lock)
+    assert Lock.parse(str(lock)) == lock
+    assert str(Lock.parse(str(lock))) == str(lock)
 
 
 def test_order_does_not_show() -> None:
@@ -68,16 +68,16 @@ def test_order_does_not_show() -> None:
 
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
-    assert Lock.open(path) is None
+    assert Lock.load(path) is None
     LOCK.write(path)
-    assert Lock.open(path) == LOCK
+    assert Lock.load(path) == LOCK
     before = path.stat().st_mtime_ns, path.stat().st_ino
     LOCK.write(path)
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
 def changes(new: Lock) -> list[str]:
-    found = compare(LOCK, new, "x.lock")
+    found = compare_locks(LOCK, new, "x.lock")
     assert all(one.code == "AC410" and "x.lock is out of date" in one.message for one in found)
     return [one.message.split(": ", 1)[1].removesuffix(" changed") for one in found]
 
@@ -88,7 +88,7 @@ def with_adapter(key: str, **values: Any) -> Lock:
 
 def test_what_changed_is_said() -> None:
     assert changes(LOCK) == []
-    assert changes(replace(LOCK, spec=hash_of("y"))) == ["the spec"]
+    assert changes(replace(LOCK, spec=hash_plain("y"))) == ["the spec"]
     assert changes(replace(LOCK, hub="hf")) == ["`hub`"]
     assert changes(replace(LOCK, globs={"glue/*": ("glue/a", "glue/c")})) == [
         "`glue/*` (without glue/b and with glue/c)"
@@ -104,7 +104,7 @@ def test_what_changed_is_said() -> None:
     ]
     assert changes(with_adapter("./ner", path="./pos")) == ["`./ner` (path ./ner to ./pos)"]
     assert changes(replace(LOCK, data={})) == ["`train` (no longer used)"]
-    assert changes(replace(LOCK, data={**LOCK.data, "dev": Locked(path="d")})) == ["`dev` (new)"]
+    assert changes(replace(LOCK, data={**LOCK.data, "dev": Pin(path="d")})) == ["`dev` (new)"]
 
 
 TEXT = str(LOCK)
@@ -129,7 +129,7 @@ TEXT = str(LOCK)
 )
 def test_damaged_locks(text: str, code: str, why: str) -> None:
     with pytest.raises(Failed) as failure:
-        Lock.read(text, "x.lock")
+        Lock.parse(text, "x.lock")
     (found,) = failure.value.diagnostics
     assert found.code == code
     assert why in found.message
@@ -140,14 +140,14 @@ def test_a_file_is_read_again_once_it_may_have_changed(
 ) -> None:
     path = tmp_path / "weights"
     path.write_bytes(b"one")
-    first = record(path)
+    first = file_record(path)
     path.write_bytes(b"two")
     os.utime(path, (0, 0))  # whatever its owner says of its age
-    assert record(path) != first
+    assert file_record(path) != first
     monkeypatch.setattr(time, "time_ns", lambda: 2 * path.stat().st_ctime_ns)
     digests: list[str] = []
     monkeypatch.setattr(store, "_digest", lambda path: digests.append(path) or "a digest")
-    assert record(path) == record(path) == FileRecord(3, "a digest")
+    assert file_record(path) == file_record(path) == FileRecord(3, "a digest")
     path.write_bytes(b"tri")
-    assert record(path) == FileRecord(3, "a digest")
+    assert file_record(path) == FileRecord(3, "a digest")
     assert len(digests) == 2

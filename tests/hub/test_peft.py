@@ -36,8 +36,8 @@ def facts() -> Facts:
 
 
 def read(folder: Path, facts: Facts) -> peft.Contents:
-    found = adapterhub.describe_adapter(folder, "theirs")
-    return peft.read(found, facts, read_shapes(folder / peft.WEIGHTS[0]))
+    found = adapterhub.read_adapter_config(folder, "theirs")
+    return peft.read_contents(found, facts, read_shapes(folder / peft.WEIGHTS[0]))
 
 
 def spoilt(case: str, change: Change, folder: Path) -> Path:
@@ -275,7 +275,7 @@ def test_numbers_have_to_be_finite(facts: Facts, tmp_path: Path) -> None:
         tensors[f"{QUERY}.lora_A.weight"][0, 0] = float("nan")
 
     folder = spoilt("lora", spoil, tmp_path)
-    found = adapterhub.describe_adapter(folder, "theirs")
+    found = adapterhub.read_adapter_config(folder, "theirs")
     with pytest.raises(Failed, match="AC413"):
         peft.read_weights(found, read(folder, facts), facts)
 

@@ -9,9 +9,9 @@ from adaptcompose.syntax.references import (
     canonical_id,
     is_repo_name,
     local_ref,
-    matches,
+    matches_glob,
     parse_ref,
-    repository_ref,
+    parse_repository_ref,
 )
 from tests.sampling import sampled
 
@@ -77,8 +77,8 @@ def test_any_text_is_read_or_refused_and_never_escapes_its_folder(text: str) -> 
         ("user/repo", Ref("hub", repo="user/repo")),
         ("user/repo@v2/a/b", Ref("hub", repo="user/repo", revision="v2", subfolder="a/b")),
         ("user/repo@a%2Fb/c", Ref("hub", repo="user/repo", revision="a/b", subfolder="c")),
-        ("hf://lang/sw", Ref("hub", repo="lang/sw", forced=True)),
-        ("hf://AdapterHub/bert-*", Ref("hub", repo="AdapterHub/bert-*", forced=True)),
+        ("hf://lang/sw", Ref("hub", repo="lang/sw", has_hub_prefix=True)),
+        ("hf://AdapterHub/bert-*", Ref("hub", repo="AdapterHub/bert-*", has_hub_prefix=True)),
         ("./dir", Ref("local", path="./dir")),
         ('"my dir/é"', Ref("local", path="my dir/é")),
         ("'my dir'", Ref("local", path="my dir")),
@@ -123,11 +123,11 @@ def test_refusals(text: str, code: str) -> None:
 @pytest.mark.parametrize("text", ["user/*", "user/repo/sub", "user/repo@v1/sub", "gpt*"])
 def test_backbones_and_data_sets_are_whole_repositories(text: str) -> None:
     with pytest.raises(Failed, match="not a valid repository name"):
-        repository_ref(text)
+        parse_repository_ref(text)
 
 
 def test_early_repositories_have_revisions_too() -> None:
-    assert repository_ref("gpt2@v1") == Ref("hub", repo="gpt2", revision="v1")
+    assert parse_repository_ref("gpt2@v1") == Ref("hub", repo="gpt2", revision="v1")
 
 
 def test_long_repository_names_are_refused() -> None:
@@ -136,7 +136,7 @@ def test_long_repository_names_are_refused() -> None:
 
 
 def test_many_stars_take_no_time() -> None:
-    assert not matches("*a" * 60 + "b", "a" * 90)
+    assert not matches_glob("*a" * 60 + "b", "a" * 90)
 
 
 def test_renamed_backbones() -> None:

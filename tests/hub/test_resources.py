@@ -26,5 +26,5 @@ def test_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> None:
 
 
 def test_both_are_here() -> None:
-    assert (resources.resource("grammar") / "compose.lark").is_file()
-    assert (resources.resource("hub_cards") / "lang" / "sw.md").is_file()
+    assert (resources.resource_folder("grammar") / "compose.lark").is_file()
+    assert (resources.resource_folder("hub_cards") / "lang" / "sw.md").is_file()

@@ -10,12 +10,12 @@ import pytest
 from huggingface_hub import constants
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.catalogue.search import Query, search_cards
+from adaptcompose.catalogue.search import SearchQuery, search_cards
 from adaptcompose.cli import main as cli
 from adaptcompose.hub.folder import FolderStore
-from adaptcompose.hub.readme import SIZE_LIMIT, front_matter, told
-from adaptcompose.hub.store import Found
-from adaptcompose.resources import resource
+from adaptcompose.hub.readme import SIZE_LIMIT, front_matter, hit_from_metadata
+from adaptcompose.hub.store import RepositoryHit
+from adaptcompose.resources import resource_folder
 
 sys.path.insert(0, str(Path(__file__).parent))
 from connection import connected
@@ -38,30 +38,30 @@ tags: [adapter-transformers, adaptcompose]
 
 @pytest.fixture(scope="module")
 def cards() -> Catalogue:
-    return Catalogue.open(resource("hub_cards"))
+    return Catalogue.open(resource_folder("hub_cards"))
 
 
 @pytest.mark.parametrize(
     ("query", "names"),
     [
-        (Query(("swahili",)), ["lang/sw"]),
-        (Query(("SWAHILI", "xlm-roberta-large")), ["lang/sw"]),
-        (Query(("swahili", "bert-base-uncased")), []),
-        (Query(("conll2003", "ner"), backbone="bert-base-uncased"), ["task/ner"]),
-        (Query(language="yue"), ["lang/zh_yue"]),
-        (Query(("glue/",), backbone=BERT, method="houlsby"),
+        (SearchQuery(("swahili",)), ["lang/sw"]),
+        (SearchQuery(("SWAHILI", "xlm-roberta-large")), ["lang/sw"]),
+        (SearchQuery(("swahili", "bert-base-uncased")), []),
+        (SearchQuery(("conll2003", "ner"), backbone="bert-base-uncased"), ["task/ner"]),
+        (SearchQuery(language="yue"), ["lang/zh_yue"]),
+        (SearchQuery(("glue/",), backbone=BERT, method="houlsby"),
          ["glue/cola", "glue/mnli", "glue/mrpc", "glue/qnli", "glue/qqp", "glue/rte", "glue/sst2",
           "glue/stsb"]),
-        (Query(task="translation"), ["translation/wmt16_ro_en"]),
-        (Query(backbone="nobody/has-this"), []),
+        (SearchQuery(task="translation"), ["translation/wmt16_ro_en"]),
+        (SearchQuery(backbone="nobody/has-this"), []),
     ],
 )  # fmt: skip
-def test_cards_that_fit(cards: Catalogue, query: Query, names: list[str]) -> None:
+def test_cards_that_fit(cards: Catalogue, query: SearchQuery, names: list[str]) -> None:
     assert [hit.name for hit in search_cards(cards, query)] == names
 
 
 def test_a_hit_holds_the_adapters_that_fit(cards: Catalogue) -> None:
-    (hit,) = search_cards(cards, Query(("lang/sw",), backbone="xlm-roberta-base"))
+    (hit,) = search_cards(cards, SearchQuery(("lang/sw",), backbone="xlm-roberta-base"))
     assert [(one.backbone, one.repo) for one in hit.variants] == [
         (XLMR, "AdapterHub/xlm-roberta-base-sw-wiki_pfeiffer")
     ]
@@ -70,7 +70,7 @@ def test_a_hit_holds_the_adapters_that_fit(cards: Catalogue) -> None:
 
 
 def test_names_with_a_word_come_first(cards: Catalogue) -> None:
-    names = [hit.name for hit in search_cards(cards, Query(("ner",)))]
+    names = [hit.name for hit in search_cards(cards, SearchQuery(("ner",)))]
     assert names[:3] == ["ner/mit_movie_trivia", "ner/wnut_17", "task/ner"]
     assert any("ner" not in name for name in names)
 
@@ -82,7 +82,9 @@ def test_metadata_of_a_hub_are_not_trusted() -> None:
     assert front_matter("no front matter") == {}
     assert front_matter("---\na: b\n---\n" + "x" * SIZE_LIMIT) == {}
     odd = {"language": [1, None, "sw"], "base_model": {"a": 1}, "license": ["mit"], "tags": "x"}
-    assert told("u/r", odd) == Found("u/r", languages=("sw",), licence="mit", tags=("x",))
+    assert hit_from_metadata("u/r", odd) == RepositoryHit(
+        "u/r", languages=("sw",), licence="mit", tags=("x",)
+    )
 
 
 def test_tags_of_the_hub_name_the_backbone() -> None:
@@ -91,7 +93,7 @@ def test_tags_of_the_hub_name_the_backbone() -> None:
         "base_model:adapter:bert-base-uncased",
         "base_model:x:y",
     )
-    assert told("u/r", {}, tags).backbones == (BERT,)
+    assert hit_from_metadata("u/r", {}, tags).backbones == (BERT,)
 
 
 def test_a_folder_is_searched_by_its_cards(tmp_path: Path) -> None:

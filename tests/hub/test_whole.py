@@ -21,7 +21,7 @@ from transformers import AutoModel
 import adaptcompose as ac
 from adaptcompose.cli import main as cli
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.storage.yaml_source import dump, load
+from adaptcompose.storage.yaml_source import dump_yaml, load_yaml
 from tests.parity.closeness import TOLERANCE, distance
 from tests.workshop import Workshop, command, inside, logits, randomise
 
@@ -62,7 +62,7 @@ class Place:
 
 def serve_shop(shop: Workshop, hub: Hub) -> None:
     """The backbone and the adapters of the workshop, at the Hub."""
-    for repo in shop.hub.repositories():
+    for repo in shop.hub.list_repositories():
         hub.add_folder(repo, shop.hub.fetch(repo))
     hub.add_folder(BASE, shop.root / "base")
 
@@ -88,7 +88,7 @@ def place(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 {"name": "other", "data": "d", "pipe": "swap(lang=sw)"},
             ],
         }
-        (shop.root / "demo.yaml").write_text(dump(spec))
+        (shop.root / "demo.yaml").write_text(dump_yaml(spec))
         with inside(shop.root):
             assert cli.main(["run", "demo.yaml", "--quiet"]) == 0
             for more in ([], ["--revision", "next"]):
@@ -267,7 +267,7 @@ def test_pushing_a_composition_again_from_what_was_pulled(place: Place) -> None:
 
 
 def test_the_metadata_have_the_fields_that_the_client_knows(place: Place) -> None:
-    front = load(place.hub.files("me/out", "next")["README.md"].decode().split("---\n")[1])
+    front = load_yaml(place.hub.files("me/out", "next")["README.md"].decode().split("---\n")[1])
     assert front.pop("base_model_relation") == "adapter"
     data = ModelCardData(**front)
     assert data.to_dict() == front

@@ -14,17 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from adaptcompose.backbones.layout import Facts, layouts, read_config, read_facts
+from adaptcompose.backbones.layout import Facts, read_config, read_facts, registered_layouts
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub import ADAPTER, FUSION
 from adaptcompose.formats.peft_settings import READERS
-from adaptcompose.methods import Method, calls
-from adaptcompose.methods.targeted import ARCHITECTURE
+from adaptcompose.methods import Method, registered_methods
+from adaptcompose.methods.targeted import NATIVE_ARCHITECTURE
 from tests.parity.gaps import GAPS, PEFT_GAPS, Gap
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-FAMILIES = sorted(name for name, layout in layouts().items() if name in layout.adapterhub)
+FAMILIES = sorted(
+    name for name, layout in registered_layouts().items() if name in layout.adapterhub
+)
 PARTS = {"glow", "dvora", "fusion"}
 """What is a setting, or no method, and has a form of its own in files."""
 SIZES = {"language": "seq_bn_inv"}
@@ -56,7 +58,7 @@ def pairs() -> Pairs:
     for path in sorted(HERE.glob(f"goldens/*/*/*/{ADAPTER}")):
         case, family = path.parents[1].name, path.parents[2].name
         method = adapterhub.read_method(
-            adapterhub.describe_adapter(path.parent, case), facts_of(family)
+            adapterhub.read_adapter_config(path.parent, case), facts_of(family)
         )
         found.setdefault((word(method), family), set()).add(case)
     for path in HERE.glob(f"goldens/*/*/*/{FUSION}"):
@@ -83,7 +85,7 @@ def lacking(methods: set[str], found: Pairs, gaps: tuple[Gap, ...]) -> Iterator[
 
 
 def test_every_method_has_a_golden_on_every_family_or_a_reason() -> None:
-    words = {word(settings) for settings in calls().values()}
+    words = {word(settings) for settings in registered_methods().values()}
     assert words > OURS
     assert not list(lacking((words - OURS) | PARTS, pairs(), GAPS))
 
@@ -95,9 +97,9 @@ def test_peft_has_a_golden_of_every_kind_on_every_family_or_a_reason() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_ours_alone_has_no_form_in_adapterhub(family: str) -> None:
     facts = facts_of(family)
-    for settings in calls().values():
+    for settings in registered_methods().values():
         if word(settings) in OURS and not list(settings.problems(facts)):
-            assert settings.adapterhub_config(facts)["architecture"] == ARCHITECTURE
+            assert settings.adapterhub_config(facts)["architecture"] == NATIVE_ARCHITECTURE
 
 
 @pytest.mark.parametrize("gap", [*GAPS, *PEFT_GAPS], ids=lambda gap: f"{gap.method}: {gap.why}")

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS
-from adaptcompose.formats.adapterhub_writing import VERSION, Writer
+from adaptcompose.formats.adapterhub_writer import VERSION, AdapterHubWriter
 from adaptcompose.formats.tensors import read_tensors
 from adaptcompose.methods import Method
 from adaptcompose.runtime.build import load_backbone
@@ -87,13 +87,13 @@ def newest(kind: str) -> list[Path]:
 @daily("folder", newest(ADAPTER), ids=lambda f: f"{label(f.parent)}/{f.name}")
 def test_an_adapter_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Path) -> None:
     facts = facts_of(folder.parent.parent.name)
-    found = adapterhub.describe_adapter(folder, "golden")
+    found = adapterhub.read_adapter_config(folder, "golden")
     method = adapterhub.read_method(found, facts)
     weights = adapterhub.read_weights(found, method, facts)
-    Writer(facts).adapter(tmp_path, found.name, method, weights)
+    AdapterHubWriter(facts).adapter(tmp_path, found.name, method, weights)
     assert_same_files(folder, tmp_path, ADAPTER)
 
-    again = adapterhub.describe_adapter(tmp_path, "ours")
+    again = adapterhub.read_adapter_config(tmp_path, "ours")
     assert adapterhub.read_method(again, facts) == method
     assert_equal(adapterhub.read_weights(again, method, facts), weights)
 
@@ -101,14 +101,14 @@ def test_an_adapter_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Pat
 @pytest.mark.parametrize("folder", folders(FUSION), ids=lambda f: label(f.parent))
 def test_a_fusion_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Path) -> None:
     facts = facts_of(folder.parent.parent.name)
-    found = adapterhub.describe(folder, FUSION, "golden")
+    found = adapterhub.read_config(folder, FUSION, "golden")
     assert found is not None
     method = adapterhub.read_fusion(found, facts)
     weights = adapterhub.read_weights(found, method, facts, FUSION)
-    Writer(facts).fusion(tmp_path, found.outer["adapter_names"], method, weights)
+    AdapterHubWriter(facts).fusion(tmp_path, found.document["adapter_names"], method, weights)
     assert_same_files(folder, tmp_path, FUSION)
 
-    again = adapterhub.describe(tmp_path, FUSION, "ours")
+    again = adapterhub.read_config(tmp_path, FUSION, "ours")
     assert again is not None
     assert adapterhub.read_fusion(again, facts) == method
     assert_equal(adapterhub.read_weights(again, method, facts, FUSION), weights)
@@ -117,10 +117,10 @@ def test_a_fusion_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Path)
 @pytest.mark.parametrize("folder", newest(HEAD), ids=lambda f: f"{label(f.parent)}/{f.name}")
 def test_a_head_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Path) -> None:
     facts = facts_of(folder.parent.parent.name)
-    found = adapterhub.describe(folder, HEAD, "golden")
+    found = adapterhub.read_config(folder, HEAD, "golden")
     assert found is not None
     tensors = adapterhub.read_head(found)
-    Writer(facts).head(tmp_path, found.name, found.config, tensors)
+    AdapterHubWriter(facts).head(tmp_path, found.name, found.config, tensors)
     assert_same_files(folder, tmp_path, HEAD)
 
 
@@ -128,12 +128,12 @@ def test_a_head_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Path) -
 def test_old_files_are_written_anew(year: str, tmp_path: Path) -> None:
     facts = facts_of("bert")
     for folder in (path for path in folders(ADAPTER) if path.parent == GOLDENS / "bert" / year):
-        found = adapterhub.describe_adapter(folder, "golden")
+        found = adapterhub.read_adapter_config(folder, "golden")
         method = adapterhub.read_method(found, facts)
         weights = adapterhub.read_weights(found, method, facts)
-        Writer(facts).adapter(tmp_path / folder.name, found.name, method, weights)
-        again = adapterhub.describe_adapter(tmp_path / folder.name, "ours")
-        assert again.outer["version"] == VERSION
+        AdapterHubWriter(facts).adapter(tmp_path / folder.name, found.name, method, weights)
+        again = adapterhub.read_adapter_config(tmp_path / folder.name, "ours")
+        assert again.document["version"] == VERSION
         assert adapterhub.read_method(again, facts) == method
         assert_equal(adapterhub.read_weights(again, method, facts), weights)
 
@@ -143,14 +143,14 @@ def test_both_of_our_files_hold_the_same(reader: str, tmp_path: Path) -> None:
     """The peer opens `.bin` by default; without the safetensors it is what we read, too."""
     folder = GOLDENS / "bert" / "ln_both_double" / "a"
     facts = facts_of("bert")
-    found = adapterhub.describe_adapter(folder, "golden")
+    found = adapterhub.read_adapter_config(folder, "golden")
     method = adapterhub.read_method(found, facts)
     weights = adapterhub.read_weights(found, method, facts)
-    Writer(facts).adapter(tmp_path, "a", method, weights)
+    AdapterHubWriter(facts).adapter(tmp_path, "a", method, weights)
     safe, pickle = (tmp_path / name for name in WEIGHTS[ADAPTER])
     assert read_tensors(safe).keys() == read_tensors(pickle).keys()
     (pickle if reader == "safetensors" else safe).unlink()
-    again = adapterhub.describe_adapter(tmp_path, "ours")
+    again = adapterhub.read_adapter_config(tmp_path, "ours")
     assert_equal(adapterhub.read_weights(again, method, facts), weights)
 
 
@@ -175,7 +175,7 @@ def test_a_configuration_that_means_nothing_is_refused(
     outer = json.loads((GOLDENS / "bert" / "seq_bn" / "a" / ADAPTER).read_text())
     change(outer["config"])
     (tmp_path / ADAPTER).write_text(json.dumps(outer))
-    found = adapterhub.describe_adapter(tmp_path, "spoilt")
+    found = adapterhub.read_adapter_config(tmp_path, "spoilt")
     with pytest.raises(adapterhub.Failed, match=rf"AC413(.|\n)*{says}"):
         adapterhub.read_method(found, facts_of("bert"))
 
@@ -189,7 +189,7 @@ def test_an_integer_scaling_is_written_as_the_float_that_the_peer_needs() -> Non
 
 
 def families(config: dict[str, Any], facts: Facts) -> Method:
-    found = adapterhub.Described(Path(), "golden", "a", config, {"config": config})
+    found = adapterhub.StoredObject(Path(), "golden", "a", config, {"config": config})
     return adapterhub.read_method(found, facts)
 
 

@@ -13,13 +13,21 @@ from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.formats import adapterhub, peft, peft_modules, peft_virtual, peft_writing
-from adaptcompose.formats.peft_modules import Within
+from adaptcompose.formats import (
+    adapterhub,
+    peft,
+    peft_modules,
+    peft_virtual,
+)
+from adaptcompose.formats import (
+    peft_writer as peft_writing,
+)
+from adaptcompose.formats.peft_modules import ModelClass
 from adaptcompose.formats.tensors import read_shapes
-from adaptcompose.formats.transformers_heads import unslotted
+from adaptcompose.formats.transformers_heads import from_slots
 from adaptcompose.runtime.build import load_backbone
 from adaptcompose.runtime.compose import compose
-from adaptcompose.runtime.saving.transformers_class import of_class
+from adaptcompose.runtime.saving.transformers_class import class_by_name
 from tests.parity import peft_cases
 from tests.parity.closeness import TOLERANCE, distance
 from tests.parity.forms import forms
@@ -46,10 +54,10 @@ def label(folder: Path) -> str:
 UNREAD = (".modules_to_save.bias", ".original_module.bias")
 
 
-def within_of(folder: Path) -> Within:
+def within_of(folder: Path) -> ModelClass:
     """The class of models that a case is of."""
     family, case = folder.parent.name, json.loads((folder / "case.json").read_text())
-    return Within(*CLASSES[family]) if "LM" in str(case["task"]) else Within()
+    return ModelClass(*CLASSES[family]) if "LM" in str(case["task"]) else ModelClass()
 
 
 each = pytest.mark.parametrize("folder", CASES, ids=label)
@@ -100,22 +108,22 @@ def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
     What is not read is not written: copies of the backbone, and modules that are never called.
     """
     facts = facts_of(folder.parent.name)
-    found = adapterhub.describe_adapter(folder / "a", "golden")
+    found = adapterhub.read_adapter_config(folder / "a", "golden")
     theirs = folder / "a" / peft.WEIGHTS[0]
-    contents = peft.read(found, facts, read_shapes(theirs))
+    contents = peft.read_contents(found, facts, read_shapes(theirs))
     weights = peft.read_weights(found, contents, facts)
     within = within_of(folder)
     if contents.head.name:
-        head = unslotted(contents.head.name, peft.read_head(found, contents))
+        head = from_slots(contents.head.name, peft.read_head(found, contents))
         config = backbone(folder.parent.name).config
-        within = of_class(contents.head.name, config, facts, head)
-    if not peft_writing.writes(contents.method, facts, within):
+        within = class_by_name(contents.head.name, config, facts, head)
+    if not peft_writing.can_write(contents.method, facts, within):
         assert label(folder) in UNWRITTEN
         return
     peft_writing.write(tmp_path, contents.method, weights, facts, within)
     stored = load_file(tmp_path / peft.WEIGHTS[0])
-    prefix = f"{peft_modules.STEM}{facts.layout.prefix(facts.type)}."
-    unread = {*contents.copies.values()}
+    prefix = f"{peft_modules.STEM}{facts.layout.base_attribute(facts.model_type)}."
+    unread = {*contents.backbone_copies.values()}
     unread |= {key for key in load_file(theirs) if key.endswith(UNREAD) or ".shared." in key}
     expected = {
         key if within.name or within.path else key.replace(prefix, peft_modules.STEM): tensor
@@ -124,16 +132,20 @@ def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
     }
     assert stored.keys() == expected.keys()
     key = peft_virtual.KEY
-    if len(facts.stacks) > 1 and key in stored:  # of the encoder; PEFT never uses the other half
+    if (
+        len(facts.layers_by_part) > 1 and key in stored
+    ):  # of the encoder; PEFT never uses the other half
         expected[key] = expected[key][: len(stored[key])]
-    if peft.begun(found):  # ours is beside the backbone's own weights, theirs is the first half
+    if peft.residual_init_kind(
+        found
+    ):  # ours is beside the backbone's own weights, theirs is the first half
         halves = {key: tuple(map(slice, tensor.shape)) for key, tensor in expected.items()}
         assert any(stored[key].shape != expected[key].shape for key in expected)
         stored = {key: stored[key][half] for key, half in halves.items()}
     assert all(torch.equal(stored[key], expected[key]) for key in expected)
 
-    again = adapterhub.describe_adapter(tmp_path, "ours")
-    read = peft.read(again, facts, read_shapes(tmp_path / peft.WEIGHTS[0]))
+    again = adapterhub.read_adapter_config(tmp_path, "ours")
+    read = peft.read_contents(again, facts, read_shapes(tmp_path / peft.WEIGHTS[0]))
     assert read.method == contents.method
     assert read.head == contents.head
 
@@ -163,8 +175,8 @@ def test_a_prefix_of_an_encoder_decoder_is_what_peft_runs() -> None:
     It cuts keys and values for two attentions a layer, and then leaves the second attention out.
     """
     folder, facts = GOLDENS / "t5" / "prefix_language_model" / "a", facts_of("t5")
-    found = adapterhub.describe_adapter(folder, "golden")
-    contents = peft.read(found, facts, read_shapes(folder / peft.WEIGHTS[0]))
+    found = adapterhub.read_adapter_config(folder, "golden")
+    contents = peft.read_contents(found, facts, read_shapes(folder / peft.WEIGHTS[0]))
     assert str(contents.method) == "deep_prompt(length=3, encoder=false, cross=false)"
     weights = peft.read_weights(found, contents, facts)
     pairs = load_file(folder / peft.WEIGHTS[0])[peft_virtual.KEY].view(3, 3, 2, 12)
@@ -173,7 +185,7 @@ def test_a_prefix_of_an_encoder_decoder_is_what_peft_runs() -> None:
         for kind, name in enumerate(("key", "value")):
             assert torch.equal(weights[site, name], pairs[:, pair, kind])
     assert len(weights) == 4
-    assert not peft_writing.writes(contents.method, facts)  # in an even number, pairs are shared
+    assert not peft_writing.can_write(contents.method, facts)  # in an even number, pairs are shared
 
 
 @pytest.mark.parametrize(
@@ -190,6 +202,6 @@ def test_settings_that_peft_does_not_run_are_refused(
     folder = GOLDENS / "t5" / "prefix_language_model" / "a"
     config = json.loads((folder / adapterhub.ADAPTER).read_text()) | change
     (tmp_path / adapterhub.ADAPTER).write_text(json.dumps(config))
-    found = adapterhub.describe_adapter(tmp_path, "theirs")
+    found = adapterhub.read_adapter_config(tmp_path, "theirs")
     with pytest.raises(Failed, match=says):
-        peft.read(found, facts_of("t5"), read_shapes(folder / peft.WEIGHTS[0]))
+        peft.read_contents(found, facts_of("t5"), read_shapes(folder / peft.WEIGHTS[0]))

@@ -21,7 +21,7 @@ from transformers.utils import logging
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.formats import adapterhub
 from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD
-from adaptcompose.formats.adapterhub_writing import Writer
+from adaptcompose.formats.adapterhub_writer import AdapterHubWriter
 from adaptcompose.methods import Method
 from adaptcompose.runtime.compose import compose
 
@@ -47,16 +47,16 @@ def weights(method: Method, facts: Facts, seed: str) -> dict[tuple[Site, str], t
 
 def write_part(golden: Path, folder: Path, facts: Facts) -> None:
     """Adapter, fusion and head that the golden's folder holds, with other weights."""
-    writer, seed = Writer(facts), f"{facts.type}/{golden.parent.name}/{golden.name}"
+    writer, seed = AdapterHubWriter(facts), f"{facts.model_type}/{golden.parent.name}/{golden.name}"
     if (golden / ADAPTER).is_file():
-        found = adapterhub.describe_adapter(golden, golden.name)
+        found = adapterhub.read_adapter_config(golden, golden.name)
         method = adapterhub.read_method(found, facts)
         writer.adapter(folder, found.name, method, weights(method, facts, seed))
-    if (found_fusion := adapterhub.describe(golden, FUSION, golden.name)) is not None:
+    if (found_fusion := adapterhub.read_config(golden, FUSION, golden.name)) is not None:
         fusion = adapterhub.read_fusion(found_fusion, facts)
-        names = found_fusion.outer["adapter_names"]
+        names = found_fusion.document["adapter_names"]
         writer.fusion(folder, names, fusion, weights(fusion, facts, seed))
-    if (found_head := adapterhub.describe(golden, HEAD, golden.name)) is not None:
+    if (found_head := adapterhub.read_config(golden, HEAD, golden.name)) is not None:
         tensors = adapterhub.read_head(found_head)
         if not found_head.config["head_type"].endswith("_lm"):  # tied to the backbone
             tensors = {key: fresh(f"{seed}/head.{key}", old) for key, old in tensors.items()}

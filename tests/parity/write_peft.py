@@ -20,13 +20,14 @@ from transformers.utils import logging
 from write import fresh
 
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
-from adaptcompose.formats import adapterhub, peft, peft_writing
-from adaptcompose.formats.peft_modules import Within
+from adaptcompose.formats import adapterhub, peft
+from adaptcompose.formats import peft_writer as peft_writing
+from adaptcompose.formats.peft_modules import ModelClass
 from adaptcompose.formats.tensors import read_shapes
-from adaptcompose.formats.transformers_heads import unslotted
+from adaptcompose.formats.transformers_heads import from_slots
 from adaptcompose.runtime.build import load_backbone
 from adaptcompose.runtime.compose import compose
-from adaptcompose.runtime.saving.transformers_class import of_class
+from adaptcompose.runtime.saving.transformers_class import class_by_name
 
 BACKBONES = Path(__file__).parent / "goldens"
 GOLDENS = Path(__file__).parent / "goldens_peft"
@@ -35,17 +36,17 @@ UNWRITTEN = {"lora_all_biases_tagger", "prefix_language_model"}
 """Biases of a class without a pooler, and layers that run with the keys of others."""
 
 
-def write_adapter(golden: Path, folder: Path, base: Any, within: Within) -> bool:
+def write_adapter(golden: Path, folder: Path, base: Any, within: ModelClass) -> bool:
     """The adapter of a golden with other weights; False where PEFT has no form for it."""
     facts = facts_of(golden.parents[1].name)
-    found = adapterhub.describe_adapter(golden, golden.parent.name)
-    contents = peft.read(found, facts, read_shapes(golden / peft.WEIGHTS[0]))
-    method, seed = contents.method, f"{facts.type}/{golden.parent.name}/peft"
+    found = adapterhub.read_adapter_config(golden, golden.parent.name)
+    contents = peft.read_contents(found, facts, read_shapes(golden / peft.WEIGHTS[0]))
+    method, seed = contents.method, f"{facts.model_type}/{golden.parent.name}/peft"
     if contents.head.name:
         slots = {k: fresh(f"{seed}/{k}", t) for k, t in peft.read_head(found, contents).items()}
-        head = unslotted(contents.head.name, slots)
-        within = of_class(contents.head.name, base.config, facts, head)
-    if not peft_writing.writes(method, facts, within):
+        head = from_slots(contents.head.name, slots)
+        within = class_by_name(contents.head.name, base.config, facts, head)
+    if not peft_writing.can_write(method, facts, within):
         return False
     weights = {
         (site, name): fresh(f"{seed}/{site}.{name}", torch.empty(shape))
@@ -66,7 +67,7 @@ def write_case(golden: Path, folder: Path) -> bool:
     case = json.loads((golden / "case.json").read_text())
     speaks = "LM" in str(case["task"])
     base = load_backbone(BACKBONES / family / "backbone", with_head=speaks)
-    within = Within(*CLASSES[family]) if speaks else Within()
+    within = ModelClass(*CLASSES[family]) if speaks else ModelClass()
     if not write_adapter(golden / "a", folder / "a", base, within):
         return False
     batch = load_file(golden / "expected.safetensors")

@@ -55,7 +55,7 @@ def afrisenti(split: str) -> list[tuple[str, str]]:
 def run(folder: Path, backbone: Path, train: dict[str, Any]) -> dict[str, float]:
     """Scores by row of `pfeiffer` on the data in the folder."""
     from adaptcompose.cli.main import main
-    from adaptcompose.storage.yaml_source import dump
+    from adaptcompose.storage.yaml_source import dump_yaml
 
     spec = {
         "spec": 1,
@@ -68,7 +68,7 @@ def run(folder: Path, backbone: Path, train: dict[str, Any]) -> dict[str, float]
         "train": {"data": "real", "keep": "last", "bucket": True} | train,
         "evaluate": [{"name": "adapter", "data": "real/validation"}],
     }
-    (folder / "spec.yaml").write_text(dump(spec), "utf-8")
+    (folder / "spec.yaml").write_text(dump_yaml(spec), "utf-8")
     assert main(["run", str(folder / "spec.yaml")]) == 0
     report = json.loads(Path("runs/real/report.json").read_text("utf-8"))
     return {row["name"]: row["mean"] for row in report["table"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers.activations import ACT2FN
 
-from adaptcompose.methods.activations import ACTIVATIONS, unknown
+from adaptcompose.methods.activations import ACTIVATIONS, unknown_activations
 from adaptcompose.runtime.ops.primitives import activation
 
 
@@ -19,5 +19,5 @@ def test_every_known_activation_can_run(name: str) -> None:
 
 
 def test_a_slip_is_told_with_the_nearest_name() -> None:
-    (found,) = unknown("relu", None, "gleu")
+    (found,) = unknown_activations("relu", None, "gleu")
     assert (found.code, found.help) == ("AC212", "did you mean `gelu`?")

@@ -11,11 +11,11 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.compiler.passes import stages
-from adaptcompose.composition.operators.prune import as_text
+from adaptcompose.compiler.passes import run_passes
+from adaptcompose.composition.operators.prune import format_activations
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.ir.mixing import Joined, Mean
-from adaptcompose.runtime.fusion_attention import measure
+from adaptcompose.ir.mixing import ConcatenatedBottlenecks, WeightedMean
+from adaptcompose.runtime.fusion_attention import measure_attention
 from tests import reference
 from tests.compositions import (
     Leaf,
@@ -142,7 +142,7 @@ def test_what_is_trained_changes_no_output(tree: Tree) -> None:
     assert not list(frozen.trained())
     for part in {leaf.name for leaf in tree.leaves()}:  # none where all of it is `none`
         model = composed(f"{lets(tree)} ({tree}) | freeze() | train({part})")
-        assert {name for name, found in model.parts.items() if found.trained} <= {part}
+        assert {name for name, found in model.parts.items() if found.is_trained} <= {part}
 
 
 @sampled(10, tree=compositions())
@@ -225,7 +225,7 @@ PLAIN = "let a = pfeiffer(); let b = bottleneck(reduction=4, activation=gelu);"
 )
 def test_bottlenecks_of_one_state_are_joined(text: str, count: int) -> None:
     model, literal = composed(f"{PLAIN} {text}"), composed(f"{PLAIN} {text}", optimise=False)
-    joined = [node for node in found(model, "ffn.out") if isinstance(node, Joined)]
+    joined = [node for node in found(model, "ffn.out") if isinstance(node, ConcatenatedBottlenecks)]
     assert [len(node.members) for node in joined] == [count]
     assert distance(hidden(model), hidden(literal)) <= EXACT
 
@@ -244,9 +244,9 @@ def test_bottlenecks_of_one_state_are_joined(text: str, count: int) -> None:
 def test_what_differs_is_computed_as_it_is(text: str, why: str) -> None:
     model, literal = composed(f"{PLAIN} {text}"), composed(f"{PLAIN} {text}", optimise=False)
     nodes = [*found(model, "ffn.out")]
-    assert any(isinstance(node, Mean) for node in nodes)
-    assert not any(isinstance(node, Joined) for node in nodes)
-    logs = {name: log for name, _, log in stages(literal.program)}
+    assert any(isinstance(node, WeightedMean) for node in nodes)
+    assert not any(isinstance(node, ConcatenatedBottlenecks) for node in nodes)
+    logs = {name: log for name, _, log in run_passes(literal.program)}
     assert any(why in reason for reason in logs["concatenate"].reasons())
     assert distance(hidden(model), hidden(literal)) <= EXACT
 
@@ -328,13 +328,13 @@ def test_the_smaller_number_of_members_stays(tree: Tree, keep: int, more: int) -
     whole = composed(f"{lets(tree)} {tree}", optimise=False)
     if not whole.program.sites:
         return
-    found = measure(whole, [batch()])
+    found = measure_attention(whole, [batch()])
     for name, sites in found.items():
         assert name == tree.name  # type: ignore[attr-defined]
         assert all(abs(sum(means) - 1) <= EXACT for means in sites.values())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "activations.yaml"
-        path.write_text(as_text(found))
+        path.write_text(format_activations(found))
         by = f'by="{path}"'
         one = f"{tree} | prune(keep={keep}, {by})"
         same(f"{tree} | prune(keep=9, {by})", str(tree), lets(tree))

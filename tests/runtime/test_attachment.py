@@ -20,18 +20,24 @@ from torch import Tensor, nn
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.composition.graph import Adapter, Slot
 from adaptcompose.composition.operators.stack import Stack
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.ir.primitives import Bottleneck, Placement, Primitive
+from adaptcompose.ir.primitives import BottleneckMLP, Placement, Primitive
 from adaptcompose.methods.method import Method
 from adaptcompose.resolution.resolve import Sources
-from adaptcompose.resources import resource
-from adaptcompose.runtime.attach.sites import Summand, Wrapper, module_at, replace_module, stock_of
-from adaptcompose.runtime.compose import build, loaded_facts
+from adaptcompose.resources import resource_folder
+from adaptcompose.runtime.attach.sites import (
+    DeferredSum,
+    Wrapper,
+    module_at,
+    replace_module,
+    stock_of,
+)
+from adaptcompose.runtime.compose import build, facts_of_model
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.primitives import Running
+from adaptcompose.runtime.ops.primitives import PrimitiveModule
 from tests import reference
 from tests.compositions import Leaf
 from tests.dropout import with_dropout
@@ -61,15 +67,15 @@ def pairs_of(family: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[Running]:
+def made(monkeypatch: pytest.MonkeyPatch) -> list[PrimitiveModule]:
     """The primitives that are put to work from now on."""
-    found: list[Running] = []
+    found: list[PrimitiveModule] = []
 
-    def noted(self: Running) -> None:
+    def noted(self: PrimitiveModule) -> None:
         nn.Module.__init__(self)
         found.append(self)
 
-    monkeypatch.setattr(Running, "__init__", noted)
+    monkeypatch.setattr(PrimitiveModule, "__init__", noted)
     return found
 
 
@@ -86,7 +92,7 @@ def stacked(family: str, pair: tuple[str, str], *, optimise: bool) -> ComposedMo
 
 @pytest.mark.soak
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_pair_of_methods_is_attached(family: str, made: list[Running]) -> None:
+def test_every_pair_of_methods_is_attached(family: str, made: list[PrimitiveModule]) -> None:
     for pair in pairs_of(family):
         states: list[Tensor] = []
         for optimise in (True, False):
@@ -114,7 +120,7 @@ def tensors_of(model: ComposedModel) -> Tensors:
     return {
         (name, str(site)): dict(part[site].items())
         for name, part in model.parts.items()
-        for site in part.places
+        for site in part.sites
     }
 
 
@@ -129,7 +135,7 @@ def test_a_bottleneck_after_an_attention_with_a_prefix(family: str) -> None:
     lets = f"let a = {BOTTLENECK.call()}; let p = prefix(length=2, flat=true);"
     model = composed(f"{lets} stack(p, a)", backbone(family))
     alone = composed(f"{lets} stack(p)", backbone(family))
-    for site in alone.program.facts.sublayers():
+    for site in alone.program.facts.sublayer_sites():
         if site.name != "cross.out":
             follow(alone, site, tensors_of(model))
     assert distance(hidden(model), hidden(alone)) <= 1e-11
@@ -170,22 +176,24 @@ class AfterLayer(Method):
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         return facts.sites("layer.out")
 
-    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+    def restrict_to(self, sites: Collection[Site], facts: Facts) -> Self:
         return self
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, tuple[int, ...]]:
-        width, rank = facts.size(site), self.rank
+        width, rank = facts.width_at(site), self.rank
         down = {"down.weight": (rank, width), "down.bias": (rank,)}
         return down | {"up.weight": (width, rank), "up.bias": (width,)}
 
-    def start(self, name: str, tensor: Tensor) -> None:
+    def init_tensor(self, name: str, tensor: Tensor) -> None:
         nn.init.zeros_(tensor)
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
         if site.name != "layer.out":
             return None
-        width, where = facts.size(site), Placement("output", "output")
-        return Bottleneck(part, site, width=width, rank=self.rank, activation="tanh", where=where)
+        width, where = facts.width_at(site), Placement("output", "output")
+        return BottleneckMLP(
+            part, site, width=width, rank=self.rank, activation="tanh", where=where
+        )
 
 
 INVERTIBLE = Leaf("a", (
@@ -198,10 +206,12 @@ INVERTIBLE = Leaf("a", (
 def test_what_enters_the_lowest_layer_and_what_leaves_it(family: str, optimise: bool) -> None:
     """An invertible part and a method after each layer, at one module where layers are entered."""
     body = backbone(family)
-    facts, cards = loaded_facts(body), Catalogue.open(resource("hub_cards"))
-    invertible = check(f"let a = {INVERTIBLE.call()}; a", Context(cards, facts)).raise_errors()
+    facts, cards = facts_of_model(body), Catalogue.open(resource_folder("hub_cards"))
+    invertible = check_source(
+        f"let a = {INVERTIBLE.call()}; a", CheckContext(cards, facts)
+    ).raise_errors()
     graph = Stack((Slot(None, invertible), Slot(None, Adapter("b", AfterLayer()))))
-    sources = Sources("hf", resource("hub_cards"))
+    sources = Sources("hf", resource_folder("hub_cards"))
     model = randomise(build(graph, facts, body, sources, head=None, optimise=optimise))
     assert distance(hidden(model), in_plain_torch(model, facts)) <= 1e-11
     assert torch.equal(hidden(model.detach()), hidden(body))
@@ -269,7 +279,7 @@ def test_paths_are_those_of_the_stock_model() -> None:
 
 
 def summand() -> Any:
-    return Summand(torch.ones(2), lambda h, x: 10 * h + x, "h.0.attn")
+    return DeferredSum(torch.ones(2), lambda h, x: 10 * h + x, "h.0.attn")
 
 
 def test_a_sum_and_a_dropout_are_what_a_layer_may_do() -> None:

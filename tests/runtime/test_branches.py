@@ -12,13 +12,13 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from adaptcompose.compiler.passes import stages
+from adaptcompose.compiler.passes import run_passes
 from adaptcompose.composition.operators import Drop
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.build import build
 from adaptcompose.runtime.compose import compose
-from adaptcompose.runtime.saving.loading import load
+from adaptcompose.runtime.saving.loader import load
 from tests.sampling import sampled
 from tests.tiny import LAYERS, backbone, batch, distance, make_backbone, randomise
 
@@ -63,7 +63,7 @@ def alone(model: Any, name: str, more: str = "", **options: Any) -> Any:
     if more:
         block = replace(Drop(), body=block, bottom=1)
     parts = dict(model.parts.items())
-    return build(block, made.facts, made.backbone, made.sources, given=parts, **options)
+    return build(block, made.facts, made.backbone, made.sources, existing_parts=parts, **options)
 
 
 @pytest.mark.parametrize("optimise", [True, False])
@@ -115,7 +115,7 @@ def test_any_rows(names: list[str], data: st.DataObject) -> None:
 
 def passes(text: str) -> dict[str, Any]:
     model = branched(text, optimise=False)
-    return {name: (program, log) for name, program, log in stages(model.program)}
+    return {name: (program, log) for name, program, log in run_passes(model.program)}
 
 
 def test_the_trunk_is_shared_up_to_the_first_difference() -> None:

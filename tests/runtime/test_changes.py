@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from adaptcompose.backbones.layout import Site, layout_of
 from adaptcompose.methods import Method
-from adaptcompose.methods.method import SHARED
+from adaptcompose.methods.method import SHARED_SITE
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
 from tests.runtime.test_families import refused
@@ -90,8 +90,8 @@ TEXTS = (
 def change(base: PreTrainedModel, part: Part) -> None:
     """Change the weights of the backbone as a part says."""
     layout = layout_of(base.config.model_type)
-    own = {site: {key: t.detach() for key, t in part[site].items()} for site in part.places}
-    shared = own.pop(SHARED, {})
+    own = {site: {key: t.detach() for key, t in part[site].items()} for site in part.sites}
+    shared = own.pop(SHARED_SITE, {})
     for site, weights in own.items():
         module = base.get_submodule(layout.path(site))
         weight = module.weight.T if isinstance(module, Conv1D) else module.weight

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.primitives import State, running
+from adaptcompose.runtime.ops.primitives import State, build_module
 from tests.sampling import sampled
 from tests.tiny import GENERATING, OTHERS, SPECIAL, backbone, batch, composed, distance, hidden
 
@@ -19,7 +19,7 @@ GLOW = "bottleneck(invertible=glow, activation={activation}, invertible_reductio
 
 def through(model: ComposedModel, name: str, state: Tensor) -> Tensor:
     with torch.no_grad():
-        out: Tensor = running(model.program.sites[Site(name)], model.parts)(State(state))
+        out: Tensor = build_module(model.program.sites[Site(name)], model.parts)(State(state))
     return out
 
 

@@ -95,7 +95,7 @@ def test_the_gradient_reaches_exactly_what_each_method_trains(family: str) -> No
         reached = {
             (name, site, tensor)
             for name, part in parts.items()
-            for site in part.places
+            for site in part.sites
             for tensor, value in part[site].items()
             if value.grad is not None and value.grad.abs().max() > 0
         }

@@ -80,7 +80,7 @@ def test_the_gradient_reaches_exactly_what_is_trained(family: str, text: str) ->
         model = composed(text, backbone(family), seed=seed)
         part = part_of(model)
         model(**batch(seed=seed)).last_hidden_state.square().mean().backward()
-        for site in part.places:
+        for site in part.sites:
             for name, tensor in part[site].items():
                 if tensor.grad is not None and tensor.grad.abs().max() > 0:
                     reached.add((site, name))
@@ -304,13 +304,13 @@ def test_parameters_are_those_of_the_model(family: str, changes: dict[str, objec
     with torch.device("meta"):
         model = AutoModel.from_config(made)
     assert facts.parameters == sum(p.numel() for p in model.parameters())
-    for site in facts.of_kind("linear"):
-        if facts.layout.sites[site.name].outside:
+    for site in facts.sites_of_kind("linear"):
+        if facts.layout.sites[site.name].is_outside_base:
             continue
         module = model.get_submodule(facts.layout.path(site))
         shape = tuple(module.weight.shape)
         pieces = facts.layout.sites[site.name].piece[1]
-        expected = (facts.size(site) * pieces, facts.size_in(site))
+        expected = (facts.width_at(site) * pieces, facts.input_width_at(site))
         assert shape == (expected[::-1] if family == "gpt2" else expected)
 
 
@@ -329,7 +329,7 @@ def test_the_biases_of_a_llama_are_those_of_its_configuration() -> None:
 
 def counted(text: str, made: transformers.PretrainedConfig) -> int:
     facts = read_facts(made.to_dict())
-    return method_of(text, facts).parameters(facts)
+    return method_of(text, facts).parameter_count(facts)
 
 
 def test_counts_of_the_papers() -> None:
@@ -377,7 +377,7 @@ def test_queries_keys_and_values_are_one_map_or_three() -> None:
     three = compose("lora(targets=[attn.q, attn.k, attn.v], rank=2)", base, head=None).double()
     own, part = part_of(whole), part_of(three)
     with torch.no_grad():
-        for site in own.places:
+        for site in own.sites:
             for number, name in enumerate("qkv"):
                 rows = slice(number * 12, (number + 1) * 12)
                 piece = part[Site(f"attn.{name}", site.layer)]

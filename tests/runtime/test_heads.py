@@ -108,7 +108,7 @@ def test_token_classification_skips_ignored_labels_and_padding() -> None:
 
 def uncoupled(model: ComposedModel, part: str, state: torch.Tensor) -> torch.Tensor:
     """x₂ = y₂ − G(y₁), x₁ = y₁ − F(x₂), with the weights of the part."""
-    (site,) = [place for place in model.parts[part].places if place.name == "embed.out"]
+    (site,) = [place for place in model.parts[part].sites if place.name == "embed.out"]
     w = model.parts[part][site]
 
     def net(name: str, half: torch.Tensor) -> torch.Tensor:

@@ -14,13 +14,13 @@ from torch import Tensor
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower
-from adaptcompose.compiler.passes.log import Log
+from adaptcompose.compiler.passes.pass_log import PassLog
 from adaptcompose.compiler.passes.prune import prune
-from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.resources import resource
+from adaptcompose.resources import resource_folder
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.primitives import State, running
+from adaptcompose.runtime.ops.primitives import State, build_module
 from tests import reference
 from tests.compositions import (
     Cut,
@@ -65,7 +65,7 @@ def weights(model: ComposedModel) -> dict[tuple[str, str], dict[str, Tensor]]:
     """The tensors of a composition as the reference wants them."""
     found = {}
     for name, part in model.parts.items():
-        for site in part.places:
+        for site in part.sites:
             found[name, str(site)] = {key: value.detach() for key, value in part[site].items()}
     return found
 
@@ -207,8 +207,8 @@ def test_one_present_member_still_passes_the_value_map(
         present = model.program.sites[site].inner()
         assert len(present) == 1 + (site.layer in kept)
         with torch.no_grad():
-            out = running(model.program.sites[site], model.parts)(state)
-            residual, u = running(lone.program.sites[site], lone.parts).split(state)
+            out = build_module(model.program.sites[site], model.parts)(state)
+            residual, u = build_module(lone.program.sites[site], lone.parts).split(state)
             if value:
                 u = u @ model.parts["f"][site]["value.weight"].T
         close = torch.allclose(out, residual + u, rtol=1e-9)
@@ -234,9 +234,9 @@ def test_a_fusion_of_one_and_the_same_adds_its_value(
         h, x = torch.randn(2, 2, 4, WIDTH, dtype=torch.float64)
         state = State(h, x, layer.LayerNorm)
         with torch.no_grad():
-            residual, u = running(lone.program.sites[site], lone.parts).split(state)
+            residual, u = build_module(lone.program.sites[site], lone.parts).split(state)
             added = u @ model.parts["f"][site]["value.weight"].T
-            assert distance(running(node, model.parts)(state), residual + added) <= EXACT
+            assert distance(build_module(node, model.parts)(state), residual + added) <= EXACT
 
 
 @sampled(8, members=pair(), value=st.booleans())
@@ -292,15 +292,17 @@ def test_inverses_undo_the_invertible_parts_in_the_opposite_order(tree: Tree, fa
 def through(model: ComposedModel, name: str, state: Tensor) -> Tensor:
     """A state through what runs at a site."""
     with torch.no_grad():
-        out: Tensor = running(model.program.sites[Site(name)], model.parts)(State(state))
+        out: Tensor = build_module(model.program.sites[Site(name)], model.parts)(State(state))
     return out
 
 
 # Text and passes
 
 
-def context() -> Context:
-    return Context(Catalogue.open(resource("hub_cards")), read_facts(config().to_dict()))
+def context() -> CheckContext:
+    return CheckContext(
+        Catalogue.open(resource_folder("hub_cards")), read_facts(config().to_dict())
+    )
 
 
 def inlined(tree: Tree) -> str:
@@ -314,8 +316,8 @@ def inlined(tree: Tree) -> str:
 
 @sampled(60, tree=compositions())
 def test_a_graph_is_written_and_read_again(tree: Tree) -> None:
-    graph = check(inlined(tree), context()).raise_errors()
-    again = check(str(graph), context()).raise_errors()
+    graph = check_source(inlined(tree), context()).raise_errors()
+    again = check_source(str(graph), context()).raise_errors()
     assert again == graph
     assert str(again) == str(graph)
 
@@ -323,8 +325,8 @@ def test_a_graph_is_written_and_read_again(tree: Tree) -> None:
 @sampled(60, tree=compositions())
 def test_prune_finds_nothing_twice(tree: Tree) -> None:
     facts = read_facts(config().to_dict())
-    program = prune(lower(check(written(tree), context()).raise_errors(), facts), Log())
-    assert prune(program, Log()) == program
+    program = prune(lower(check_source(written(tree), context()).raise_errors(), facts), PassLog())
+    assert prune(program, PassLog()) == program
 
 
 def test_examples_are_deep_and_varied() -> None:

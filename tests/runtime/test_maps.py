@@ -15,16 +15,16 @@ from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.compiler.passes.group_rows import GroupedRows
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.linear import LowRank, Rescale
-from adaptcompose.methods import calls
+from adaptcompose.methods import registered_methods
 from adaptcompose.methods.lora import Lora
 from adaptcompose.methods.vera import Vera
 from adaptcompose.runtime.attach.map_sites import MapSite
-from adaptcompose.runtime.call_context import Frame, Places
+from adaptcompose.runtime.call_context import CallContext, TokenPositions
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.maps import Affine, Stock
-from adaptcompose.runtime.ops.primitives import running
-from adaptcompose.runtime.parts import Parts, new_part
+from adaptcompose.runtime.ops.maps import Affine, StockMap
+from adaptcompose.runtime.ops.primitives import build_module
+from adaptcompose.runtime.parts import Parts, make_part
 from tests.sampling import sampled
 from tests.tiny import backbone, batch, composed, config, distance, fill, hidden, make_backbone
 
@@ -59,7 +59,7 @@ MAPS = {"attn.q": query, "attn.v": value}
 
 def lora(base: Any, model: ComposedModel) -> None:
     for name, part in model.parts.items():
-        for site in part.places:
+        for site in part.sites:
             own = weights_at(model, name, site)
             node = part.method.lower(name, site, model.program.facts)
             assert isinstance(node, LowRank)
@@ -85,7 +85,7 @@ def test_dora_normalises_what_it_finds(optimise: bool) -> None:
     text = "let a = lora(rank=2); let d = dora(rank=2, alpha=3); stack(a, d)"
 
     def both(base: Any, model: ComposedModel) -> None:
-        for site in model.parts["a"].places:
+        for site in model.parts["a"].sites:
             a, d = (weights_at(model, name, site) for name in ("a", "d"))
             linear = MAPS[site.name](base, site.layer or 0)
             whole = linear.weight + 4.0 * a["B"] @ a["A"] + 1.5 * d["B"] @ d["A"]
@@ -122,10 +122,10 @@ def test_biases_and_norms_are_those_of_a_changed_backbone() -> None:
 
     def both(base: Any, model: ComposedModel) -> None:
         layout = model.program.facts.layout
-        for site in model.parts["b"].places:
+        for site in model.parts["b"].sites:
             module = base.get_submodule(layout.path(site))
             module.bias += weights_at(model, "b", site)["bias"]
-        for site in model.parts["n"].places:
+        for site in model.parts["n"].sites:
             module, stock = (m.get_submodule(layout.path(site)) for m in (base, backbone()))
             own = weights_at(model, "n", site)
             module.weight.copy_(own["weight"])
@@ -149,14 +149,14 @@ def test_a_map_as_a_whole_is_that_of_a_changed_backbone() -> None:
     def both(base: Any, model: ComposedModel) -> None:
         facts = model.program.facts
         for name, scale in (("a", 4.0), ("b", 1.0)):
-            for site in model.parts[name].places:
+            for site in model.parts[name].sites:
                 own = weights_at(model, name, site)
                 module = base.get_submodule(facts.layout.path(site))
                 if "A" in own:
                     module.weight += scale * own["B"] @ own["A"]
                 else:
                     stock = backbone().get_submodule(facts.layout.path(site))
-                    weight = own["weight"].T if facts.transposed(site) else own["weight"]
+                    weight = own["weight"].T if facts.is_transposed(site) else own["weight"]
                     module.weight += weight - stock.weight
                     if "bias" in own:
                         module.bias += own["bias"] - stock.bias
@@ -229,7 +229,7 @@ def test_the_only_row_is_the_composition_itself(text: str) -> None:
     routed = composed(f"let a = none; route(x={text}, y=none)")
     alone = composed(text)
     for (_, part), (_, other) in zip(routed.parts.items(), alone.parts.items(), strict=True):
-        for site in part.places:
+        for site in part.sites:
             for key, tensor in part[site].items():
                 other[site][key].data.copy_(tensor.data)
     inputs = batch()
@@ -259,16 +259,16 @@ def test_a_gate_cannot_stand_below_dora() -> None:
 def pieces(module: nn.Module, count: int) -> tuple[MapSite, Any]:
     """LoRAs at the first and the last of `count` maps that one module has."""
     facts = read_facts(config().to_dict())
-    frame, site = Frame(), MapSite(module, Frame())
-    frame.begin()
+    frame, site = CallContext(), MapSite(module, CallContext())
+    frame.start_call()
     parts = {}
     for index in (0, count - 1):
         name, place = f"p{index}", Site("attn.q", index)
-        parts[name] = new_part(name, Lora(rank=2), facts)
+        parts[name] = make_part(name, Lora(rank=2), facts)
         for key, tensor in parts[name][place].items():
             fill(tensor, key, name)
         node = LowRank(name, place, width=12, width_in=12, rank=2, scale=4.0)
-        site.change((index, count), running(node, Parts(parts)))
+        site.add((index, count), build_module(node, Parts(parts)))
     return site, parts
 
 
@@ -291,13 +291,13 @@ def test_a_piece_of_a_merged_map_is_changed_alone(transposed: bool) -> None:
 
 def test_a_piece_knows_its_weight() -> None:
     module = Conv1D(6, 2)
-    stock = Stock(module, (1, 3))
+    stock = StockMap(module, (1, 3))
     weight, bias = stock.affine()
     assert bias is not None and torch.equal(bias, module.bias[2:4])
     assert torch.equal(weight, module.weight.T[2:4])
     x = torch.randn(1, 3, 2)
-    assert torch.allclose(stock(x, Places()), module(x)[..., 2:4])
-    assert isinstance(Stock(nn.Linear(2, 2)).affine(), Affine)
+    assert torch.allclose(stock(x, TokenPositions()), module(x)[..., 2:4])
+    assert isinstance(StockMap(nn.Linear(2, 2)).affine(), Affine)
 
 
 @pytest.mark.parametrize(
@@ -311,12 +311,12 @@ def test_a_piece_knows_its_weight() -> None:
     ],
 )
 def test_published_counts(text: str, model_type: str, expected: int) -> None:
-    assert calls()[text].parameters(large(model_type)) == expected
+    assert registered_methods()[text].parameter_count(large(model_type)) == expected
 
 
 def test_vera_counts_what_is_stored() -> None:
-    assert Vera(rank=1024).parameters(large("roberta")) == 43_008
-    assert Vera(rank=1024, stored=True).parameters(large("roberta")) == 43_008 + 2 * 1024 * 768
+    assert Vera(rank=1024).parameter_count(large("roberta")) == 43_008
+    assert Vera(rank=1024, stored=True).parameter_count(large("roberta")) == 43_008 + 2 * 1024 * 768
 
 
 def large(model_type: str) -> Any:
@@ -327,5 +327,5 @@ def large(model_type: str) -> Any:
 
 def test_ia3_is_placed_as_the_paper_has_it() -> None:
     facts = read_facts(config().to_dict())
-    node = calls()["ia3"].lower("a", Site("ffn.mid", 0), facts)
+    node = registered_methods()["ia3"].lower("a", Site("ffn.mid", 0), facts)
     assert isinstance(node, Rescale) and node.side == "input" and node.width_in == 16

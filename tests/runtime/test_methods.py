@@ -17,11 +17,11 @@ import adaptcompose as ac
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.composition.graph import Adapter
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.methods import Method, calls
-from adaptcompose.resources import resource
+from adaptcompose.methods import Method, registered_methods
+from adaptcompose.resources import resource_folder
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.parts import Part
@@ -84,7 +84,9 @@ VARIANTS = [
     "bitfit(targets=[attn.q, ffn.in, ffn.norm])",
     "layernorm(targets=[ffn.norm, embed.norm])",
 ]
-NAMED = {settings: f"{word}({SETTINGS.get(word, '')})" for word, settings in calls().items()}
+NAMED = {
+    settings: f"{word}({SETTINGS.get(word, '')})" for word, settings in registered_methods().items()
+}
 CALLS = [*NAMED.values(), *VARIANTS]  # names of equal settings once
 
 VIRTUAL_START = "virtual keys and tokens start random, and attention sees them"
@@ -103,8 +105,8 @@ def facts() -> Facts:
 
 
 def method_of(text: str, facts: Facts) -> Method:
-    context = Context(Catalogue.open(resource("hub_cards")), facts)
-    graph = check(text, context).raise_errors()
+    context = CheckContext(Catalogue.open(resource_folder("hub_cards")), facts)
+    graph = check_source(text, context).raise_errors()
     assert isinstance(graph, Adapter) and graph.method is not None
     return graph.method
 
@@ -144,9 +146,9 @@ def test_the_gradient_reaches_exactly_what_is_trained(text: str, optimise: bool)
         model = composed(text, seed=seed, optimise=optimise)
         part = part_of(model)
         model(**batch(seed=seed)).last_hidden_state.square().mean().backward()
-        for site in part.places:
+        for site in part.sites:
             for name, tensor in part[site].items():
-                assert tensor.requires_grad == part.method.learns(name), (site, name)
+                assert tensor.requires_grad == part.method.is_trainable(name), (site, name)
                 if tensor.grad is not None and tensor.grad.abs().max() > 0:
                     reached.add((site, name))
         assert reached <= trained(part)
@@ -177,7 +179,7 @@ def test_sites_and_tensors_are_what_the_program_reads(text: str, facts: Facts) -
         for name, shape in method.tensors(site, facts).items()
     }
     assert {place: tuple(t.shape) for place, t in part.tensors().items()} == expected
-    assert method.parameters(facts) == sum(math.prod(shape) for shape in expected.values())
+    assert method.parameter_count(facts) == sum(math.prod(shape) for shape in expected.values())
     used = weights_used(lower(Adapter("a", method), facts))["a"]
     assert {site for site, _ in expected} <= set(used)
 
@@ -190,10 +192,10 @@ def test_dropped_layers_hold_nothing(text: str, facts: Facts) -> None:
     lost = min(layers)
     model = composed(f"{text} | drop(layers=[{lost}])")
     part = part_of(model)
-    assert all(site.layer != lost for site in part.places)
-    assert part.places == part.method.sites(facts)
+    assert all(site.layer != lost for site in part.sites)
+    assert part.sites == part.method.sites(facts)
     whole = composed(text)
-    for site in part.places:
+    for site in part.sites:
         assert part[site].names == part_of(whole)[site].names
 
 
@@ -234,7 +236,7 @@ def test_it_is_saved_and_loaded_bit_for_bit(text: str, tmp_path: Path) -> None:
     assert torch.equal(hidden(loaded), expected)
     again, part = part_of(loaded), part_of(model)
     assert str(again.method) == str(part.method)
-    assert not again.trained
+    assert not again.is_trained
     for place, tensor in part.tensors().items():
         assert torch.equal(again.tensors()[place], tensor), place
 
@@ -251,7 +253,7 @@ def test_loaded_weights_train_what_new_ones_train(text: str, tmp_path: Path) -> 
 
 
 def trained(part: Part) -> set[tuple[Site, str]]:
-    return {(s, name) for s in part.places for name, t in part[s].items() if t.requires_grad}
+    return {(s, name) for s in part.sites for name, t in part[s].items() if t.requires_grad}
 
 
 @each

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import adaptcompose as ac
-from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.canonical_text import format_canonical
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.model import ComposedModel
 from tests.sampling import daily
@@ -27,7 +27,7 @@ def made(shop: Workshop, text: str, *, optimise: bool = True) -> ComposedModel:
     with inside(shop.root):
         model = ac.compose(text, "./base", hub="./hub", head=None, optimise=optimise)
     for _, part in model.parts.items():
-        for parameter in part.parameters() if part.trained else ():
+        for parameter in part.parameters() if part.is_trained else ():
             torch.nn.init.normal_(parameter, std=0.3)
     return model
 
@@ -37,7 +37,7 @@ def states(model: ComposedModel) -> list[Tensor]:
     graph, given = model.composition.graph, {"input_ids": IDS, "attention_mask": (IDS != 1).long()}
     names = list(graph.branches)
     with torch.no_grad():
-        if names and not graph.fans:
+        if names and not graph.broadcasts_batch:
             return [model(**given, rows=[names[0], names[-1]]).last_hidden_state]
         out = model(**given)
     return [one.last_hidden_state for one in (out.values() if names else [out])]
@@ -55,9 +55,9 @@ def test_operators_stand_in_each_other(workshop: Workshop, text: str, told: str)
     for one, other in zip(states(model), literal, strict=True):
         assert torch.isfinite(one).all()
         assert (one - other).abs().max() <= 1e-5 * other.abs().max()
-    written = canonical(model.composition.graph)
+    written = format_canonical(model.composition.graph)
     again = made(workshop, written)
-    assert canonical(again.composition.graph) == written
+    assert format_canonical(again.composition.graph) == written
     for one, other in zip(states(again), states(model), strict=True):
         assert torch.equal(one, other)
 

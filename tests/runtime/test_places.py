@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import StaticCache
 
 from adaptcompose.composition.operator import operators
-from adaptcompose.composition.operators.prune import as_text
-from adaptcompose.runtime.fusion_attention import measure
+from adaptcompose.composition.operators.prune import format_activations
+from adaptcompose.runtime.fusion_attention import measure_attention
 from adaptcompose.runtime.model import ComposedModel
 from tests.sampling import daily
 from tests.tiny import (
@@ -64,7 +64,9 @@ def model_of(family: str, text: str, folder: Path) -> ComposedModel:
     base = backbone(family, GENERATING[family])
     if "{by}" in text:
         whole = composed(f"{LETS} let f = fuse(a, b); f", backbone(family))
-        (folder / "activations.yaml").write_text(as_text(measure(whole, [batch()])))
+        (folder / "activations.yaml").write_text(
+            format_activations(measure_attention(whole, [batch()]))
+        )
         text = text.replace("{by}", f'"{folder}/activations.yaml"')
     model = composed(f"{LETS} {text}", base, head="backbone")
     return model.branch("one") if text.startswith("parallel") else model

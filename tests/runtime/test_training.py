@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.primitives import Running, RunningBottleneck, RunningMixture
+from adaptcompose.runtime.ops.primitives import BottleneckModule, MixtureModule, PrimitiveModule
 from tests.tiny import (
     LAYERS,
     LENGTH,
@@ -99,7 +99,7 @@ def test_nothing_is_saved_for_a_gradient_below_the_lowest_trained_site(
     model = composed(f"{text} | drop(bottom={bottom})", backbone(family)).train()
     saved: list[Tensor] = []
     before: list[int] = []
-    sites = [module for module in model.body.modules() if isinstance(module, Running)]
+    sites = [module for module in model.body.modules() if isinstance(module, PrimitiveModule)]
     for module in sites:
         if any(parameter.requires_grad for parameter in module.parameters()):
             module.register_forward_pre_hook(lambda *_: before.append(len(saved)))
@@ -181,7 +181,7 @@ def test_temperature_counts_in_training_only(optimise: bool) -> None:
     model.set_temperature(1e9)
     part = plain.parts["fuse"]
     with torch.no_grad():
-        for site in part.places:
+        for site in part.sites:
             part[site]["query.weight"].zero_()
             part[site]["query.bias"].zero_()
     assert distance(hidden(model), hidden(plain)) <= 1e-7
@@ -191,9 +191,9 @@ def test_the_temperature_divides_the_scores() -> None:
     text = "fuse(pfeiffer(reduction=4), pfeiffer(reduction=2), temperature=true)"
     model = composed(text, optimise=False).train()
     model.set_temperature(50.0)
-    mixture = next(module for module in model.modules() if isinstance(module, RunningMixture))
+    mixture = next(module for module in model.modules() if isinstance(module, MixtureModule))
     scores = torch.tensor([[3.0, 1.0]])
-    assert torch.equal(mixture._alpha(scores), (scores / 50).softmax(-1))
+    assert torch.equal(mixture._measure_attention(scores), (scores / 50).softmax(-1))
 
 
 def test_the_pull_joins_the_loss_of_training() -> None:
@@ -202,7 +202,7 @@ def test_the_pull_joins_the_loss_of_training() -> None:
     inputs = batch() | {"labels": labels()}
     assert model(**inputs).loss == free(**inputs).loss
     part = model.parts["fuse"]
-    maps = [part[site]["value.weight"] for site in part.places]
+    maps = [part[site]["value.weight"] for site in part.sites]
     assert len(maps) == LAYERS
     by_hand = sum((torch.eye(len(value)) - value).square().sum() for value in maps)
     pulled, plain = model.train()(**inputs).loss, free.train()(**inputs).loss
@@ -215,7 +215,7 @@ def test_a_new_fusion_starts_near_the_mean_with_a_value_map_near_the_identity() 
     from adaptcompose.runtime.compose import compose
 
     model = compose("fuse(pfeiffer(), pfeiffer(), pfeiffer())", backbone(), head=None)
-    weights = model.parts["fuse"][model.parts["fuse"].places[0]]
+    weights = model.parts["fuse"][model.parts["fuse"].sites[0]]
     value = weights["value.weight"]
     assert torch.equal(value.diagonal(), torch.ones(len(value), dtype=value.dtype))
     assert value[0, 1].item() == pytest.approx(1e-6)
@@ -306,7 +306,7 @@ def test_an_adapter_stands_behind_the_dropout_of_its_sublayer(family: str, flag:
     model = composed(f"bottleneck(reduction=3, original_ln_after={flag})", base).train()
     seen: list[Tensor] = []
     for module in model.body.modules():
-        if isinstance(module, RunningBottleneck):
+        if isinstance(module, BottleneckModule):
             module.register_forward_pre_hook(lambda _, args: seen.append(args[0].h))
     model(**batch())
     assert len(seen) == len(model.program.sites)

@@ -14,8 +14,8 @@ from torch import Tensor
 from adaptcompose.compiler.trunk import trunk_of
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.training.cached_trunk import CachedTrunk, StillLayer
-from adaptcompose.runtime.training.state_file import States
+from adaptcompose.runtime.training.cached_trunk import CachedLayer, CachedTrunk
+from adaptcompose.runtime.training.state_file import StateFile
 from tests.tiny import LAYERS, WIDTH, backbone, batch, composed, distance, make_backbone
 
 HEAD = {"task": "text-classification", "labels": ["yes", "no"]}
@@ -57,7 +57,7 @@ def cached(text: str, folder: Path, layers: int, body: Any = None) -> ComposedMo
 def test_the_losses_are_those_of_a_live_trunk(text: str, family: str, tmp_path: Path) -> None:
     body = backbone(family)
     live = composed(text, body, head=HEAD)
-    layers = trunk_of(live.program, set(live.parts.order)).layers
+    layers = trunk_of(live.program, set(live.parts.names)).layers
     assert layers > 0
     expected = losses(live)
     model = composed(text, body, head=HEAD)
@@ -74,7 +74,7 @@ def test_the_second_time_the_trunk_computes_nothing(tmp_path: Path) -> None:
     model = cached(DROPPED, tmp_path, 2)
     calls: list[str] = []
     for name, module in model.named_modules():
-        if isinstance(module, StillLayer):
+        if isinstance(module, CachedLayer):
             module.stock.register_forward_hook(lambda *_, name=name: calls.append(name))
     losses(model, steps=2)
     assert len(calls) == 2 * 2  # two layers, two batches
@@ -121,10 +121,10 @@ def test_other_weights_are_another_trunk(tmp_path: Path) -> None:
 def test_room_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = 29 + 5 * WIDTH * 8
     monkeypatch.setenv("ADAPTCOMPOSE_TRUNK_BYTES", str(3 * entry))
-    old = States("old", WIDTH, folder=tmp_path)
+    old = StateFile("old", WIDTH, folder=tmp_path)
     for number in range(2):
         old.put(bytes([number] * 16), torch.ones(5, WIDTH).double())
-    new = States("new", WIDTH, folder=tmp_path)
+    new = StateFile("new", WIDTH, folder=tmp_path)
     for number in range(5):
         new.put(bytes([number] * 16), torch.full((5, WIDTH), float(number)).double())
     assert not old.path.exists()  # the older trunk gave way
@@ -135,8 +135,8 @@ def test_room_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_one_process_writes(tmp_path: Path) -> None:
-    first = States("k", WIDTH, folder=tmp_path)
-    second = States("k", WIDTH, folder=tmp_path)
+    first = StateFile("k", WIDTH, folder=tmp_path)
+    second = StateFile("k", WIDTH, folder=tmp_path)
     second.put(b"x" * 16, torch.ones(2, WIDTH))
     assert len(second) == 0
     first.put(b"x" * 16, torch.ones(2, WIDTH))
@@ -154,9 +154,9 @@ def test_one_process_writes(tmp_path: Path) -> None:
 )
 def test_what_has_no_trunk_says_why(text: str, why: str) -> None:
     model = composed(text)
-    found = trunk_of(model.program, set(model.parts.order))
+    found = trunk_of(model.program, set(model.parts.names))
     assert found.layers == 0
-    assert why in found.why
+    assert why in found.reason
 
 
 def test_the_trunk_ends_below_what_is_trained() -> None:
@@ -164,7 +164,7 @@ def test_the_trunk_ends_below_what_is_trained() -> None:
     assert trunk_of(model.program, {"houlsby", "bottleneck"}).layers == 2
     assert trunk_of(model.program, set()).layers == LAYERS
     branches = composed("parallel(a=pfeiffer(), b=houlsby()) | drop(bottom=1)")
-    assert trunk_of(branches.program, set(branches.parts.order)).layers == 1
+    assert trunk_of(branches.program, set(branches.parts.names)).layers == 1
 
 
 def rows(*ids: list[int], **given: list[list[int]]) -> dict[str, Tensor]:
@@ -220,7 +220,7 @@ def test_what_a_frozen_method_shares_between_layers_is_in_the_key(tmp_path: Path
         model.update(frozenset({"bottleneck", "head"}))
         low = model.parts["low"]
         with torch.no_grad():
-            low[low.places[0]]["rule"].mul_(factor)
+            low[low.sites[0]]["rule"].mul_(factor)
         found.append(CachedTrunk(model, 2, tmp_path).states.key)
     assert found[0] != found[1]
 
@@ -352,7 +352,7 @@ def test_what_is_trained_is_not_cached(text: str, layers: int, what: str) -> Non
 
 def test_what_comes_to_be_trained_below_is_refused(tmp_path: Path) -> None:
     model = composed("let low = pfeiffer(); stack(low, pfeiffer() | drop(bottom=2))", head=HEAD)
-    everything = frozenset(model.parts.order)
+    everything = frozenset(model.parts.names)
     model.update(frozenset({"bottleneck"}))
     model.trunk = CachedTrunk(model, 2, tmp_path)
     assert model.train()(**batch(), labels=LABELS).loss.requires_grad
@@ -367,7 +367,7 @@ def test_a_second_trunk_replaces_the_first(tmp_path: Path) -> None:
     model.trunk = CachedTrunk(model, 1, tmp_path)
     for _ in range(2):
         assert both(model, batch())[0] < 1e-12
-    assert sum(isinstance(module, StillLayer) for module in model.modules()) == 1
+    assert sum(isinstance(module, CachedLayer) for module in model.modules()) == 1
 
 
 def test_a_model_with_a_trunk_is_pickled_and_copied_without_its_file(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.planning import make_plan
-from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.methods.method import SHARED
-from adaptcompose.resources import resource
+from adaptcompose.methods.method import SHARED_SITE
+from adaptcompose.resources import resource_folder
 from adaptcompose.runtime.attach.sites import stock_of
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
@@ -57,7 +57,7 @@ def pair(part: Part, layer: int, x: Tensor) -> tuple[Tensor, Tensor]:
     if "key" in own:
         key, value = own["key"], own["value"]
     else:
-        shared = weights_of(part, SHARED)
+        shared = weights_of(part, SHARED_SITE)
         inner = shared["embedding"] @ shared["hidden.weight"].T + shared["hidden.bias"]
         inner = inner.tanh()
         key = inner @ own["key.weight"].T + own["key.bias"]
@@ -291,7 +291,7 @@ def alone(model: ComposedModel, name: str | None, family: str = "bert") -> Any:
     found = list(model.composition.graph.branches.values())[NAMES.index(name)]
     names = list(dict.fromkeys(names_of(found)))
     for (_, part), theirs in zip(one.parts.items(), names, strict=True):
-        for site in part.places:
+        for site in part.sites:
             for tensor, value in part[site].items():
                 value.data = model.parts[theirs][site][tensor].detach()
     return one
@@ -549,7 +549,9 @@ def facts_of(family: str, **changes: Any) -> Facts:
 
 
 def planned(text: str, facts: Facts) -> Any:
-    graph = check(text, Context(Catalogue.open(resource("hub_cards")), facts)).raise_errors()
+    graph = check_source(
+        text, CheckContext(Catalogue.open(resource_folder("hub_cards")), facts)
+    ).raise_errors()
     return make_plan(graph, facts)
 
 

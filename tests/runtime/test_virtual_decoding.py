@@ -13,10 +13,10 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, Sta
 from adaptcompose.backbones.layout import Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.planning import make_plan
-from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.methods.prefix import Prefix
 from adaptcompose.methods.prompt import Prompt
-from adaptcompose.resources import resource
+from adaptcompose.resources import resource_folder
 from tests.tiny import (
     ENCODER_DECODERS,
     GENERATING,
@@ -132,7 +132,7 @@ def test_a_decoders_prefix_is_a_cache_where_it_counts_as_the_first_positions(fam
     text = "prefix(length=3, flat=true, encoder=false, cross=false, positions={})"
     model = composed(text.format("shifted"), base, head="backbone")
     ((_, part),) = model.parts.items()
-    layers = model.program.facts.stacks["decoder"]
+    layers = model.program.facts.layers_by_part["decoder"]
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     for layer in range(layers):
         own = part[Site("attn.kv", layer, "decoder")]
@@ -226,8 +226,10 @@ def test_a_row_is_the_row_alone(family: str) -> None:
 
 def planned(method: Any, model: Any) -> int:
     facts = read_facts(model.to_dict())
-    graph = check(str(method), Context(Catalogue.open(resource("hub_cards")), facts))
-    return make_plan(graph.raise_errors(), facts).trained
+    graph = check_source(
+        str(method), CheckContext(Catalogue.open(resource_folder("hub_cards")), facts)
+    )
+    return make_plan(graph.raise_errors(), facts).trained_parameters
 
 
 def test_counts_of_the_papers() -> None:

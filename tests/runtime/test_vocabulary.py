@@ -11,7 +11,7 @@ from torch import Tensor
 
 import adaptcompose as ac
 from adaptcompose.backbones.layout import Site, read_facts
-from adaptcompose.compiler.passes.merge_deltas import Merged
+from adaptcompose.compiler.passes.merge_deltas import MergedLinear
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.methods.lora import Lora
 from adaptcompose.runtime.attach.sites import module_at
@@ -78,7 +78,7 @@ def test_factors_add_to_both_matrices(family: str, optimise: bool) -> None:
     """Tied or not: each matrix gets its own change, and none of the other one."""
     model = model_of(family, BOTH, optimise=optimise)
     base: Any = make_backbone(family, KINDS[family]).double()
-    parts = model.program.facts.stacks
+    parts = model.program.facts.layers_by_part
     with torch.no_grad():
         own = base.get_output_embeddings().weight.clone()
         for part, module in zip(parts, words_of(base), strict=True):
@@ -100,7 +100,7 @@ def test_the_literal_and_the_optimised_program_agree(family: str, text: str) -> 
 def test_the_last_map_is_merged_and_what_is_looked_up_is_not() -> None:
     """A matrix of the whole vocabulary would be made for the few tokens of a text."""
     sites = model_of("gpt2", BOTH).program.sites
-    assert isinstance(sites[LAST], Merged) and not isinstance(sites[WORDS], Merged)
+    assert isinstance(sites[LAST], MergedLinear) and not isinstance(sites[WORDS], MergedLinear)
     assert sites[WORDS].multiplications() == 2 * 12
 
 
@@ -220,12 +220,12 @@ def test_ranges_of_tokens_have_their_own_embeddings() -> None:
 def test_counts_are_told_by_the_configuration() -> None:
     facts = read_facts(config("electra").to_dict())
     method = Lora(rank=2, targets=("embed.tokens", "vocabulary"))
-    assert method.parameters(facts) == 2 * 2 * (VOCABULARY + 7)
+    assert method.parameter_count(facts) == 2 * 2 * (VOCABULARY + 7)
     decoder = read_facts(config("t5").to_dict())
     assert [str(s) for s in method.sites(decoder)] == [
         *("encoder.embed.tokens", "decoder.embed.tokens", "vocabulary")
     ]
-    assert method.parameters(decoder) == 3 * 2 * (VOCABULARY + 12)
+    assert method.parameter_count(decoder) == 3 * 2 * (VOCABULARY + 12)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

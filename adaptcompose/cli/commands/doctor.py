@@ -8,22 +8,22 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.cli.app import Form, Hub, app
-from adaptcompose.cli.inputs import HUB, INTERNAL
+from adaptcompose.cli.app import FormatOption, HubOption, app
+from adaptcompose.cli.inputs import EXIT_HUB, EXIT_INTERNAL
 
 
 @app.command()
 def doctor(
-    hub: Hub = None,
+    hub: HubOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not contact the hub.")] = False,
-    form: Form = "text",
+    form: FormatOption = "text",
 ) -> None:
     """Check the installation: versions, hub, plug-ins, and a small composition."""
-    from adaptcompose.cli.terminal import hush
-    from adaptcompose.doctor import examine
+    from adaptcompose.cli.terminal import silence_transformers
+    from adaptcompose.doctor import run_checks
 
-    hush()
-    found = list(examine(hub or "hf", offline=offline))
+    silence_transformers()
+    found = list(run_checks(hub or "hf", offline=offline))
     if form == "json":
         print(json.dumps([vars(one) for one in found], indent=2, ensure_ascii=False))
     else:
@@ -37,6 +37,6 @@ def doctor(
             print()
     states = {one.state for one in found}
     if "problem" in states:
-        raise typer.Exit(INTERNAL)
+        raise typer.Exit(EXIT_INTERNAL)
     if "unreachable" in states:
-        raise typer.Exit(HUB)
+        raise typer.Exit(EXIT_HUB)

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.cli.app import Form, app
+from adaptcompose.cli.app import FormatOption, app
 from adaptcompose.cli.completion import complete_word
-from adaptcompose.composition.explanations import Explanation, explanations, plain
-from adaptcompose.composition.word_docs import Page, words
-from adaptcompose.composition.word_docs import page as word_page
+from adaptcompose.composition.explanations import Explanation, load_explanations, show_placeholders
+from adaptcompose.composition.word_docs import WordDoc, list_words
+from adaptcompose.composition.word_docs import describe_word as word_page
 from adaptcompose.diagnostics.codes import CODES
-from adaptcompose.diagnostics.diagnostic import printable, suggest
+from adaptcompose.diagnostics.diagnostic import escape_unprintable, suggest
 
 
 @app.command()
@@ -26,7 +26,7 @@ def explain(
             autocompletion=complete_word,
         ),
     ] = None,
-    form: Form = "text",
+    form: FormatOption = "text",
 ) -> None:
     """Explain a diagnostic (AC303), an operator (fuse) or a method (lora).
 
@@ -35,18 +35,18 @@ def explain(
     if code is None:
         _list(form)
         return
-    page: Explanation | Page = word_page(code) or _page(code)
+    page: Explanation | WordDoc = word_page(code) or _page(code)
     print(json.dumps(page.as_dict(), indent=2, ensure_ascii=False) if form == "json" else page)
 
 
 def _page(code: str) -> Explanation:
     name = code.strip().upper()
-    page = explanations().get(name if name.startswith("AC") else f"AC{name}")
+    page = load_explanations().get(name if name.startswith("AC") else f"AC{name}")
     if page is None:
-        near = suggest(name, explanations()) or suggest(code, words())
+        near = suggest(name, load_explanations()) or suggest(code, list_words())
         remedy = near or "run `adaptcompose explain` to list all diagnostics"
         raise typer.BadParameter(
-            f"{printable(code)} is not a diagnostic, an operator or a method; {remedy}"
+            f"{escape_unprintable(code)} is not a diagnostic, an operator or a method; {remedy}"
         )
     return page
 
@@ -54,8 +54,8 @@ def _page(code: str) -> Explanation:
 def _list(form: str) -> None:
     known = sorted(CODES.values(), key=lambda one: one.id)
     if form == "json":
-        pages = [page.as_dict() for page in explanations().values()]
+        pages = [page.as_dict() for page in load_explanations().values()]
         print(json.dumps(pages, indent=2, ensure_ascii=False))
         return
     for one in known:
-        print(f"{one.id}  {plain(one.message)}")
+        print(f"{one.id}  {show_placeholders(one.message)}")

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.cli.app import Base, Hub, KnownAs, Set, Target, app, is_spec
-from adaptcompose.cli.inputs import checked_expression, prepared_specs
+from adaptcompose.cli.app import (
+    BackboneOption,
+    HubOption,
+    KnownAsOption,
+    OverridesOption,
+    TargetArgument,
+    app,
+    is_spec_target,
+)
+from adaptcompose.cli.inputs import check_expression, prepare_target
 from adaptcompose.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -18,10 +26,10 @@ if TYPE_CHECKING:
 
 @app.command()
 def graph(
-    target: Target,
-    backbone: Base = None,
-    known_as: KnownAs = None,
-    hub: Hub = None,
+    target: TargetArgument,
+    backbone: BackboneOption = None,
+    known_as: KnownAsOption = None,
+    hub: HubOption = None,
     as_mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw as Mermaid text.")] = False,
     as_dot: Annotated[bool, typer.Option("--dot", help="Draw as DOT text for Graphviz.")] = False,
     as_svg: Annotated[bool, typer.Option("--svg", help="Draw as an SVG picture.")] = False,
@@ -32,14 +40,14 @@ def graph(
         Path | None,
         typer.Option("--out", "-o", help="Write to this file instead of standard output."),
     ] = None,
-    overrides: Set = None,
+    overrides: OverridesOption = None,
 ) -> None:
     """Draw a composition: in the terminal, as Mermaid or DOT text, or as an SVG picture."""
     if as_mermaid + as_dot + as_svg > 1:
         raise typer.BadParameter("choose one of --mermaid, --dot and --svg")
     form = "mermaid" if as_mermaid else "dot" if as_dot else "svg" if as_svg else "text"
     graphs = _graphs(target, backbone, hub, overrides, known_as)
-    drawings = [_drawn(form, *one, layer) for one in graphs.values()]
+    drawings = [_render(form, *one, layer) for one in graphs.values()]
     if form == "svg" and len(drawings) > 1:
         raise typer.BadParameter(
             "a picture shows one composition; choose one of the sweep with --set"
@@ -59,34 +67,34 @@ def _graphs(
     known_as: str | None,
 ) -> dict[str, tuple[Block, Facts | None]]:
     """The compositions of a sweep that differ, or the one that there is."""
-    from adaptcompose.composition.canonical import canonical
+    from adaptcompose.composition.canonical_text import format_canonical
 
-    if is_spec(target, backbone, hub, overrides, known_as):
-        specs = prepared_specs(target, overrides)
-        return {canonical(one.graph): (one.graph, one.facts) for one in specs}
-    checked, base, _ = checked_expression(target, backbone, hub, known_as)
+    if is_spec_target(target, backbone, hub, overrides, known_as):
+        specs = prepare_target(target, overrides)
+        return {format_canonical(one.graph): (one.graph, one.facts) for one in specs}
+    checked, base, _ = check_expression(target, backbone, hub, known_as)
     block = checked.raise_errors()
     return {"": (block, base.backbone)}
 
 
-def _drawn(form: str, block: Block, facts: Facts | None, layer: int | None) -> str:
-    from adaptcompose.composition.drawing.terminal import draw, in_layer
+def _render(form: str, block: Block, facts: Facts | None, layer: int | None) -> str:
+    from adaptcompose.composition.drawing.terminal import render_terminal, restrict_to_layer
 
     if layer is not None:
         if facts is None or layer >= facts.layers:
             why = f"the layers are 0..{facts.layers - 1}" if facts else "add --backbone"
             raise typer.BadParameter(why, param_hint="--layer")
-        block, facts = in_layer(block, facts, layer), None
+        block, facts = restrict_to_layer(block, facts, layer), None
     if form == "mermaid":
-        from adaptcompose.composition.drawing.mermaid import mermaid
+        from adaptcompose.composition.drawing.mermaid import render_mermaid
 
-        return mermaid(block, facts)
+        return render_mermaid(block, facts)
     if form == "dot":
-        from adaptcompose.composition.drawing.dot import dot
+        from adaptcompose.composition.drawing.dot import render_dot
 
-        return dot(block, facts)
+        return render_dot(block, facts)
     if form == "svg":
-        from adaptcompose.composition.drawing.svg import svg
+        from adaptcompose.composition.drawing.svg import render_svg
 
-        return svg(block, facts)
-    return draw(block, facts)
+        return render_svg(block, facts)
+    return render_terminal(block, facts)

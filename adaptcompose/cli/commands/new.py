@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.cli.app import Quiet, app
+from adaptcompose.cli.app import QuietOption, app
 from adaptcompose.cli.completion import complete_backbone, complete_kind, complete_target
-from adaptcompose.cli.inputs import hint
+from adaptcompose.cli.inputs import print_next_command
 from adaptcompose.diagnostics.codes import AC422
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from adaptcompose.experiment.spec.starter import Start
+    from adaptcompose.experiment.spec.starter import StarterAnswers
 
 COMPOSE = "stack(lang=en, task=pfeiffer(reduction=16))"
 
-Kind = Annotated[
+TaskOption = Annotated[
     str | None,
     typer.Option(
         help="The kind of task, such as text-classification.", autocompletion=complete_kind
@@ -44,7 +44,7 @@ def new(
     compose: Annotated[
         str | None, typer.Option(help="The composition.", autocompletion=complete_target)
     ] = None,
-    task: Kind = None,
+    task: TaskOption = None,
     train: Annotated[str | None, typer.Option(help="A file with training data.")] = None,
     validation: Annotated[str | None, typer.Option(help="A file with validation data.")] = None,
     test: Annotated[str | None, typer.Option(help="A file with test data.")] = None,
@@ -54,14 +54,14 @@ def new(
     source: Annotated[
         str | None, typer.Option("--from", help="A published composition to start from.")
     ] = None,
-    quiet: Quiet = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write a spec to start from, <name>.yaml, with its JSON Schema for editors.
 
     On a terminal, it asks for everything that you leave out.
     """
-    from adaptcompose.experiment.spec.origin import start_from
-    from adaptcompose.experiment.spec.starter import Start, starter
+    from adaptcompose.experiment.spec.origin import answers_from_published
+    from adaptcompose.experiment.spec.starter import StarterAnswers, format_starter
 
     path = Path(f"{name}.yaml")
     _check_name(name)
@@ -69,17 +69,17 @@ def new(
         raise Failed(AC422.at(path=path))
     given = {"train": train, "validation": validation, "test": test}
     files = {split: file for split, file in given.items() if file}
-    start = Start(name, backbone or "", compose or "", task, hub, files)
-    start = _answered(start_from(source, start) if source else start)
+    start = StarterAnswers(name, backbone or "", compose or "", task, hub, files)
+    start = _ask_missing(answers_from_published(source, start) if source else start)
     _check_kind(start.kind)
-    write_atomically(path, starter(start))
+    write_atomically(path, format_starter(start))
     _write_schema()
     if not quiet:
         print(f"{path} written")
-    hint("check", str(path), quiet=quiet)
+    print_next_command("check", str(path), quiet=quiet)
 
 
-def _answered(start: Start) -> Start:
+def _ask_missing(start: StarterAnswers) -> StarterAnswers:
     """With answers to what is not known yet."""
     kind = start.kind
     if kind is None and start.files:
@@ -91,11 +91,11 @@ def _answered(start: Start) -> Start:
 
 def _write_schema() -> None:
     """The schema that the first line of the spec names, unless there is one."""
-    from adaptcompose.experiment.spec.schema import FILE, schema
+    from adaptcompose.experiment.spec.schema import SCHEMA_FILE, build_schema
 
-    if not Path(FILE).exists():
-        text = json.dumps(schema(), indent=2, ensure_ascii=False)
-        write_atomically(Path(FILE), f"{text}\n")
+    if not Path(SCHEMA_FILE).exists():
+        text = json.dumps(build_schema(), indent=2, ensure_ascii=False)
+        write_atomically(Path(SCHEMA_FILE), f"{text}\n")
 
 
 def _ask(what: str, default: str) -> str:
@@ -106,9 +106,9 @@ def _ask(what: str, default: str) -> str:
 
 
 def _check_name(name: str) -> None:
-    from adaptcompose.experiment.spec.sections import NAME
+    from adaptcompose.experiment.spec.sections import NAME_PATTERN
 
-    if not NAME.fullmatch(name):
+    if not NAME_PATTERN.fullmatch(name):
         words = "lower-case letters, digits and single `-`"
         raise typer.BadParameter(f"use {words}", param_hint="NAME")
 

@@ -9,25 +9,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.cli.app import Base, Form, Hub, KnownAs, Set, Target, app, is_spec
-from adaptcompose.cli.inputs import CHANGES, checked_expression, hint, prepared_specs, say
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, errors
+from adaptcompose.cli.app import (
+    BackboneOption,
+    FormatOption,
+    HubOption,
+    KnownAsOption,
+    OverridesOption,
+    TargetArgument,
+    app,
+    is_spec_target,
+)
+from adaptcompose.cli.inputs import (
+    EXIT_CHANGES,
+    check_expression,
+    prepare_target,
+    print_next_command,
+    print_notes,
+)
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, select_errors
 
 if TYPE_CHECKING:
     from adaptcompose.compiler.plan import Plan
-    from adaptcompose.compiler.plan_diff import Change
+    from adaptcompose.compiler.plan_diff import PlanChange
     from adaptcompose.ir.program import Program
 
 
 @app.command()
 def plan(
-    target: Target,
-    backbone: Base = None,
-    known_as: KnownAs = None,
-    hub: Hub = None,
-    form: Form = "text",
+    target: TargetArgument,
+    backbone: BackboneOption = None,
+    known_as: KnownAsOption = None,
+    hub: HubOption = None,
+    form: FormatOption = "text",
     program: Annotated[bool, typer.Option(help="Print the program after each pass.")] = False,
-    overrides: Set = None,
+    overrides: OverridesOption = None,
     detailed: Annotated[
         bool,
         typer.Option(
@@ -36,9 +51,9 @@ def plan(
     ] = False,
 ) -> None:
     """Show what a run would load, create and train, without reading any weights."""
-    if is_spec(target, backbone, hub, overrides, known_as):
+    if is_spec_target(target, backbone, hub, overrides, known_as):
         _plan_spec(target, overrides, form, program=program, detailed=detailed)
-        hint("run", target)
+        print_next_command("run", target)
     elif backbone is None:
         raise typer.BadParameter("add it to plan an expression", param_hint="--backbone")
     elif detailed:
@@ -48,7 +63,7 @@ def plan(
         if form == "json":
             print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
         else:
-            say(notes)
+            print_notes(notes)
             _print(found, program=program)
 
 
@@ -56,13 +71,13 @@ def _plan_spec(
     target: str, overrides: list[str] | None, form: str, *, program: bool, detailed: bool
 ) -> None:
     """One plan, or one for each combination of a sweep."""
-    from adaptcompose.compiler.plan_diff import changes
-    from adaptcompose.experiment.run.previous_run import last_plan, run_folders
+    from adaptcompose.compiler.plan_diff import diff_plans
+    from adaptcompose.experiment.run.previous_run import previous_plan, run_folders
 
-    specs = prepared_specs(target, overrides)
-    plans = dict(zip(run_folders(specs), (one.plan() for one in specs), strict=True))
+    specs = prepare_target(target, overrides)
+    plans = dict(zip(run_folders(specs), (one.make_plan() for one in specs), strict=True))
     plain = {folder: found.as_dict() for folder, found in plans.items()}
-    since = {folder: changes(last_plan(folder), plain[folder]) for folder in plans}
+    since = {folder: diff_plans(previous_plan(folder), plain[folder]) for folder in plans}
     if form == "json":
         for folder, record in plain.items():
             record["changes"] = [vars(one) for one in since[folder]]
@@ -70,24 +85,26 @@ def _plan_spec(
         document = {"combinations": whole} if specs[0].spec.each else next(iter(plain.values()))
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        say(note for one in specs for note in one.notes)
+        print_notes(note for one in specs for note in one.notes)
         alike: dict[tuple[str, str], list[Path]] = {}
         for folder, found in plans.items():
-            alike.setdefault((str(found), _since(folder, since[folder])), []).append(folder)
+            alike.setdefault((str(found), _format_changes(folder, since[folder])), []).append(
+                folder
+            )
         for number, ((_, news), folders) in enumerate(alike.items()):
             if specs[0].spec.each:
                 print("\n" * bool(number) + "\n".join(folder.name for folder in folders) + "\n")
             _print(plans[folders[0]], program=program)
             print(news, end="")
     if detailed and any(since.values()):
-        raise typer.Exit(CHANGES)
+        raise typer.Exit(EXIT_CHANGES)
 
 
-def _since(folder: Path, found: Sequence[Change]) -> str:
+def _format_changes(folder: Path, found: Sequence[PlanChange]) -> str:
     """What changed since the last run, if there was one."""
-    from adaptcompose.experiment.run.previous_run import last_plan
+    from adaptcompose.experiment.run.previous_run import previous_plan
 
-    if last_plan(folder) is None:
+    if previous_plan(folder) is None:
         return ""
     lines = [f"  {one}" for one in found] or ["  no changes"]
     return "\n".join(["", "since the last run", *lines, ""])
@@ -105,29 +122,29 @@ def _plan(
     from adaptcompose.compiler.planning import make_plan
     from adaptcompose.composition.heads import head_of
     from adaptcompose.composition.operators import parts_of
-    from adaptcompose.composition.structure import verify
+    from adaptcompose.composition.structure import structural_problems
     from adaptcompose.resolution.resolve import resolve
     from adaptcompose.resolution.sources import Sources
 
-    checked, base, root = checked_expression(target, backbone, hub, known_as)
+    checked, base, root = check_expression(target, backbone, hub, known_as)
     graph, facts = checked.raise_errors(), base.backbone
     assert facts is not None
     sources = Sources(hub or "hf", root)
     resolved = resolve(graph, facts, sources)
-    if problems := errors(verify(resolved.graph, facts)):
+    if problems := select_errors(structural_problems(resolved.graph, facts)):
         raise Failed(problems)
-    head, notes = head_of(resolved.graph), [*checked.diagnostics, *resolved.notes]
+    head, notes = head_of(resolved.graph), [*checked.diagnostics, *resolved.diagnostics]
     parts = parts_of(resolved.graph).values()
-    near = {part.name for part in parts if sources.near(part.ref, part.pin)}
+    near = {part.name for part in parts if sources.is_on_disk(part.ref, part.pin)}
     found = make_plan(resolved.graph, facts, head=head, expression=str(checked.tree), cached=near)
     return found, notes
 
 
 def _print_program(program: Program) -> None:
-    from adaptcompose.compiler.passes import stages
+    from adaptcompose.compiler.passes import run_passes
 
     before = None
-    for name, after, log in stages(program):
+    for name, after, log in run_passes(program):
         print(f"\n{name}: {after.multiplications():,} multiplications per token")
         print("  unchanged" if after == before else after)
         for reason in log.reasons():

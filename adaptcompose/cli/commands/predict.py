@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.cli.app import Base, Form, Hub, app
+from adaptcompose.cli.app import BackboneOption, FormatOption, HubOption, app
 
 
 @app.command()
@@ -16,17 +16,17 @@ def predict(
         str, typer.Argument(help="A published composition, a run, a spec or an expression.")
     ],
     text: Annotated[list[str], typer.Option("--text", "-t", help="A text. Can be repeated.")],
-    backbone: Base = None,
-    hub: Hub = None,
-    form: Form = "text",
+    backbone: BackboneOption = None,
+    hub: HubOption = None,
+    form: FormatOption = "text",
 ) -> None:
     """Run a composition on texts."""
-    from adaptcompose.cli.terminal import hush
-    from adaptcompose.experiment.run.predict_texts import answer
+    from adaptcompose.cli.terminal import silence_transformers
+    from adaptcompose.experiment.run.text_prediction import predict_texts
 
-    hush()
+    silence_transformers()
 
-    records = answer(target, text, backbone=backbone, hub=hub)
+    records = predict_texts(target, text, backbone=backbone, hub=hub)
     if form == "json":
         print(json.dumps(records, indent=2, ensure_ascii=False))
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adaptcompose.cli.app import Hub, app
+from adaptcompose.cli.app import HubOption, app
 
 
 @app.command()
@@ -18,7 +18,7 @@ def pull(
     folder: Annotated[
         Path | None, typer.Argument(help="The new folder. Default: the name of the repository.")
     ] = None,
-    hub: Hub = None,
+    hub: HubOption = None,
 ) -> None:
     """Download a published composition into a folder, and verify it."""
     from adaptcompose.experiment.share.pull import pull as pull_folder

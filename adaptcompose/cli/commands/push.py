@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from adaptcompose.cli.app import Base, Form, Hub, app
+from adaptcompose.cli.app import BackboneOption, FormatOption, HubOption, app
 from adaptcompose.diagnostics.codes import AC412
 from adaptcompose.diagnostics.diagnostic import Failed
 
 if TYPE_CHECKING:
-    from adaptcompose.experiment.share.push import Push, Pushed
+    from adaptcompose.experiment.share.push import Push, PushResult
 
 
 Weights = Literal["new", "all"]
@@ -23,7 +23,7 @@ Weights = Literal["new", "all"]
 def push(
     source: Annotated[Path, typer.Argument(help="A run, or a saved or pulled composition.")],
     repo: Annotated[str, typer.Argument(help="The repository: user/repo.")],
-    hub: Hub = None,
+    hub: HubOption = None,
     revision: Annotated[
         str, typer.Option(help="The branch; it is created if it does not exist.")
     ] = "main",
@@ -40,34 +40,34 @@ def push(
     message: Annotated[
         str, typer.Option("--message", "-m", help="The message of the commit.")
     ] = "",
-    backbone: Base = None,
+    backbone: BackboneOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Push nothing; show the files, the card and the diff.")
     ] = False,
-    form: Form = "text",
+    form: FormatOption = "text",
 ) -> None:
     """Publish a composition in one commit: new weights, pins of the rest, and a card."""
-    from adaptcompose.cli.terminal import hush
-    from adaptcompose.experiment.share.push import Target, opened
+    from adaptcompose.cli.terminal import silence_transformers
+    from adaptcompose.experiment.share.push import PushTarget, open_push
     from adaptcompose.hub.opening import open_store
 
-    hush()
+    silence_transformers()
     if not source.is_dir():
         raise Failed(AC412.at(path=source, root=Path.cwd()))
     if pr and revision != "main":
         raise typer.BadParameter(
             "leave it out with --pr: a pull request targets main", param_hint="--revision"
         )
-    target = Target(repo, revision, pr, private, weights == "all", message)
+    target = PushTarget(repo, revision, pr, private, weights == "all", message)
     store = open_store(hub or "hf", Path())
-    with opened(source, target, store, license=license, backbone=backbone) as ready:
+    with open_push(source, target, store, license=license, backbone=backbone) as ready:
         if dry_run:
-            _show(ready, form)
+            _print_preview(ready, form)
             return
-        _tell(ready.send(), form)
+        _print_result(ready.send(), form)
 
 
-def _tell(pushed: Pushed, form: str) -> None:
+def _print_result(pushed: PushResult, form: str) -> None:
     if form == "json":
         print(json.dumps(vars(pushed)))
     elif pushed.url is not None:
@@ -76,17 +76,17 @@ def _tell(pushed: Pushed, form: str) -> None:
         print(f"pushed {pushed}")
 
 
-def _show(ready: Push, form: str) -> None:
+def _print_preview(ready: Push, form: str) -> None:
     """Files, then what changes in texts, then the card, then what it comes to."""
-    from adaptcompose.experiment.share.push_diff import size
+    from adaptcompose.experiment.share.push_diff import format_size
     from adaptcompose.hub.folder import FolderStore
 
-    found, target = ready.difference(), ready.target
+    found, target = ready.diff(), ready.target
     if form == "json":
         place = {"repo": target.repo, "hub": ready.store.name, "branch": target.branch}
         print(json.dumps(place | found.as_plain() | {"card": ready.card}, indent=2))
         return
-    kind = "pull request" if target.pr else f"branch {target.branch}"
+    kind = "pull request" if target.as_pull_request else f"branch {target.branch}"
     seen = "private " if target.private else "public "
     is_folder = isinstance(ready.store, FolderStore)
     new = f", new {'' if is_folder else seen}repository" * found.is_new
@@ -97,4 +97,4 @@ def _show(ready: Push, form: str) -> None:
     counts = (
         f"{found.count('+')} to add, {found.count('~')} to change, {found.count('-')} to remove"
     )
-    print(f"Push: {counts}; {size(found.sent)} to send. Nothing was pushed.")
+    print(f"Push: {counts}; {format_size(found.upload_bytes)} to send. Nothing was pushed.")

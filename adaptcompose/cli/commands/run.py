@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptcompose.cli.app import Form, Quiet, Set, app
+from adaptcompose.cli.app import FormatOption, OverridesOption, QuietOption, app
 from adaptcompose.cli.completion import complete_spec
-from adaptcompose.cli.inputs import RUN, hint, prepared_specs, say
+from adaptcompose.cli.inputs import EXIT_RUN, prepare_target, print_next_command, print_notes
 from adaptcompose.diagnostics.codes import AC425
 
 if TYPE_CHECKING:
     from adaptcompose.cli.terminal import Terminal
-    from adaptcompose.experiment.prepare.prepared_run import Prepared
+    from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 
 
 @app.command()
@@ -29,23 +29,23 @@ def run(
     locked: Annotated[
         bool, typer.Option("--locked", help="Require a lock that is up to date.")
     ] = False,
-    overrides: Set = None,
-    quiet: Quiet = False,
-    form: Form = "text",
+    overrides: OverridesOption = None,
+    quiet: QuietOption = False,
+    form: FormatOption = "text",
 ) -> None:
     """Run a spec: lock, plan, train, evaluate, predict, report and publish."""
     from adaptcompose.cli.terminal import Terminal
 
     if locked:
-        from adaptcompose.experiment.prepare.spec_lock import lock_of
+        from adaptcompose.experiment.prepare.spec_lock import read_lock
 
-        lock_of(spec)
-    prepared = prepared_specs(str(spec), overrides)
-    notes = [note for one in prepared for note in (*one.notes, *one.read())]
+        read_lock(spec)
+    prepared = prepare_target(str(spec), overrides)
+    notes = [note for one in prepared for note in (*one.notes, *one.read_inputs())]
     terminal = Terminal(quiet=quiet or form == "json")
-    say(notes)
+    print_notes(notes)
     if not terminal.quiet:
-        for text in dict.fromkeys(str(one.plan()) for one in prepared):
+        for text in dict.fromkeys(str(one.make_plan()) for one in prepared):
             print(f"{text}\n")
     folder = Path("runs") / prepared[0].spec.name
     try:
@@ -53,7 +53,7 @@ def run(
     except OSError as error:
         why, path = error.strerror or str(error), error.filename or folder
         print(AC425.at(path=path, why=why), file=sys.stderr)
-        raise typer.Exit(RUN) from error
+        raise typer.Exit(EXIT_RUN) from error
     finally:
         terminal.close()
     if form == "json":
@@ -62,16 +62,16 @@ def run(
     if "published" in result:
         print(f"published {result['published']['repo']}@{result['published']['revision'][:7]}")
     print(f"report: {folder / 'report.html'}")
-    hint("predict", str(folder), "--text", "…", quiet=quiet)
+    print_next_command("predict", str(folder), "--text", "…", quiet=quiet)
 
 
 def _run(
-    prepared: Sequence[Prepared], folder: Path, terminal: Terminal, fresh: bool
+    prepared: Sequence[PreparedRun], folder: Path, terminal: Terminal, fresh: bool
 ) -> dict[str, Any]:
     """Nothing is written before everything that the run reads was opened."""
-    from adaptcompose.cli.terminal import hush
+    from adaptcompose.cli.terminal import silence_transformers
 
-    hush()
-    from adaptcompose.experiment.run.sweep import run_all
+    silence_transformers()
+    from adaptcompose.experiment.run.sweep import run_experiment
 
-    return run_all(prepared, folder, terminal, fresh=fresh)
+    return run_experiment(prepared, folder, terminal, fresh=fresh)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adaptcompose.cli.app import app
-from adaptcompose.cli.inputs import PROBLEMS
+from adaptcompose.cli.inputs import EXIT_PROBLEMS
 from adaptcompose.storage.atomic import write_atomically
 
 
@@ -24,15 +24,15 @@ def schema(
     ] = False,
 ) -> None:
     """Print the JSON Schema of spec.yaml for editors, including installed plug-ins."""
-    from adaptcompose.experiment.spec.schema import schema as whole
+    from adaptcompose.experiment.spec.schema import build_schema
 
-    text = json.dumps(whole(), indent=2, ensure_ascii=False)
+    text = json.dumps(build_schema(), indent=2, ensure_ascii=False)
     if check:
         if out is None:
             raise typer.BadParameter("add --out with the file to compare", param_hint="--check")
         if not out.is_file() or out.read_text("utf-8") != f"{text}\n":
             print(f"{out} is out of date; run `adaptcompose schema --out {out}`")
-            raise typer.Exit(PROBLEMS)
+            raise typer.Exit(EXIT_PROBLEMS)
     elif out is None:
         print(text)
     else:

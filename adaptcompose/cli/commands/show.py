@@ -11,24 +11,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptcompose.cli.app import Base, Form, Hub, KnownAs, Set, app, is_spec
-from adaptcompose.cli.inputs import hint
-from adaptcompose.cli.terminal import aligned
+from adaptcompose.cli.app import (
+    BackboneOption,
+    FormatOption,
+    HubOption,
+    KnownAsOption,
+    OverridesOption,
+    app,
+    is_spec_target,
+)
+from adaptcompose.cli.inputs import print_next_command
+from adaptcompose.cli.terminal import align_columns
 from adaptcompose.diagnostics.codes import AC109, AC406
 from adaptcompose.diagnostics.diagnostic import Failed, Source
 
 if TYPE_CHECKING:
     from adaptcompose.catalogue.cards import Card, Variant
-    from adaptcompose.composition.check import Context
-    from adaptcompose.hub.lock import Locked
-    from adaptcompose.resolution.file_listing import Shelf
-    from adaptcompose.resolution.inspect import Content
+    from adaptcompose.composition.checker import CheckContext
+    from adaptcompose.hub.lock import Pin
+    from adaptcompose.resolution.file_listing import FileListing
+    from adaptcompose.resolution.inspection import Content
     from adaptcompose.syntax.references import Ref
 
 _LABELS_SHOWN = 12
 _GROUPS_SHOWN = 12
 
-Told = Mapping[str, Sequence[str]]
+Details = Mapping[str, Sequence[str]]
 """What is known of an adapter beside its files: label and texts."""
 
 
@@ -37,18 +45,18 @@ def show(
     reference: Annotated[
         str, typer.Argument(help="A folder, a repository, a catalogue entry or a spec.")
     ],
-    backbone: Base = None,
-    known_as: KnownAs = None,
-    hub: Hub = None,
-    form: Form = "text",
+    backbone: BackboneOption = None,
+    known_as: KnownAsOption = None,
+    hub: HubOption = None,
+    form: FormatOption = "text",
     full: Annotated[bool, typer.Option("--full", help="For a spec: include defaults.")] = False,
-    overrides: Set = None,
+    overrides: OverridesOption = None,
 ) -> None:
     """Describe the contents of a folder or repository: method, sites, sizes, base and head.
 
     For a spec, print every key with its value, with `each` filled in.
     """
-    if is_spec(reference, backbone, hub, overrides, known_as):
+    if is_spec_target(reference, backbone, hub, overrides, known_as):
         _print_spec(reference, overrides or (), form, full=full)
         return
     if full:
@@ -57,140 +65,147 @@ def show(
     from adaptcompose.resolution.expression_check import context
 
     found = context(backbone, Path(), hub or "hf", known_as)
-    shelf, told = _shelf(reference, found, hub or "hf")
+    shelf, told = _find_listing(reference, found, hub or "hf")
     if isinstance(shelf, Card):
         _print_card(shelf, form, told)
     else:
-        _print_shelf(shelf, reference, found, form, told)
+        _print_listing(shelf, reference, found, form, told)
 
 
-def _print_shelf(shelf: Shelf, reference: str, found: Context, form: str, told: Told) -> None:
-    from adaptcompose.resolution.inspect import contents
+def _print_listing(
+    shelf: FileListing, reference: str, found: CheckContext, form: str, details: Details
+) -> None:
+    from adaptcompose.resolution.inspection import inspect_files
 
-    objects = contents(shelf, found.backbone)
+    objects = inspect_files(shelf, found.backbone)
     if not objects:
         wanted, help = "anything that adaptcompose knows", "show one of the folders in it"
         raise Failed(AC406.at(name=reference, what="other files", wanted=wanted, help=help))
     if form == "json":
-        plain = {"reference": reference, "contents": [one.as_plain() for one in objects], **told}
+        plain = {"reference": reference, "contents": [one.as_plain() for one in objects], **details}
         print(json.dumps(plain, indent=2, ensure_ascii=False))
         return
-    print("\n\n".join("\n".join(_lines(reference, one)) for one in objects))
-    for line in _labelled(told):
+    print("\n\n".join("\n".join(_format_content(reference, one)) for one in objects))
+    for line in _format_details(details):
         print(line)
     runnable = next((one for one in objects if one.calls and not one.why), None)
     if runnable is not None and runnable.kind in ("setup", "composition"):
-        hint("check", runnable.calls)
+        print_next_command("check", runnable.calls)
 
 
 def _print_spec(target: str, overrides: Sequence[str], form: str, *, full: bool) -> None:
     """The spec as it was read, which reads as the same spec; one for each run of a sweep."""
     from adaptcompose.experiment.spec.spec import read_specs
-    from adaptcompose.storage.yaml_source import dump
+    from adaptcompose.storage.yaml_source import dump_yaml
 
-    plain = [spec.plain(full=full) for spec in read_specs(Path(target), overrides)]
+    plain = [spec.as_plain(full=full) for spec in read_specs(Path(target), overrides)]
     if form == "json":
         document = plain if len(plain) > 1 else plain[0]
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        print("---\n".join(map(dump, plain)), end="")
+        print("---\n".join(map(dump_yaml, plain)), end="")
 
 
-def _shelf(text: str, found: Context, hub: str) -> tuple[Shelf | Card, Told]:
+def _find_listing(text: str, found: CheckContext, hub: str) -> tuple[FileListing | Card, Details]:
     """The files behind a reference, or the card of a name that has several adapters."""
-    from adaptcompose.composition.names import Names
-    from adaptcompose.resolution.file_listing import open_shelf
+    from adaptcompose.composition.names import NameLookup
+    from adaptcompose.resolution.file_listing import open_listing
     from adaptcompose.resolution.sources import Sources
     from adaptcompose.syntax.references import local_ref
 
     sources, span = Sources(hub, Path()), Source(text, "<reference>").span(0, len(text))
     if Path(text).is_dir():
         path = text if text.startswith((".", "/", "~")) else f"./{text}"
-        return open_shelf(local_ref(path), sources), {}
+        return open_listing(local_ref(path), sources), {}
     if Path(text).is_file():
         help = "name a folder, a repository, a catalogue entry or a spec"
         raise Failed(AC109.at(span, name=text, why="it is a file", help=help))
-    names = Names(found.catalogue, found.backbone)
+    names = NameLookup(found.catalogue, found.backbone)
     ref = names.parse(text, span)
     if ref.kind == "bare":
-        raise names.unknown(text, span, None)
-    variant = names.adapter(ref, span).variant
+        raise names.unknown_name(text, span, None)
+    variant = names.look_up(ref, span).variant
     if ref.kind == "catalogue" and variant is None:
         card = found.catalogue.card(str(ref.space), str(ref.name), span)
         if len(card.variants) > 1:
-            return card, _told(ref, None, None)
+            return card, _adapter_details(ref, None, None)
         variant = card.variants[0]
-    shelf = open_shelf(ref, sources, variant)
+    shelf = open_listing(ref, sources, variant)
     pin = None if ref.kind == "local" else sources.pin(ref, variant)
-    return shelf, _told(ref, variant, pin)
+    return shelf, _adapter_details(ref, variant, pin)
 
 
-def _told(ref: Ref, variant: Variant | None, pin: Locked | None) -> Told:
+def _adapter_details(ref: Ref, variant: Variant | None, pin: Pin | None) -> Details:
     """Licence and revision of an adapter, and the runs here that use it."""
-    from adaptcompose.compiler.plan import size
+    from adaptcompose.compiler.plan import format_bytes
 
     known = {"licence": [(variant.licence if variant else None) or ""]}
     known["pinned"] = [f"{pin.repo}@{pin.revision}"] if pin else []
-    known["used"] = [f"{path}: {used}, {size(used.size)}" for path, used in _uses(str(ref))]
+    known["used"] = [
+        f"{path}: {used}, {format_bytes(used.size)}" for path, used in _find_locks_using(str(ref))
+    ]
     return {label: texts for label, texts in known.items() if any(texts)}
 
 
-def _uses(name: str) -> Iterator[tuple[Path, Locked]]:
+def _find_locks_using(name: str) -> Iterator[tuple[Path, Pin]]:
     """The locks here and in the folders here that pin an adapter, any variant of it."""
     from adaptcompose.hub.lock import Lock
 
     for path in sorted([*Path().glob("*.lock"), *Path().glob("*/*.lock")]):
         with suppress(Failed):  # other tools have locks as well
-            pins = found.adapters if (found := Lock.open(path)) else {}
-            yield from ((path, pin) for key, pin in pins.items() if _same(key, name))
+            pins = found.adapters if (found := Lock.load(path)) else {}
+            yield from ((path, pin) for key, pin in pins.items() if _is_variant_of(key, name))
 
 
-def _same(key: str, name: str) -> bool:
+def _is_variant_of(key: str, name: str) -> bool:
     return key == name or key.partition("@")[0] == name
 
 
-def _print_card(card: Card, form: str, told: Told) -> None:
+def _print_card(card: Card, form: str, details: Details) -> None:
     name = f"{card.space}/{card.name}"
     if form == "json":
         variants = [{"backbone": v.backbone, "key": v.key, **v.as_plain()} for v in card.variants]
-        print(json.dumps({"name": name, "variants": variants, **told}, indent=2))
+        print(json.dumps({"name": name, "variants": variants, **details}, indent=2))
         return
     print(f"{name}: {card.title}, on")
-    rows = [(v.backbone, v.key, v.method or "", v.licence or "", _place(v)) for v in card.variants]
-    for line in aligned(rows):
+    rows = [
+        (v.backbone, v.key, v.method or "", v.licence or "", _variant_path(v))
+        for v in card.variants
+    ]
+    for line in align_columns(rows):
         print(f"  {line}")
-    for line in _labelled(told):
+    for line in _format_details(details):
         print(line)
-    hint("show", name, "--backbone", card.variants[0].backbone)
+    print_next_command("show", name, "--backbone", card.variants[0].backbone)
 
 
-def _place(variant: Variant) -> str:
+def _variant_path(variant: Variant) -> str:
     revision = f"@{variant.revision}" if variant.revision else ""
     return f"{variant.repo}{revision}{f'/{variant.subfolder}' if variant.subfolder else ''}"
 
 
-def _lines(reference: str, one: Content) -> Iterator[str]:
+def _format_content(reference: str, one: Content) -> Iterator[str]:
     """A headline, then one line for each thing that is known."""
     place = f"{reference.rstrip('/')}/{one.place}" if one.place else reference
     yield f"{one.kind} {place}"
-    yield from _labelled(_rows(one))
+    yield from _format_details(_content_details(one))
 
 
-def _labelled(told: Told) -> Iterator[str]:
+def _format_details(details: Details) -> Iterator[str]:
     """Label and text; what a label has several of stands below it."""
-    for label, texts in told.items():
+    for label, texts in details.items():
         for number, text in enumerate(filter(None, texts)):
             first = f"  {'' if number else label:11} "
             yield from wrap(text, 100, initial_indent=first, subsequent_indent=" " * 16)
 
 
-def _rows(one: Content) -> Told:
-    from adaptcompose.compiler.plan import size
+def _content_details(one: Content) -> Details:
+    from adaptcompose.compiler.plan import format_bytes
 
     groups = [str(group) for group in one.groups]
     if len(groups) > _GROUPS_SHOWN:
         groups[_GROUPS_SHOWN:] = [f"and {len(groups) - _GROUPS_SHOWN} more"]
-    files = (f"{name} ({size(number)})" for name, number in one.files.items())
+    files = (f"{name} ({format_bytes(number)})" for name, number in one.files.items())
     return {
         "name": [one.name],
         "method": [one.method],

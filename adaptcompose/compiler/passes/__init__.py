@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from adaptcompose.compiler.passes.concatenate import concatenate
 from adaptcompose.compiler.passes.fold_fusion import fold_fusion
 from adaptcompose.compiler.passes.group_rows import group_rows
-from adaptcompose.compiler.passes.log import Log
 from adaptcompose.compiler.passes.materialise import materialise
 from adaptcompose.compiler.passes.merge_deltas import merge_deltas
+from adaptcompose.compiler.passes.pass_log import PassLog
 from adaptcompose.compiler.passes.prune import prune
 from adaptcompose.compiler.passes.share_trunk import share_trunk
 from adaptcompose.ir.program import Program
 
-Pass = Callable[[Program, Log], Program]
+Pass = Callable[[Program, PassLog], Program]
 
 PASSES: tuple[Pass, ...] = (
     prune,
@@ -30,17 +30,17 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
-def stages(program: Program) -> Iterator[tuple[str, Program, Log]]:
+def run_passes(program: Program) -> Iterator[tuple[str, Program, PassLog]]:
     """The literal program, then what each pass makes of the one before."""
-    yield "literal", program, Log()
+    yield "literal", program, PassLog()
     for rewriting in PASSES:
-        log = Log()
+        log = PassLog()
         program = rewriting(program, log)
         yield rewriting.__name__, program, log
 
 
 def optimise(program: Program) -> Program:
     """Every pass once, in order."""
-    for _, rewritten, _ in stages(program):
+    for _, rewritten, _ in run_passes(program):
         program = rewritten
     return program

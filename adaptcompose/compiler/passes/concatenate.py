@@ -20,21 +20,21 @@ from functools import partial
 from itertools import groupby
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.compiler.passes.log import Log
-from adaptcompose.ir.mixing import Joined, Mean, Scaled
-from adaptcompose.ir.primitives import Bottleneck, Chain, Primitive, rewrite
+from adaptcompose.compiler.passes.pass_log import PassLog
+from adaptcompose.ir.mixing import ConcatenatedBottlenecks, ScaledUpdate, WeightedMean
+from adaptcompose.ir.primitives import BottleneckMLP, Chain, Primitive, rewrite
 from adaptcompose.ir.program import Program
 
 
-def concatenate(program: Program, log: Log) -> Program:
+def concatenate(program: Program, log: PassLog) -> Program:
     """Join what meets the condition, innermost first."""
 
     def change(site: Site, node: Primitive) -> Primitive:
         found, why = _changed(node)
         if why:
-            log.declined(site, why)
+            log.record_declined(site, why)
         elif found is not node:
-            log.fired(site)
+            log.record_applied(site)
         return found
 
     sites = {s: rewrite(node, partial(change, s)) for s, node in program.sites.items()}
@@ -43,13 +43,13 @@ def concatenate(program: Program, log: Log) -> Program:
 
 def _changed(node: Primitive) -> tuple[Primitive, str | None]:
     """What becomes of a primitive whose inner ones are done, and why nothing could."""
-    if isinstance(node, Scaled):
+    if isinstance(node, ScaledUpdate):
         return _factored(node), None
-    if isinstance(node, Mean):
+    if isinstance(node, WeightedMean):
         terms = list(_terms(node.branches, node.weights))
-        if not any(isinstance(term.node, Bottleneck) for term in terms):
+        if not any(isinstance(term.node, BottleneckMLP) for term in terms):
             return node, None
-        why = _obstacle(terms, still=node.still != 0)
+        why = _obstacle(terms, still=node.identity_weight != 0)
         return (node, why) if why else (_joined(node, terms), None)
     if isinstance(node, Chain):
         return _neighbours(node), None
@@ -64,23 +64,25 @@ class _Term:
     weight: float
 
 
-def _factored(node: Scaled) -> Primitive:
+def _factored(node: ScaledUpdate) -> Primitive:
     """A factor as part of a bottleneck's own."""
-    body, by = node.body, node.by
-    if not isinstance(body, Bottleneck) or body.norm_after or isinstance(body.scale, str):
+    body, by = node.body, node.factor
+    if not isinstance(body, BottleneckMLP) or body.norm_after or isinstance(body.scale, str):
         return node
-    return replace(body, scale=body.scale * by) if body.placement.base == "output" else node
+    return (
+        replace(body, scale=body.scale * by) if body.placement.residual_source == "output" else node
+    )
 
 
 def _terms(branches: Sequence[Primitive], weights: Sequence[float]) -> Iterator[_Term]:
     """The sum with what is joined already, and with factors, taken apart."""
     for branch, weight in zip(branches, weights, strict=True):
-        scaled = branch if isinstance(branch, Scaled) else None
+        scaled = branch if isinstance(branch, ScaledUpdate) else None
         body = scaled.body if scaled is not None else branch
-        factor = weight * (scaled.by if scaled is not None else 1.0)
-        if scaled is not None and scaled.placement.base != "output":
+        factor = weight * (scaled.factor if scaled is not None else 1.0)
+        if scaled is not None and scaled.placement.residual_source != "output":
             yield _Term(branch, weight)
-        elif isinstance(body, Joined):
+        elif isinstance(body, ConcatenatedBottlenecks):
             inner = zip(body.members, body.weights, strict=True)
             yield from (_Term(member, factor * own) for member, own in inner)
         else:
@@ -89,21 +91,21 @@ def _terms(branches: Sequence[Primitive], weights: Sequence[float]) -> Iterator[
 
 def _obstacle(terms: Sequence[_Term], *, still: bool) -> str | None:
     """Why a sum stays as it is."""
-    members = [term.node for term in terms if isinstance(term.node, Bottleneck)]
+    members = [term.node for term in terms if isinstance(term.node, BottleneckMLP)]
     if len(members) < len(terms):
         return "a branch is not a single bottleneck"
     for member in members:
         if why := _alone(member):
             return why
-    if len({(m.where.reads, m.norm_before, m.where.finish) for m in members}) > 1:
+    if len({(m.where.reads, m.norm_before, m.where.followed_by_norm) for m in members}) > 1:
         return "the branches read different states"
-    bases = {member.where.base for member in members}
+    bases = {member.where.residual_source for member in members}
     if len(bases) > 1 or (still and bases != {"output"}):
         return "the branches are added to different states"
     return None
 
 
-def _alone(member: Bottleneck) -> str | None:
+def _alone(member: BottleneckMLP) -> str | None:
     if member.norm_after:
         return f"`{member.part}` has a LayerNorm of its own after it"
     return f"`{member.part}` has a gate" if member.gate else None
@@ -111,15 +113,15 @@ def _alone(member: Bottleneck) -> str | None:
 
 def _joined(literal: Primitive, terms: Sequence[_Term]) -> Primitive:
     """One primitive for the sum; equal members once."""
-    summed: dict[Bottleneck, float] = {}
+    summed: dict[BottleneckMLP, float] = {}
     for term in terms:
-        assert isinstance(term.node, Bottleneck)
+        assert isinstance(term.node, BottleneckMLP)
         summed[term.node] = summed.get(term.node, 0.0) + term.weight
     members, weights = tuple(summed), tuple(summed.values())
     quiet = not any(member.dropout or member.depth_drop for member in members)
     if len(members) == 1 and isinstance(members[0].scale, float) and (quiet or len(terms) == 1):
         return replace(members[0], scale=members[0].scale * weights[0])
-    return Joined(members, weights, literal)
+    return ConcatenatedBottlenecks(members, weights, literal)
 
 
 def _neighbours(node: Chain) -> Primitive:
@@ -139,10 +141,10 @@ def _neighbours(node: Chain) -> Primitive:
 
 def _parallel(node: Primitive) -> tuple[bool] | None:
     """What neighbours must share to be joined; None for what reads more than x."""
-    first = node.members[0] if isinstance(node, Joined) else node
-    if not isinstance(first, Bottleneck) or _alone(first):
+    first = node.members[0] if isinstance(node, ConcatenatedBottlenecks) else node
+    if not isinstance(first, BottleneckMLP) or _alone(first):
         return None
     place = node.placement
-    if place.reads != "input" or place.residual != "output" or not place.finish:
+    if place.reads != "input" or place.residual != "output" or not place.followed_by_norm:
         return None
     return (first.norm_before,)

@@ -20,8 +20,8 @@ from functools import partial
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.compiler.passes.log import Log
-from adaptcompose.ir.primitives import Bottleneck, Mixture, Primitive, rewrite
+from adaptcompose.compiler.passes.pass_log import PassLog
+from adaptcompose.ir.primitives import BottleneckMLP, Mixture, Primitive, rewrite
 from adaptcompose.ir.program import Program
 
 
@@ -32,14 +32,14 @@ class FoldedMixture(Mixture):
     stackable: ClassVar[bool] = True
 
     @property
-    def members(self) -> tuple[Bottleneck, ...]:
-        return tuple(branch for branch in self.branches if isinstance(branch, Bottleneck))
+    def members(self) -> tuple[BottleneckMLP, ...]:
+        return tuple(branch for branch in self.branches if isinstance(branch, BottleneckMLP))
 
     def multiplications(self) -> int:
         """Two products: [D; S] of 2Nr + N rows, and the values of Nr + N columns."""
-        width, ranks = self.weights.width, sum(member.rank for member in self.members)
+        width, ranks = self.attention.width, sum(member.rank for member in self.members)
         gates = sum(member.width for member in self.members if member.gate)
-        residual = width * width if self.weights.residual_before and self.weights.value else 0
+        residual = width * width if self.attention.residual_before and self.attention.value else 0
         return (
             width * (2 * ranks + len(self.members))
             + width * (ranks + len(self.members))
@@ -51,17 +51,17 @@ class FoldedMixture(Mixture):
         return f"folded {super().__str__()}"
 
 
-def fold_fusion(program: Program, log: Log) -> Program:
+def fold_fusion(program: Program, log: PassLog) -> Program:
     """Fold every mixture that meets the condition."""
 
     def fold(site: Site, node: Primitive) -> Primitive:
         if not isinstance(node, Mixture) or isinstance(node, FoldedMixture):
             return node
         if why := _obstacle(node):
-            log.declined(site, why)
+            log.record_declined(site, why)
             return node
-        log.fired(site)
-        return FoldedMixture(node.branches, node.weights)
+        log.record_applied(site)
+        return FoldedMixture(node.branches, node.attention)
 
     sites = {s: rewrite(node, partial(fold, s)) for s, node in program.sites.items()}
     return replace(program, sites=sites)
@@ -69,8 +69,8 @@ def fold_fusion(program: Program, log: Log) -> Program:
 
 def _obstacle(node: Mixture) -> str | None:
     for branch in node.branches:
-        if not isinstance(branch, Bottleneck):
-            return f"a member of `{node.weights.part}` is not a single bottleneck"
+        if not isinstance(branch, BottleneckMLP):
+            return f"a member of `{node.attention.part}` is not a single bottleneck"
         if branch.norm_after:
             return f"`{branch.part}` has a LayerNorm of its own after it"
     return None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from adaptcompose.compiler.passes.log import Log
+from adaptcompose.compiler.passes.pass_log import PassLog
 from adaptcompose.ir.primitives import Primitive, Rows
 from adaptcompose.ir.program import Program
 
@@ -29,7 +29,7 @@ class GroupedRows(Rows):
         return f"{super().__str__()}, grouped by {sizes}"
 
 
-def group_rows(program: Program, log: Log) -> Program:
+def group_rows(program: Program, log: PassLog) -> Program:
     """Group what has one shape, at every site where rows choose."""
     sites = {}
     for site, node in program.sites.items():
@@ -37,14 +37,14 @@ def group_rows(program: Program, log: Log) -> Program:
         if not isinstance(node, Rows):
             continue
         if program.facts.layout.sites[site.name].kind == "lookup":
-            log.declined(site, "matrices of a whole vocabulary are too large to stack")
+            log.record_declined(site, "matrices of a whole vocabulary are too large to stack")
             continue
         groups = _groups(node)
         if groups:
-            log.fired(site)
+            log.record_applied(site)
             sites[site] = GroupedRows(node.names, node.members, groups)
         else:
-            log.declined(site, "no two members have the same shape and can be stacked")
+            log.record_declined(site, "no two members have the same shape and can be stacked")
     return replace(program, sites=sites)
 
 
@@ -52,7 +52,7 @@ def _groups(node: Rows) -> tuple[tuple[int, ...], ...]:
     found: dict[Primitive, list[int]] = {}
     for index, member in enumerate(node.members):
         if member is not None and _stackable(member):
-            found.setdefault(member.shape(), []).append(index)
+            found.setdefault(member.structure(), []).append(index)
     return tuple(tuple(group) for group in found.values() if len(group) > 1)
 
 

@@ -14,19 +14,19 @@ from dataclasses import replace
 from functools import partial
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.compiler.passes.log import Log
-from adaptcompose.ir.primitives import Leaf, Primitive, rewrite
+from adaptcompose.compiler.passes.pass_log import PassLog
+from adaptcompose.ir.primitives import ParametricPrimitive, Primitive, rewrite
 from adaptcompose.ir.program import Program
 
 
-def materialise(program: Program, log: Log) -> Program:
+def materialise(program: Program, log: PassLog) -> Program:
     """Mark every primitive whose weights are computed."""
 
     def mark(site: Site, node: Primitive) -> Primitive:
-        if not isinstance(node, Leaf) or node.form != "computed":
+        if not isinstance(node, ParametricPrimitive) or node.parameter_source != "computed":
             return node
-        log.fired(site)
-        return replace(node, form="materialised")
+        log.record_applied(site)
+        return replace(node, parameter_source="materialised")
 
     sites = {s: rewrite(node, partial(mark, s)) for s, node in program.sites.items()}
     return replace(program, sites=sites)

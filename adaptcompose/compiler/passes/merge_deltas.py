@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.compiler.passes.log import Log
-from adaptcompose.ir.linear import Change, Replaced, Shift, affine
+from adaptcompose.compiler.passes.pass_log import PassLog
+from adaptcompose.ir.linear import BiasDelta, LinearUpdate, WeightReplacement, is_input_independent
 from adaptcompose.ir.primitives import Placement, Primitive, Rows
 from adaptcompose.ir.program import Program
 
 
 @dataclass(frozen=True)
-class Merged(Primitive):
+class MergedLinear(Primitive):
     """A linear map with changed weight. `literal` is what it was made from."""
 
     literal: Primitive
@@ -32,7 +32,7 @@ class Merged(Primitive):
     def inner(self) -> tuple[Primitive, ...]:
         return (self.literal,)
 
-    def rebuild(self, inner: tuple[Primitive, ...]) -> Merged:
+    def rebuild(self, inner: tuple[Primitive, ...]) -> MergedLinear:
         return replace(self, literal=inner[0])
 
     @property
@@ -40,7 +40,7 @@ class Merged(Primitive):
         return self.literal.placement
 
     @property
-    def leaves(self) -> tuple[Change, ...]:
+    def updates(self) -> tuple[LinearUpdate, ...]:
         """The changes inside."""
         return tuple(_leaves(self.literal))
 
@@ -48,26 +48,26 @@ class Merged(Primitive):
         return 0
 
     @property
-    def numbers(self) -> int:
+    def cached_numbers(self) -> int:
         """How many numbers are kept beside those of the backbone."""
         return self.width * self.width_in
 
     def __str__(self) -> str:
-        return f"merged {self.width_in}→{self.width}, {self.numbers:,} numbers cached"
+        return f"merged {self.width_in}→{self.width}, {self.cached_numbers:,} numbers cached"
 
 
 _EXACT = ("float32", "float64")
 """Types of weights that another may be added to."""
 
 
-def _leaves(node: Primitive) -> Iterator[Change]:
-    if isinstance(node, Change):
+def _leaves(node: Primitive) -> Iterator[LinearUpdate]:
+    if isinstance(node, LinearUpdate):
         yield node
     for inner in node.inner():
         yield from _leaves(inner)
 
 
-def merge_deltas(program: Program, log: Log) -> Program:
+def merge_deltas(program: Program, log: PassLog) -> Program:
     """Merge what meets the condition at every linear map."""
     sites = dict(program.sites)
     for site, node in program.sites.items():
@@ -75,9 +75,9 @@ def merge_deltas(program: Program, log: Log) -> Program:
             continue
         why = _obstacle(node, program.facts)
         if why:
-            log.declined(site, why)
+            log.record_declined(site, why)
         else:
-            log.fired(site)
+            log.record_applied(site)
             sites[site] = _merged(node, site, program.facts)
     return replace(program, sites=sites)
 
@@ -90,14 +90,14 @@ def _obstacle(node: Primitive, facts: Facts) -> str | None:
         return f"adding the update to a weight in {facts.dtype} would lose precision"
     if isinstance(node, Rows):
         return "rows use different updates"
-    if not affine(node):
+    if not is_input_independent(node):
         return "an update depends on the example or the token"
-    if all(isinstance(leaf, Shift) for leaf in _leaves(node)):
+    if all(isinstance(leaf, BiasDelta) for leaf in _leaves(node)):
         return "only the bias changes, which is cheaper than a new weight"
-    if all(isinstance(leaf, Replaced) for leaf in _leaves(node)):
+    if all(isinstance(leaf, WeightReplacement) for leaf in _leaves(node)):
         return "the weight is already replaced as a whole"
     return None
 
 
-def _merged(node: Primitive, site: Site, facts: Facts) -> Merged:
-    return Merged(node, facts.size(site), facts.size_in(site))
+def _merged(node: Primitive, site: Site, facts: Facts) -> MergedLinear:
+    return MergedLinear(node, facts.width_at(site), facts.input_width_at(site))

@@ -14,42 +14,42 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from adaptcompose.compiler.passes.log import Log
-from adaptcompose.ir.mixing import Mean
-from adaptcompose.ir.primitives import Bottleneck, Chain, Mixture, Primitive
+from adaptcompose.compiler.passes.pass_log import PassLog
+from adaptcompose.ir.mixing import WeightedMean
+from adaptcompose.ir.primitives import BottleneckMLP, Chain, Mixture, Primitive
 from adaptcompose.ir.program import Program
 
-Declined = Callable[[str], None]
+Decline = Callable[[str], None]
 
 
-def prune(program: Program, log: Log) -> Program:
+def prune(program: Program, log: PassLog) -> Program:
     """Take out what adds nothing."""
     sites = {}
     for site, node in program.sites.items():
-        left = _prune(node, partial(log.declined, site))
-        if not _still(left):
+        left = _prune(node, partial(log.record_declined, site))
+        if not _is_identity(left):
             sites[site] = left
         if left != node or site not in sites:
-            log.fired(site)
+            log.record_applied(site)
     return replace(program, sites=sites)
 
 
-def _prune(node: Primitive, declined: Declined, *, fused: bool = False) -> Primitive:
+def _prune(node: Primitive, declined: Decline, *, fused: bool = False) -> Primitive:
     if isinstance(node, Chain):
         return _chain(node, declined, fused)
     if inner := node.inner():
         below = fused or isinstance(node, Mixture)
         node = node.rebuild(tuple(_prune(child, declined, fused=below) for child in inner))
-    return _mean(node, declined, fused) if isinstance(node, Mean) else node
+    return _mean(node, declined, fused) if isinstance(node, WeightedMean) else node
 
 
-def _mean(node: Mean, declined: Declined, fused: bool) -> Primitive:
+def _mean(node: WeightedMean, declined: Decline, fused: bool) -> Primitive:
     left = [(b, w) for b, w in zip(node.branches, node.weights, strict=True) if w]
     if not left:
         return node
     branches, weights = zip(*left, strict=True)
-    short: Primitive = Mean(branches, weights, node.still)
-    if weights == (1.0,) and not node.still:
+    short: Primitive = WeightedMean(branches, weights, node.identity_weight)
+    if weights == (1.0,) and not node.identity_weight:
         short = branches[0]
     if fused and _entry(short) != _entry(node):
         declined("the surrounding fusion relies on the placement of a branch with weight 0")
@@ -57,22 +57,26 @@ def _mean(node: Mean, declined: Declined, fused: bool) -> Primitive:
     return short
 
 
-def _still(node: Primitive) -> bool:
+def _is_identity(node: Primitive) -> bool:
     """A mean of nothing but h."""
-    return isinstance(node, Mean) and not any(node.weights)
+    return isinstance(node, WeightedMean) and not any(node.weights)
 
 
-def _chain(node: Chain, declined: Declined, fused: bool) -> Primitive:
+def _chain(node: Chain, declined: Decline, fused: bool) -> Primitive:
     flat: list[Primitive] = []
     for member in node.members:
         kept = _prune(member, declined, fused=fused)
         flat += kept.members if isinstance(kept, Chain) else (kept,)
-    left = [member for member in flat[:-1] if not _idle(member)] + flat[-1:]
+    left = [member for member in flat[:-1] if not _adds_nothing(member)] + flat[-1:]
     if fused and _entry(left[0]) != _entry(flat[0]):
         declined("the surrounding fusion relies on the placement of an adapter scaled by 0")
         left = [flat[0], *left]
     for member in left:
-        if isinstance(member, Bottleneck) and member.scale == 0.0 and (why := _at_work(member)):
+        if (
+            isinstance(member, BottleneckMLP)
+            and member.scale == 0.0
+            and (why := _remaining_effect(member))
+        ):
             declined(why)
     return left[0] if len(left) == 1 else Chain(tuple(left))
 
@@ -81,14 +85,14 @@ def _entry(node: Primitive) -> tuple[str, str]:
     return node.placement.reads, node.placement.residual
 
 
-def _idle(node: Primitive) -> bool:
+def _adds_nothing(node: Primitive) -> bool:
     """A bottleneck that adds nothing to h, so that the next one sees what it would have seen."""
-    if _still(node):
+    if _is_identity(node):
         return True
-    return isinstance(node, Bottleneck) and node.scale == 0.0 and not _at_work(node)
+    return isinstance(node, BottleneckMLP) and node.scale == 0.0 and not _remaining_effect(node)
 
 
-def _at_work(node: Bottleneck) -> str | None:
+def _remaining_effect(node: BottleneckMLP) -> str | None:
     """What changes h even where the contribution is multiplied by 0."""
     if node.norm_after:
         return f"`{node.part}` is scaled by 0, but its own LayerNorm still applies"

@@ -4,7 +4,7 @@
 >>> from adaptcompose.composition.operators import Stack
 >>> from adaptcompose.syntax.references import parse_ref
 >>> sw = Adapter("lang/sw", ref=parse_ref("lang/sw", ["lang"]))
->>> print(dot(Stack((Slot("lang", sw),))))
+>>> print(render_dot(Stack((Slot("lang", sw),))))
 digraph composition {
   rankdir=LR;
   node [shape=box, style="rounded,filled", fillcolor="#ffffff", fontname="sans-serif"];
@@ -21,8 +21,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.composition.drawing.picture import Box, Fan, Frame, Picture, Row, Style, picture
-from adaptcompose.composition.drawing.terminal import embedded, title
+from adaptcompose.composition.drawing.picture import (
+    Box,
+    Fan,
+    Frame,
+    Picture,
+    Row,
+    Style,
+    build_picture,
+)
+from adaptcompose.composition.drawing.terminal import block_title, invertible_adapters
 from adaptcompose.composition.graph import Block
 
 _COLOURS: dict[Style, str] = {
@@ -33,31 +41,31 @@ _COLOURS: dict[Style, str] = {
 _STATE = ', shape=plaintext, style=""'
 
 
-def dot(graph: Block, facts: Facts | None = None) -> str:
+def render_dot(graph: Block, facts: Facts | None = None) -> str:
     """The graph as a digraph; equal graphs give equal texts."""
     chart = _Chart()
     chart.line("rankdir=LR;")
     fill = 'style="rounded,filled", fillcolor="#ffffff", fontname="sans-serif"'
     chart.line(f"node [shape=box, {fill}];")
     starts = []
-    if found := embedded(graph, facts):
-        chart.line(f"embeddings [label={_quoted('embeddings')}{_STATE}];")
+    if found := invertible_adapters(graph, facts):
+        chart.line(f"embeddings [label={_quote('embeddings')}{_STATE}];")
         starts = ["embeddings"]
         for leaf in found:
-            text = f"{title(leaf)}, invertible part"
-            starts = chart.box(Box(text, "new" if leaf.new else "loaded"), starts)
-    chart.line(f"h [label={_quoted('h')}{_STATE}];")
+            text = f"{block_title(leaf)}, invertible part"
+            starts = chart.box(Box(text, "new" if leaf.is_new else "loaded"), starts)
+    chart.line(f"h [label={_quote('h')}{_STATE}];")
     chart.join(starts, "h")
-    ends = chart.draw(picture(graph, facts), ["h"])
-    chart.line(f"out [label={_quoted('h')}{_STATE}];")
+    ends = chart.draw(build_picture(graph, facts), ["h"])
+    chart.line(f"out [label={_quote('h')}{_STATE}];")
     chart.join(ends, "out")
     return "\n".join(["digraph composition {", *chart.lines, *chart.edges, "}"])
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     r"""A text as a string of DOT.
 
-    >>> print(_quoted('"./a b"'))
+    >>> print(_quote('"./a b"'))
     "\"./a b\""
     """
     clean = "".join(char if char.isprintable() else " " for char in text)
@@ -97,7 +105,7 @@ class _Chart:
         self.count += 1
         name = f"n{self.count}"
         text = f"{box.slot}: {box.text}" if box.slot else box.text
-        self.line(f"{name} [label={_quoted(text)}{_COLOURS[box.style]}];")
+        self.line(f"{name} [label={_quote(text)}{_COLOURS[box.style]}];")
         self.join(starts, name)
         return [name]
 
@@ -105,7 +113,7 @@ class _Chart:
         self.count += 1
         self.line(f"subgraph cluster_{self.count} {{")
         self.depth += 1
-        self.line(f'label={_quoted(frame.label)}; style="rounded,dashed"; color="#888888";')
+        self.line(f'label={_quote(frame.label)}; style="rounded,dashed"; color="#888888";')
         ends = self.draw(frame.inner, starts)
         self.depth -= 1
         self.line("}")

@@ -4,7 +4,7 @@
 >>> from adaptcompose.composition.operators import Stack
 >>> from adaptcompose.syntax.references import parse_ref
 >>> sw = Adapter("lang/sw", ref=parse_ref("lang/sw", ["lang"]))
->>> print(mermaid(Stack((Slot("lang", sw),))))
+>>> print(render_mermaid(Stack((Slot("lang", sw),))))
 flowchart LR
   h(["h"])
   n1["lang: = lang/sw"]:::loaded
@@ -20,9 +20,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.composition.drawing.terminal import besides, embedded, inside, note, scope, title
+from adaptcompose.composition.drawing.terminal import (
+    block_title,
+    invertible_adapters,
+    layer_usage,
+    modifier_note,
+    other_modifiers,
+    strip_modifiers,
+)
 from adaptcompose.composition.graph import Adapter, Block, Empty, Slot
-from adaptcompose.composition.operator import Members, Modifier
+from adaptcompose.composition.operator import BlockOperator, Modifier
 from adaptcompose.composition.operators import Fuse, Stack
 
 _STYLES = (
@@ -32,30 +39,30 @@ _STYLES = (
 _ESCAPES = {char: f"#{ord(char)};" for char in '#"<>&`*'}
 
 
-def mermaid(graph: Block, facts: Facts | None = None) -> str:
+def render_mermaid(graph: Block, facts: Facts | None = None) -> str:
     """The graph as flowchart text; equal graphs give equal texts.
 
     Every member of a fusion is there. Without `facts` nothing is said about layers and embeddings.
     """
     chart = _Chart(facts)
     start = ["h"]
-    chart.line(_rounded("h", "h"))
-    if found := embedded(graph, facts):
+    chart.line(_rounded_node("h", "h"))
+    if found := invertible_adapters(graph, facts):
         chart.embeddings(found)
     if isinstance(graph, Modifier) or facts is not None:
-        ends = chart.group(_scope(graph, facts), inside(graph), start)
+        ends = chart.group(_usage_label(graph, facts), strip_modifiers(graph), start)
     else:
         ends = chart.block(graph, start)
-    chart.line(_rounded("out", "h"))
+    chart.line(_rounded_node("out", "h"))
     chart.join(ends, "out")
     body = [*chart.lines, *(f"  {edge}" for edge in chart.edges), *(f"  {s}" for s in _STYLES)]
     return "\n".join(["flowchart LR", *body])
 
 
-def label(text: str) -> str:
+def quote_label(text: str) -> str:
     """Text between quotation marks; what Mermaid would read becomes its entity codes.
 
-    >>> label('"./a b" #1')
+    >>> quote_label('"./a b" #1')
     '"#34;./a b#34; #35;1"'
     """
     cleaned = "".join(_ESCAPES.get(char, char if char.isprintable() else " ") for char in text)
@@ -64,18 +71,18 @@ def label(text: str) -> str:
     return f'"{cleaned}"'
 
 
-def _rounded(name: str, text: str) -> str:
-    return f"{name}([{label(text)}])"
+def _rounded_node(name: str, text: str) -> str:
+    return f"{name}([{quote_label(text)}])"
 
 
-def _scope(graph: Block, facts: Facts | None) -> str:
+def _usage_label(graph: Block, facts: Facts | None) -> str:
     """What is written over the whole graph."""
     if facts is None:
         assert isinstance(graph, Modifier)
-        return note(graph, None)
-    found = scope(graph, facts)
+        return modifier_note(graph, None)
+    found = layer_usage(graph, facts)
     words = [layers if used else f"{layers}: backbone only" for layers, used in found]
-    return "; ".join([*words, *besides(graph)])
+    return "; ".join([*words, *other_modifiers(graph)])
 
 
 @dataclass
@@ -95,7 +102,7 @@ class _Chart:
     def node(self, text: str, style: str = "") -> str:
         self.nodes += 1
         name = f"n{self.nodes}"
-        self.line(f"{name}[{label(text)}]{style}")
+        self.line(f"{name}[{quote_label(text)}]{style}")
         return name
 
     def join(self, starts: list[str], end: str) -> None:
@@ -105,7 +112,7 @@ class _Chart:
         """A block in a frame; a frame around nothing is left out."""
         self.groups += 1
         before = len(self.lines)
-        self.line(f"subgraph g{self.groups}[{label(text)}]")
+        self.line(f"subgraph g{self.groups}[{quote_label(text)}]")
         self.depth += 1
         ends = self.block(block, starts)
         self.depth -= 1
@@ -118,9 +125,9 @@ class _Chart:
     def block(self, block: Block, starts: list[str], slot: str | None = None) -> list[str]:
         """Draw a block behind the nodes `starts`; the nodes that it ends with."""
         if isinstance(block, Modifier):
-            words = note(block, self.facts)
+            words = modifier_note(block, self.facts)
             text = f"{slot}: {words}" if slot else words
-            return self.group(text, inside(block), starts)
+            return self.group(text, strip_modifiers(block), starts)
         if isinstance(block, Stack):
             if slot:
                 return self.group(slot, block, starts)
@@ -128,8 +135,8 @@ class _Chart:
                 starts = self.slot(member, starts)
             return starts
         if isinstance(block, Empty):
-            return starts if slot is None else self._one(f"{slot}: none", "", starts)
-        if isinstance(block, Members):
+            return starts if slot is None else self._append_node(f"{slot}: none", "", starts)
+        if isinstance(block, BlockOperator):
             ends = [end for member in block.members for end in self.slot(member, starts)]
             starts = list(dict.fromkeys(ends))
         return self._leaf(block, starts, slot)
@@ -139,21 +146,21 @@ class _Chart:
 
     def _leaf(self, block: Block, starts: list[str], slot: str | None) -> list[str]:
         known = isinstance(block, Adapter | Fuse)
-        word = block.label if isinstance(block, Members) else str(block)
-        text = title(block, slot) if isinstance(block, Adapter | Fuse) else word
+        word = block.drawing_label if isinstance(block, BlockOperator) else str(block)
+        text = block_title(block, slot) if isinstance(block, Adapter | Fuse) else word
         style = "" if not known else ":::new" if text.startswith("+") else ":::loaded"
-        return self._one(f"{slot}: {text}" if slot else text, style, starts)
+        return self._append_node(f"{slot}: {text}" if slot else text, style, starts)
 
-    def _one(self, text: str, style: str, starts: list[str]) -> list[str]:
+    def _append_node(self, text: str, style: str, starts: list[str]) -> list[str]:
         name = self.node(text, style)
         self.join(starts, name)
         return [name]
 
     def embeddings(self, found: list[Adapter]) -> None:
         """The invertible parts in front of h."""
-        self.line(_rounded("embeddings", "embeddings"))
+        self.line(_rounded_node("embeddings", "embeddings"))
         last = ["embeddings"]
         for leaf in found:
-            style = ":::new" if leaf.new else ":::loaded"
-            last = self._one(f"{title(leaf)}, invertible part", style, last)
+            style = ":::new" if leaf.is_new else ":::loaded"
+            last = self._append_node(f"{block_title(leaf)}, invertible part", style, last)
         self.join(last, "h")

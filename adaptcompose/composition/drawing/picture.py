@@ -4,7 +4,7 @@
 >>> from adaptcompose.composition.operators import Stack
 >>> from adaptcompose.syntax.references import parse_ref
 >>> sw = Adapter("lang/sw", ref=parse_ref("lang/sw", ["lang"]))
->>> picture(Stack((Slot("lang", sw),)))
+>>> build_picture(Stack((Slot("lang", sw),)))
 Row(items=(Box(text='= lang/sw', style='loaded', slot='lang'),))
 """
 
@@ -14,9 +14,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.composition.drawing.terminal import besides, inside, note, scope, title
+from adaptcompose.composition.drawing.terminal import (
+    block_title,
+    layer_usage,
+    modifier_note,
+    other_modifiers,
+    strip_modifiers,
+)
 from adaptcompose.composition.graph import Adapter, Block, Empty, Slot
-from adaptcompose.composition.operator import Members, Modifier
+from adaptcompose.composition.operator import BlockOperator, Modifier
 from adaptcompose.composition.operators import Fuse, Stack
 
 Style = Literal["loaded", "new", "plain"]
@@ -56,38 +62,42 @@ class Frame:
 Picture = Box | Row | Fan | Frame
 
 
-def picture(graph: Block, facts: Facts | None = None) -> Picture:
+def build_picture(graph: Block, facts: Facts | None = None) -> Picture:
     """The boxes of a graph. Without `facts` nothing is said about layers."""
     if facts is None:
-        return _of(graph, None, None)
-    found = list(scope(graph, facts))
+        return _picture_of(graph, None, None)
+    found = list(layer_usage(graph, facts))
     words = [layers if used else f"{layers}: backbone only" for layers, used in found]
-    inner = _of(inside(graph), None, facts)
-    more = besides(graph)
+    inner = _picture_of(strip_modifiers(graph), None, facts)
+    more = other_modifiers(graph)
     label = "; ".join([*words, *more])
     return Frame(label, inner) if more or any(used for _, used in found) else inner
 
 
-def _of(block: Block, slot: str | None, facts: Facts | None) -> Picture:
+def _picture_of(block: Block, slot: str | None, facts: Facts | None) -> Picture:
     if isinstance(block, Modifier):
-        words = note(block, facts)
-        return Frame(f"{slot}: {words}" if slot else words, _of(inside(block), None, facts))
+        words = modifier_note(block, facts)
+        return Frame(
+            f"{slot}: {words}" if slot else words, _picture_of(strip_modifiers(block), None, facts)
+        )
     if isinstance(block, Stack):
         row = Row(tuple(_slot(member, facts) for member in block.members))
         return Frame(slot, row) if slot else row
     if isinstance(block, Empty):
         return Box("none", "plain", slot) if slot else Row(())
-    if isinstance(block, Members):
+    if isinstance(block, BlockOperator):
         fan = Fan(tuple(_slot(member, facts) for member in block.members))
         return Row((fan, _leaf(block, slot)))
     return _leaf(block, slot)
 
 
 def _slot(slot: Slot, facts: Facts | None) -> Picture:
-    return _of(slot.block, slot.name, facts)
+    return _picture_of(slot.block, slot.name, facts)
 
 
 def _leaf(block: Block, slot: str | None) -> Box:
     if isinstance(block, Adapter | Fuse):
-        return Box(title(block, slot), "new" if block.new else "loaded", slot)
-    return Box(block.label if isinstance(block, Members) else str(block), "plain", slot)
+        return Box(block_title(block, slot), "new" if block.is_new else "loaded", slot)
+    return Box(
+        block.drawing_label if isinstance(block, BlockOperator) else str(block), "plain", slot
+    )

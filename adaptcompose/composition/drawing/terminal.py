@@ -4,7 +4,7 @@
 >>> from adaptcompose.composition.operators import Drop, Stack
 >>> from adaptcompose.syntax.references import parse_ref
 >>> sw = Adapter("lang/sw", ref=parse_ref("lang/sw", ["lang"]))
->>> print(draw(Drop(body=Stack((Slot("lang", sw),)), bottom=5)))
+>>> print(render_terminal(Drop(body=Stack((Slot("lang", sw),)), bottom=5)))
     ┌ lang ─────┐
 h ─▶│ = lang/sw │─▶ h
     └───────────┘
@@ -19,124 +19,133 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.composition.canonical import shared
-from adaptcompose.composition.graph import Adapter, Block, Empty, Slot, adapters, walk
-from adaptcompose.composition.operator import Members, Modifier
-from adaptcompose.composition.operators import Fuse, Restriction, Stack
-from adaptcompose.methods.invertible import EMBEDDINGS
-from adaptcompose.syntax.signature import spans
+from adaptcompose.composition.canonical_text import shared_parts
+from adaptcompose.composition.graph import Adapter, Block, Empty, Slot, adapters_of, walk
+from adaptcompose.composition.operator import BlockOperator, Modifier
+from adaptcompose.composition.operators import Fuse, LayerFilter, Stack
+from adaptcompose.methods.invertible import EMBEDDINGS_SITE
+from adaptcompose.syntax.signature import format_ranges
 
 WIDTH = 100
-_BRANCHES = 16  # rows of a fusion that a screen shows beside everything else
-_SHORTEST = 8
+_MAX_BRANCHES = 16  # rows of a fusion that a screen shows beside everything else
+_MIN_TITLE_LENGTH = 8
 
 
-def draw(graph: Block, facts: Facts | None = None) -> str:
+def render_terminal(graph: Block, facts: Facts | None = None) -> str:
     """The graph as text: the state `h` runs from left to right, one row per branch.
 
     Without `facts` nothing is said about layers and embeddings. Rows are broken and names
     shortened only where the drawing would be wider than 100 columns; of a fusion of more than 16
     members some give way to `…`.
     """
-    lines = [*_embeddings(graph, facts), *_rows(inside(graph), facts), "", *_legend(graph, facts)]
+    lines = [
+        *_embeddings(graph, facts),
+        *_rows(strip_modifiers(graph), facts),
+        "",
+        *_legend(graph, facts),
+    ]
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
-def title(block: Adapter | Fuse, slot: str | None = None) -> str:
+def block_title(block: Adapter | Fuse, slot: str | None = None) -> str:
     """`= lang/sw` for what is loaded, `+ ner bottleneck(reduction=8)` for what is new."""
-    if not block.new:
+    if not block.is_new:
         return f"= {block.ref}" if isinstance(block, Adapter) else f"= {block.word} {block.ref}"
     call = block.word if isinstance(block, Fuse) else str(block.method)
     known = (slot, call, call.removesuffix("()"), "")
     return f"+ {call}" if block.name in known else f"+ {block.name} {call}"
 
 
-def note(block: Modifier, facts: Facts | None) -> str:
+def modifier_note(block: Modifier, facts: Facts | None) -> str:
     """The layers that a chain of modifiers leaves, or its own words where they are not known."""
     words: list[str] = []
     stages: list[Modifier] = []
     inner: Block = block
     while isinstance(inner, Modifier):
-        words.insert(0, inner.stages[-1])
+        words.insert(0, inner.stage_texts[-1])
         stages.append(inner)
         inner = inner.body
-    layers = [stage for stage in stages if isinstance(stage, Restriction)]
+    layers = [stage for stage in stages if isinstance(stage, LayerFilter)]
     if facts is None or len(layers) < len(stages):
         return " | ".join(words)
     found = {}
-    for part, depth in facts.stacks.items():
-        kept = frozenset(range(depth)).intersection(*(s.left(facts, part) for s in layers))
-        found[part] = spans(sorted(kept)) or "none"
+    for part, depth in facts.layers_by_part.items():
+        kept = frozenset(range(depth)).intersection(*(s.active_layers(facts, part) for s in layers))
+        found[part] = format_ranges(sorted(kept)) or "none"
     if len(set(found.values())) == 1:
         return f"layers {found.popitem()[1]}"
     return ", ".join(f"{part} layers {numbers}" for part, numbers in found.items())
 
 
-def besides(graph: Block) -> list[str]:
+def other_modifiers(graph: Block) -> list[str]:
     """What a chain of modifiers says of other things than layers, from left to right."""
     words: list[str] = []
     while isinstance(graph, Modifier):
-        words += [] if isinstance(graph, Restriction) else [graph.stages[-1]]
+        words += [] if isinstance(graph, LayerFilter) else [graph.stage_texts[-1]]
         graph = graph.body
     return words[::-1]
 
 
-def inside(block: Block) -> Block:
+def strip_modifiers(block: Block) -> Block:
     """What a chain of modifiers stands around."""
     while isinstance(block, Modifier):
         block = block.body
     return block
 
 
-def embedded(graph: Block, facts: Facts | None) -> list[Adapter]:
+def invertible_adapters(graph: Block, facts: Facts | None) -> list[Adapter]:
     """The adapters with an invertible part, as far as their methods are known."""
     if facts is None:
         return []
-    known = [leaf for leaf in adapters(graph).values() if leaf.method is not None]
-    return [leaf for leaf in known if leaf.at(EMBEDDINGS, facts) is not None]
+    known = [leaf for leaf in adapters_of(graph).values() if leaf.method is not None]
+    return [leaf for leaf in known if leaf.at(EMBEDDINGS_SITE, facts) is not None]
 
 
-def reached(graph: Block, facts: Facts, part: str) -> frozenset[int]:
+def occupied_layers(graph: Block, facts: Facts, part: str) -> frozenset[int]:
     """The layers of a part of the backbone in which something of the graph stands."""
     if isinstance(graph, Adapter):
         if graph.method is None:
-            return frozenset(range(facts.stacks[part]))
+            return frozenset(range(facts.layers_by_part[part]))
         sites = [site for site in graph.method.sites(facts) if site.part == part]
         return frozenset(site.layer for site in sites if site.layer is not None)
-    if isinstance(graph, Restriction):
-        return reached(graph.body, facts, part) & graph.left(facts, part)
-    return frozenset().union(*(reached(inner, facts, part) for inner in graph.inner()))
+    if isinstance(graph, LayerFilter):
+        return occupied_layers(graph.body, facts, part) & graph.active_layers(facts, part)
+    return frozenset().union(*(occupied_layers(inner, facts, part) for inner in graph.inner()))
 
 
-def scope(graph: Block, facts: Facts) -> Iterator[tuple[str, bool]]:
+def layer_usage(graph: Block, facts: Facts) -> Iterator[tuple[str, bool]]:
     """`layers 5..11`, or `encoder layers 5..11`, and whether something of the graph is there."""
-    for part, depth in facts.stacks.items():
-        here = reached(graph, facts, part)
+    for part, depth in facts.layers_by_part.items():
+        here = occupied_layers(graph, facts, part)
         for layers, used in ((here, True), (frozenset(range(depth)) - here, False)):
             if layers:
-                yield f"{part} layers {spans(sorted(layers))}".strip(), used
+                yield f"{part} layers {format_ranges(sorted(layers))}".strip(), used
 
 
-def in_layer(graph: Block, facts: Facts, layer: int) -> Block:
+def restrict_to_layer(graph: Block, facts: Facts, layer: int) -> Block:
     """What stands in one layer; `none` where that is the backbone only."""
-    if isinstance(graph, Restriction):
-        return in_layer(graph.body, facts, layer) if layer in graph.kept(facts) else Empty()
-    if isinstance(graph, Members):
-        inner = [(slot, in_layer(slot.block, facts, layer)) for slot in graph.members]
+    if isinstance(graph, LayerFilter):
+        return (
+            restrict_to_layer(graph.body, facts, layer)
+            if layer in graph.all_active_layers(facts)
+            else Empty()
+        )
+    if isinstance(graph, BlockOperator):
+        inner = [(slot, restrict_to_layer(slot.block, facts, layer)) for slot in graph.members]
         left = [replace(slot, block=block) for slot, block in inner if not isinstance(block, Empty)]
         return replace(graph, members=tuple(left)) if left else Empty()
     if isinstance(graph, Modifier):
-        body = in_layer(graph.body, facts, layer)
+        body = restrict_to_layer(graph.body, facts, layer)
         return body if isinstance(body, Empty) else replace(graph, body=body)
-    here = any(layer in reached(graph, facts, part) for part in facts.stacks)
+    here = any(layer in occupied_layers(graph, facts, part) for part in facts.layers_by_part)
     return graph if here else Empty()
 
 
 def _embeddings(graph: Block, facts: Facts | None) -> list[str]:
-    found = embedded(graph, facts)
+    found = invertible_adapters(graph, facts)
     if not found:
         return []
-    line = f"embeddings ─▶ {' ─▶ '.join(title(leaf) for leaf in found)}, invertible ─▶ h"
+    line = f"embeddings ─▶ {' ─▶ '.join(block_title(leaf) for leaf in found)}, invertible ─▶ h"
     if len(line) > WIDTH:
         line = f"embeddings ─▶ {len(found)} invertible parts ─▶ h"
     return [line, "(before the vocabulary of a language-model head: the inverse)", ""]
@@ -146,22 +155,22 @@ def _legend(graph: Block, facts: Facts | None) -> Iterator[str]:
     """What holds for the whole drawing."""
     if facts is None:
         if isinstance(graph, Modifier):
-            yield shorten(f"with {note(graph, None)}", WIDTH)
+            yield elide_middle(f"with {modifier_note(graph, None)}", WIDTH)
     else:
-        if words := besides(graph):
-            yield shorten(f"with {' | '.join(words)}", WIDTH)
-        for layers, used in scope(graph, facts):
+        if words := other_modifiers(graph):
+            yield elide_middle(f"with {' | '.join(words)}", WIDTH)
+        for layers, used in layer_usage(graph, facts):
             yield f"{layers}: {'as drawn' if used else 'backbone only'}"
     if any(isinstance(block, Adapter | Fuse) for block in walk(graph)):
         yield "= loaded   + new"
-    for name, count in shared(graph).items():
-        yield shorten(f"{name}: the same weights in {count} places", WIDTH)
+    for name, count in shared_parts(graph).items():
+        yield elide_middle(f"{name}: the same weights in {count} places", WIDTH)
 
 
-def shorten(text: str, width: int) -> str:
+def elide_middle(text: str, width: int) -> str:
     """The middle of a long text gives way to `…`; its mark stays.
 
-    >>> shorten("= glue/mnli", 8), shorten("= sw", 8)
+    >>> elide_middle("= glue/mnli", 8), elide_middle("= sw", 8)
     ('= gl…nli', '= sw')
     """
     if len(text) <= width:
@@ -173,10 +182,10 @@ def shorten(text: str, width: int) -> str:
 def _rows(graph: Block, facts: Facts | None) -> list[str]:
     """The stages of the outermost stack, in as many rows as they need."""
     longest = max((len(text) for text in _texts(graph, facts)), default=0)
-    longest = min(max(longest, _SHORTEST), WIDTH)  # a longer title never fits
-    tries = [(length, None) for length in range(longest, _SHORTEST - 1, -1)]
-    for length, most in [*tries, (_SHORTEST, 2)]:
-        rows = _broken(_Artist(facts, length, most).stages(graph))
+    longest = min(max(longest, _MIN_TITLE_LENGTH), WIDTH)  # a longer title never fits
+    tries = [(length, None) for length in range(longest, _MIN_TITLE_LENGTH - 1, -1)]
+    for length, most in [*tries, (_MIN_TITLE_LENGTH, 2)]:
+        rows = _break_rows(_TextRenderer(facts, length, most).stages(graph))
         if max(row.width for row in rows) <= WIDTH:
             break
     return [
@@ -189,30 +198,34 @@ def _rows(graph: Block, facts: Facts | None) -> list[str]:
 def _texts(graph: Block, facts: Facts | None) -> Iterator[str]:
     for block in walk(graph):
         if isinstance(block, Adapter | Fuse):
-            yield title(block)
-        elif isinstance(block, Members) and not isinstance(block, Stack):
-            yield block.label
+            yield block_title(block)
+        elif isinstance(block, BlockOperator) and not isinstance(block, Stack):
+            yield block.drawing_label
         if isinstance(block, Modifier):
-            yield note(block, facts)
+            yield modifier_note(block, facts)
         if isinstance(block, Stack):
             yield from (slot.name for slot in block.members if slot.name)
 
 
-def _broken(stages: list[Picture]) -> list[Picture]:
-    rows: list[list[Picture]] = [[]]
+def _break_rows(stages: list[TextTile]) -> list[TextTile]:
+    rows: list[list[TextTile]] = [[]]
     for stage in stages:
         if rows[-1] and sum(p.width for p in (*rows[-1], stage)) + 6 > WIDTH:
             rows.append([])
         rows[-1].append(stage)
     last = len(rows) - 1
     return [
-        _beside(_word("… " if number else "h "), *row, _word("─▶ …" if number < last else "─▶ h"))
+        _join_horizontally(
+            _text_tile("… " if number else "h "),
+            *row,
+            _text_tile("─▶ …" if number < last else "─▶ h"),
+        )
         for number, row in enumerate(rows)
     ]
 
 
 @dataclass(frozen=True)
-class Picture:
+class TextTile:
     """Lines of one width; the arrow enters and leaves in line `port`."""
 
     lines: tuple[str, ...]
@@ -222,16 +235,16 @@ class Picture:
     def width(self) -> int:
         return len(self.lines[0])
 
-    def widened(self, width: int) -> Picture:
+    def widen(self, width: int) -> TextTile:
         """As wide as this, the arrow drawn on."""
         lines = (
             line.ljust(width, "─" if number == self.port else " ")
             for number, line in enumerate(self.lines)
         )
-        return Picture(tuple(lines), self.port)
+        return TextTile(tuple(lines), self.port)
 
 
-def _beside(*pictures: Picture) -> Picture:
+def _join_horizontally(*pictures: TextTile) -> TextTile:
     """In a row, ports in one line."""
     above = max(picture.port for picture in pictures)
     below = max(len(picture.lines) - picture.port for picture in pictures)
@@ -241,29 +254,29 @@ def _beside(*pictures: Picture) -> Picture:
         before = above - picture.port
         after = below - len(picture.lines) + picture.port
         columns.append(blank * before + picture.lines + blank * after)
-    return Picture(tuple(map("".join, zip(*columns, strict=True))), above)
+    return TextTile(tuple(map("".join, zip(*columns, strict=True))), above)
 
 
-def _word(text: str) -> Picture:
-    return Picture((text,))
+def _text_tile(text: str) -> TextTile:
+    return TextTile((text,))
 
 
-def _box(text: str, slot: str | None) -> Picture:
+def _box(text: str, slot: str | None) -> TextTile:
     """An arrow to `text` in a frame, with the name of its slot in the frame."""
     width = max(len(text), len(slot) + 1 if slot else 0)
     top = f"┌{f' {slot} ' if slot else ''}".ljust(width + 3, "─")
     lines = (f"  {top}┐", f"─▶│ {text.ljust(width)} │", f"  └{'─' * (width + 2)}┘")
-    return Picture(lines, 1)
+    return TextTile(lines, 1)
 
 
-def _fan(branches: list[Picture]) -> Picture:
+def _fan(branches: list[TextTile]) -> TextTile:
     """One line to many and back."""
     width = max(branch.width for branch in branches)
     lines: list[str] = []
     ports: list[int] = []
     for branch in branches:
         ports.append(len(lines) + branch.port)
-        lines += branch.widened(width).lines
+        lines += branch.widen(width).lines
     middle = ports[(len(ports) - 1) // 2]
     drawn = []
     for number, line in enumerate(lines):
@@ -271,7 +284,7 @@ def _fan(branches: list[Picture]) -> Picture:
         left, right = _joints(number, ports, middle)
         filler = "─" if number in ports else " "
         drawn.append(f"{before}{left}{line}{filler}{right}")
-    return Picture(tuple(drawn), middle)
+    return TextTile(tuple(drawn), middle)
 
 
 def _joints(number: int, ports: list[int], middle: int) -> tuple[str, str]:
@@ -290,66 +303,70 @@ def _joints(number: int, ports: list[int], middle: int) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class _Artist:
+class _TextRenderer:
     """Draws titles of at most `longest` characters, and at most `most` stages of inner stacks.
 
     A picture begins with its own arrow.
     """
 
     facts: Facts | None
-    longest: int
-    most: int | None = None
+    max_title_length: int
+    max_stages: int | None = None
 
-    def stages(self, block: Block) -> list[Picture]:
+    def stages(self, block: Block) -> list[TextTile]:
         """A stack as its stages, anything else as one."""
         if not isinstance(block, Stack):
             return [] if isinstance(block, Empty) else [self.block(block)]
         return [self.slot(s) for s in block.members if s.name or not isinstance(s.block, Empty)]
 
-    def slot(self, slot: Slot, *, framed: bool = True) -> Picture:
+    def slot(self, slot: Slot, *, framed: bool = True) -> TextTile:
         """Adapters and fusions carry the slot in their frame, other blocks on a brace."""
-        name = shorten(slot.name, self.longest) if slot.name else None
-        carries = isinstance(slot.block, Adapter | Members) and not isinstance(slot.block, Stack)
+        name = elide_middle(slot.name, self.max_title_length) if slot.name else None
+        carries = isinstance(slot.block, Adapter | BlockOperator) and not isinstance(
+            slot.block, Stack
+        )
         if name is None or carries:
             return self.block(slot.block, slot.name, framed=framed)
         if isinstance(slot.block, Empty):
             return _box("none", name)
-        return _braced(self.block(slot.block, framed=framed), name)
+        return _add_brace(self.block(slot.block, framed=framed), name)
 
-    def block(self, block: Block, slot: str | None = None, *, framed: bool = True) -> Picture:
+    def block(self, block: Block, slot: str | None = None, *, framed: bool = True) -> TextTile:
         if isinstance(block, Modifier):
-            words = shorten(note(block, self.facts), self.longest)
-            return _braced(self.block(inside(block), slot, framed=framed), words)
+            words = elide_middle(modifier_note(block, self.facts), self.max_title_length)
+            return _add_brace(self.block(strip_modifiers(block), slot, framed=framed), words)
         if isinstance(block, Stack):
             return self._chain(block, framed=framed)
         if isinstance(block, Empty):
-            return _word("─▶ ")
-        name = shorten(slot, self.longest) if slot else None
-        if isinstance(block, Members):
-            end = title(block, slot) if isinstance(block, Fuse) else block.label
-            return _beside(self._branches(block), _box(shorten(end, self.longest), name))
-        text = title(block, slot) if isinstance(block, Adapter) else str(block)
-        text = shorten(text, self.longest)
-        return _box(text, name) if framed or name else _word(f"─▶ {text} ")
+            return _text_tile("─▶ ")
+        name = elide_middle(slot, self.max_title_length) if slot else None
+        if isinstance(block, BlockOperator):
+            end = block_title(block, slot) if isinstance(block, Fuse) else block.drawing_label
+            return _join_horizontally(
+                self._branches(block), _box(elide_middle(end, self.max_title_length), name)
+            )
+        text = block_title(block, slot) if isinstance(block, Adapter) else str(block)
+        text = elide_middle(text, self.max_title_length)
+        return _box(text, name) if framed or name else _text_tile(f"─▶ {text} ")
 
-    def _chain(self, stack: Stack, *, framed: bool) -> Picture:
+    def _chain(self, stack: Stack, *, framed: bool) -> TextTile:
         members = list(stack.members)
-        if self.most is not None and len(members) > self.most:
+        if self.max_stages is not None and len(members) > self.max_stages:
             first, last = (self.slot(members[end], framed=framed) for end in (0, -1))
-            return _beside(first, _word(f"─▶ … {len(members) - 2} more "), last)
-        return _beside(*(self.slot(member, framed=framed) for member in members))
+            return _join_horizontally(first, _text_tile(f"─▶ … {len(members) - 2} more "), last)
+        return _join_horizontally(*(self.slot(member, framed=framed) for member in members))
 
-    def _branches(self, block: Members) -> Picture:
+    def _branches(self, block: BlockOperator) -> TextTile:
         members = list(block.members)
-        if (hidden := len(members) - _BRANCHES) <= 0:
+        if (hidden := len(members) - _MAX_BRANCHES) <= 0:
             return _fan([self.slot(member, framed=False) for member in members])
-        shown = [self.slot(member, framed=False) for member in members[: _BRANCHES - 2]]
-        more = _word(f"─▶ … {hidden + 1} more ")
+        shown = [self.slot(member, framed=False) for member in members[: _MAX_BRANCHES - 2]]
+        more = _text_tile(f"─▶ … {hidden + 1} more ")
         return _fan([*shown, more, self.slot(members[-1], framed=False)])
 
 
-def _braced(inner: Picture, words: str) -> Picture:
+def _add_brace(inner: TextTile, words: str) -> TextTile:
     """A brace below a piece says what holds for it."""
-    inner = inner.widened(max(inner.width, len(words) + 6))
+    inner = inner.widen(max(inner.width, len(words) + 6))
     brace = f"  ╰ {words} ".ljust(inner.width - 1, "─") + "╯"
-    return Picture((*inner.lines, brace), inner.port)
+    return TextTile((*inner.lines, brace), inner.port)

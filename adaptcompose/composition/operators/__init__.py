@@ -8,35 +8,44 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from adaptcompose.composition.operators.average import irreversible
-from adaptcompose.composition.operators.branches import Branches, branch_of, misplaced
-from adaptcompose.composition.operators.fuse import Fuse, fusions, parts_of
-from adaptcompose.composition.operators.layers import Drop, Keep, Restriction
+from adaptcompose.composition.operators.average import inversion_problems
+from adaptcompose.composition.operators.branches import (
+    BranchOperator,
+    branch_of,
+    branch_position_problems,
+)
+from adaptcompose.composition.operators.fuse import Fuse, fusions_of, parts_of
+from adaptcompose.composition.operators.layers import Drop, Keep, LayerFilter
 from adaptcompose.composition.operators.prune import Prune
-from adaptcompose.composition.operators.stack import Stack, flatten, slots
+from adaptcompose.composition.operators.stack import Stack, flatten, slot_names
 from adaptcompose.composition.operators.swap import Swap
-from adaptcompose.composition.operators.training import Training, learning, marks, named_parts
+from adaptcompose.composition.operators.trainability import (
+    Trainability,
+    explicit_trainability,
+    nameable_parts,
+    trainable_parts,
+)
 
 __all__ = [
-    "Branches",
+    "BranchOperator",
     "Drop",
     "Fuse",
     "Keep",
+    "LayerFilter",
     "Prune",
-    "Restriction",
     "Stack",
     "Swap",
-    "Training",
+    "Trainability",
     "branch_of",
+    "branch_position_problems",
+    "explicit_trainability",
     "flatten",
-    "fusions",
-    "irreversible",
-    "learning",
-    "marks",
-    "misplaced",
-    "named_parts",
+    "fusions_of",
+    "inversion_problems",
+    "nameable_parts",
     "parts_of",
-    "slots",
+    "slot_names",
+    "trainable_parts",
 ]
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):

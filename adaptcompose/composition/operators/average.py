@@ -8,20 +8,24 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.composition.graph import Block, complete, walk
-from adaptcompose.composition.operator import Members, Takes, operator
-from adaptcompose.composition.operators.weights import shares, unadditive, unbalanced
+from adaptcompose.composition.graph import Block, has_known_methods, walk
+from adaptcompose.composition.operator import ArgumentKind, BlockOperator, operator
+from adaptcompose.composition.operators.member_weights import (
+    additivity_problems,
+    member_weights,
+    weight_sum_problems,
+)
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.mixing import Mean
+from adaptcompose.ir.mixing import WeightedMean
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
+from adaptcompose.methods.invertible import EMBEDDINGS_SITE, HEAD_SITE
 from adaptcompose.syntax.signature import option
 
 
 @operator
 @dataclass(frozen=True)
-class Average(Members):
+class Average(BlockOperator):
     """The weighted mean of what its members compute: average(a:0.3, b:0.7).
 
     ⟦average(e₁:w₁, …)⟧(h) = Σ wᵢ ⟦eᵢ⟧(h), Σ wᵢ = 1. At a site without a part of eᵢ, ⟦eᵢ⟧(h) = h.
@@ -34,46 +38,46 @@ class Average(Members):
     """
 
     word: ClassVar[str] = "average"
-    takes: ClassVar[Takes] = "adapters"
-    weighted: ClassVar[bool] = True
-    least: ClassVar[int] = 1
+    takes: ClassVar[ArgumentKind] = "adapters"
+    accepts_weights: ClassVar[bool] = True
+    min_members: ClassVar[int] = 1
 
     normalize: bool = option(False, "divide the weights by their sum")
 
-    def fractions(self) -> tuple[float, ...]:
+    def normalised_weights(self) -> tuple[float, ...]:
         """The weights, made to sum to exactly 1."""
-        written = shares(self.members)
+        written = member_weights(self.members)
         total = math.fsum(written)
         return tuple(weight / total for weight in written)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         found = [block.at(site, facts) for block in self.inner()]
-        pairs = list(zip(found, self.fractions(), strict=True))
-        if site in (EMBEDDINGS, HEAD):
+        pairs = list(zip(found, self.normalised_weights(), strict=True))
+        if site in (EMBEDDINGS_SITE, HEAD_SITE):
             used = {node for node, weight in pairs if weight}
             if len(used) == 1:
                 return used.pop()
-            if site == HEAD:
+            if site == HEAD_SITE:
                 return None  # a mean has no inverse: `irreversible` tells where one is needed
         here = [(node, weight) for node, weight in pairs if node is not None]
         if not here:
             return None
         branches, weights = tuple(node for node, _ in here), tuple(w for _, w in here)
         absent = len(here) < len(found)
-        return Mean(branches, weights, 1 - math.fsum(weights) if absent else 0.0)
+        return WeightedMean(branches, weights, 1 - math.fsum(weights) if absent else 0.0)
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
-        yield from unbalanced(self.word, self.members, self.span, normalize=self.normalize)
-        yield from unadditive(self.word, self)
-        if facts is not None and complete(self):
-            yield from one_ending(self, facts)
+        yield from weight_sum_problems(self.word, self.members, self.span, normalize=self.normalize)
+        yield from additivity_problems(self.word, self)
+        if facts is not None and has_known_methods(self):
+            yield from mixed_ending_problems(self, facts)
 
 
-def one_ending(block: Members, facts: Facts) -> Iterator[Diagnostic]:
+def mixed_ending_problems(block: BlockOperator, facts: Facts) -> Iterator[Diagnostic]:
     """AC320 where some branches replace the backbone's norm at a site and others do not."""
-    for site in facts.sublayers():
+    for site in facts.sublayer_sites():
         found = [inner.at(site, facts) for inner in block.inner()]
-        ends = [node is None or node.placement.finish for node in found]
+        ends = [node is None or node.placement.followed_by_norm for node in found]
         if any(ends) and not all(ends):
             name = block.inner()[ends.index(False)]
             help = f"use adapters that keep the residual and norm in all branches of `{block.word}`"
@@ -81,8 +85,10 @@ def one_ending(block: Members, facts: Facts) -> Iterator[Diagnostic]:
             return
 
 
-def irreversible(graph: Block, facts: Facts) -> Iterator[Diagnostic]:
+def inversion_problems(graph: Block, facts: Facts) -> Iterator[Diagnostic]:
     """AC318 where a mean stands at the embeddings, for a head that needs its inverse."""
     for block in walk(graph):
-        if isinstance(block, Average) and isinstance(block.at(EMBEDDINGS, facts), Mean):
+        if isinstance(block, Average) and isinstance(
+            block.at(EMBEDDINGS_SITE, facts), WeightedMean
+        ):
             yield codes.AC318.at(block.span)

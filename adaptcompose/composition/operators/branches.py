@@ -8,18 +8,18 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block, walk
-from adaptcompose.composition.operator import Members, Modifier, Takes
+from adaptcompose.composition.operator import ArgumentKind, BlockOperator, Modifier
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.primitives import Primitive, Rows
 
 
 @dataclass(frozen=True)
-class Branches(Members):
+class BranchOperator(BlockOperator):
     """Compositions by name; at a site each is what it is alone."""
 
-    takes: ClassVar[Takes] = "slots"
-    least: ClassVar[int] = 1
+    takes: ClassVar[ArgumentKind] = "slots"
+    min_members: ClassVar[int] = 1
 
     @property
     def branches(self) -> dict[str, Block]:
@@ -51,10 +51,10 @@ def branch_of(graph: Block, name: str) -> Block:
     return graph.branches[name]
 
 
-def misplaced(graph: Block) -> Iterator[Diagnostic]:
+def branch_position_problems(graph: Block) -> Iterator[Diagnostic]:
     """AC308: branches anywhere but outermost; modifiers may follow them."""
     while isinstance(graph, Modifier):
         graph = graph.body
     for block in walk(graph):
-        if block is not graph and isinstance(block, Branches):
+        if block is not graph and isinstance(block, BranchOperator):
             yield codes.AC308.at(block.span, operator=block.word)

@@ -12,52 +12,54 @@ from adaptcompose.composition.operator import Modifier, operator
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, counted
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.syntax.signature import Layers, option, spans
+from adaptcompose.syntax.signature import LayerSet, format_ranges, option
 
 
 @dataclass(frozen=True)
-class Restriction(Modifier):
+class LayerFilter(Modifier):
     """Adapters in some layers only; parts at the embeddings belong to no layer and stay.
 
     In an encoder-decoder, layers are counted separately in each of the two. An adapter after
     cross-attention belongs to the layer of the decoder.
     """
 
-    bottom: int = option(0, "number of lowest layers", least=0)
-    top: int = option(0, "number of highest layers", least=0)
-    layers: Layers = option(frozenset(), "layers by number, counted from 0")
+    bottom: int = option(0, "number of lowest layers", minimum=0)
+    top: int = option(0, "number of highest layers", minimum=0)
+    layers: LayerSet = option(frozenset(), "layers by number, counted from 0")
 
     part: Literal["encoder", "decoder"] | None = option(
         None, "restrict to the encoder or the decoder of an encoder-decoder"
     )
 
-    def named(self, facts: Facts, part: str = "") -> frozenset[int]:
+    def selected_layers(self, facts: Facts, part: str = "") -> frozenset[int]:
         """The layers that the arguments name, of one part of an encoder-decoder."""
         if self.part not in (None, part):
             return frozenset()
-        count = facts.stacks[part]
+        count = facts.layers_by_part[part]
         bottom, top = range(min(self.bottom, count)), range(max(0, count - self.top), count)
         return self.layers | frozenset(bottom) | frozenset(top)
 
-    def left(self, facts: Facts, part: str) -> frozenset[int]:
+    def active_layers(self, facts: Facts, part: str) -> frozenset[int]:
         """The layers of one part in which there are adapters."""
         raise NotImplementedError
 
-    def kept(self, facts: Facts) -> frozenset[int]:
+    def all_active_layers(self, facts: Facts) -> frozenset[int]:
         """The layers of any part in which there are adapters."""
-        return frozenset().union(*(self.left(facts, part) for part in facts.stacks))
+        return frozenset().union(
+            *(self.active_layers(facts, part) for part in facts.layers_by_part)
+        )
 
-    def keeps(self, site: Site, facts: Facts) -> bool:
+    def is_active_at(self, site: Site, facts: Facts) -> bool:
         """Whether there are adapters at a site."""
-        return site.layer is None or site.layer in self.left(facts, site.part)
+        return site.layer is None or site.layer in self.active_layers(facts, site.part)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        return self.body.at(site, facts) if self.keeps(site, facts) else None
+        return self.body.at(site, facts) if self.is_active_at(site, facts) else None
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         if facts is None:
             return
-        if self.part is not None and self.part not in facts.stacks:
+        if self.part is not None and self.part not in facts.layers_by_part:
             expected, got = (
                 "left out on a backbone that is not an encoder-decoder",
                 f"`{self.part}`",
@@ -69,9 +71,11 @@ class Restriction(Modifier):
         beyond = [layer for layer in self.layers if layer >= facts.layers]
         if beyond:
             last = facts.layers - 1
-            yield codes.AC312.at(self.span, name="layers", wanted=spans(beyond), last=last)
+            yield codes.AC312.at(self.span, name="layers", wanted=format_ranges(beyond), last=last)
             return
-        if any(reach(self.body, facts).values()) and not any(reach(self, facts).values()):
+        if any(reachable_layers(self.body, facts).values()) and not any(
+            reachable_layers(self, facts).values()
+        ):
             given = [name for name in ("bottom", "top", "layers") if getattr(self, name)]
             name = given[0] if len(given) == 1 else ""
             yield codes.AC311.at(
@@ -79,19 +83,19 @@ class Restriction(Modifier):
             )
 
 
-def reach(block: Block, facts: Facts) -> dict[str, frozenset[int]]:
+def reachable_layers(block: Block, facts: Facts) -> dict[str, frozenset[int]]:
     """The layers of each part in which restrictions let adapters be."""
-    whole = {part: frozenset(range(count)) for part, count in facts.stacks.items()}
-    inner = [reach(one, facts) for one in block.inner()] or [whole]
+    whole = {part: frozenset(range(count)) for part, count in facts.layers_by_part.items()}
+    inner = [reachable_layers(one, facts) for one in block.inner()] or [whole]
     found = {part: frozenset[int]().union(*(one[part] for one in inner)) for part in whole}
-    if isinstance(block, Restriction):
-        return {part: layers & block.left(facts, part) for part, layers in found.items()}
+    if isinstance(block, LayerFilter):
+        return {part: layers & block.active_layers(facts, part) for part, layers in found.items()}
     return found
 
 
 @operator
 @dataclass(frozen=True)
-class Drop(Restriction):
+class Drop(LayerFilter):
     """AdapterDrop: remove the adapters from these layers (Rücklé et al., 2021).
 
     Laws: drop(bottom=0) = identity; drop(S) | drop(T) = drop(S ∪ T); invertible parts stay.
@@ -103,13 +107,13 @@ class Drop(Restriction):
 
     word: ClassVar[str] = "drop"
 
-    def left(self, facts: Facts, part: str) -> frozenset[int]:
-        return frozenset(range(facts.stacks[part])) - self.named(facts, part)
+    def active_layers(self, facts: Facts, part: str) -> frozenset[int]:
+        return frozenset(range(facts.layers_by_part[part])) - self.selected_layers(facts, part)
 
 
 @operator
 @dataclass(frozen=True)
-class Keep(Restriction):
+class Keep(LayerFilter):
     """Keep the adapters in these layers only. Law: keep(S) = drop(all layers without S).
 
     Example:
@@ -118,5 +122,5 @@ class Keep(Restriction):
 
     word: ClassVar[str] = "keep"
 
-    def left(self, facts: Facts, part: str) -> frozenset[int]:
-        return self.named(facts, part)
+    def active_layers(self, facts: Facts, part: str) -> frozenset[int]:
+        return self.selected_layers(facts, part)

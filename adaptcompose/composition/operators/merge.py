@@ -7,19 +7,23 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.composition.graph import Adapter, Block, complete
-from adaptcompose.composition.operator import Members, Takes, operator
-from adaptcompose.composition.operators.training import Training
-from adaptcompose.composition.operators.weights import incomplete, instead, shares
+from adaptcompose.composition.graph import Adapter, Block, has_known_methods
+from adaptcompose.composition.operator import ArgumentKind, BlockOperator, operator
+from adaptcompose.composition.operators.member_weights import (
+    member_weights,
+    missing_weight_problems,
+    suggest_operators,
+)
+from adaptcompose.composition.operators.trainability import Trainability
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.primitives import Leaf, MergeRecipe, Primitive
-from adaptcompose.syntax.signature import option, spell
+from adaptcompose.ir.primitives import MergeRecipe, ParametricPrimitive, Primitive
+from adaptcompose.syntax.signature import format_value, option
 
 
 @operator
 @dataclass(frozen=True)
-class Merge(Members):
+class Merge(BlockOperator):
     """One adapter computed from the weights of several, before anything runs: merge(a:0.7, b:-0.3).
 
     Weights can be any numbers; without weights, each member has 1/n. `linear` is
@@ -37,56 +41,56 @@ class Merge(Members):
     """
 
     word: ClassVar[str] = "merge"
-    takes: ClassVar[Takes] = "adapters"
-    weighted: ClassVar[bool] = True
-    least: ClassVar[int] = 1
+    takes: ClassVar[ArgumentKind] = "adapters"
+    accepts_weights: ClassVar[bool] = True
+    min_members: ClassVar[int] = 1
 
     method: Literal["linear", "ties", "dare"] = option("linear", "how to merge the weights")
-    density: float = option(1.0, "share of the values that ties and dare keep", least=0)
-    seed: int = option(0, "seed of the random choice of dare", least=0)
+    density: float = option(1.0, "share of the values that ties and dare keep", minimum=0)
+    seed: int = option(0, "seed of the random choice of dare", minimum=0)
     rank: int | None = option(
-        None, "rank of a merged LoRA, reduced by SVD (default: the sum of the ranks)", least=1
+        None, "rank of a merged LoRA, reduced by SVD (default: the sum of the ranks)", minimum=1
     )
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        pairs = zip(self._leaves(site, facts), shares(self.members), strict=True)
+        pairs = zip(self._members_at(site, facts), member_weights(self.members), strict=True)
         # of members that do not fit together, AC313 is told by `problems`
-        present = [(leaf, share) for leaf, share in pairs if isinstance(leaf, Leaf)]
+        present = [(leaf, share) for leaf, share in pairs if isinstance(leaf, ParametricPrimitive)]
         if not present:
             return None
         leaves = tuple(leaf for leaf, _ in present)
         written = tuple(share for _, share in present)
         recipe = MergeRecipe(leaves, written, self.method, self.density, self.seed, self.rank)
         names = [f"{leaf.part}:{share:.6g}" for leaf, share in present]
-        name = f"{self.word}({', '.join([*names, *self.options()])})"
-        first: Leaf = leaves[0]
-        return first.merged(name, recipe)
+        name = f"{self.word}({', '.join([*names, *self.format_options()])})"
+        first: ParametricPrimitive = leaves[0]
+        return first.with_recipe(name, recipe)
 
-    def _leaves(self, site: Site, facts: Facts) -> list[Primitive | None]:
+    def _members_at(self, site: Site, facts: Facts) -> list[Primitive | None]:
         return [block.at(site, facts) for block in self.inner()]
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
-        yield from incomplete(self.members, self.span)
+        yield from missing_weight_problems(self.members, self.span)
         if not 0 < self.density <= 1:
-            yield self._option("density", "above 0 and at most 1")
+            yield self._option_problem("density", "above 0 and at most 1")
         elif self.density < 1 and self.method == "linear":
-            yield self._option("density", "1 with `method=linear`")
-        unfit = [found for block in self.inner() for found in self._unfit(block)]
+            yield self._option_problem("density", "1 with `method=linear`")
+        unfit = [found for block in self.inner() for found in self._member_problems(block)]
         yield from unfit
-        if facts is not None and complete(self) and not unfit:
-            yield from self._shapes(facts)
+        if facts is not None and has_known_methods(self) and not unfit:
+            yield from self._shape_problems(facts)
 
-    def _option(self, name: str, expected: str) -> Diagnostic:
-        got = spell(getattr(self, name))
+    def _option_problem(self, name: str, expected: str) -> Diagnostic:
+        got = format_value(getattr(self, name))
         return codes.AC209.at(self.span, name=name, operator=self.word, expected=expected, got=got)
 
-    def _unfit(self, block: Block) -> Iterator[Diagnostic]:
+    def _member_problems(self, block: Block) -> Iterator[Diagnostic]:
         """Members are adapters, or merges of some."""
-        while isinstance(block, Training):
+        while isinstance(block, Trainability):
             block = block.body
         if isinstance(block, Adapter):
             if block.method is not None and not block.method.mergeable:
-                name, help = block.method.word, instead(block.method)
+                name, help = block.method.word, suggest_operators(block.method)
                 yield codes.AC306.at(
                     block.span, operator=self.word, what="weights", method=name, help=help
                 )
@@ -95,42 +99,46 @@ class Merge(Members):
             inner = getattr(block, "word", str(block))
             yield codes.AC305.at(block.span, operator=self.word, inner=inner, help=help)
 
-    def _shapes(self, facts: Facts) -> Iterator[Diagnostic]:
+    def _shape_problems(self, facts: Facts) -> Iterator[Diagnostic]:
         """What differs at the first site at which the members do."""
-        for site in facts.every_site():
-            if found := next(self._differing(site, facts), None):
+        for site in facts.all_sites():
+            if found := next(self._site_problems(site, facts), None):
                 yield found
                 return
 
-    def _differing(self, site: Site, facts: Facts) -> Iterator[Diagnostic]:
+    def _site_problems(self, site: Site, facts: Facts) -> Iterator[Diagnostic]:
         """AC307 or AC313 at a site, AC209 for a rank where nothing has one."""
-        found, blocks = self._leaves(site, facts), self.inner()
+        found, blocks = self._members_at(site, facts), self.inner()
         there = [leaf is not None for leaf in found]
         if any(there) and not all(there):
             here, gone = (blocks[there.index(sure)] for sure in (True, False))
             told = f"`{here}` adapts {site}, `{gone}` does not"
             yield codes.AC307.at(self.span, operator=self.word, detail=told)
         for block, leaf in zip(blocks, found, strict=True):
-            if detail := _difference((blocks[0], found[0]), (block, leaf)):
+            if detail := _describe_difference((blocks[0], found[0]), (block, leaf)):
                 yield codes.AC313.at(block.span, detail=detail)
-            if self.rank is not None and isinstance(leaf, Leaf) and "rank" not in leaf.free:
-                yield self._option("rank", "left out unless LoRA adapters are merged")
+            if (
+                self.rank is not None
+                and isinstance(leaf, ParametricPrimitive)
+                and "rank" not in leaf.merge_ignored_fields
+            ):
+                yield self._option_problem("rank", "left out unless LoRA adapters are merged")
 
 
-def _difference(
+def _describe_difference(
     one: tuple[Block, Primitive | None], other: tuple[Block, Primitive | None]
 ) -> str | None:
     """In words the first thing in which two primitives are not of one shape."""
     (first, a), (second, b) = one, other
-    if not isinstance(a, Leaf) or not isinstance(b, Leaf):
+    if not isinstance(a, ParametricPrimitive) or not isinstance(b, ParametricPrimitive):
         return None
-    if obstacle := b.obstacle():
+    if obstacle := b.why_not_mergeable():
         return f"`{second}` has {obstacle}"
     if type(a) is not type(b):
         return f"`{first}` is a {type(a).__name__.lower()}, `{second}` a {type(b).__name__.lower()}"
     for item in fields(a):
         left, right = getattr(a, item.name), getattr(b, item.name)
-        if item.name not in a.free and left != right:
+        if item.name not in a.merge_ignored_fields and left != right:
             name = item.name.replace("_", " ")
             return f"`{first}` has {name} {left}, `{second}` has {right}"
     return None

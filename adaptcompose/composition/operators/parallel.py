@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.composition.operator import operator
-from adaptcompose.composition.operators.branches import Branches
+from adaptcompose.composition.operators.branches import BranchOperator
 
 
 @operator
 @dataclass(frozen=True)
-class Parallel(Branches):
+class Parallel(BranchOperator):
     """Run several compositions on one input: a dict of outputs by name, each with its own head.
 
     ⟦parallel(a=e₁, …)⟧ = the family (⟦eₙ⟧)ₙ; the layers below the first one in which they
@@ -26,5 +26,5 @@ class Parallel(Branches):
     word: ClassVar[str] = "parallel"
 
     @property
-    def fans(self) -> bool:
+    def broadcasts_batch(self) -> bool:
         return True

@@ -10,17 +10,17 @@ from typing import Any, ClassVar
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block, transform, walk
 from adaptcompose.composition.operator import Modifier, operator
-from adaptcompose.composition.operators.fuse import Fuse, fusions
+from adaptcompose.composition.operators.fuse import Fuse, fusions_of
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.storage.yaml_source import dump, load, open_source
+from adaptcompose.storage.yaml_source import dump_yaml, load_yaml, read_source
 from adaptcompose.syntax.signature import option
 
 Activations = Mapping[str, Mapping[str, tuple[float, ...]]]
 """Per fusion and site the mean attention on each member, 0 where it has nothing."""
 
-FILE = "activations.yaml"
+ACTIVATIONS_FILE = "activations.yaml"
 """What a run keeps of its fusions."""
 
 
@@ -42,28 +42,30 @@ class Prune(Modifier):
 
     word: ClassVar[str] = "prune"
 
-    keep: int = option(2, "number of members to keep at each site", least=1)
+    keep: int = option(2, "number of members to keep at each site", minimum=1)
     by: str | None = option(None, "a run, or a file that it wrote, with measured attention")
     data: str | None = option(None, "data of the spec to measure attention on")
-    measured: Activations | None = field(default=None, compare=False, repr=False)
+    activations: Activations | None = field(default=None, compare=False, repr=False)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        if self.measured is None:
+        if self.activations is None:
             return self.body.at(site, facts)
-        found = self.measured
+        found = self.activations
 
         def narrow(block: Block) -> Block:
             means = found.get(block.name, {}).get(str(site)) if isinstance(block, Fuse) else None
             if means is None or not isinstance(block, Fuse):
                 return block
-            left = range(len(block.members)) if block.only is None else block.only
+            left = (
+                range(len(block.members)) if block.active_members is None else block.active_members
+            )
             ranked = sorted(left, key=lambda member: (-means[member], member))
-            return replace(block, only=frozenset(ranked[: self.keep]))
+            return replace(block, active_members=frozenset(ranked[: self.keep]))
 
         return transform(self.body, narrow).at(site, facts)
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
-        if not fusions(self.body):
+        if not fusions_of(self.body):
             help = f"put it after a fusion: `fuse(…) | {self.word}(…)`"
             yield codes.AC301.at(self.span, operator=self.word, help=help)
         if (self.by is None) == (self.data is None):
@@ -74,21 +76,21 @@ class Prune(Modifier):
                 self.span, name="by", operator=self.word, expected=expected, got=got
             )
 
-    def fitted(self, measured: Activations, title: str) -> Prune:
+    def with_activations(self, activations: Activations, title: str) -> Prune:
         """The same with what was measured, if that was measured on these fusions."""
-        for name, fusion in fusions(self.body).items():
-            sizes = {len(means) for means in measured.get(name, {}).values()}
-            if name not in measured or sizes - {len(fusion.members)}:
-                known = ", ".join(measured) or "nothing"
+        for name, fusion in fusions_of(self.body).items():
+            sizes = {len(means) for means in activations.get(name, {}).values()}
+            if name not in activations or sizes - {len(fusion.members)}:
+                known = ", ".join(activations) or "nothing"
                 told = f"it has `{name}` with {sizes.pop()} members" if sizes else None
                 why = told or f"it has the attention of {known}, not of `{name}`"
                 raise Failed(codes.AC413.at(self.span, file=title, why=why))
-        return replace(self, measured=measured)
+        return replace(self, activations=activations)
 
 
-def beyond_text(graph: Block) -> Iterator[Diagnostic]:
+def spec_only_problems(graph: Block) -> Iterator[Diagnostic]:
     """AC204 for `data=` outside of a spec: an expression alone has none."""
-    for block in unmeasured(graph):
+    for block in unmeasured_prunes(graph):
         if block.data is not None:
             expected = "left out of an expression that is not in a spec (use `by`)"
             values = {"name": "data", "operator": block.word, "expected": expected}
@@ -97,19 +99,19 @@ def beyond_text(graph: Block) -> Iterator[Diagnostic]:
 
 def read_activations(path: Path, title: str, span: Span | None = None) -> Activations:
     """What a run, or a file, says of its fusions."""
-    place = path / FILE if path.is_dir() else path
+    place = path / ACTIVATIONS_FILE if path.is_dir() else path
     if not place.is_file():
         raise Failed(codes.AC607.at(span, path=title, root=path.parent))
-    plain = load(open_source(place, title).text, title)
+    plain = load_yaml(read_source(place, title).text, title)
     try:
-        return from_plain(plain["fusions"])
+        return parse_activations(plain["fusions"])
     except (AttributeError, KeyError, TypeError, ValueError):
         raise Failed(
             codes.AC413.at(span, file=title, why="it does not contain the attention of fusions")
         ) from None
 
 
-def from_plain(plain: Any) -> Activations:
+def parse_activations(plain: Any) -> Activations:
     """Activations as files have them; ValueError or the like if they are not."""
     return {
         str(name): {
@@ -119,17 +121,17 @@ def from_plain(plain: Any) -> Activations:
     }
 
 
-def as_text(measured: Activations) -> str:
+def format_activations(activations: Activations) -> str:
     """The content of a file of activations."""
     plain = {
         name: {site: [round(mean, 6) for mean in means] for site, means in sites.items()}
-        for name, sites in measured.items()
+        for name, sites in activations.items()
     }
-    return dump({"activations": 1, "fusions": plain})
+    return dump_yaml({"activations": 1, "fusions": plain})
 
 
-def unmeasured(graph: Block) -> Iterator[Prune]:
+def unmeasured_prunes(graph: Block) -> Iterator[Prune]:
     """Where a fusion is to be pruned by what nobody has measured yet."""
     for block in walk(graph):
-        if isinstance(block, Prune) and block.measured is None:
+        if isinstance(block, Prune) and block.activations is None:
             yield block

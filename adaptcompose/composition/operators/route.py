@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.composition.operator import operator
-from adaptcompose.composition.operators.branches import Branches
+from adaptcompose.composition.operators.branches import BranchOperator
 
 
 @operator
 @dataclass(frozen=True)
-class Route(Branches):
+class Route(BranchOperator):
     """Give every row of a batch its own composition: `model(**batch, rows=["a", "b", None])`.
 
     ⟦route(a=e₁, …)⟧ at row i = ⟦eₙ⟧, where `rows` has the name n for the row; None means the

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.composition.graph import Adapter, Block, complete, walk
+from adaptcompose.composition.graph import Adapter, Block, has_known_methods, walk
 from adaptcompose.composition.operator import Modifier, operator
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.mixing import Scaled
+from adaptcompose.ir.mixing import ScaledUpdate
 from adaptcompose.ir.primitives import Primitive, Rows
-from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
-from adaptcompose.syntax.signature import option, spell
+from adaptcompose.methods.invertible import EMBEDDINGS_SITE, HEAD_SITE
+from adaptcompose.syntax.signature import format_value, option
 
 
 @operator
@@ -36,27 +36,27 @@ class Scale(Modifier):
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         inner = self.body.at(site, facts) if self.by else None
-        if inner is None or self.by == 1.0 or site in (EMBEDDINGS, HEAD):
+        if inner is None or self.by == 1.0 or site in (EMBEDDINGS_SITE, HEAD_SITE):
             return inner
         if isinstance(inner, Rows):
-            return inner.rebuild(tuple(Scaled(member, self.by) for member in inner.inner()))
-        return Scaled(inner, self.by)
+            return inner.rebuild(tuple(ScaledUpdate(member, self.by) for member in inner.inner()))
+        return ScaledUpdate(inner, self.by)
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
-        if facts is None or self.by in (0.0, 1.0) or not complete(self):
+        if facts is None or self.by in (0.0, 1.0) or not has_known_methods(self):
             return
         leaves = (leaf for leaf in walk(self.body) if isinstance(leaf, Adapter))
-        if _rigid(self.body, facts):
-            name = next((leaf for leaf in leaves if _rigid(leaf, facts)), self.body)
-            yield codes.AC319.at(self.span, name=name, by=spell(self.by))
+        if _is_unscalable(self.body, facts):
+            name = next((leaf for leaf in leaves if _is_unscalable(leaf, facts)), self.body)
+            yield codes.AC319.at(self.span, name=name, by=format_value(self.by))
 
 
-def _rigid(block: Block, facts: Facts) -> bool:
+def _is_unscalable(block: Block, facts: Facts) -> bool:
     """Whether it does something by which no state is added to: there is no half of that."""
-    virtual = facts.of_kind("attention", "tokens", "positions")
-    for site in (EMBEDDINGS, *facts.sublayers(), *virtual):
+    virtual = facts.sites_of_kind("attention", "tokens", "positions")
+    for site in (EMBEDDINGS_SITE, *facts.sublayer_sites(), *virtual):
         inner = block.at(site, facts)
         members = inner.inner() if isinstance(inner, Rows) else (inner,) if inner else ()
-        if any(site == EMBEDDINGS or not node.placement.finish for node in members):
+        if any(site == EMBEDDINGS_SITE or not node.placement.followed_by_norm for node in members):
             return True
     return False

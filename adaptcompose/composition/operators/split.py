@@ -8,25 +8,25 @@ from itertools import pairwise
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.composition.graph import Block, adapters, complete
-from adaptcompose.composition.operator import Call, Members, Takes, operator
-from adaptcompose.composition.operators.average import one_ending
-from adaptcompose.composition.operators.weights import unadditive
+from adaptcompose.composition.graph import Block, adapters_of, has_known_methods
+from adaptcompose.composition.operator import ArgumentKind, BlockOperator, CheckedCall, operator
+from adaptcompose.composition.operators.average import mixed_ending_problems
+from adaptcompose.composition.operators.member_weights import additivity_problems
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.mixing import Split as Ranges
+from adaptcompose.ir.mixing import TokenSplit as Ranges
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.methods.invertible import EMBEDDINGS, HEAD
-from adaptcompose.methods.prompt import TOKENS, Prompt
-from adaptcompose.syntax.signature import option, spell
+from adaptcompose.methods.invertible import EMBEDDINGS_SITE, HEAD_SITE
+from adaptcompose.methods.prompt import TOKENS_SITE, Prompt
+from adaptcompose.syntax.signature import format_value, option
 
-LEFT_OUT = (TOKENS, EMBEDDINGS, Site("vocabulary"), HEAD)
+SHARED_SITES = (TOKENS_SITE, EMBEDDINGS_SITE, Site("vocabulary"), HEAD_SITE)
 POOLER = Site("pooler")
 
 
 @operator
 @dataclass(frozen=True)
-class Split(Members):
+class Split(BlockOperator):
     """Different adapters for different tokens: the first up to token `at`, the second from there.
 
     split(a, b, c, at=[32, 64]) has three ranges. Tokens are counted from 0 in each row, and a
@@ -39,52 +39,56 @@ class Split(Members):
     """
 
     word: ClassVar[str] = "split"
-    takes: ClassVar[Takes] = "adapters"
-    least: ClassVar[int] = 2
+    takes: ClassVar[ArgumentKind] = "adapters"
+    min_members: ClassVar[int] = 2
 
     starts: int | tuple[int, ...] = option(
         64,
         "first token of the second range, or a list of the first tokens of all later ranges",
-        word="at",
+        alias="at",
     )
 
     @classmethod
-    def of(cls, call: Call) -> Block:
+    def from_call(cls, call: CheckedCall) -> Block:
         given = {"starts": call.options["at"]} if "at" in call.options else {}
         return cls(call.members, span=call.span, **given)
 
     @property
-    def edges(self) -> tuple[int, ...]:
+    def boundaries(self) -> tuple[int, ...]:
         return self.starts if isinstance(self.starts, tuple) else (self.starts,)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        if site in LEFT_OUT:
+        if site in SHARED_SITES:
             return None
         branches = tuple(block.at(site, facts) for block in self.inner())
         if site == POOLER:  # it reads the first token only
-            return branches[sum(edge <= 0 for edge in self.edges)]
-        return Ranges(branches, self.edges) if any(branches) else None
+            return branches[sum(edge <= 0 for edge in self.boundaries)]
+        return Ranges(branches, self.boundaries) if any(branches) else None
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         needed = len(self.members) - 1
-        rising = all(a < b for a, b in pairwise((-1, *self.edges)))
-        if not rising or len(self.edges) != needed:
+        rising = all(a < b for a, b in pairwise((-1, *self.boundaries)))
+        if not rising or len(self.boundaries) != needed:
             expected = (
                 f"{needed} rising whole numbers (the first tokens of ranges 2 to {needed + 1})"
             )
             if needed == 1:
                 expected = "one whole number (the first token of the second range)"
             yield codes.AC209.at(
-                self.span, name="at", operator=self.word, expected=expected, got=spell(self.starts)
+                self.span,
+                name="at",
+                operator=self.word,
+                expected=expected,
+                got=format_value(self.starts),
             )
-        yield from unadditive(self.word, self, (Prompt,))
-        yield from self._left_out(facts)
-        if facts is not None and complete(self):
-            yield from one_ending(self, facts)
+        yield from additivity_problems(self.word, self, (Prompt,))
+        yield from self._shared_site_problems(facts)
+        if facts is not None and has_known_methods(self):
+            yield from mixed_ending_problems(self, facts)
 
-    def _left_out(self, facts: Facts | None) -> Iterator[Diagnostic]:
+    def _shared_site_problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         """AC324 for every adapter of which something is left out."""
-        for leaf in adapters(self).values():
+        for leaf in adapters_of(self).values():
             sites = leaf.method.sites(facts) if leaf.method and facts is not None else ()
-            if isinstance(leaf.method, Prompt) or any(site in LEFT_OUT for site in sites):
+            if isinstance(leaf.method, Prompt) or any(site in SHARED_SITES for site in sites):
                 yield codes.AC324.at(leaf.span, name=leaf)

@@ -7,18 +7,26 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.composition.graph import Adapter, Block, Slot, adapters, chain, complete, walk
-from adaptcompose.composition.operator import Call, Members, Takes, operator
+from adaptcompose.composition.graph import (
+    Adapter,
+    Block,
+    Slot,
+    adapters_of,
+    has_known_methods,
+    make_chain,
+    walk,
+)
+from adaptcompose.composition.operator import ArgumentKind, BlockOperator, CheckedCall, operator
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.linear import groundless
+from adaptcompose.ir.linear import find_norms_without_weight
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.methods.invertible import HEAD
+from adaptcompose.methods.invertible import HEAD_SITE
 
 
 @operator
 @dataclass(frozen=True)
-class Stack(Members):
+class Stack(BlockOperator):
     """Blocks on top of each other, the lowest first; a name makes a slot that `swap` can refill.
 
     ⟦stack(e₁, …, eₙ)⟧ = ⟦eₙ⟧ ∘ … ∘ ⟦e₁⟧. Laws: stack(a) = a; stack(a, stack(b, c)) =
@@ -30,18 +38,20 @@ class Stack(Members):
     """
 
     word: ClassVar[str] = "stack"
-    takes: ClassVar[Takes] = "slots"
-    least: ClassVar[int] = 1
+    takes: ClassVar[ArgumentKind] = "slots"
+    min_members: ClassVar[int] = 1
 
     @classmethod
-    def of(cls, call: Call) -> Block:
+    def from_call(cls, call: CheckedCall) -> Block:
         flat = flatten(call.members)
         lone = len(flat) == 1 and flat[0].name is None
         return flat[0].block if lone else cls(flat, span=call.span)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         # the inverse of a composition undoes its last part first
-        return chain([block.at(site, facts) for block in self.inner()], backwards=site == HEAD)
+        return make_chain(
+            [block.at(site, facts) for block in self.inner()], backwards=site == HEAD_SITE
+        )
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         names: set[str] = set()
@@ -49,16 +59,16 @@ class Stack(Members):
             if slot.name in names:
                 yield codes.AC322.at(slot.block.span, slot=slot.name)
             names |= {slot.name} if slot.name else set()
-        yield from self._conventions()
-        yield from self._groundless(facts)
-        yield from self._followed(facts)
+        yield from self._position_problems()
+        yield from self._weight_norm_problems(facts)
+        yield from self._ending_problems(facts)
 
-    def _conventions(self) -> Iterator[Diagnostic]:
+    def _position_problems(self) -> Iterator[Diagnostic]:
         """AC316: virtual tokens move the positions of the others, or none of them does."""
         found: dict[str, dict[str, Adapter]] = {}
-        for block in adapters(self).values():
-            if block.method is not None and block.method.convention:
-                kind, word = block.method.convention
+        for block in adapters_of(self).values():
+            if block.method is not None and block.method.position_convention:
+                kind, word = block.method.position_convention
                 found.setdefault(kind, {}).setdefault(word, block)
         for kind, words in found.items():
             if len(words) > 1:
@@ -67,25 +77,25 @@ class Stack(Members):
                 )
                 yield codes.AC316.at(self.span, kind=kind, detail=told)
 
-    def _groundless(self, facts: Facts | None) -> Iterator[Diagnostic]:
+    def _weight_norm_problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         """AC317: what normalises a weight stands on one weight, the same for all tokens."""
-        if facts is None or not complete(self):
+        if facts is None or not has_known_methods(self):
             return
-        for site in facts.of_kind("linear", "lookup"):
+        for site in facts.sites_of_kind("linear", "lookup"):
             node = self.at(site, facts)
-            for leaf in groundless(node) if node is not None else ():
+            for leaf in find_norms_without_weight(node) if node is not None else ():
                 yield codes.AC317.at(self.span, name=leaf.part, site=site)
                 return
 
-    def _followed(self, facts: Facts | None) -> Iterator[Diagnostic]:
+    def _ending_problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         """AC320: an adapter without the backbone's norm has to be the last one at its sites."""
-        if facts is None or not complete(self):
+        if facts is None or not has_known_methods(self):
             return
         for index, slot in enumerate(self.members[:-1]):
             later = self.members[index + 1 :]
-            for site in facts.sublayers():
+            for site in facts.sublayer_sites():
                 here = slot.block.at(site, facts)
-                if here is None or here.placement.finish:
+                if here is None or here.placement.followed_by_norm:
                     continue
                 if any(other.block.at(site, facts) is not None for other in later):
                     yield codes.AC320.at(slot.block.span, name=slot.block)
@@ -103,7 +113,7 @@ def flatten(members: Sequence[Slot]) -> tuple[Slot, ...]:
     return tuple(flat)
 
 
-def slots(block: Block) -> list[str]:
+def slot_names(block: Block) -> list[str]:
     """Names of the slots in a graph, in the order in which they are written."""
     stacks = [inner for inner in walk(block) if isinstance(inner, Stack)]
     return list(dict.fromkeys(s.name for stack in stacks for s in stack.members if s.name))

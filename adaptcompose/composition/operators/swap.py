@@ -15,10 +15,10 @@ from adaptcompose.composition.graph import (
     Slot,
     transform,
     walk,
-    with_slots,
+    with_blocks,
 )
-from adaptcompose.composition.operator import Modifier, Takes, operator
-from adaptcompose.composition.operators.stack import Stack, slots
+from adaptcompose.composition.operator import ArgumentKind, Modifier, operator
+from adaptcompose.composition.operators.stack import Stack, slot_names
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span, suggest
 from adaptcompose.ir.primitives import Primitive
@@ -41,71 +41,75 @@ class Swap(Modifier):
     """
 
     word: ClassVar[str] = "swap"
-    takes: ClassVar[Takes] = "slots"
-    least: ClassVar[int] = 1
+    takes: ClassVar[ArgumentKind] = "slots"
+    min_members: ClassVar[int] = 1
 
     members: tuple[Slot, ...] = ()
-    places: Mapping[str, Span | None] = field(default_factory=dict, compare=False, repr=False)
+    name_spans: Mapping[str, Span | None] = field(default_factory=dict, compare=False, repr=False)
     """Where the names of the slots are written."""
 
     def inner(self) -> tuple[Block, ...]:
         return (self.body, *(slot.block for slot in self.members))
 
     def rebuild(self, inner: tuple[Block, ...]) -> Block:
-        return replace(self, body=inner[0], members=with_slots(self.members, inner[1:]))
+        return replace(self, body=inner[0], members=with_blocks(self.members, inner[1:]))
 
-    def options(self) -> list[str]:
+    def format_options(self) -> list[str]:
         return [str(slot) for slot in self.members]
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        return self.applied().at(site, facts)
+        return self.apply().at(site, facts)
 
-    def in_part(self) -> Swap:
+    def apply_where_known(self) -> Swap:
         """The same behind a body whose own slots are refilled; what they held is not looked up."""
-        return replace(self, body=refilled(self.body, self._new))
+        return replace(self, body=refill_slots(self.body, self._replacements))
 
     @property
-    def _new(self) -> dict[str, Block]:
+    def _replacements(self) -> dict[str, Block]:
         return {str(slot.name): slot.block for slot in self.members}
 
-    def applied(self) -> Block:
+    def apply(self) -> Block:
         """The body with its slots refilled; Failed with AC310 for those that it has not."""
-        names = {name: self.places.get(name, self.span) for name in self._new}
-        if wrong := list(strangers(names, slots(self.body))):
+        names = {name: self.name_spans.get(name, self.span) for name in self._replacements}
+        if wrong := list(unknown_name_problems(names, slot_names(self.body))):
             raise Failed(wrong)
-        return refilled(self.body, self._new)
+        return refill_slots(self.body, self._replacements)
 
 
-def refilled(body: Block, new: Mapping[str, Block]) -> Block:
+def refill_slots(body: Block, replacements: Mapping[str, Block]) -> Block:
     """The body with other blocks in its slots."""
 
     def refill(block: Block) -> Block:
         if isinstance(block, Stack):
-            filled = [replace(s, block=new.get(s.name or "", s.block)) for s in block.members]
+            filled = [
+                replace(s, block=replacements.get(s.name or "", s.block)) for s in block.members
+            ]
             return replace(block, members=tuple(filled))
         if isinstance(block, Published):
-            given = {slot.name: refilled(slot.block, new) for slot in block.refills}
-            given |= {name: new[name] for name in block.slots if name in new}
+            given = {slot.name: refill_slots(slot.block, replacements) for slot in block.refills}
+            given |= {name: replacements[name] for name in block.slots if name in replacements}
             return replace(block, refills=tuple(Slot(name, one) for name, one in given.items()))
         return block
 
     return transform(body, refill)
 
 
-def worded(graph: Block) -> Block:
+def as_written(graph: Block) -> Block:
     """The graph as it is written: a published composition as its reference, and its swaps."""
 
     def change(block: Block) -> Block:
         if not isinstance(block, Published):
             return block
-        members = tuple(replace(slot, block=worded(slot.block)) for slot in block.refills)
+        members = tuple(replace(slot, block=as_written(slot.block)) for slot in block.refills)
         leaf = replace(block, body=Empty(), refills=())
         return Swap(leaf, members, span=block.span) if members else leaf
 
     return transform(graph, change)
 
 
-def strangers(names: Mapping[str, Span | None], known: list[str]) -> Iterator[Diagnostic]:
+def unknown_name_problems(
+    names: Mapping[str, Span | None], known: list[str]
+) -> Iterator[Diagnostic]:
     """AC310 for every name that is none of those known."""
     for name, span in names.items():
         if name not in known:
@@ -113,18 +117,18 @@ def strangers(names: Mapping[str, Span | None], known: list[str]) -> Iterator[Di
             yield codes.AC310.at(span, name=name, known=listed, help=near)
 
 
-def named(call: syntax.Call) -> dict[str, Span | None]:
+def slot_spans(call: syntax.Call) -> dict[str, Span | None]:
     """The slots that a call names, and where."""
     given = [one for one in call.arguments if isinstance(one, syntax.Argument)]
     return {one.name: one.name_span for one in given if one.name is not None}
 
 
-def in_other_places(ref: Ref) -> bool:
+def is_outside_catalogue(ref: Ref) -> bool:
     """Whether a reference may lead to a published composition, by its letters alone."""
     return ref.kind in ("hub", "local")
 
 
-def unread(block: Block, composed: Callable[[Ref], bool]) -> bool:
+def has_unresolved(block: Block, may_be_published: Callable[[Ref], bool]) -> bool:
     """Whether references in it may be published compositions that have slots of their own."""
     leaves = (inner for inner in walk(block) if isinstance(inner, Adapter))
-    return any(leaf.ref and leaf.method is None and composed(leaf.ref) for leaf in leaves)
+    return any(leaf.ref and leaf.method is None and may_be_published(leaf.ref) for leaf in leaves)

@@ -20,12 +20,12 @@ from transformers import (
 )
 
 from adaptcompose.diagnostics.codes import AC413, AC605
-from adaptcompose.diagnostics.diagnostic import Failed, Span, errors
+from adaptcompose.diagnostics.diagnostic import Failed, Span, select_errors
 from adaptcompose.experiment.data.examples import Examples
 from adaptcompose.experiment.data.tasks import Task
 from adaptcompose.resolution.backbone import Backbone
 
-IGNORED = -100
+IGNORED_LABEL = -100
 _AS_FILES: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _OFFSET_TYPES = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "longformer"}
 Feature = dict[str, list[int] | int]
@@ -51,7 +51,7 @@ def open_tokenizer(folder: Path, kind: str) -> Any:
     return tokenizer
 
 
-def tokenizer_of(backbone: Backbone, kind: str, place: Span | None = None) -> Any:
+def open_backbone_tokenizer(backbone: Backbone, kind: str, place: Span | None = None) -> Any:
     """The tokenizer that texts go through; each token of another than its own has an embedding."""
     tokenizer = open_tokenizer(backbone.tokenizer_folder(), kind)
     most = backbone.facts.config.get("vocab_size")
@@ -63,7 +63,7 @@ def tokenizer_of(backbone: Backbone, kind: str, place: Span | None = None) -> An
     return tokenizer
 
 
-def longest_input(
+def max_input_length(
     tokenizer: Any, config: Any, wanted: int | None = None, place: Span | None = None
 ) -> int:
     """How many tokens an input may have: as wanted, else as the tokenizer and the positions say."""
@@ -82,7 +82,7 @@ def longest_input(
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded(Dataset[Feature]):
+class EncodedDataset(Dataset[Feature]):
     """Examples as a model takes them, in their order.
 
     `words` holds, for each example of token classification, the token of each word that has one;
@@ -92,9 +92,9 @@ class Encoded(Dataset[Feature]):
     task: Task
     examples: Examples
     features: tuple[Feature, ...]
-    words: tuple[dict[int, int], ...] = ()
+    word_tokens: tuple[dict[int, int], ...] = ()
     truncated: int = 0
-    lost: int = 0
+    untokenised_words: int = 0
 
     def __len__(self) -> int:
         return len(self.features)
@@ -105,11 +105,11 @@ class Encoded(Dataset[Feature]):
     def references(self) -> list[Any]:
         """What is true: a label, the labels of all words, or the hidden tokens laid end to end."""
         if self.task.kind == "masked-lm":
-            return [token for labels in self._hidden() for token in labels.values()]
+            return [token for labels in self._hidden_tokens() for token in labels.values()]
         return self.examples.column("labels")
 
     def decode(self, predictions: Any) -> list[Any]:
-        """Labels, or labels of every word, out of what `reduce_logits` leaves of the logits.
+        """Labels, or labels of every word, out of what `make_logits_reducer` leaves of the logits.
 
         A word without a token (cut off, or a character that the tokenizer drops) gets `O`, or else
         the first label: it counts in every score.
@@ -119,14 +119,14 @@ class Encoded(Dataset[Feature]):
         if self.task.kind == "masked-lm":
             return [
                 (int(predictions[row][place][0]), float(predictions[row][place][1]))
-                for row, hidden in enumerate(self._hidden())
+                for row, hidden in enumerate(self._hidden_tokens())
                 for place in hidden
             ]
         labels = self.task.labels
         default = "O" if "O" in labels else labels[0]
         found = []
         for row, (places, tokens) in enumerate(
-            zip(self.words, self.examples.column("tokens"), strict=True)
+            zip(self.word_tokens, self.examples.column("tokens"), strict=True)
         ):
             numbers = {word: int(predictions[row][place]) for word, place in places.items()}
             found.append(
@@ -145,10 +145,10 @@ class Encoded(Dataset[Feature]):
         """
         return self.task.score(self.decode(predictions), self.references(), names)
 
-    def _hidden(self) -> list[dict[int, int]]:
+    def _hidden_tokens(self) -> list[dict[int, int]]:
         """For each example of masked-lm, position to hidden token."""
         return [
-            {place: one for place, one in enumerate(labels) if one != IGNORED}
+            {place: one for place, one in enumerate(labels) if one != IGNORED_LABEL}
             for feature in self.features
             if isinstance(labels := feature.get("labels"), list)
         ]
@@ -160,12 +160,12 @@ def encode(
     tokenizer: Any,
     max_length: int,
     mask_seed: int | None = None,
-) -> Encoded:
+) -> EncodedDataset:
     """Examples as features. With `mask_seed`, masked-lm hides the same tokens at every reading.
 
     Raises Failed where examples have labels that the task does not know.
     """
-    if found := errors(task.check(examples)):
+    if found := select_errors(task.check(examples)):
         raise Failed(found)
     if task.kind == "token-classification":
         return _encode_words(task, examples, tokenizer, max_length)
@@ -182,25 +182,27 @@ def encode(
         for feature, label in zip(features, examples.column("labels"), strict=True):
             feature["labels"] = task.label2id[label]
     if task.kind == "masked-lm" and mask_seed is not None:
-        features = _masked(task, features, tokenizer, mask_seed)
+        features = _mask_features(task, features, tokenizer, mask_seed)
     truncated = sum(bool(one.overflowing) for one in batch.encodings)
-    return Encoded(task, examples, tuple(features), truncated=truncated)
+    return EncodedDataset(task, examples, tuple(features), truncated=truncated)
 
 
-def collator(task: Task, tokenizer: Any, seed: int = 0, *, masked: bool = False) -> Any:
+def make_collator(task: Task, tokenizer: Any, seed: int = 0, *, masked: bool = False) -> Any:
     """Puts features of one dataset into padded batches.
 
     In training, masked-lm hides other tokens each time, drawn from `seed`; `masked` says that the
     features were already given theirs by `encode(…, mask_seed=…)`.
     """
     if task.kind == "masked-lm" and not masked:
-        return DataCollatorForLanguageModeling(tokenizer, mlm_probability=task.mask, seed=seed)
+        return DataCollatorForLanguageModeling(
+            tokenizer, mlm_probability=task.mask_share, seed=seed
+        )
     if task.kind == "text-classification":
         return DataCollatorWithPadding(tokenizer)
-    return DataCollatorForTokenClassification(tokenizer, label_pad_token_id=IGNORED)
+    return DataCollatorForTokenClassification(tokenizer, label_pad_token_id=IGNORED_LABEL)
 
 
-def reduce_logits(task: Task) -> Callable[[Any, Any], torch.Tensor]:
+def make_logits_reducer(task: Task) -> Callable[[Any, Any], torch.Tensor]:
     """What is kept of a batch's logits: class numbers, or (token, log-probability of the truth).
 
     The function is a `preprocess_logits_for_metrics` of the Trainer: the logits of a whole test
@@ -219,7 +221,9 @@ def reduce_logits(task: Task) -> Callable[[Any, Any], torch.Tensor]:
     return reduced
 
 
-def _encode_words(task: Task, examples: Examples, tokenizer: Any, max_length: int) -> Encoded:
+def _encode_words(
+    task: Task, examples: Examples, tokenizer: Any, max_length: int
+) -> EncodedDataset:
     """The first token of each word carries its label; the loss skips the others."""
     tokens = [list(words) for words in examples.column("tokens")]
     batch = tokenizer(tokens, is_split_into_words=True, truncation=True, max_length=max_length)
@@ -234,28 +238,28 @@ def _encode_words(task: Task, examples: Examples, tokenizer: Any, max_length: in
         }
         words.append(places)
         if truths is not None:
-            labels = [IGNORED] * (len(numbers) - 1)
+            labels = [IGNORED_LABEL] * (len(numbers) - 1)
             for word, place in places.items():
                 labels[place] = task.label2id[truths[row][word]]
             feature["labels"] = labels
     lost = sum(len(one) - len(places) for one, places in zip(tokens, words, strict=True))
     truncated = sum(bool(one.overflowing) for one in batch.encodings)
-    return Encoded(task, examples, tuple(features), tuple(words), truncated, lost)
+    return EncodedDataset(task, examples, tuple(features), tuple(words), truncated, lost)
 
 
 def _features(batch: Any) -> list[Feature]:
     return [{name: batch[name][row] for name in batch} for row in range(len(batch["input_ids"]))]
 
 
-def _masked(task: Task, features: list[Feature], tokenizer: Any, seed: int) -> list[Feature]:
-    hide = collator(task, tokenizer, seed)
-    return [_hide(hide, feature) for feature in features]
+def _mask_features(task: Task, features: list[Feature], tokenizer: Any, seed: int) -> list[Feature]:
+    hide = make_collator(task, tokenizer, seed)
+    return [_mask_feature(hide, feature) for feature in features]
 
 
-def _hide(hide: Any, feature: Feature) -> Feature:
+def _mask_feature(hide: Any, feature: Feature) -> Feature:
     """One example with its hidden tokens; at least one, wherever the draw allows it."""
     for _ in range(100):
         drawn = {name: tensor[0].tolist() for name, tensor in hide([dict(feature)]).items()}
-        if any(label != IGNORED for label in drawn["labels"]):
+        if any(label != IGNORED_LABEL for label in drawn["labels"]):
             break
     return drawn

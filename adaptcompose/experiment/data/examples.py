@@ -21,7 +21,7 @@ from typing import Any
 from adaptcompose.diagnostics.codes import AC605, AC606, AC607, AC608
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, counted, suggest
 from adaptcompose.experiment.data.parquet import open_parquet
-from adaptcompose.experiment.data.readers import READERS, Lines, Record
+from adaptcompose.experiment.data.readers import READERS, LineReader, Record
 from adaptcompose.experiment.spec.sections import DataSection, Spec
 from adaptcompose.experiment.spec.value_types import DataRef
 from adaptcompose.resolution.dataset_splits import GZIP, Classes
@@ -31,7 +31,7 @@ PROBLEM_LIMIT = 20
 UNLABELLED = -1
 """What stands for a class that is kept secret, as in the test sets of GLUE."""
 
-_TABLES = ("csv", "tsv", "conll", "parquet")
+_TABLE_FORMATS = ("csv", "tsv", "conll", "parquet")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Examples:
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
-    places: tuple[tuple[int, int], ...]
+    origins: tuple[tuple[int, int], ...]
     files: tuple[Path, ...] = ()
     classes: tuple[str, ...] = ()
 
@@ -54,33 +54,33 @@ class Examples:
         index = self.columns.index(name)
         return [row[index] for row in self.rows]
 
-    def place(self, row: int) -> tuple[str, int]:
+    def origin(self, row: int) -> tuple[str, int]:
         """The file and the line that a row comes from."""
-        file, line = self.places[row]
+        file, line = self.origins[row]
         return (str(self.files[file]) if self.files else "<text>", line)
 
 
-def examples_of(texts: Iterable[str | tuple[str, ...]]) -> Examples:
+def examples_from_texts(texts: Iterable[str | tuple[str, ...]]) -> Examples:
     """Texts without labels, such as those that `predict` gets.
 
-    >>> examples_of(["one", "two"]).column("text")
+    >>> examples_from_texts(["one", "two"]).column("text")
     ['one', 'two']
     """
     rows = tuple((text,) for text in texts)
     return Examples(("text",), rows, tuple((0, number) for number in range(1, len(rows) + 1)))
 
 
-def open_data(
+def read_split_columns(
     spec: Spec, ref: DataRef, roles: Sequence[str], optional: Sequence[str] = ()
 ) -> Examples:
     """The examples of a split, with the columns that a task needs."""
     section = spec.data[ref.name]
-    paths, held = spec.files(ref), section.held
+    paths, held = spec.split_files(ref), section.dataset
     classes = held.classes(ref.config) if held else {}
-    return read_examples(paths, section, roles, optional, name=ref.name, classes=classes)
+    return read_example_files(paths, section, roles, optional, name=ref.name, classes=classes)
 
 
-def read_examples(
+def read_example_files(
     paths: Sequence[Path],
     section: DataSection,
     roles: Sequence[str],
@@ -90,26 +90,26 @@ def read_examples(
     classes: Classes | None = None,
 ) -> Examples:
     """The examples of some files. Everything wrong with them (up to a limit) is in one Failed."""
-    collecting = _Collecting(section, tuple(roles), tuple(optional))
+    collecting = _ExampleCollector(section, tuple(roles), tuple(optional))
     for path in paths:
         form = section.format_of(str(path))
         if form is None:
-            raise Failed(AC606.at(section.source, section=name, name="format"))
+            raise Failed(AC606.at(section.files_span, section=name, name="format"))
         collecting.start(path, form, classes or {})
         if form == "parquet":
             if not path.is_file():
                 raise Failed(_no_file(path, section))
-            collecting.add(collecting.opened())
+            collecting.add(collecting.parquet_records())
         else:
-            lines = Lines(_content(path, section), collecting.problem)
+            lines = LineReader(_content(path, section), collecting.problem)
             collecting.add(READERS[form](lines, section))
     if collecting.problems:
         raise Failed(collecting.problems)
-    return collecting.examples(paths)
+    return collecting.build_examples(paths)
 
 
 @dataclass
-class _Collecting:
+class _ExampleCollector:
     """Turns records of a file's own columns into rows of the roles."""
 
     section: DataSection
@@ -117,27 +117,27 @@ class _Collecting:
     optional: tuple[str, ...]
     problems: list[Diagnostic] = field(default_factory=list)
     rows: list[tuple[Any, ...]] = field(default_factory=list)
-    places: list[tuple[int, int]] = field(default_factory=list)
+    origins: list[tuple[int, int]] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
     classes: Classes = field(default_factory=dict)
     path: Path = Path()
-    number: int = -1
-    table: bool = False
+    file_index: int = -1
+    is_table: bool = False
 
     def start(self, path: Path, form: str, classes: Classes) -> None:
         """Go on with another file, whose classes are these unless it says more itself."""
-        self.path, self.number = path, self.number + 1
-        self.table, self.classes = form in _TABLES, classes
+        self.path, self.file_index = path, self.file_index + 1
+        self.is_table, self.classes = form in _TABLE_FORMATS, classes
 
-    def opened(self) -> Iterator[Record]:
+    def parquet_records(self) -> Iterator[Record]:
         """The rows of a Parquet file, no more than are needed."""
-        wanted = {name for role in self._wanted() for name in self._names(role)} | {"label"}
-        classes, records = open_parquet(self.path, wanted, self.section.source)
+        wanted = {name for role in self._columns() for name in self._column_names(role)} | {"label"}
+        classes, records = open_parquet(self.path, wanted, self.section.files_span)
         self.classes = {**self.classes, **classes}
         first = self.section.limit if self.section.shuffle_seed is None else None
         return islice(records, None if first is None else max(first - len(self.rows), 1))
 
-    def _names(self, role: str) -> tuple[str, ...]:
+    def _column_names(self, role: str) -> tuple[str, ...]:
         return self.section.columns.get(role) or (role,)
 
     def problem(self, line: int, why: str, help: str | None = None) -> None:
@@ -146,34 +146,34 @@ class _Collecting:
             raise Failed(self.problems)
 
     def add(self, records: Iterable[Record]) -> None:
-        before, wanted = len(self.rows), self._wanted()
+        before, wanted = len(self.rows), self._columns()
         for line, record in records:
             values = {role: self._value(role, record, line) for role in wanted}
             self.rows.append(tuple(values.values()))
-            self.places.append((self.number, line))
+            self.origins.append((self.file_index, line))
             self._check_lengths(values, line)
         if len(self.rows) == before and not self.problems:
             self.problem(1, "the file contains no examples")
 
-    def examples(self, files: Sequence[Path]) -> Examples:
+    def build_examples(self, files: Sequence[Path]) -> Examples:
         order = list(range(len(self.rows)))
         if self.section.shuffle_seed is not None:
             random.Random(self.section.shuffle_seed).shuffle(order)
         order = order[: self.section.limit]
-        wanted = self._wanted()
+        wanted = self._columns()
         kept = [number for number, role in enumerate(wanted) if role not in self.missing]
         rows = tuple(tuple(self.rows[row][number] for number in kept) for row in order)
-        places = tuple(self.places[row] for row in order)
+        places = tuple(self.origins[row] for row in order)
         columns = tuple(wanted[number] for number in kept)
-        names = self._names("labels")[0]
+        names = self._column_names("labels")[0]
         classes = self.classes.get(names) or self.classes.get("label", ())
         return Examples(columns, rows, places, tuple(files), classes)
 
-    def _wanted(self) -> tuple[str, ...]:
+    def _columns(self) -> tuple[str, ...]:
         return (*self.roles, *(role for role in self.optional if role not in self.roles))
 
     def _value(self, role: str, record: Mapping[str, Any], line: int) -> Any:
-        names = self._names(role)
+        names = self._column_names(role)
         absent = [name for name in names if name not in record]
         if absent and role == "labels" and role not in self.section.columns:
             names, absent = ("label",), [] if "label" in record else absent
@@ -181,25 +181,27 @@ class _Collecting:
             if role in self.optional and role not in self.section.columns:
                 self.missing.add(role)
             else:
-                self._absent(role, absent[0], record, line)
+                self._report_missing_column(role, absent[0], record, line)
             return None
-        if role == "labels" and self._unlabelled(names[0], record[names[0]], line):
+        if role == "labels" and self._is_unlabelled(names[0], record[names[0]], line):
             return None
-        values = [self._checked(role, name, record[name], line) for name in names]
+        values = [self._check_value(role, name, record[name], line) for name in names]
         return tuple(values) if len(values) > 1 else values[0]
 
-    def _absent(self, role: str, name: str, record: Mapping[str, Any], line: int) -> None:
+    def _report_missing_column(
+        self, role: str, name: str, record: Mapping[str, Any], line: int
+    ) -> None:
         """A column that is not there; of a table it is missing in every line."""
         known = list(dict.fromkeys(map(str, record)))
-        place = self.section.place(f"columns.{role}") or self.section.place("repo")
-        if self.table and place is not None:
+        place = self.section.span_of(f"columns.{role}") or self.section.span_of("repo")
+        if self.is_table and place is not None:
             near, expected = suggest(name, known), f"one of the columns {', '.join(known)}"
             values = {"name": f"columns.{role}", "expected": expected, "got": f"`{name}`"}
             raise Failed([*self.problems, AC605.at(place, **values, help=near)])
         help = f"map one of its columns ({', '.join(known)}): `data.columns: {{{role}: …}}`"
         self.problem(line, f"the column `{name}` is missing", help)
 
-    def _unlabelled(self, name: str, value: Any, line: int) -> bool:
+    def _is_unlabelled(self, name: str, value: Any, line: int) -> bool:
         """Whether an example of a data set has no class, which is fine where none is scored."""
         if self.classes.get(name) is None or value not in (None, UNLABELLED, str(UNLABELLED)):
             return False
@@ -209,9 +211,9 @@ class _Collecting:
         self.problem(line, f"`{name}` is {value}, so this split has no labels")
         raise Failed(self.problems)
 
-    def _checked(self, role: str, name: str, value: Any, line: int) -> Any:
+    def _check_value(self, role: str, name: str, value: Any, line: int) -> Any:
         if role == "labels" and name in self.classes:
-            value = _named(value, self.classes[name])
+            value = _class_names(value, self.classes[name])
         if role == "labels" and isinstance(value, (str, int, float)):
             return _label(value)
         if role == "text" and isinstance(value, str):
@@ -241,14 +243,14 @@ def _label(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _named(value: Any, names: tuple[str, ...]) -> Any:
+def _class_names(value: Any, names: tuple[str, ...]) -> Any:
     """The class that a number stands for, or the classes of a list of them.
 
-    >>> _named([0, "1", "b", 7], ("a", "b"))
+    >>> _class_names([0, "1", "b", 7], ("a", "b"))
     ['a', 'b', 'b', 7]
     """
     if isinstance(value, (list, tuple)):
-        return [_named(one, names) for one in value]
+        return [_class_names(one, names) for one in value]
     if isinstance(value, bool) or not isinstance(value, (int, str)) or value in names:
         return value
     number = int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else -1
@@ -256,7 +258,7 @@ def _named(value: Any, names: tuple[str, ...]) -> Any:
 
 
 def _no_file(path: Path, section: DataSection) -> Diagnostic:
-    return AC607.at(section.source, path=str(path), root=str(Path.cwd()))
+    return AC607.at(section.files_span, path=str(path), root=str(Path.cwd()))
 
 
 def _content(path: Path, section: DataSection) -> bytes:

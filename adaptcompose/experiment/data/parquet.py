@@ -11,7 +11,7 @@ from adaptcompose.diagnostics.codes import AC413, AC615
 from adaptcompose.diagnostics.diagnostic import Failed, Span
 from adaptcompose.resolution.dataset_splits import Classes
 
-MOST_BYTES = 8_000_000_000
+SIZE_LIMIT = 8_000_000_000
 """What a file may hold unpacked: a few packed bytes can say that there is a lot of the same."""
 _BATCH = 1024
 
@@ -32,8 +32,8 @@ def open_parquet(
         file = parquet.ParquetFile(path)
         metadata = file.metadata
         groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-        if sum(group.total_byte_size for group in groups) > MOST_BYTES:
-            raise ValueError(f"it contains more than {MOST_BYTES // 10**9} GB")
+        if sum(group.total_byte_size for group in groups) > SIZE_LIMIT:
+            raise ValueError(f"it contains more than {SIZE_LIMIT // 10**9} GB")
     except (ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, error, place) from None
     names = dict.fromkeys(file.schema_arrow.names)

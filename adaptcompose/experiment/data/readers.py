@@ -16,7 +16,7 @@ Record = tuple[int, Mapping[str, Any]]
 
 
 @dataclass
-class Lines:
+class LineReader:
     """The lines of a file; where not all is UTF-8, a bad byte has a line."""
 
     content: bytes
@@ -38,7 +38,7 @@ class Lines:
                 self.problem(number, f"the byte 0x{line[error.start]:02x} is not valid UTF-8")
 
 
-def _read_jsonl(lines: Lines, section: DataSection) -> Iterator[Record]:
+def _read_jsonl(lines: LineReader, section: DataSection) -> Iterator[Record]:
     for number, line in lines:
         if not line.strip():
             continue
@@ -58,7 +58,7 @@ def _read_jsonl(lines: Lines, section: DataSection) -> Iterator[Record]:
             lines.problem(number, "expected a JSON object: `{…}`")
 
 
-def _read_json(lines: Lines, section: DataSection) -> Iterator[Record]:
+def _read_json(lines: LineReader, section: DataSection) -> Iterator[Record]:
     """A list of records, or one in each line. A record of a list has its number."""
     if lines.content.lstrip()[:1] != b"[":
         yield from _read_jsonl(lines, section)
@@ -75,7 +75,7 @@ def _read_json(lines: Lines, section: DataSection) -> Iterator[Record]:
             lines.problem(number, "expected a JSON object: `{…}`")
 
 
-def _read_table(lines: Lines, section: DataSection, **dialect: Any) -> Iterator[Record]:
+def _read_table(lines: LineReader, section: DataSection, **dialect: Any) -> Iterator[Record]:
     start = 1
 
     def texts() -> Iterator[str]:
@@ -100,34 +100,34 @@ def _read_table(lines: Lines, section: DataSection, **dialect: Any) -> Iterator[
                     line, f"expected {counted(len(header), 'column')}, found {len(cells)}"
                 )
             else:
-                yield line, _named(header, cells)
+                yield line, _record_of_row(header, cells)
     except csv.Error as error:
         lines.problem(start, f"invalid table: {error}")
 
 
-def _read_csv(lines: Lines, section: DataSection) -> Iterator[Record]:
+def _read_csv(lines: LineReader, section: DataSection) -> Iterator[Record]:
     return _read_table(lines, section)
 
 
-def _read_tsv(lines: Lines, section: DataSection) -> Iterator[Record]:
+def _read_tsv(lines: LineReader, section: DataSection) -> Iterator[Record]:
     return _read_table(lines, section, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
-def _named(header: list[str], cells: list[str]) -> dict[str, str]:
+def _record_of_row(header: list[str], cells: list[str]) -> dict[str, str]:
     """A row by the names of its columns, and by their numbers where no name is in the way."""
     return {str(index): cell for index, cell in enumerate(cells)} | dict(
         zip(header, cells, strict=True)
     )
 
 
-def _read_conll(lines: Lines, section: DataSection) -> Iterator[Record]:
+def _read_conll(lines: LineReader, section: DataSection) -> Iterator[Record]:
     """Sentences between blank lines. Columns are numbers; `tokens` is 0, `labels` the last.
 
     `-DOCSTART-` lines of the CoNLL-2003 files mark documents and are no words.
     """
     numbered = [*lines, (0, "")]
     pattern = next((line for _, line in numbered if line.strip() and line[0] != "#"), "")
-    split = _by_tabs if "\t" in pattern else _by_blanks
+    split = _split_at_tabs if "\t" in pattern else _split_at_blanks
     width = len(split(pattern))
     sentence: list[list[str]] = []
     first = 0
@@ -139,7 +139,7 @@ def _read_conll(lines: Lines, section: DataSection) -> Iterator[Record]:
             continue
         cells = split(line)
         # `#` may also be a word: `# O` is one where every line has two columns.
-        if not sentence and line[0] == "#" and (len(cells) != width or _REMARK.match(line)):
+        if not sentence and line[0] == "#" and (len(cells) != width or _COMMENT.match(line)):
             continue
         if cells[0] == "-DOCSTART-":
             continue
@@ -150,14 +150,14 @@ def _read_conll(lines: Lines, section: DataSection) -> Iterator[Record]:
         sentence.append(cells)
 
 
-_REMARK = re.compile(r"# *[\w ]+ = ")
+_COMMENT = re.compile(r"# *[\w ]+ = ")
 
 
-def _by_tabs(line: str) -> list[str]:
+def _split_at_tabs(line: str) -> list[str]:
     return line.split("\t")
 
 
-def _by_blanks(line: str) -> list[str]:
+def _split_at_blanks(line: str) -> list[str]:
     return re.split(" +", line.strip(" "))
 
 
@@ -170,13 +170,13 @@ def _sentence(rows: list[list[str]]) -> dict[str, Any]:
     return named
 
 
-def _read_text(lines: Lines, section: DataSection) -> Iterator[Record]:
+def _read_text(lines: LineReader, section: DataSection) -> Iterator[Record]:
     for number, line in lines:
         if line.strip():
             yield number, {"text": line.strip()}
 
 
-READERS: dict[str, Callable[[Lines, DataSection], Iterator[Record]]] = {
+READERS: dict[str, Callable[[LineReader, DataSection], Iterator[Record]]] = {
     "jsonl": _read_jsonl,
     "json": _read_json,
     "csv": _read_csv,

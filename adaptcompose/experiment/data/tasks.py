@@ -2,7 +2,7 @@
 
 >>> from adaptcompose.experiment.data.examples import Examples
 >>> rows = Examples(("text", "labels"), (("a", "no"), ("b", "5"), ("c", "no")), ((0, 1),) * 3)
->>> task = open_task(TaskSection(kind="text-classification"), rows)
+>>> task = make_task(TaskSection(kind="text-classification"), rows)
 >>> task.labels, task.metric.name, task.head
 (('5', 'no'), 'accuracy', {'task': 'text-classification', 'labels': ['5', 'no']})
 """
@@ -18,7 +18,7 @@ from adaptcompose.diagnostics.codes import AC604, AC605, AC606, AC608, AC609, AC
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
 from adaptcompose.experiment.data.examples import Examples
 from adaptcompose.experiment.spec.sections import TaskSection
-from adaptcompose.tasks.metrics import KINDS, METRICS, Metric, supported_kinds
+from adaptcompose.tasks.metrics import METRICS, TASK_KINDS, Metric, supported_kinds
 
 _ROLES = {
     "text-classification": (("text",), ("labels",)),
@@ -35,7 +35,7 @@ class Task:
     kind: str
     labels: tuple[str, ...]
     metric: Metric
-    mask: float = 0.15
+    mask_share: float = 0.15
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -81,9 +81,9 @@ class Task:
         """Unknown labels (errors), and entities that do not start with `B-` (a warning)."""
         if "labels" not in examples.columns:
             return []
-        found = list(_unknown_labels(self.labels, examples))
+        found = list(_label_problems(self.labels, examples))
         if self.kind == "token-classification" and self.metric.name == "span-f1":
-            found += _loose_entities(examples)
+            found += _entity_problems(examples)
         return found
 
 
@@ -94,24 +94,24 @@ def roles_of(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return _ROLES[kind]
 
 
-def open_task(
-    section: TaskSection, train: Examples | None = None, brought: Sequence[str] | None = None
+def make_task(
+    section: TaskSection, train: Examples | None = None, head_labels: Sequence[str] | None = None
 ) -> Task:
-    """The task of a spec. Its labels: declared, else `brought` by a head, else those of `train`.
+    """The task of a spec. Its labels: declared, else `head_labels` by a head, else those of `train`.
 
     Those are the classes that its files name, in their order, or else the labels that occur.
     """
     roles_of(section.kind)
     labels: tuple[str, ...] = ()
     if section.kind != "masked-lm":
-        labels = _labels(section, train, brought)
+        labels = _labels(section, train, head_labels)
     name = section.metric or _default_metric(section.kind, labels)
     metric = _metric(section.kind, name, section)
     if metric.name == "span-f1" and not _are_spans(labels):
         expected = "accuracy or macro-f1, because the labels are not B-…, I-… and O"
         raise Failed(
             AC605.at(
-                section.place("metric"), name="task.metric", expected=expected, got=f"`{name}`"
+                section.span_of("metric"), name="task.metric", expected=expected, got=f"`{name}`"
             )
         )
     return Task(section.kind, labels, metric, section.mask)
@@ -134,20 +134,20 @@ def _labels(
         return tuple(brought)
     if train is None or "labels" not in train.columns:
         help = "add `labels: [a, b]`; without training there is no data to take them from"
-        raise Failed(AC606.at(section.place("kind"), section="task", name="labels", help=help))
+        raise Failed(AC606.at(section.span_of("kind"), section="task", name="labels", help=help))
     labels = train.classes or label_set(train)
     if len(labels) < 2 and section.kind == "text-classification":
-        file, line = train.place(0)
+        file, line = train.origin(0)
         why = f"all examples have the same label, {', '.join(labels)}"
         raise Failed(AC608.at(None, file=file, line=line, why=why))
     return labels
 
 
 def _metric(kind: str, name: str, section: TaskSection | None = None) -> Metric:
-    known = KINDS[kind].metrics
+    known = TASK_KINDS[kind].metrics
     if name in known:
         return METRICS[name]
-    place = section.place("metric") if section else None
+    place = section.span_of("metric") if section else None
     expected, got = f"one of {', '.join(known)}", f"`{name}`"
     help = suggest(name, known)
     raise Failed(AC605.at(place, name="task.metric", expected=expected, got=got, help=help))
@@ -157,40 +157,40 @@ def _default_metric(kind: str, labels: Iterable[str]) -> str:
     """Whole entities where labels are B-…, I-… and O, single tokens elsewhere."""
     if kind == "token-classification" and not _are_spans(labels):
         return "accuracy"
-    return KINDS[kind].metrics[0]
+    return TASK_KINDS[kind].metrics[0]
 
 
 def _are_spans(labels: Iterable[str]) -> bool:
     return all(_SPAN.fullmatch(label) for label in labels)
 
 
-def _unknown_labels(labels: Sequence[str], examples: Examples) -> Iterator[Diagnostic]:
+def _label_problems(labels: Sequence[str], examples: Examples) -> Iterator[Diagnostic]:
     known, told = set(labels), set()
     for row, value in enumerate(examples.column("labels")):
         for label in [value] if isinstance(value, str) else value:
             if label not in known and label not in told:
                 told.add(label)
-                file, line = examples.place(row)
+                file, line = examples.origin(row)
                 help = suggest(label, labels)
                 listed = ", ".join(labels[:20]) + (", …" if len(labels) > 20 else "")
                 place = f"{file}:{line}"
                 yield AC609.at(None, label=label, place=place, known=listed, help=help)
 
 
-def _loose_entities(examples: Examples) -> Iterator[Diagnostic]:
+def _entity_problems(examples: Examples) -> Iterator[Diagnostic]:
     """`I-X` that follows neither `B-X` nor `I-X`: scored as a start, as seqeval does."""
     count, first = 0, ("", "")
     for row, labels in enumerate(examples.column("labels")):
         for before, label in zip(["O", *labels], labels, strict=False):
             if label.startswith("I-") and before[2:] != label[2:]:
-                file, line = examples.place(row)
+                file, line = examples.origin(row)
                 first = first if count else (label, f"{file}:{line}")
                 count += 1
     if count:
         yield AC614.at(None, label=first[0], place=first[1], count=count)
 
 
-def decode(task: Task, numbers: Sequence[Any]) -> list[Any]:
+def decode_classes(task: Task, numbers: Sequence[Any]) -> list[Any]:
     """Labels of class numbers; of lists of them, if each example has one."""
     names: Mapping[int, str] = task.id2label
     return [

@@ -10,16 +10,16 @@ from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.experiment.spec.sections import Spec
 
 
-def at_hub(spec: Spec, found: Diagnostic) -> Diagnostic:
+def move_to_hub_key(spec: Spec, found: Diagnostic) -> Diagnostic:
     """What is wrong with the hub stands at `hub`, whatever was looked for in it."""
     missing = found.code == codes.AC412.id and f"`{spec.hub}`" in found.message
-    return replace(found, span=spec.place("hub")) if missing else found
+    return replace(found, span=spec.span_of("hub")) if missing else found
 
 
-def served_later(spec: Spec) -> Iterator[Diagnostic]:
+def serve_notes(spec: Spec) -> Iterator[Diagnostic]:
     """A note: `serve` is checked and locked like everything else."""
     if spec.serve is not None:
         help = "remove it, or keep it for a later version: it is checked and locked"
-        place = spec.place("serve")
+        place = spec.span_of("serve")
         found = codes.AC604.at(place and place.first_line(), name="serve", known="", help=help)
         yield replace(found, severity="note")

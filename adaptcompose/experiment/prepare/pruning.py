@@ -12,51 +12,51 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.canonical_text import format_canonical
 from adaptcompose.composition.graph import Block, transform, walk
-from adaptcompose.composition.operators import Prune, fusions
-from adaptcompose.composition.operators.prune import Activations, unmeasured
+from adaptcompose.composition.operators import Prune, fusions_of
+from adaptcompose.composition.operators.prune import Activations, unmeasured_prunes
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, suggest
 from adaptcompose.experiment.spec.sections import Spec
 from adaptcompose.experiment.spec.value_types import DataRef
-from adaptcompose.hub.lock import Kept, Lock
+from adaptcompose.hub.lock import Lock, PrunedMembers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from adaptcompose.experiment.data.encoding import Encoded
+    from adaptcompose.experiment.data.encoding import EncodedDataset
 
-MOST = 2048  # so many examples are enough for a mean
-BATCH = 64
+EXAMPLE_LIMIT = 2048  # so many examples are enough for a mean
+BATCH_SIZE = 64
 
 
-def data_of(block: Prune) -> DataRef:
+def prune_data_ref(block: Prune) -> DataRef:
     """The data that a call names; the split is train unless named."""
     ref = DataRef.parse(block.data or "")
     return ref if ref.split else replace(ref, split="train")
 
 
-def unfit(graphs: Sequence[Block | None], spec: Spec) -> Iterator[Diagnostic]:
+def prune_problems(graphs: Sequence[Block | None], spec: Spec) -> Iterator[Diagnostic]:
     """AC610 for data that the spec has not, AC501 where a fusion is pruned before it is trained.
 
     The first composition is the one that is trained; what could not be resolved is None.
     """
     for number, graph in enumerate(graphs):
-        for block in unmeasured(graph) if graph is not None else ():
-            new = [name for name, fusion in fusions(block.body).items() if fusion.new]
+        for block in unmeasured_prunes(graph) if graph is not None else ():
+            new = [name for name, fusion in fusions_of(block.body).items() if fusion.is_new]
             if number == 0 and new:
                 help = "prune it in `evaluate`, `predict` or `publish`: `pipe: prune(…)`"
                 names = ", ".join(f"`{name}`" for name in new)
                 yield codes.AC501.at(block.span, names=names, help=help)
-            yield from _unknown(block, spec)
+            yield from _data_problems(block, spec)
 
 
-def _unknown(block: Prune, spec: Spec) -> Iterator[Diagnostic]:
+def _data_problems(block: Prune, spec: Spec) -> Iterator[Diagnostic]:
     written, known = str(block.data), ", ".join(spec.data)
     try:
-        ref = data_of(block)
-        files = spec.data[ref.name].parts(ref.config)
+        ref = prune_data_ref(block)
+        files = spec.data[ref.name].files_by_split(ref.config)
     except (KeyError, ValueError):
         near = suggest(written, list(spec.data)) if known else "add `data:` to the spec"
         yield codes.AC610.at(block.span, name=written, known=known, help=near)
@@ -66,44 +66,44 @@ def _unknown(block: Prune, spec: Spec) -> Iterator[Diagnostic]:
         yield codes.AC610.at(block.span, name=f"{ref.name}/{ref.split}", known=splits)
 
 
-def measured_on(graphs: Sequence[Block]) -> Iterator[DataRef]:
+def prune_data_refs(graphs: Sequence[Block]) -> Iterator[DataRef]:
     """The data that compositions are pruned by."""
-    yield from (data_of(block) for graph in graphs for block in unmeasured(graph))
+    yield from (prune_data_ref(block) for graph in graphs for block in unmeasured_prunes(graph))
 
 
-def filled(graph: Block, data: str | None, measured: Activations) -> Block:
+def with_activations(graph: Block, data: str | None, activations: Activations) -> Block:
     """The graph with what was measured on some data."""
 
     def change(block: Block) -> Block:
-        open_ = isinstance(block, Prune) and block.measured is None
+        open_ = isinstance(block, Prune) and block.activations is None
         if open_ and isinstance(block, Prune) and block.data == data:
-            return block.fitted(measured, str(data))
+            return block.with_activations(activations, str(data))
         return block
 
     return transform(graph, change)
 
 
-def record(graph: Block, data: str, measured: Activations) -> Kept:
+def select_members(graph: Block, data: str, activations: Activations) -> PrunedMembers:
     """What the lock says of the fusions of a composition that are pruned by some data."""
     prunes = [b for b in walk(graph) if isinstance(b, Prune) and b.data == data]
     keep = max(block.keep for block in prunes)
-    named = {name for block in prunes for name in fusions(block.body)}
+    named = {name for block in prunes for name in fusions_of(block.body)}
     return {
-        name: {site: _first(means, keep) for site, means in sites.items()}
-        for name, sites in measured.items()
+        name: {site: _largest(means, keep) for site, means in sites.items()}
+        for name, sites in activations.items()
         if name in named
     }
 
 
-def _first(means: Sequence[float], keep: int) -> tuple[int, ...]:
+def _largest(means: Sequence[float], keep: int) -> tuple[int, ...]:
     return tuple(sorted(range(len(means)), key=lambda member: (-means[member], member))[:keep])
 
 
-def recorded(graph: Block, kept: Kept) -> Activations:
+def activations_from_members(graph: Block, members: PrunedMembers) -> Activations:
     """What a lock says, as attention that ranks the members alike."""
-    sizes = {name: len(fusion.members) for name, fusion in fusions(graph).items()}
+    sizes = {name: len(fusion.members) for name, fusion in fusions_of(graph).items()}
     found: dict[str, dict[str, tuple[float, ...]]] = {}
-    for name, sites in kept.items():
+    for name, sites in members.items():
         for site, first in sites.items():
             means = dict(zip(first, range(len(first), 0, -1), strict=True))
             row = tuple(float(means.get(n, 0)) for n in range(sizes.get(name, 0)))
@@ -111,31 +111,34 @@ def recorded(graph: Block, kept: Kept) -> Activations:
     return found
 
 
-def with_members(graph: Block, held: Mapping[str, Mapping[str, Kept]]) -> Block:
+def with_recorded_members(graph: Block, held: Mapping[str, Mapping[str, PrunedMembers]]) -> Block:
     """A composition with the members that a lock records for it."""
-    for data, kept in held.get(canonical(graph), {}).items():
-        graph = filled(graph, data, recorded(graph, kept))
+    for data, kept in held.get(format_canonical(graph), {}).items():
+        graph = with_activations(graph, data, activations_from_members(graph, kept))
     return graph
 
 
-def still(old: Lock | None, new: Lock, graphs: Sequence[Block]) -> dict[str, Mapping[str, Kept]]:
+def reusable_members(
+    old: Lock | None, new: Lock, graphs: Sequence[Block]
+) -> dict[str, Mapping[str, PrunedMembers]]:
     """What an older lock recorded that still holds: it was measured on the same, and fits."""
     if old is None or old.backbone != new.backbone or old.tokenizer != new.tokenizer:
         return {}
     # the lock of a sweep pins what other combinations use, too
     if not (old.adapters.items() >= new.adapters.items() and old.data.items() >= new.data.items()):
         return {}
-    known = {canonical(graph): graph for graph in graphs}
+    known = {format_canonical(graph): graph for graph in graphs}
     return {
         text: found
         for text, found in old.members.items()
-        if text in known and all(_fits(known[text], name, kept) for name, kept in found.items())
+        if text in known
+        and all(_fits_graph(known[text], name, kept) for name, kept in found.items())
     }
 
 
-def _fits(graph: Block, data: str, kept: Kept) -> bool:
-    prunes = [block for block in unmeasured(graph) if block.data == data]
-    mixed = {name: len(f.members) for block in prunes for name, f in fusions(block.body).items()}
+def _fits_graph(graph: Block, data: str, kept: PrunedMembers) -> bool:
+    prunes = [block for block in unmeasured_prunes(graph) if block.data == data]
+    mixed = {name: len(f.members) for block in prunes for name, f in fusions_of(block.body).items()}
     return mixed.keys() == kept.keys() and all(
         len({*first}) == len(first) and {*first} <= {*range(mixed[name])}
         for name, sites in kept.items()
@@ -143,13 +146,13 @@ def _fits(graph: Block, data: str, kept: Kept) -> bool:
     )
 
 
-def batches(encoded: Encoded, tokenizer: Any) -> Iterator[dict[str, Tensor]]:
+def activation_batches(encoded: EncodedDataset, tokenizer: Any) -> Iterator[dict[str, Tensor]]:
     """What a model reads of the first examples, without labels."""
     from torch.utils.data import DataLoader, Subset
 
-    from adaptcompose.experiment.data.encoding import collator
+    from adaptcompose.experiment.data.encoding import make_collator
 
-    first: Any = Subset(encoded, range(min(len(encoded), MOST)))
-    collate = collator(encoded.task, tokenizer, masked=True)
-    for batch in DataLoader(first, batch_size=BATCH, collate_fn=collate):
+    first: Any = Subset(encoded, range(min(len(encoded), EXAMPLE_LIMIT)))
+    collate = make_collator(encoded.task, tokenizer, masked=True)
+    for batch in DataLoader(first, batch_size=BATCH_SIZE, collate_fn=collate):
         yield {name: tensor for name, tensor in batch.items() if name != "labels"}

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, once
-from adaptcompose.experiment.prepare.prepared_run import Prepared
-from adaptcompose.experiment.prepare.preparer import Preparation, with_one_lock
-from adaptcompose.experiment.prepare.spec_lock import digest, lock_path
-from adaptcompose.experiment.spec.each import of_variable
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, deduplicate
+from adaptcompose.experiment.prepare.prepared_run import PreparedRun
+from adaptcompose.experiment.prepare.preparer import Preparer, with_shared_lock
+from adaptcompose.experiment.prepare.spec_lock import lock_path, spec_digest
+from adaptcompose.experiment.spec.each import mentions_placeholder
 from adaptcompose.experiment.spec.sections import Spec
-from adaptcompose.experiment.spec.spec import drafts
+from adaptcompose.experiment.spec.spec import read_drafts
 from adaptcompose.hub.lock import Lock
 
 
-def read_whole(path: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
+def read_checked_specs(path: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
     """The specs of a file, or Failed with what is wrong with their keys and their expressions."""
-    specs, problems = drafts(path, overrides)
+    specs, problems = read_drafts(path, overrides)
     if not problems:
         return specs
-    problems += [found for spec in specs for found in Preparation(spec, path, None).by_text()]
-    told = [found for found in once(problems) if not of_variable(found)]
+    problems += [found for spec in specs for found in Preparer(spec, path, None).check_text()]
+    told = [found for found in deduplicate(problems) if not mentions_placeholder(found)]
     raise Failed(sorted(told, key=Diagnostic.position))
 
 
@@ -37,21 +37,21 @@ def check_specs(specs: Sequence[Spec], path: Path) -> list[Diagnostic]:
     a folder, names and structure count, and what only their files can tell is left to `plan`.
     """
     found: list[Diagnostic] = []
-    whole: list[Prepared] = []
+    whole: list[PreparedRun] = []
     try:
-        old, code = Lock.open(lock_path(path)), digest(specs)
+        old, code = Lock.load(lock_path(path)), spec_digest(specs)
         for spec in specs:
-            preparation = Preparation(spec, path, old if old and old.spec == code else None)
+            preparation = Preparer(spec, path, old if old and old.spec == code else None)
             try:
-                checked = preparation.expressions(ask=False)
-                if preparation.at_hand(checked):
-                    whole.append(preparation.whole(checked))
+                checked = preparation.check_expressions(ask=False)
+                if preparation.has_local_files(checked):
+                    whole.append(preparation.prepare(checked))
             except Failed as failed:
                 found += failed.diagnostics
             found += preparation.notes
         if len(whole) == len(specs):
-            for one in with_one_lock(whole, path, code, old):
-                found += one.read()
+            for one in with_shared_lock(whole, path, code, old):
+                found += one.read_inputs()
     except Failed as failed:
         found += failed.diagnostics
-    return sorted(once(found), key=Diagnostic.position)
+    return sorted(deduplicate(found), key=Diagnostic.position)

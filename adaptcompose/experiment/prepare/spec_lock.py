@@ -10,10 +10,10 @@ from adaptcompose.diagnostics.codes import AC607
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.spec.sections import DataSection, Spec
 from adaptcompose.experiment.spec.value_types import DataRef
-from adaptcompose.hub.lock import Lock, Locked, hash_of
-from adaptcompose.hub.store import record
-from adaptcompose.resolution.datasets import data_ref
-from adaptcompose.syntax.references import Ref, repository_ref
+from adaptcompose.hub.lock import Lock, Pin, hash_plain
+from adaptcompose.hub.store import file_record
+from adaptcompose.resolution.datasets import parse_dataset_ref
+from adaptcompose.syntax.references import Ref, parse_repository_ref
 
 
 def lock_path(spec_path: Path) -> Path:
@@ -21,16 +21,16 @@ def lock_path(spec_path: Path) -> Path:
     return spec_path.with_suffix(".lock")
 
 
-def lock_of(spec_path: Path) -> Lock:
+def read_lock(spec_path: Path) -> Lock:
     """The lock beside a spec, or AC607 with the command that writes it."""
     path = lock_path(spec_path)
-    if (found := Lock.open(path)) is None:
+    if (found := Lock.load(path)) is None:
         help = f"write it with `adaptcompose lock {spec_path}`"
         raise Failed(AC607.at(path=path, root=Path.cwd(), help=help))
     return found
 
 
-def references(spec: Spec) -> dict[tuple[DataRef, bool], None]:
+def data_refs(spec: Spec) -> dict[tuple[DataRef, bool], None]:
     """Every split that a run reads, and whether it needs the labels; each once."""
     refs = [(spec.train.data, True), (spec.train.validation, True)] if spec.train else []
     refs += [(item.data, True) for item in spec.evaluate]
@@ -38,29 +38,37 @@ def references(spec: Spec) -> dict[tuple[DataRef, bool], None]:
     return dict.fromkeys((ref, labelled) for ref, labelled in refs if ref is not None)
 
 
-def pinned_data(spec: Spec, others: Iterable[DataRef] = ()) -> Iterator[tuple[str, Locked]]:
+def pin_data(spec: Spec, others: Iterable[DataRef] = ()) -> Iterator[tuple[str, Pin]]:
     """The files of every split that a run reads, `others` with those that its sections name."""
-    for ref in _splits(spec, others):
+    for ref in _all_data_refs(spec, others):
         section = spec.data[ref.name]
-        if section.held is not None:
-            yield str(ref), section.held.pinned(section.parts(ref.config)[ref.split or "train"])
+        if section.dataset is not None:
+            yield (
+                str(ref),
+                section.dataset.pin_files(section.files_by_split(ref.config)[ref.split or "train"]),
+            )
             continue
-        yield str(ref), Locked(files={_relative(p, spec.root): record(p) for p in spec.files(ref)})
+        yield (
+            str(ref),
+            Pin(files={_relative(p, spec.root): file_record(p) for p in spec.split_files(ref)}),
+        )
 
 
-def unfetched(spec: Spec, others: Iterable[DataRef] = ()) -> int:
+def data_download_bytes(spec: Spec, others: Iterable[DataRef] = ()) -> int:
     """How many bytes of the same data are not on this machine yet."""
     files: dict[tuple[str, str], int] = {}
-    for ref in _splits(spec, others):
+    for ref in _all_data_refs(spec, others):
         section = spec.data[ref.name]
-        if section.held is not None:
-            found = section.held.unfetched(section.parts(ref.config)[ref.split or "train"])
-            files |= {(str(section.held), path): size for path, size in found.items()}
+        if section.dataset is not None:
+            found = section.dataset.missing_files(
+                section.files_by_split(ref.config)[ref.split or "train"]
+            )
+            files |= {(str(section.dataset), path): size for path, size in found.items()}
     return sum(files.values())
 
 
-def _splits(spec: Spec, others: Iterable[DataRef]) -> dict[DataRef, None]:
-    return dict.fromkeys([*(ref for ref, _ in references(spec)), *others])
+def _all_data_refs(spec: Spec, others: Iterable[DataRef]) -> dict[DataRef, None]:
+    return dict.fromkeys([*(ref for ref, _ in data_refs(spec)), *others])
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -70,38 +78,38 @@ def _relative(path: Path, root: Path) -> str:
         return path.name
 
 
-def digest(specs: Sequence[Spec]) -> str:
+def spec_digest(specs: Sequence[Spec]) -> str:
     """What a lock holds of the spec, or of all specs of a sweep, that it was written for."""
     found = list(dict.fromkeys(_digest(spec) for spec in specs))
-    return found[0] if len(found) == 1 else hash_of(found)
+    return found[0] if len(found) == 1 else hash_plain(found)
 
 
 def _digest(spec: Spec) -> str:
     """The hash of what decides which files are used; a learning rate is free to change."""
-    plain = spec.plain()
+    plain = spec.as_plain()
     kept = {name: plain.get(name) for name in ("hub", "backbone", "adapters", "compose", "data")}
     rows = [(name, row) for name in ("evaluate", "predict") for row in plain.get(name, ())]
     items = [[row.get(name) for name in ("compose", "pipe", "data")] for _, row in rows]
     train = plain.get("train") or {}
     served = {"serve": plain["serve"]["allow"]} if "serve" in plain else {}
     data = [train.get("data"), train.get("validation")]
-    return hash_of(kept | served | {"items": items, "train": data})
+    return hash_plain(kept | served | {"items": items, "train": data})
 
 
-def data_pin(name: str, pins: Lock | None) -> Locked | None:
+def find_data_pin(name: str, pins: Lock | None) -> Pin | None:
     """What a lock says of a data set: its revision, and all of its files that are pinned."""
     entries = pins.data.items() if pins else ()
-    found = [pin for key, pin in entries if pin.repo and section_of(key) == name]
+    found = [pin for key, pin in entries if pin.repo and data_name(key) == name]
     files = {path: one for pin in found for path, one in pin.files.items()}
     return replace(found[0], files=files) if found else None
 
 
-def section_of(key: str) -> str:
+def data_name(key: str) -> str:
     """The name of the data in a lock's reference to it."""
     return key.partition("/")[0].partition("[")[0]
 
 
-def merged(locks: Sequence[Lock]) -> Lock:
+def merge_locks(locks: Sequence[Lock]) -> Lock:
     """One lock for all runs of a sweep: they share backbone and hub."""
     first = locks[0]
     globs = {name: found for lock in locks for name, found in lock.globs.items()}
@@ -111,7 +119,9 @@ def merged(locks: Sequence[Lock]) -> Lock:
     return replace(first, globs=globs, adapters=adapters, data=data, members=members)
 
 
-def kept(old: Lock | None, specs: Sequence[Spec], upgrade: Collection[str] | None) -> Lock | None:
+def retained_pins(
+    old: Lock | None, specs: Sequence[Spec], upgrade: Collection[str] | None
+) -> Lock | None:
     """The pins of an older lock that stay when it is written anew.
 
     Those of the same hub do, without those named by `upgrade`; none do if that is empty. A
@@ -125,28 +135,34 @@ def kept(old: Lock | None, specs: Sequence[Spec], upgrade: Collection[str] | Non
         return None
     gone = set(upgrade or ())
     if "backbone" in gone or not (old.backbone.revision or "").startswith(revision):
-        old = replace(old, backbone=Locked())
+        old = replace(old, backbone=Pin())
     text = specs[0].backbone.tokenizer
-    if gone & {"backbone", "tokenizer"} or text is None or not _still(old.tokenizer, text):
+    if (
+        gone & {"backbone", "tokenizer"}
+        or text is None
+        or not _may_pin_tokenizer(old.tokenizer, text)
+    ):
         old = replace(old, tokenizer=None)
     adapters = {name: pin for name, pin in old.adapters.items() if name not in gone}
     globs = {name: found for name, found in old.globs.items() if name not in gone}
     members = {} if upgrade is not None else old.members
-    stays = {key: pin for key, pin in old.data.items() if section_of(key) not in gone}
-    data = {key: pin for key, pin in stays.items() if _meant(pin, specs[0].data, section_of(key))}
+    stays = {key: pin for key, pin in old.data.items() if data_name(key) not in gone}
+    data = {
+        key: pin for key, pin in stays.items() if _may_pin_data(pin, specs[0].data, data_name(key))
+    }
     return replace(old, adapters=adapters, globs=globs, data=data, members=members)
 
 
-def _meant(pin: Locked, data: Mapping[str, DataSection], name: str) -> bool:
+def _may_pin_data(pin: Pin, data: Mapping[str, DataSection], name: str) -> bool:
     """Whether a pin may be what the spec says of its data now; a branch is asked anew."""
     text = data[name].repo if name in data else None
-    return pin.repo is None if text is None else _names(data_ref(text), pin)
+    return pin.repo is None if text is None else _matches_pin(parse_dataset_ref(text), pin)
 
 
-def _still(pin: Locked | None, text: str) -> bool:
+def _may_pin_tokenizer(pin: Pin | None, text: str) -> bool:
     """Whether a pin may be what the spec says of its tokenizer now."""
-    return pin is not None and _names(repository_ref(text), pin)
+    return pin is not None and _matches_pin(parse_repository_ref(text), pin)
 
 
-def _names(ref: Ref, pin: Locked) -> bool:
+def _matches_pin(ref: Ref, pin: Pin) -> bool:
     return pin.repo == ref.repo and (pin.revision or "").startswith(ref.revision or "")

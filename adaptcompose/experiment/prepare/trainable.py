@@ -7,21 +7,28 @@ from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.composition.graph import Adapter, Block, Head, adapters, walk
-from adaptcompose.composition.heads import KINDS, NEW, Chosen, head_of, needs_inverse, new_head
+from adaptcompose.composition.graph import Adapter, Block, Head, adapters_of, walk
+from adaptcompose.composition.heads import (
+    HEAD_TYPES_BY_TASK,
+    NEW_HEAD_NAME,
+    ResolvedHead,
+    head_of,
+    needs_inverse,
+    new_head,
+)
 from adaptcompose.composition.operators import (
     Fuse,
     Stack,
-    fusions,
-    irreversible,
-    learning,
-    marks,
+    explicit_trainability,
+    fusions_of,
+    inversion_problems,
     parts_of,
+    trainable_parts,
 )
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, counted, suggest
 from adaptcompose.experiment.data.examples import Examples
-from adaptcompose.experiment.data.tasks import Task, open_task
+from adaptcompose.experiment.data.tasks import Task, make_task
 from adaptcompose.experiment.spec.sections import (
     EvaluateSection,
     PredictSection,
@@ -31,109 +38,118 @@ from adaptcompose.experiment.spec.sections import (
     TaskSection,
 )
 
-Section = EvaluateSection | PredictSection | PublishSection | ServedSection
-Part = Adapter | Fuse
+RowSection = EvaluateSection | PredictSection | PublishSection | ServedSection
+WeightedPart = Adapter | Fuse
 
 
 @dataclass(frozen=True)
-class Item:
+class ExperimentRow:
     """A row of `evaluate` or `predict`, or `publish`, with the composition that it runs."""
 
-    section: Section
+    section: RowSection
     graph: Block
-    head: Chosen
+    head: ResolvedHead
 
     @property
-    def written(self) -> Source | None:
+    def expression(self) -> Source | None:
         """The expression of the row itself."""
         return self.section.compose or self.section.pipe
 
     @property
-    def place(self) -> Span | None:
+    def span(self) -> Span | None:
         """Where the user wrote it."""
-        if self.written is not None:
-            return self.written.span()
-        return self.section.place("repo" if isinstance(self.section, PublishSection) else "name")
+        if self.expression is not None:
+            return self.expression.span()
+        return self.section.span_of("repo" if isinstance(self.section, PublishSection) else "name")
 
 
 def new_parts(graph: Block) -> dict[str, Block]:
     """The new parts of a composition under their names, for the other compositions of a run."""
-    return {name: part for name, part in parts_of(graph).items() if part.new}
+    return {name: part for name, part in parts_of(graph).items() if part.is_new}
 
 
-def slot_parts(graph: Block) -> dict[str, list[str]]:
+def parts_by_slot(graph: Block) -> dict[str, list[str]]:
     """The names of the parts in each named slot."""
     found: dict[str, list[str]] = {}
     for block in walk(graph):
         for slot in block.members if isinstance(block, Stack) else ():
             if slot.name:
-                found.setdefault(slot.name, []).extend(adapters(slot.block))
+                found.setdefault(slot.name, []).extend(adapters_of(slot.block))
     return found
 
 
-def needs_examples(section: TaskSection, graph: Block) -> bool:
+def needs_training_labels(section: TaskSection, graph: Block) -> bool:
     """Whether only the training data can tell what the labels are."""
     if section.kind == "masked-lm" or section.labels:
         return False
     brought = head_of(graph)
-    fits = brought is not None and brought.kind == KINDS[section.kind]
+    fits = brought is not None and brought.head_type == HEAD_TYPES_BY_TASK[section.kind]
     return section.head == "new" or (section.head == "auto" and not fits)
 
 
 def choose_task(
     spec: Spec, graph: Block, facts: Facts, examples: Examples | None
-) -> tuple[Task | None, Chosen]:
+) -> tuple[Task | None, ResolvedHead]:
     """The task with its labels, and the head that does it."""
     section = spec.task
     if section is None:
         return None, head_of(graph)
-    if section.kind == "masked-lm" and (found := list(irreversible(graph, facts))):
+    if section.kind == "masked-lm" and (found := list(inversion_problems(graph, facts))):
         raise Failed(found)
     if section.head == "of-backbone" or (section.head == "auto" and section.kind == "masked-lm"):
-        return _of_backbone(section, facts), "backbone"
+        return _backbone_task(section, facts), "backbone"
     named = section.head not in ("auto", "new", "of-adapter")
     brought = _named_head(graph, section) if named else head_of(graph)
-    fits = brought is not None and brought.kind == KINDS[section.kind]
+    fits = brought is not None and brought.head_type == HEAD_TYPES_BY_TASK[section.kind]
     may_be_new = section.head == "auto" and spec.train is not None
     if section.head == "new" or (may_be_new and not fits):
-        task = open_task(section, examples)
+        task = make_task(section, examples)
         return task, new_head(section.kind, task.labels)
     if brought is None:
-        raise Failed(codes.AC508.at(section.place("kind"), what=f"`task.kind: {section.kind}`"))
+        raise Failed(codes.AC508.at(section.span_of("kind"), what=f"`task.kind: {section.kind}`"))
     if not fits:
         raise Failed(
-            _other_head(section, brought, f"kind {brought.kind}", f"kind {KINDS[section.kind]}")
+            _head_mismatch(
+                section,
+                brought,
+                f"kind {brought.head_type}",
+                f"kind {HEAD_TYPES_BY_TASK[section.kind]}",
+            )
         )
-    task = open_task(section, brought=brought.labels)
+    task = make_task(section, head_labels=brought.labels)
     if task.labels == brought.labels:
         return task, brought
     if may_be_new:
         return task, new_head(section.kind, task.labels)
-    raise Failed(_other_head(section, brought, _told(brought.labels), _told(task.labels)))
+    raise Failed(
+        _head_mismatch(
+            section, brought, _summarise_labels(brought.labels), _summarise_labels(task.labels)
+        )
+    )
 
 
-def _of_backbone(section: TaskSection, facts: Facts) -> Task:
+def _backbone_task(section: TaskSection, facts: Facts) -> Task:
     if section.kind != "masked-lm":
         name = f"task.head: of-backbone for {section.kind}"
-        found = codes.AC604.at(section.place("head"), name=name, known="new, of-adapter")
+        found = codes.AC604.at(section.span_of("head"), name=name, known="new, of-adapter")
         raise Failed(found)
     saved = [str(name) for name in facts.config.get("architectures") or ()]
     if saved and not any(name.endswith("ForMaskedLM") for name in saved):
         help = f"set `task.head` to `new`, or use a backbone that was not saved as {saved[0]}"
         raise Failed(
-            codes.AC508.at(section.place("kind"), what="`task.kind: masked-lm`", help=help)
+            codes.AC508.at(section.span_of("kind"), what="`task.kind: masked-lm`", help=help)
         )
-    return open_task(section)
+    return make_task(section)
 
 
 def _named_head(graph: Block, section: TaskSection) -> Head:
     """`task.head` names a part or a slot of the composition."""
-    named = {name: leaf.head for name, leaf in adapters(graph).items() if leaf.head is not None}
-    for slot, names in slot_parts(graph).items():
+    named = {name: leaf.head for name, leaf in adapters_of(graph).items() if leaf.head is not None}
+    for slot, names in parts_by_slot(graph).items():
         named.update((slot, named[name]) for name in names if name in named)
     if section.head not in named:
         known = ", ".join(["new", "of-adapter", "of-backbone", *named])
-        place, wanted = section.place("head"), section.head
+        place, wanted = section.span_of("head"), section.head
         found = codes.AC605.at(
             place, name="task.head", expected=f"one of {known}", got=f"`{wanted}`"
         )
@@ -141,70 +157,81 @@ def _named_head(graph: Block, section: TaskSection) -> Head:
     return named[section.head]
 
 
-def _told(labels: Sequence[str]) -> str:
+def _summarise_labels(labels: Sequence[str]) -> str:
     more = ", …" if len(labels) > 8 else ""
     return f"{counted(len(labels), 'label')} ({', '.join(labels[:8])}{more})"
 
 
-def _other_head(section: TaskSection, brought: Head, found: str, wanted: str) -> Diagnostic:
-    place = section.place("labels") or section.place("kind")
+def _head_mismatch(section: TaskSection, brought: Head, found: str, wanted: str) -> Diagnostic:
+    place = section.span_of("labels") or section.span_of("kind")
     return codes.AC503.at(place, name=brought.part, found=found, wanted=wanted)
 
 
-def head_for(graph: Block, head: Chosen, task: Task | None) -> Chosen:
+def choose_row_head(graph: Block, head: ResolvedHead, task: Task | None) -> ResolvedHead:
     """The head of an item: the run's own where it is new or the backbone's, else the item's."""
-    if not isinstance(head, Head) or head.part == NEW:
+    if not isinstance(head, Head) or head.part == NEW_HEAD_NAME:
         return head
     brought = head_of(graph)
     fits = brought is not None and task is not None and brought.labels == task.labels
     return brought if fits else head
 
 
-def choose_trained(spec: Spec, graph: Block, head: Chosen) -> frozenset[str]:
+def choose_trained_parts(spec: Spec, graph: Block, head: ResolvedHead) -> frozenset[str]:
     """The names of the parts that training changes, `head` among them."""
     train = spec.train
     new = set(new_parts(graph))
-    new |= {NEW} if isinstance(head, Head) and head.part == NEW else set()
+    new |= {NEW_HEAD_NAME} if isinstance(head, Head) and head.part == NEW_HEAD_NAME else set()
     if train is None:
         if new and (spec.evaluate or spec.predict or spec.publish or spec.serve):
-            raise Failed(untrained(spec.place("compose"), new))
+            raise Failed(untrained_diagnostic(spec.span_of("compose"), new))
         return frozenset()
-    chosen = _updated(spec, graph, head) if train.update is not None else _default(graph, head)
+    chosen = (
+        _parts_to_update(spec, graph, head)
+        if train.update is not None
+        else _default_parts(graph, head)
+    )
     if not chosen:
-        known = ", ".join(_updatable(graph, head))
-        raise Failed(codes.AC502.at(train.place("update") or spec.place("compose"), known=known))
+        known = ", ".join(_updatable_parts(graph, head))
+        raise Failed(
+            codes.AC502.at(train.span_of("update") or spec.span_of("compose"), known=known)
+        )
     if left := new - chosen:
         help = "add them to `train.update`" if len(left) > 1 else "add it to `train.update`"
-        raise Failed(untrained(train.place("update"), left, help))
+        raise Failed(untrained_diagnostic(train.span_of("update"), left, help))
     return frozenset(chosen)
 
 
-def _default(graph: Block, head: Chosen) -> set[str]:
+def _default_parts(graph: Block, head: ResolvedHead) -> set[str]:
     """What is trained without `train.update`: what the expression says, and a new head."""
-    return {*learning(graph), *({NEW} if isinstance(head, Head) and head.part == NEW else ())}
+    return {
+        *trainable_parts(graph),
+        *({NEW_HEAD_NAME} if isinstance(head, Head) and head.part == NEW_HEAD_NAME else ()),
+    }
 
 
-def untrained(place: Span | None, names: set[str], help: str | None = None) -> Diagnostic:
+def untrained_diagnostic(
+    place: Span | None, names: set[str], help: str | None = None
+) -> Diagnostic:
     """AC501 for parts by name."""
     return codes.AC501.at(place, names=", ".join(f"`{name}`" for name in sorted(names)), help=help)
 
 
-def _updatable(graph: Block, head: Chosen) -> dict[str, set[str]]:
+def _updatable_parts(graph: Block, head: ResolvedHead) -> dict[str, set[str]]:
     """What `train.update` may name, and the parts that it means."""
     known: dict[str, set[str]] = {name: {name} for name in parts_of(graph)}
-    known |= {slot: set(names) for slot, names in slot_parts(graph).items() if names}
-    known |= {"fuse": set(fusions(graph))} if fusions(graph) else {}
+    known |= {slot: set(names) for slot, names in parts_by_slot(graph).items() if names}
+    known |= {"fuse": set(fusions_of(graph))} if fusions_of(graph) else {}
     # the backbone is frozen, and its own head with it
-    return known | ({NEW: {NEW}} if isinstance(head, Head) else {})
+    return known | ({NEW_HEAD_NAME: {NEW_HEAD_NAME}} if isinstance(head, Head) else {})
 
 
-def _updated(spec: Spec, graph: Block, head: Chosen) -> set[str]:
+def _parts_to_update(spec: Spec, graph: Block, head: ResolvedHead) -> set[str]:
     train = spec.train
     assert train is not None and train.update is not None
-    known, chosen, problems = _updatable(graph, head), set(), []
-    said = marks(graph)
+    known, chosen, problems = _updatable_parts(graph, head), set(), []
+    said = explicit_trainability(graph)
     for index, name in enumerate(train.update):
-        place, expected = train.place(f"update[{index}]"), f"one of {', '.join(known)}"
+        place, expected = train.span_of(f"update[{index}]"), f"one of {', '.join(known)}"
         if any(said.get(part) is False for part in known.get(name, ())):
             problems.append(codes.AC507.at(place, name=name))
             continue
@@ -218,42 +245,42 @@ def _updated(spec: Spec, graph: Block, head: Chosen) -> set[str]:
     return chosen
 
 
-def unready(
-    graph: Block, items: Sequence[Item], trained: frozenset[str], facts: Facts
+def untrained_use_problems(
+    graph: Block, items: Sequence[ExperimentRow], trained: frozenset[str], facts: Facts
 ) -> Iterator[Diagnostic]:
     """AC501 where an item makes a new part, or uses one at a site that training does not reach."""
     reach = weights_used(lower(graph, facts))
     known = parts_of(graph)
     for item in items:
         if needs_inverse(item.head):
-            yield from irreversible(item.graph, facts)
+            yield from inversion_problems(item.graph, facts)
         new = new_parts(item.graph)
         used = weights_used(lower(item.graph, facts)) if new else {}
         for name, part in new.items():
             place = part.span
-            if place is not None and place.source is item.written:
+            if place is not None and place.source is item.expression:
                 help = f"use a part of `compose` instead: {', '.join(known)}"
                 yield codes.AC501.at(place, names=f"`{name}`", help=help)
-            elif site := _missing(used.get(name, ()), reach.get(name, ())):
+            elif site := _first_unreached(used.get(name, ()), reach.get(name, ())):
                 help = "drop it at this site, or train it there"
-                yield codes.AC501.at(item.place, names=f"`{name}` at {site}", help=help)
+                yield codes.AC501.at(item.span, names=f"`{name}` at {site}", help=help)
             elif name not in trained:
-                yield untrained(item.place, {name})
+                yield untrained_diagnostic(item.span, {name})
 
 
-def _missing(used: Sequence[Site], reach: Sequence[Site]) -> Site | None:
+def _first_unreached(used: Sequence[Site], reach: Sequence[Site]) -> Site | None:
     return next((site for site in used if site not in reach), None)
 
 
-def branched(
-    spec: Spec, compositions: Iterable[tuple[Block | None, Section | None]]
+def branch_problems(
+    spec: Spec, compositions: Iterable[tuple[Block | None, RowSection | None]]
 ) -> Iterator[Diagnostic]:
     """AC512 where a task, which has one output, meets several; None is the spec's own section."""
     for graph, section in compositions:
         free = isinstance(section, PublishSection) or (section is None and spec.task is None)
         if graph is None or free or not graph.branches:
             continue
-        place = spec.compose.span() if section is None else section.place("name")
+        place = spec.compose.span() if section is None else section.span_of("name")
         what = "task" if section is None else type(section).__name__.removesuffix("Section").lower()
-        word, known = "parallel" if graph.fans else "route", ", ".join(graph.branches)
+        word, known = "parallel" if graph.broadcasts_batch else "route", ", ".join(graph.branches)
         yield codes.AC512.at(place, operator=word, what=what, known=known)

@@ -10,42 +10,42 @@ from typing import Any
 
 from adaptcompose.experiment.report import plots
 from adaptcompose.experiment.report.plots import Bar, Point
-from adaptcompose.experiment.report.report import Cell, Score, factor, table
-from adaptcompose.experiment.share.model_card import short
+from adaptcompose.experiment.report.report import PooledScore, Score, display_factor, score_table
+from adaptcompose.experiment.share.model_card import shorten_commits
 from adaptcompose.storage.atomic import write_atomically
 
-FILE = "report.html"
+PAGE_FILE = "report.html"
 Report = Mapping[str, Any]
 
 
-def write(folder: Path, report: Report, drawing: str = "", *, plotted: bool = True) -> Path:
+def write_page(folder: Path, report: Report, drawing: str = "", *, with_plots: bool = True) -> Path:
     """The page of what report.json holds, with the drawing of its composition."""
-    path = folder / FILE
-    write_atomically(path, page(report, drawing, plotted=plotted))
+    path = folder / PAGE_FILE
+    write_atomically(path, render_page(report, drawing, with_plots=with_plots))
     return path
 
 
-def page(report: Report, drawing: str = "", *, plotted: bool = True) -> str:
+def render_page(report: Report, drawing: str = "", *, with_plots: bool = True) -> str:
     """The page as a text. Whatever is in a report, only our own drawings are markup in it."""
     import jinja2
     from markupsafe import Markup
 
-    template = Path(__file__).with_name(f"{FILE}.jinja").read_text("utf-8")
+    template = Path(__file__).with_name(f"{PAGE_FILE}.jinja").read_text("utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"runs": runs, "place": place}
-    header, body = table([Score(**one) for one in report["scores"]], report.get("baseline"))
-    pictures = plotted and {
+    environment.filters |= {"runs": format_layers, "place": format_pin}
+    header, body = score_table([Score(**one) for one in report["scores"]], report.get("baseline"))
+    pictures = with_plots and {
         "bars": [Markup(one) for one in _bars(report)],
         "curves": [Markup(one) for one in _curves(report)],
-        "maps": {name: Markup(one) for name, one in _maps(report)},
+        "maps": {name: Markup(one) for name, one in _attention_maps(report)},
     }
     return environment.from_string(template).render(
         report=_KEYS | dict(report) | {"seeds": list(_seeds(report))},
         header=header,
         body=body,
-        told=_told(report),
+        told=_score_table(report),
         backbone=_backbone(report),
         drawing=Markup(drawing),
         combinations=list(report.get("combinations", ())),
@@ -59,10 +59,10 @@ _KEYS = dict.fromkeys(
 """What only some reports have."""
 
 
-def _told(report: Report) -> str:
+def _score_table(report: Report) -> str:
     """What the table of scores shows."""
     scored = [one["metric"] for one in report["table"]]
-    units = [f"{name}{' in %' * (factor(name) == 100)}" for name in dict.fromkeys(scored)]
+    units = [f"{name}{' in %' * (display_factor(name) == 100)}" for name in dict.fromkeys(scored)]
     told = f"{', '.join(units)}; mean"
     if any(one["n"] > 1 for one in report["table"]):
         told += " ± standard deviation over seeds and replicates"
@@ -75,13 +75,13 @@ def _told(report: Report) -> str:
 def _backbone(report: Report) -> str:
     """Its name and pin; a repository says both."""
     known = (report.get("plan") or {}).get("backbone", {})
-    where, name = place(known.get("pin")), known.get("name") or known.get("type", "")
+    where, name = format_pin(known.get("pin")), known.get("name") or known.get("type", "")
     return where if "@" in where else f"{name} {where}".strip()
 
 
 def _seeds(report: Report) -> Iterator[dict[str, Any]]:
     for one in report.get("seeds", ()):
-        score, times = one["score"], factor(report["metric"])
+        score, times = one["score"], display_factor(report["metric"])
         yield {**one, "written": "" if score is None else f"{times * score:.2f}"}
 
 
@@ -89,34 +89,37 @@ def _bars(report: Report) -> Iterator[str]:
     """A picture for each metric: a group for each set, a bar for each composition."""
     found: dict[str, dict[str, list[Bar]]] = {}
     for one in report["table"]:
-        metric, times = one["metric"], factor(one["metric"])
+        metric, times = one["metric"], display_factor(one["metric"])
         if not math.isfinite(one["mean"] + one["sd"]):
             continue
-        written = Cell(one["mean"], one["sd"], one["n"]).written(metric)
+        written = PooledScore(one["mean"], one["sd"], one["n"]).format_mean(metric)
         marked = one["name"] == report.get("baseline")
         bar = Bar(one["name"], times * one["mean"], times * one["sd"], written, marked)
         found.setdefault(metric, {}).setdefault(one["data"], []).append(bar)
     for metric, groups in found.items():
-        yield plots.bars(f"{metric} per set and composition", _unit(metric), groups)
+        yield plots.render_bars(f"{metric} per set and composition", _unit(metric), groups)
 
 
 def _unit(metric: str) -> str:
-    return f"{metric} (%)" if factor(metric) == 100 else metric
+    return f"{metric} (%)" if display_factor(metric) == 100 else metric
 
 
 def _curves(report: Report) -> Iterator[str]:
     """Loss and score on validation by steps, the seeds as a band."""
     logs = [one["curve"] for one in report.get("seeds", ())]
-    lines = {"training": _line(logs, "loss"), "validation": _line(logs, "eval_loss")}
+    lines = {
+        "training": _curve_points(logs, "loss"),
+        "validation": _curve_points(logs, "eval_loss"),
+    }
     if lines := {name: line for name, line in lines.items() if line}:
-        yield plots.curves("loss by step", "optimiser steps", "loss (nats)", lines)
+        yield plots.render_curves("loss by step", "optimiser steps", "loss (nats)", lines)
     metric = report.get("metric", "")
-    if line := _line(logs, f"eval_{metric}", factor(metric)):
+    if line := _curve_points(logs, f"eval_{metric}", display_factor(metric)):
         title = f"{metric} on validation by step"
-        yield plots.curves(title, "optimiser steps", _unit(metric), {"validation": line})
+        yield plots.render_curves(title, "optimiser steps", _unit(metric), {"validation": line})
 
 
-def _line(logs: Sequence[Sequence[Report]], name: str, times: float = 1.0) -> list[Point]:
+def _curve_points(logs: Sequence[Sequence[Report]], name: str, times: float = 1.0) -> list[Point]:
     """One value of the logs at each step at which it was measured; what diverged has no place."""
     found: dict[int, list[float]] = {}
     for entry in (entry for log in logs for entry in log):
@@ -125,21 +128,24 @@ def _line(logs: Sequence[Sequence[Report]], name: str, times: float = 1.0) -> li
     return [Point(step, tuple(found[step])) for step in sorted(found)]
 
 
-def _maps(report: Report) -> Iterator[tuple[str, str]]:
+def _attention_maps(report: Report) -> Iterator[tuple[str, str]]:
     """A map for each fusion: attention by site and member."""
     for name, one in report.get("attention", {}).items():
-        sites, members = one["sites"], [short(member) for member in one["members"]]
+        sites, members = one["sites"], [shorten_commits(member) for member in one["members"]]
         kinds = {re.sub(r"\b\d+\.", "", site) for site in sites}
         # where all stand at the same place of their layers, the number says enough
         rows = {site.split(".")[0] if len(kinds) == 1 else site: sites[site] for site in sites}
         corner = f"layer ({kinds.pop()})" if len(kinds) == 1 else "site"
-        yield name, plots.heat(f"attention of {name} by layer and member", corner, rows, members)
+        yield (
+            name,
+            plots.render_heatmap(f"attention of {name} by layer and member", corner, rows, members),
+        )
 
 
-def runs(layers: Sequence[int]) -> str:
+def format_layers(layers: Sequence[int]) -> str:
     """Layers as people write them.
 
-    >>> runs([0, 1, 2, 5, 7, 8])
+    >>> format_layers([0, 1, 2, 5, 7, 8])
     '0–2, 5, 7–8'
     """
     found: list[list[int]] = []
@@ -151,10 +157,10 @@ def runs(layers: Sequence[int]) -> str:
     return ", ".join(f"{run[0]}–{run[-1]}" if run[1:] else f"{run[0]}" for run in found)
 
 
-def place(pin: Report | None) -> str:
+def format_pin(pin: Report | None) -> str:
     """Where something is pinned, or nothing.
 
-    >>> place({"repo": "me/ner", "revision": "0123456789abcdef", "subfolder": "task"})
+    >>> format_pin({"repo": "me/ner", "revision": "0123456789abcdef", "subfolder": "task"})
     'me/ner@0123456/task'
     """
     if not pin:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from adaptcompose.compiler.plan import shorten
+from adaptcompose.compiler.plan import elide_middle
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 620.0, 240.0, 64.0, 30.0, 46.0
 _LETTER, _BAR, _LONGEST = 6.6, 22.0, 44
@@ -53,8 +53,8 @@ class Bar:
     name: str
     mean: float
     sd: float
-    written: str
-    marked: bool = False
+    value_text: str
+    is_highlighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,33 +65,33 @@ class Axis:
     start: float
     end: float
 
-    def at(self, value: float) -> float:
+    def position_of(self, value: float) -> float:
         share = (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
         return self.start + share * (self.end - self.start)
 
 
-def ticks(low: float, high: float, least: float = 0.0) -> tuple[float, ...]:
-    """Round numbers at equal distances of at least `least`, around everything from low to high.
+def round_ticks(low: float, high: float, min_step: float = 0.0) -> tuple[float, ...]:
+    """Round numbers at equal distances of at least `min_step`, around everything from low to high.
 
-    >>> ticks(0.013, 0.94), ticks(0, 150), ticks(0, 2, least=1)
+    >>> round_ticks(0.013, 0.94), round_ticks(0, 150), round_ticks(0, 2, min_step=1)
     ((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0, 50.0, 100.0, 150.0), (0.0, 1.0, 2.0))
     """
     if high - low <= max(1e-7 * abs(low), 1e-300):
         spare = abs(low) / 10 or 1.0
         low, high = low - spare, high + spare
-    rough = max((high - low) / 5, least)
+    rough = max((high - low) / 5, min_step)
     power = math.floor(math.log10(rough))
     step = next(s for n in (1, 2, 5, 10) if (s := n * 10.0**power) >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return tuple(round(number * step, max(0, 1 - power)) for number in range(first, last + 1))
 
 
-def curves(title: str, x: str, y: str, lines: Mapping[str, Sequence[Point]]) -> str:
+def render_curves(title: str, x: str, y: str, lines: Mapping[str, Sequence[Point]]) -> str:
     """At most two curves, each the mean over seeds in a band from the lowest to the highest."""
     points = [point for line in lines.values() for point in line]
     values = [value for point in points for value in point.values]
-    across = Axis(ticks(0, max(p.x for p in points), least=1), _LEFT, _WIDTH - 20)
-    up = Axis(ticks(min(values), max(values)), _HEIGHT - _BOTTOM, _TOP)
+    across = Axis(round_ticks(0, max(p.x for p in points), min_step=1), _LEFT, _WIDTH - 20)
+    up = Axis(round_ticks(min(values), max(values)), _HEIGHT - _BOTTOM, _TOP)
     body = [*_frame(across, up, x, y)]
     for number, (name, line) in enumerate(lines.items()):
         body += _curve(name, line, across, up, number)
@@ -104,11 +104,11 @@ def curves(title: str, x: str, y: str, lines: Mapping[str, Sequence[Point]]) -> 
 def _frame(across: Axis, up: Axis, x: str, y: str) -> Iterator[str]:
     """The axes of curves, with their labels."""
     for tick in up.ticks:
-        height = up.at(tick)
+        height = up.position_of(tick)
         yield f'<path class="grid" d="M{across.start:.1f} {height:.1f}H{across.end:.1f}"/>'
         yield _text(f"{tick:.10g}", across.start - 6, height + 4, "small", "end")
     for tick in across.ticks:
-        yield _text(f"{tick:.10g}", across.at(tick), up.start + 16, "small", "middle")
+        yield _text(f"{tick:.10g}", across.position_of(tick), up.start + 16, "small", "middle")
     yield _text(x, (across.start + across.end) / 2, up.start + 36, "small", "middle")
     place = f"translate(14 {(up.start + up.end) / 2:.1f}) rotate(-90)"
     yield f'<g transform="{place}">{_text(y, 0, 0, "small", "middle")}</g>'
@@ -119,39 +119,39 @@ def _curve(name: str, line: Sequence[Point], across: Axis, up: Axis, number: int
     edge = [(point.x, max(point.values)) for point in line]
     edge += [(point.x, min(point.values)) for point in reversed(line)]
     if any(len(point.values) > 1 for point in line):
-        yield f'<polygon class="{kind} full band" points="{_places(edge, across, up)}"/>'
+        yield f'<polygon class="{kind} full band" points="{_path_points(edge, across, up)}"/>'
     if len(line) == 1:  # a band of no width is not seen
-        yield f'<polyline class="{kind}" points="{_places(edge, across, up)}"/>'
-    middle = _places([(point.x, point.mean) for point in line], across, up)
+        yield f'<polyline class="{kind}" points="{_path_points(edge, across, up)}"/>'
+    middle = _path_points([(point.x, point.mean) for point in line], across, up)
     yield f'<polyline class="{kind}"{_DASHES[number]} points="{middle}"/>'
     for point in line:
         told = f"{name}, step {point.x:.10g}: {point.mean:.5g}"
         if len(point.values) > 1:
             seeds = f"{len(point.values)} seeds"
             told += f" ({min(point.values):.5g} to {max(point.values):.5g}, {seeds})"
-        place = f'cx="{across.at(point.x):.1f}" cy="{up.at(point.mean):.1f}"'
-        yield f'<circle class="{kind} full" r="2.6" {place}>{_told(told)}</circle>'
+        place = f'cx="{across.position_of(point.x):.1f}" cy="{up.position_of(point.mean):.1f}"'
+        yield f'<circle class="{kind} full" r="2.6" {place}>{_tooltip(told)}</circle>'
 
 
-def _places(points: Sequence[tuple[float, float]], across: Axis, up: Axis) -> str:
-    return " ".join(f"{across.at(x):.1f},{up.at(y):.1f}" for x, y in points)
+def _path_points(points: Sequence[tuple[float, float]], across: Axis, up: Axis) -> str:
+    return " ".join(f"{across.position_of(x):.1f},{up.position_of(y):.1f}" for x, y in points)
 
 
-def bars(title: str, unit: str, groups: Mapping[str, Sequence[Bar]]) -> str:
+def render_bars(title: str, unit: str, groups: Mapping[str, Sequence[Bar]]) -> str:
     """Bars from zero, one group above another; a whisker is the standard deviation."""
     every = [bar for group in groups.values() for bar in group]
     left = 16 + _LETTER * max(min(len(bar.name), _LONGEST) for bar in every)
-    right = 16 + _LETTER * max(len(bar.written) for bar in every)
-    across = Axis(ticks(0, max(bar.mean + bar.sd for bar in every) or 1), left, left + 380)
+    right = 16 + _LETTER * max(len(bar.value_text) for bar in every)
+    across = Axis(round_ticks(0, max(bar.mean + bar.sd for bar in every) or 1), left, left + 380)
     bottom = sum(34 + _BAR * len(group) for group in groups.values())
     body = []
     for tick in across.ticks:
-        place = across.at(tick)
+        place = across.position_of(tick)
         body.append(f'<path class="grid" d="M{place:.1f} 24V{bottom:.1f}"/>')
         body.append(_text(f"{tick:.10g}", place, bottom + 16, "small", "middle"))
     y = 0.0
     for name, group in groups.items():
-        body.append(_text(shorten(name, 60), across.start, y + 18))
+        body.append(_text(elide_middle(name, 60), across.start, y + 18))
         for number, bar in enumerate(group):
             body += _bar(bar, name, across, y + 26 + _BAR * number)
         y += 34 + _BAR * len(group)
@@ -160,21 +160,23 @@ def bars(title: str, unit: str, groups: Mapping[str, Sequence[Bar]]) -> str:
 
 
 def _bar(bar: Bar, group: str, across: Axis, y: float) -> Iterator[str]:
-    end, middle = across.at(bar.mean), y + (_BAR - 6) / 2
-    kind = "b" if bar.marked else "a"
+    end, middle = across.position_of(bar.mean), y + (_BAR - 6) / 2
+    kind = "b" if bar.is_highlighted else "a"
     size = f'width="{max(end - across.start, 0):.1f}" height="{_BAR - 6:.0f}"'
     place = f'x="{across.start:.1f}" y="{y:.1f}"'
-    told = _told(f"{bar.name}, {group}: {bar.written}")
+    told = _tooltip(f"{bar.name}, {group}: {bar.value_text}")
     yield f'<rect class="{kind} full" {place} {size}>{told}</rect>'
-    low, high = across.at(max(bar.mean - bar.sd, 0)), across.at(bar.mean + bar.sd)
+    low, high = across.position_of(max(bar.mean - bar.sd, 0)), across.position_of(bar.mean + bar.sd)
     if bar.sd > 0:
         caps = f"M{low:.1f} {middle - 4:.1f}v8M{high:.1f} {middle - 4:.1f}v8"
         yield f'<path class="whisker" d="M{low:.1f} {middle:.1f}H{high:.1f}{caps}"/>'
-    yield _text(shorten(bar.name, _LONGEST), across.start - 8, middle + 4, "", "end")
-    yield _text(bar.written, high + 6, middle + 4, "small")
+    yield _text(elide_middle(bar.name, _LONGEST), across.start - 8, middle + 4, "", "end")
+    yield _text(bar.value_text, high + 6, middle + 4, "small")
 
 
-def heat(title: str, corner: str, rows: Mapping[str, Sequence[float]], names: Sequence[str]) -> str:
+def render_heatmap(
+    title: str, corner: str, rows: Mapping[str, Sequence[float]], names: Sequence[str]
+) -> str:
     """A number in each cell, darker where it is larger; nothing where there is none."""
     top = 26 + 0.7 * _LETTER * max(min(len(name), _LONGEST) for name in names)
     left = 20 + _LETTER * max(len(corner), *(len(row) for row in rows))
@@ -184,7 +186,7 @@ def heat(title: str, corner: str, rows: Mapping[str, Sequence[float]], names: Se
         turned = (
             f'<g transform="translate({left + 56 * column + 24:.0f} {top - 8:.0f}) rotate(-45)">'
         )
-        body.append(f"{turned}{_told(name)}{_text(shorten(name, _LONGEST), 0, 0)}</g>")
+        body.append(f"{turned}{_tooltip(name)}{_text(elide_middle(name, _LONGEST), 0, 0)}</g>")
     for number, (row, values) in enumerate(rows.items()):
         y = top + 24 * number
         body.append(_text(row, left - 8, y + 16, "", "end"))
@@ -198,10 +200,10 @@ def heat(title: str, corner: str, rows: Mapping[str, Sequence[float]], names: Se
 def _cell(value: float, share: float, told: str, x: float, y: float) -> Iterator[str]:
     place = f'x="{x:.1f}" y="{y:.1f}" width="54" height="22"'
     if value == 0:
-        yield f'<rect class="grid" {place}>{_told(told)}</rect>'
+        yield f'<rect class="grid" {place}>{_tooltip(told)}</rect>'
         return
     colour = ",".join(f"{a + share * (b - a):.0f}" for a, b in zip(_PALE, _DEEP, strict=True))
-    yield f'<rect fill="rgb({colour})" {place}>{_told(told)}</rect>'
+    yield f'<rect fill="rgb({colour})" {place}>{_tooltip(told)}</rect>'
     kind = "cell deep" if share > 0.7 else "cell pale"
     yield _text(f"{value:.2f}", x + 27, y + 15, kind, "middle")
 
@@ -209,20 +211,20 @@ def _cell(value: float, share: float, told: str, x: float, y: float) -> Iterator
 def _picture(title: str, width: float, height: float, body: Sequence[str]) -> str:
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     start = '<svg xmlns="http://www.w3.org/2000/svg" class="plot" role="img" '
-    start += f'aria-label="{_clean(title)}" {size}>'
+    start += f'aria-label="{_strip_unprintable(title)}" {size}>'
     return "\n".join([start, f"<style>{_STYLE}</style>", *body, "</svg>"])
 
 
 def _text(words: str, x: float, y: float, kind: str = "", anchor: str = "start") -> str:
     mark = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{mark}>{_clean(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{mark}>{_strip_unprintable(words)}</text>'
 
 
-def _told(words: str) -> str:
+def _tooltip(words: str) -> str:
     """What a reader is told who points at a thing."""
-    return f"<title>{_clean(words)}</title>"
+    return f"<title>{_strip_unprintable(words)}</title>"
 
 
-def _clean(words: str) -> str:
+def _strip_unprintable(words: str) -> str:
     """XML has no place for what is not printable, whatever a name holds."""
     return escape("".join(char if char.isprintable() else " " for char in words))

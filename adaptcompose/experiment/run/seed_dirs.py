@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.composition.canonical import canonical
+from adaptcompose.composition.canonical_text import format_canonical
 from adaptcompose.composition.graph import Head
 from adaptcompose.composition.operators import parts_of
-from adaptcompose.experiment.prepare.prepared_run import Prepared
-from adaptcompose.hub.lock import hash_of
+from adaptcompose.experiment.prepare.prepared_run import PreparedRun
+from adaptcompose.hub.lock import hash_plain
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.version import __version__
 
-STATE, DONE, DIGEST = "trained.safetensors", "done.json", "digest"
-_FREE = {"seeds", "budget", "device"}  # they change no step of a seed
+STATE_FILE, RESULT_FILE, DIGEST_FILE = "trained.safetensors", "done.json", "digest"
+_KEYS_WITHOUT_EFFECT = {"seeds", "budget", "device"}  # they change no step of a seed
 
 
 @dataclass(frozen=True)
-class Finished:
+class SeedResult:
     """A seed that was trained to its end."""
 
     score: float | None
@@ -31,66 +31,68 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class SeedFolder:
+class SeedDir:
     """`runs/<name>/seed-<n>`; `digest` is of everything that decides how the seed ends."""
 
     path: Path
     digest: str
 
-    def finished(self) -> Finished | None:
+    def read_result(self) -> SeedResult | None:
         """What the seed left, if it was trained to its end from the same beginning."""
         try:
-            entry = json.loads((self.path / DONE).read_text("utf-8"))
-            if entry.pop("digest") == self.digest and (self.path / STATE).is_file():
-                return Finished(**entry)
+            entry = json.loads((self.path / RESULT_FILE).read_text("utf-8"))
+            if entry.pop("digest") == self.digest and (self.path / STATE_FILE).is_file():
+                return SeedResult(**entry)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
         return None
 
     def start(self, *, fresh: bool) -> None:
         """Make room; checkpoints of the same beginning stay, unless `fresh`."""
-        if fresh or self._begun() != self.digest:
+        if fresh or self._stored_digest() != self.digest:
             shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / DIGEST, self.digest)
+        write_atomically(self.path / DIGEST_FILE, self.digest)
 
-    def finish(self, found: Finished) -> None:
+    def write_result(self, found: SeedResult) -> None:
         """Keep the result; the state is there already. Checkpoints are no longer needed."""
         write_atomically(
-            self.path / DONE, json.dumps({"digest": self.digest} | vars(found), indent=2)
+            self.path / RESULT_FILE, json.dumps({"digest": self.digest} | vars(found), indent=2)
         )
         for checkpoint in self.path.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)
 
-    def _begun(self) -> str | None:
-        path = self.path / DIGEST
+    def _stored_digest(self) -> str | None:
+        path = self.path / DIGEST_FILE
         return path.read_text("utf-8", "replace") if path.is_file() else None
 
 
-def digest_of(prepared: Prepared) -> str:
+def seed_digest(prepared: PreparedRun) -> str:
     """The hash of everything that decides what a seed trains: not of what is done with it then."""
     spec, train = prepared.spec, prepared.spec.train
     assert train is not None and spec.task is not None and prepared.task is not None
     lock, head = prepared.lock.as_plain(), prepared.head
     refs = [ref for ref in (train.data, train.validation) if ref is not None]
-    data = {str(ref): [lock["data"][str(ref)], spec.data[ref.name].plain()] for ref in refs}
-    adapters = {str(ref): lock.get("adapters", {}).get(str(ref)) for ref in _references(prepared)}
-    training = {name: value for name, value in train.plain().items() if name not in _FREE}
-    return hash_of(
+    data = {str(ref): [lock["data"][str(ref)], spec.data[ref.name].as_plain()] for ref in refs}
+    adapters = {str(ref): lock.get("adapters", {}).get(str(ref)) for ref in _adapter_refs(prepared)}
+    training = {
+        name: value for name, value in train.as_plain().items() if name not in _KEYS_WITHOUT_EFFECT
+    }
+    return hash_plain(
         {
             "version": __version__,
-            "backbone": [lock["backbone"].get("files"), spec.backbone.plain()],
+            "backbone": [lock["backbone"].get("files"), spec.backbone.as_plain()],
             "tokenizer": lock.get("tokenizer", {}).get("files"),
             "adapters": adapters,
-            "graph": canonical(prepared.graph),
+            "graph": format_canonical(prepared.graph),
             "head": head.config if isinstance(head, Head) else head,
-            "task": [spec.task.plain(), prepared.task.labels],
-            "trained": sorted(prepared.trained),
+            "task": [spec.task.as_plain(), prepared.task.labels],
+            "trained": sorted(prepared.trained_parts),
             "data": data,
             "train": training,
         }
     )
 
 
-def _references(prepared: Prepared) -> list[str]:
+def _adapter_refs(prepared: PreparedRun) -> list[str]:
     return [str(part.ref) for part in parts_of(prepared.graph).values() if part.ref is not None]

@@ -12,83 +12,91 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.experiment.prepare.prepared_run import Prepared
+from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 from adaptcompose.experiment.prepare.spec_lock import lock_path
 from adaptcompose.experiment.report import html as page
 from adaptcompose.experiment.report import report
 from adaptcompose.experiment.report.report import Score
-from adaptcompose.experiment.run.labels import labels
-from adaptcompose.experiment.run.run import BEST, OWNER, Measured, Run, Sink, check_owner, replaced
+from adaptcompose.experiment.run.labels import combination_dirs
+from adaptcompose.experiment.run.run import (
+    BEST_DIR,
+    OWNER_FILE,
+    ProgressSink,
+    Run,
+    RunResult,
+    check_owner,
+    replace_folder,
+)
 from adaptcompose.hub.lock import Lock
 from adaptcompose.storage.atomic import write_atomically
 
 
 @dataclass(frozen=True)
-class Done:
+class CombinationResult:
     """One combination that has run."""
 
-    label: str
+    dir_name: str
     run: Run
-    measured: Measured
+    result: RunResult
 
 
-def run_all(
-    prepared: Sequence[Prepared], folder: Path, sink: Sink, *, fresh: bool = False
+def run_experiment(
+    prepared: Sequence[PreparedRun], folder: Path, sink: ProgressSink, *, fresh: bool = False
 ) -> dict[str, Any]:
     """Every run of a spec; returns what `report.json` in the folder holds.
 
     The lock is written once everything that the first run reads was opened.
     """
     if not prepared[0].spec.each:
-        made = Run(prepared[0], prepared[0].plan(), folder, sink, fresh=fresh)
+        made = Run(prepared[0], prepared[0].make_plan(), folder, sink, fresh=fresh)
         _write_lock(prepared[0])
         return made.run()
     check_owner(folder, prepared[0].path)
     done: list[tuple[str, list[Score]]] = []
-    best: Done | None = None
+    best: CombinationResult | None = None
     found: list[dict[str, Any]] = []
-    for label, one in zip(labels([one.spec for one in prepared]), prepared, strict=True):
+    for label, one in zip(combination_dirs([one.spec for one in prepared]), prepared, strict=True):
         sink.stage("combination", label)
-        run = Run(one, one.plan(), folder / label, _Inner(sink), fresh=fresh)
+        run = Run(one, one.make_plan(), folder / label, _CombinationSink(sink), fresh=fresh)
         _write_lock(one)
-        write_atomically(folder / OWNER, f"{one.path.resolve()}\n")
-        last = Done(label, run, run.measured())
-        found.append(last.measured.report)
-        best = _better(best, last)
-        done.append((label, last.measured.scores))  # a run holds a model: only the best one stays
+        write_atomically(folder / OWNER_FILE, f"{one.path.resolve()}\n")
+        last = CombinationResult(label, run, run.execute())
+        found.append(last.result.report)
+        best = _choose_better(best, last)
+        done.append((label, last.result.scores))  # a run holds a model: only the best one stays
     assert best is not None
-    return _concluded(done, best, found, folder, sink)
+    return _finish_sweep(done, best, found, folder, sink)
 
 
-def _write_lock(one: Prepared) -> None:
+def _write_lock(one: PreparedRun) -> None:
     """Beside the spec; what a command line set is no part of it.
 
     Another combination may have recorded there what `prune` keeps.
     """
-    held = Lock.open(path := lock_path(one.path))
+    held = Lock.load(path := lock_path(one.path))
     same = held is not None and replace(held, members={}) == replace(one.lock, members={})
     if not one.spec.overrides and not same:
         one.lock.write(path)
 
 
-def _better(best: Done | None, last: Done) -> Done:
+def _choose_better(best: CombinationResult | None, last: CombinationResult) -> CombinationResult:
     """The one with the higher score on validation; the first where there is none."""
     if best is None:
         return last
-    old, new = (one.measured.best.result.score for one in (best, last))
+    old, new = (one.result.best.result.score for one in (best, last))
     if old is None or new is None:
         return best
     task = last.run.prepared.task
-    higher = task is None or task.metric.higher
+    higher = task is None or task.metric.higher_is_better
     return last if (new > old if higher else new < old) else best
 
 
-def _concluded(
+def _finish_sweep(
     done: Sequence[tuple[str, list[Score]]],
-    best: Done,
+    best: CombinationResult,
     found: list[dict[str, Any]],
     folder: Path,
-    sink: Sink,
+    sink: ProgressSink,
 ) -> dict[str, Any]:
     scores = [
         replace(
@@ -100,37 +108,37 @@ def _concluded(
         for score in own
     ]
     if scores:
-        sink.table(*report.table(scores))
-    with replaced(folder / BEST) as draft:
-        shutil.copytree(folder / best.label / BEST, draft)
+        sink.table(*report.score_table(scores))
+    with replace_folder(folder / BEST_DIR) as draft:
+        shutil.copytree(folder / best.dir_name / BEST_DIR, draft)
     spec = best.run.prepared.spec
     whole: dict[str, Any] = {
         "name": spec.name,
         "description": spec.description,
-        "best": best.label,
+        "best": best.dir_name,
         "scores": [score.as_dict() for score in scores],
-        "table": report.cells(scores),
+        "table": report.report_cells(scores),
         "combinations": dict(zip((label for label, _ in done), found, strict=True)),
     }
-    _write(folder, whole, plotted=spec.plotted)
-    published = best.run.published(best.measured)
+    _write_report(folder, whole, plotted=spec.has_plots)
+    published = best.run.publish(best.result)
     if "published" in published:
         whole["published"] = published["published"]
-        _write(folder, whole, plotted=spec.plotted)
+        _write_report(folder, whole, plotted=spec.has_plots)
     return whole
 
 
-def _write(folder: Path, whole: dict[str, Any], *, plotted: bool) -> None:
+def _write_report(folder: Path, whole: dict[str, Any], *, plotted: bool) -> None:
     """The scores of all combinations, for programs and for people."""
-    report.write(folder, whole)
-    page.write(folder, whole, plotted=plotted)
+    report.write_report(folder, whole)
+    page.write_page(folder, whole, with_plots=plotted)
 
 
 @dataclass(frozen=True)
-class _Inner:
+class _CombinationSink:
     """The stages of one combination; its scores are in the table of all."""
 
-    sink: Sink
+    sink: ProgressSink
 
     def stage(self, name: str, detail: str = "") -> None:
         self.sink.stage(f"  {name}", detail)

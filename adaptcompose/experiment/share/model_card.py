@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.composition.drawing.mermaid import mermaid
+from adaptcompose.composition.drawing.mermaid import render_mermaid
 from adaptcompose.composition.operators import parts_of
 from adaptcompose.diagnostics.codes import AC413
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.experiment.report.report import Score, markdown, pool
+from adaptcompose.experiment.report.report import Score, format_markdown, pool_scores
 from adaptcompose.resolution.manifest import Manifest
-from adaptcompose.resources import resource
+from adaptcompose.resources import resource_folder
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.storage.yaml_source import dump
+from adaptcompose.storage.yaml_source import dump_yaml
 
-README, SCORES = "README.md", "scores.json"
+README_FILE, SCORES_FILE = "README.md", "scores.json"
 PIPELINES = {
     "text-classification": "text-classification",
     "token-classification": "token-classification",
@@ -31,7 +31,7 @@ _SIZE_LIMIT = 4_000_000
 
 
 @dataclass(frozen=True)
-class Findings:
+class EvalResults:
     """What a run found out about what is published, as scores.json beside it says.
 
     `expression` is as it was written, `own` the rows that were measured with this very
@@ -55,7 +55,7 @@ class Findings:
         }
 
     @classmethod
-    def read(cls, path: Path) -> Findings:
+    def read(cls, path: Path) -> EvalResults:
         """The findings of a file; none if there is none, AC413 if it is damaged."""
         try:
             if path.stat().st_size > _SIZE_LIMIT:
@@ -74,34 +74,34 @@ _COUNTED = ("trained", "total")
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelCard:
     """What a card is about: a model, what its composition.yaml says, and where it is published."""
 
     model: ComposedModel
     manifest: Manifest
     repo: str
-    findings: Findings
+    eval_results: EvalResults
 
-    def page(self, folders: Mapping[str, str]) -> str:
+    def render(self, folders: Mapping[str, str]) -> str:
         """The whole README.md; `folders` are those of the parts that are written."""
         import jinja2
 
-        template = (resource("hub_cards") / "_card.md.jinja").read_text("utf-8")
+        template = (resource_folder("hub_cards") / "_card.md.jinja").read_text("utf-8")
         environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined, keep_trailing_newline=True
         )
-        made, manifest, findings = self.model.composition, self.manifest, self.findings
+        made, manifest, findings = self.model.composition, self.manifest, self.eval_results
         return environment.from_string(template).render(
-            metadata=dump(self.metadata()),
+            metadata=dump_yaml(self.metadata()),
             name=manifest.name or self.repo.split("/")[-1],
             description=manifest.description,
             written=findings.expression,
             published=manifest.expression,
-            graph=short(mermaid(made.graph, made.facts)),
+            graph=shorten_commits(render_mermaid(made.graph, made.facts)),
             backbone=made.facts.title,
-            tokenizer=short(manifest.backbone.get("tokenizer", "")),
+            tokenizer=shorten_commits(manifest.backbone.get("tokenizer", "")),
             parts=list(self._parts(folders)),
-            scores=markdown(findings.scores) if findings.scores else "",
+            scores=format_markdown(findings.scores) if findings.scores else "",
             own=findings.own,
             parameters={"total": self._total(), **findings.parameters},
             repo=self.repo,
@@ -122,7 +122,12 @@ class Subject:
         for key, name in (("language", "languages"), ("datasets", "datasets")):
             if told.get(name):
                 entry[key] = list(told[name])
-        tags = ("adapter-transformers", "adaptcompose", made.facts.type, *told.get("tags", ()))
+        tags = (
+            "adapter-transformers",
+            "adaptcompose",
+            made.facts.model_type,
+            *told.get("tags", ()),
+        )
         entry["tags"] = list(dict.fromkeys(tags))
         if kind and (results := list(self._results(kind))):
             entry["model-index"] = [{"name": self.manifest.name, "results": results}]
@@ -130,12 +135,12 @@ class Subject:
 
     def _results(self, kind: str) -> Iterator[dict[str, Any]]:
         """What this composition scored, with the weights that are published if that is known."""
-        own = [score for score in self.findings.scores if score.name in self.findings.own]
-        exact = [score for score in own if score.seed in (None, self.findings.seed)]
-        for (_, data, metric), cell in pool(exact or own).items():
+        own = [score for score in self.eval_results.scores if score.name in self.eval_results.own]
+        exact = [score for score in own if score.seed in (None, self.eval_results.seed)]
+        for (_, data, metric), cell in pool_scores(exact or own).items():
             yield {
                 "task": {"type": kind},
-                "dataset": dataset(data),
+                "dataset": dataset_metadata(data),
                 "metrics": [_metric(metric, cell.mean)],
             }
 
@@ -145,7 +150,7 @@ class Subject:
         for block in parts_of(graph).values():
             method = str(self.model.parts[block.name].method)
             folder = folders.get(block.name)
-            yield short(block.name), method, f"./{folder}" if folder else str(block.pin)
+            yield shorten_commits(block.name), method, f"./{folder}" if folder else str(block.pin)
 
     def _total(self) -> int:
         made = self.model.composition
@@ -159,19 +164,19 @@ def _metric(name: str, value: float) -> dict[str, Any]:
     return {"type": kind, **named, "value": round(value, 6)}
 
 
-def short(text: str) -> str:
+def shorten_commits(text: str) -> str:
     """Commits by their first digits, where a text is for people.
 
-    >>> short("user/ner@0123456789abcdef0123456789abcdef01234567/sub")
+    >>> shorten_commits("user/ner@0123456789abcdef0123456789abcdef01234567/sub")
     'user/ner@0123456/sub'
     """
     return re.sub(r"@([0-9a-f]{7})[0-9a-f]{33}\b", r"@\1", text)
 
 
-def dataset(reference: str) -> dict[str, str]:
+def dataset_metadata(reference: str) -> dict[str, str]:
     """A data set of a spec in the terms of `model-index`.
 
-    >>> dataset("swahili[mixed]/test")
+    >>> dataset_metadata("swahili[mixed]/test")
     {'name': 'swahili[mixed]/test', 'type': 'swahili', 'config': 'mixed', 'split': 'test'}
     """
     head, _, split = reference.partition("/")

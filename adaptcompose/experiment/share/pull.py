@@ -9,9 +9,9 @@ from pathlib import Path
 from adaptcompose.diagnostics.codes import AC420, AC422, AC425, AC426
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.opening import open_store
-from adaptcompose.resolution.manifest import FILE, HERE
+from adaptcompose.resolution.manifest import FILE, LOCAL_PATHS_FILE
 from adaptcompose.storage.atomic import write_atomically
-from adaptcompose.storage.yaml_source import dump
+from adaptcompose.storage.yaml_source import dump_yaml
 from adaptcompose.syntax.references import parse_ref
 
 
@@ -23,10 +23,10 @@ def pull(ref: str, folder: Path | None, hub: str = "hf") -> Path:
     place = folder or Path((parsed.subfolder or parsed.repo).split("/")[-1])
     if place.exists():
         raise Failed(AC422.at(path=place))
-    store = open_store("hf" if parsed.forced else hub, Path())
+    store = open_store("hf" if parsed.has_hub_prefix else hub, Path())
     revision = store.resolve(parsed.repo, parsed.revision)
     start = f"{parsed.subfolder}/" if parsed.subfolder else ""
-    listed = [path for path in store.files(parsed.repo, revision) if path.startswith(start)]
+    listed = [path for path in store.list_files(parsed.repo, revision) if path.startswith(start)]
     if f"{start}{FILE}" not in listed:
         raise Failed(AC426.at(name=ref))
     fetched = store.fetch(parsed.repo, revision, listed) / start
@@ -39,9 +39,9 @@ def pull(ref: str, folder: Path | None, hub: str = "hf") -> Path:
             for path in paths:
                 (whole / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(fetched / path, whole / path)
-            if hub != "hf" and not parsed.forced:
+            if hub != "hf" and not parsed.has_hub_prefix:
                 where = hub if "://" in hub else str(Path(hub).expanduser().resolve())
-                write_atomically(whole / HERE, dump({"hub": where}))
+                write_atomically(whole / LOCAL_PATHS_FILE, dump_yaml({"hub": where}))
             whole.replace(place)
     except OSError as error:
         raise Failed(AC425.at(path=place, why=error.strerror or error)) from None

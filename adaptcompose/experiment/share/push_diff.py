@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.pushing import same
+from adaptcompose.hub.hf_commit import is_same_content
 from adaptcompose.hub.store import FileRecord, Store
 
-_TEXTS = (".md", ".yaml", ".lock", ".json")
-_LONGEST = 1_000_000
-_NOT_THERE = {"AC401", "AC402", "AC412"}
+_TEXT_SUFFIXES = (".md", ".yaml", ".lock", ".json")
+_TEXT_LIMIT = 1_000_000
+_MISSING_CODES = {"AC401", "AC402", "AC412"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FileChange:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PushDiff:
     """The changes of a push, sorted by path, and those of texts line by line."""
 
     files: tuple[FileChange, ...]
@@ -35,7 +35,7 @@ class Difference:
     is_new: bool
 
     @property
-    def sent(self) -> int:
+    def upload_bytes(self) -> int:
         """Bytes that a hub does not have yet."""
         return sum(one.size for one in self.files if one.mark in "+~")
 
@@ -46,16 +46,16 @@ class Difference:
         return {"new": self.is_new, "files": [vars(one) for one in self.files], "diff": self.text}
 
     def __str__(self) -> str:
-        lines = [f"  {f.mark} {f.path}  {size(f.size)}" for f in self.files if f.mark != "="]
+        lines = [f"  {f.mark} {f.path}  {format_size(f.size)}" for f in self.files if f.mark != "="]
         if kept := self.count("="):
             lines.append(f"  = {kept} unchanged")
         return "\n".join(lines)
 
 
-def size(count: int) -> str:
+def format_size(count: int) -> str:
     """Bytes as people read them.
 
-    >>> size(412), size(29_600_000)
+    >>> format_size(412), format_size(29_600_000)
     ('412 B', '29.6 MB')
     """
     for unit, width in (("MB", 1_000_000), ("kB", 1_000)):
@@ -64,26 +64,26 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def held(store: Store, repo: str, branch: str) -> dict[str, FileRecord] | None:
+def remote_files(store: Store, repo: str, branch: str) -> dict[str, FileRecord] | None:
     """The files of a branch; None if there is no such branch or repository yet."""
     try:
-        return store.files(repo, branch)
+        return store.list_files(repo, branch)
     except Failed as failed:
-        if {one.code for one in failed.diagnostics} & _NOT_THERE:
+        if {one.code for one in failed.diagnostics} & _MISSING_CODES:
             return None
         raise
 
 
-def difference(
+def diff_files(
     store: Store, repo: str, branch: str, files: Mapping[str, Path], gone: Collection[str]
-) -> Difference:
+) -> PushDiff:
     """What is different once these files are there and those are gone."""
-    old = held(store, repo, branch)
+    old = remote_files(store, repo, branch)
     changes = sorted(_changes(old or {}, files, gone), key=lambda one: one.path)
     texts = [one for one in changes if one.mark in "~-" and _is_text(one)]
     place = store.fetch(repo, branch, [one.path for one in texts]) if texts else Path()
-    lines = [line for one in texts for line in _lines(one.path, place, files.get(one.path))]
-    return Difference(tuple(changes), "\n".join(lines), old is None)
+    lines = [line for one in texts for line in _diff_lines(one.path, place, files.get(one.path))]
+    return PushDiff(tuple(changes), "\n".join(lines), old is None)
 
 
 def _changes(
@@ -93,17 +93,17 @@ def _changes(
         known = old.get(path)
         mark: Literal["+", "~", "="] = "+"
         if known is not None:
-            mark = "=" if same(content, known) else "~"
+            mark = "=" if is_same_content(content, known) else "~"
         yield FileChange(path, mark, content.stat().st_size)
     for path in {*gone} & old.keys() - files.keys():
         yield FileChange(path, "-", old[path].size)
 
 
 def _is_text(change: FileChange) -> bool:
-    return change.path.endswith(_TEXTS) and change.size <= _LONGEST
+    return change.path.endswith(_TEXT_SUFFIXES) and change.size <= _TEXT_LIMIT
 
 
-def _lines(path: str, old: Path, new: Path | None) -> Iterator[str]:
+def _diff_lines(path: str, old: Path, new: Path | None) -> Iterator[str]:
     before = (old / path).read_text("utf-8", "replace").splitlines()
     after = new.read_text("utf-8", "replace").splitlines() if new is not None else []
     return difflib.unified_diff(before, after, f"hub/{path}", f"new/{path}", lineterm="")

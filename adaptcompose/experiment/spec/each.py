@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.diagnostics.codes import AC602, AC603, AC605
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Source
-from adaptcompose.experiment.spec.section_reader import Reading
-from adaptcompose.experiment.spec.value_types import Word
-from adaptcompose.storage.yaml_source import Value, scalar
+from adaptcompose.experiment.spec.section_reader import SectionReader
+from adaptcompose.experiment.spec.value_types import ScalarText
+from adaptcompose.storage.yaml_source import YamlNode, parse_scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 COMBINATION_LIMIT = 1000
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _WITH_VARIABLE = re.compile(r"""["']?[\w./@-]*(?:\$\{[^{}]*\}[\w./@-]*)+["']?""")
-_WORD = "unknown"
+_PLACEHOLDER = "unknown"
 _FREE_TEXT = {"description", "text", "message"}
-_ONE = ("spec", "name", "hub", "backbone")  # what all runs of a sweep have in common
+_UNSWEPT_KEYS = ("spec", "name", "hub", "backbone")  # what all runs of a sweep have in common
 
 
-def sweep(document: Value, reading: Reading) -> list[Value]:
+def expand_sweep(document: YamlNode, reading: SectionReader) -> list[YamlNode]:
     """The documents that a document with `each` at its top stands for; without, itself."""
     if not isinstance(document.data, dict) or "each" not in document.data:
         return [document]
-    for name in _ONE:
+    for name in _UNSWEPT_KEYS:
         if name in document.data:
-            _settled(document.data[name], reading, name)
+            _fill_unknown_variables(document.data[name], reading, name)
     _check_shadows(document, reading)
     return list(_combinations(document, reading, "each")) or [document]
 
 
-def expand(document: Value, reading: Reading) -> Value:
+def expand_rows(document: YamlNode, reading: SectionReader) -> YamlNode:
     """The document with the items of `evaluate` that have `each` written out."""
     if not isinstance(document.data, dict):
         return document
@@ -51,10 +51,10 @@ def expand(document: Value, reading: Reading) -> Value:
         expanded["evaluate"] = replace(items, data=tuple(written))
         if items.data and not written:
             del expanded["evaluate"]
-    return _settled(replace(document, data=expanded), reading)
+    return _fill_unknown_variables(replace(document, data=expanded), reading)
 
 
-def _check_shadows(document: Value, reading: Reading) -> None:
+def _check_shadows(document: YamlNode, reading: SectionReader) -> None:
     """A variable of the sweep is not one of an item as well."""
     items = document.data.get("evaluate")
     outer = document.data["each"].data
@@ -66,12 +66,12 @@ def _check_shadows(document: Value, reading: Reading) -> None:
                 reading.problems.append(AC602.at(place, name=name, help=help))
 
 
-def _combinations(item: Value, reading: Reading, where: str) -> Iterator[Value]:
+def _combinations(item: YamlNode, reading: SectionReader, where: str) -> Iterator[YamlNode]:
     if not isinstance(item.data, dict) or "each" not in item.data:
         yield item
         return
     each = item.data["each"]
-    found = reading.value(dict[str, tuple[Word, ...]], each, where)
+    found = reading.read_value(dict[str, tuple[ScalarText, ...]], each, where)
     if found is None or len(found) < len(each.data):
         return
     values = {name: one.data for name, one in each.data.items()}
@@ -93,7 +93,7 @@ def _combinations(item: Value, reading: Reading, where: str) -> Iterator[Value]:
         yield replace(item, data=filled)
 
 
-def _fill(value: Value, texts: Mapping[str, str]) -> Value:
+def _fill(value: YamlNode, texts: Mapping[str, str]) -> YamlNode:
     if isinstance(value.data, dict):
         return replace(value, data={name: _fill(one, texts) for name, one in value.data.items()})
     if isinstance(value.data, tuple):
@@ -117,30 +117,32 @@ def _fill(value: Value, texts: Mapping[str, str]) -> Value:
     given = (*places, *value.offsets[at:])
     # in a flow mapping a variable has to be quoted, and may still stand for a number
     whole = not value.style or _VARIABLE.fullmatch(value.data)
-    data: Any = scalar(text) if whole else text
+    data: Any = parse_scalar(text) if whole else text
     if not isinstance(data, (int, float)):
-        return replace(value, data=text, given=given)
+        return replace(value, data=text, known_offsets=given)
     written = Source(text, value.span.source.name, value.span.source, given)
-    return replace(value, data=data, given=given, span=written.span())
+    return replace(value, data=data, known_offsets=given, span=written.span())
 
 
-def _settled(value: Value, reading: Reading, name: str = "") -> Value:
+def _fill_unknown_variables(value: YamlNode, reading: SectionReader, name: str = "") -> YamlNode:
     """The value with a word for every variable that nothing explains, so that it can be read."""
     if isinstance(value.data, dict):
-        inner = {key: _settled(one, reading, key) for key, one in value.data.items()}
+        inner = {key: _fill_unknown_variables(one, reading, key) for key, one in value.data.items()}
         return replace(value, data=inner)
     if isinstance(value.data, tuple):
-        return replace(value, data=tuple(_settled(one, reading, name) for one in value.data))
+        return replace(
+            value, data=tuple(_fill_unknown_variables(one, reading, name) for one in value.data)
+        )
     if not isinstance(value.data, str) or name in _FREE_TEXT:
         return value
     source = value.source()
     unknown = list(_VARIABLE.finditer(value.data))
     for found in unknown:
         reading.problems.append(AC603.at(source.span(*found.span()).origin(), name=found[1]))
-    return _fill(value, {found[1]: _WORD for found in unknown}) if unknown else value
+    return _fill(value, {found[1]: _PLACEHOLDER for found in unknown}) if unknown else value
 
 
-def of_variable(found: Diagnostic) -> bool:
+def mentions_placeholder(found: Diagnostic) -> bool:
     """Whether it is about a word that stands for a variable, which was told already."""
     place = found.span.origin().text if found.span is not None else ""
     return found.code != AC603.id and _WITH_VARIABLE.fullmatch(place) is not None

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from adaptcompose.diagnostics.codes import AC420, AC426
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.experiment.spec.starter import Start
+from adaptcompose.experiment.spec.starter import StarterAnswers
 from adaptcompose.resolution.manifest import FILE, Manifest
 from adaptcompose.resolution.sources import Sources
 from adaptcompose.syntax.references import parse_ref
 
 
-def start_from(reference: str, given: Start) -> Start:
+def answers_from_published(reference: str, given: StarterAnswers) -> StarterAnswers:
     """The answers that a published composition has for a new spec; those given count before."""
     ref, sources = parse_ref(reference, ()), Sources(given.hub or "hf", Path())
     if ref.kind not in ("hub", "local"):
@@ -21,7 +21,7 @@ def start_from(reference: str, given: Start) -> Start:
     pin = sources.pin(ref)
     if FILE not in pin.files:
         raise Failed(AC426.at(name=reference))
-    manifest = Manifest.open(sources.fetch(ref, pin, [FILE]), reference)
+    manifest = Manifest.load(sources.fetch(ref, pin, [FILE]), reference)
     said, head = manifest.backbone, manifest.heads().get("", "")
     kind = str(manifest.task.get("kind", "")) if head != "none" else ""
     return replace(
@@ -32,5 +32,5 @@ def start_from(reference: str, given: Start) -> Start:
         kind=given.kind or kind or None,
         head="of-backbone" if head == "backbone" else None,
         description=manifest.description,
-        stands_for=manifest.expression,
+        replaced_backbone=manifest.expression,
     )

@@ -1,8 +1,8 @@
 """`--set train.lr=5e-5`: another value for a key of a spec, with the types and errors of the file.
 
->>> from adaptcompose.storage.yaml_source import read
->>> document = read(Source("train: {lr: 1e-4, seeds: [0, 1]}"))
->>> override(document, ["train.lr=5e-5", "train.seeds[1]=7"]).plain()
+>>> from adaptcompose.storage.yaml_source import parse_yaml
+>>> document = parse_yaml(Source("train: {lr: 1e-4, seeds: [0, 1]}"))
+>>> apply_overrides(document, ["train.lr=5e-5", "train.seeds[1]=7"]).as_plain()
 {'train': {'lr': 5e-05, 'seeds': [0, 7]}}
 """
 
@@ -15,11 +15,16 @@ from typing import Any
 
 from adaptcompose.diagnostics.codes import AC605
 from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
-from adaptcompose.experiment.spec.section_reader import Section, entries, inner_section, kinds
+from adaptcompose.experiment.spec.section_reader import (
+    Section,
+    field_types,
+    fields_by_key,
+    inner_section,
+)
 from adaptcompose.experiment.spec.sections import Spec
-from adaptcompose.storage.yaml_source import Value, read
+from adaptcompose.storage.yaml_source import YamlNode, parse_yaml
 
-NAME = "--set"
+OPTION = "--set"
 _STEP = re.compile(r"(?:^|\.)([A-Za-z_][\w-]*)|\[(\d+)\]|\.(\d+)(?=\.|\[|$)")
 
 
@@ -28,20 +33,20 @@ class Assignment:
     """`a.b[0]=value`, with the places of its parts; without a value the key is taken away."""
 
     steps: tuple[tuple[str | int, Span], ...]
-    value: Value | None
+    value: YamlNode | None
 
 
-def override(document: Value, written: Sequence[str]) -> Value:
+def apply_overrides(document: YamlNode, written: Sequence[str]) -> YamlNode:
     """The document with other values; what is wrong with an assignment is told at its place."""
     for text in written:
-        one = parse(text)
-        document = _put(document, one.steps, one.value, Spec)
+        one = parse_assignment(text)
+        document = _assign(document, one.steps, one.value, Spec)
     return document
 
 
-def parse(text: str) -> Assignment:
+def parse_assignment(text: str) -> Assignment:
     """The parts of an assignment."""
-    source = Source(text, NAME)
+    source = Source(text, OPTION)
     path, mark, value = text.partition("=")
     steps: list[tuple[str | int, Span]] = []
     at = 0
@@ -56,27 +61,27 @@ def parse(text: str) -> Assignment:
         expected = "a key and its value, such as train.lr=5e-5"
         raise Failed(
             AC605.at(
-                source.span(), name=NAME, expected=expected, got=f"`{text}`" if text else "empty"
+                source.span(), name=OPTION, expected=expected, got=f"`{text}`" if text else "empty"
             )
         )
     start = len(path) + 1
     if not value.strip():
         return Assignment(tuple(steps), None)
     places = tuple(range(start, len(text) + 1))
-    return Assignment(tuple(steps), read(Source(value, NAME, source, places)))
+    return Assignment(tuple(steps), parse_yaml(Source(value, OPTION, source, places)))
 
 
-def _put(
-    value: Value,
+def _assign(
+    value: YamlNode,
     steps: tuple[tuple[str | int, Span], ...],
-    new: Value | None,
+    new: YamlNode | None,
     section: type[Section] | None,
-) -> Value:
+) -> YamlNode:
     (step, place), rest = steps[0], steps[1:]
     if isinstance(step, int):
-        return _put_item(value, steps, new, section)
+        return _assign_item(value, steps, new, section)
     value = _mapping(value, section, place)
-    data, keys = dict(value.data), dict(value.keys)
+    data, keys = dict(value.data), dict(value.key_spans)
     if not rest and new is None:
         data.pop(step, None)
         keys.pop(step, None)
@@ -85,25 +90,25 @@ def _put(
         data[step], keys[step] = new, place
     else:
         keys.setdefault(step, place)
-        inner = data.get(step, Value({}, place))
-        data[step] = _put(inner, rest, new, _inside(section, step))
-    return replace(value, data=data, keys=keys)
+        inner = data.get(step, YamlNode({}, place))
+        data[step] = _assign(inner, rest, new, _inner_section(section, step))
+    return replace(value, data=data, key_spans=keys)
 
 
-def _put_item(
-    value: Value,
+def _assign_item(
+    value: YamlNode,
     steps: tuple[tuple[str | int, Span], ...],
-    new: Value | None,
+    new: YamlNode | None,
     section: type[Section] | None,
-) -> Value:
+) -> YamlNode:
     (step, place), rest = steps[0], steps[1:]
     count = len(value.data) if isinstance(value.data, tuple) else 0
     if not isinstance(step, int) or step >= count:
         expected = f"an index below {count}, the length of the list" if count else "a key"
-        raise Failed(AC605.at(place, name=NAME, expected=expected, got=f"`{step}`"))
+        raise Failed(AC605.at(place, name=OPTION, expected=expected, got=f"`{step}`"))
     items = list(value.data)
     if rest:
-        items[step] = _put(items[step], rest, new, section)
+        items[step] = _assign(items[step], rest, new, section)
     elif new is None:
         del items[step]
     else:
@@ -111,27 +116,27 @@ def _put_item(
     return replace(value, data=tuple(items))
 
 
-def _mapping(value: Value, section: type[Section] | None, place: Span) -> Value:
+def _mapping(value: YamlNode, section: type[Section] | None, place: Span) -> YamlNode:
     """The mapping that a text stands for, where the section has a short form."""
     if isinstance(value.data, dict):
         return value
     short = section.shorthand if section else None
     if short and isinstance(value.data, str):
-        return Value({short: value}, value.span, {short: value.span})
+        return YamlNode({short: value}, value.span, {short: value.span})
     if value.data is None:
-        return Value({}, value.span)
+        return YamlNode({}, value.span)
     got = value.span.text.split("\n")[0]
     raise Failed(
-        AC605.at(place, name=NAME, expected="a key inside a mapping", got=f"inside `{got}`")
+        AC605.at(place, name=OPTION, expected="a key inside a mapping", got=f"inside `{got}`")
     )
 
 
-def _inside(section: type[Section] | None, name: str) -> type[Section] | None:
+def _inner_section(section: type[Section] | None, name: str) -> type[Section] | None:
     """The section that stands under a key, or under any name of a mapping of sections."""
     if section is None:
         return None
-    known: dict[str, Any] = entries(section)
+    known: dict[str, Any] = fields_by_key(section)
     if name not in known:
         return None
-    kind = kinds(section)[known[name].name]
+    kind = field_types(section)[known[name].name]
     return inner_section(kind)

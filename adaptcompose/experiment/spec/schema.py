@@ -1,6 +1,6 @@
 """The JSON Schema of spec.yaml, from the same fields that read it.
 
->>> schema()["properties"]["train"]["anyOf"][0]["properties"]["lr"]["anyOf"][0]
+>>> build_schema()["properties"]["train"]["anyOf"][0]["properties"]["lr"]["anyOf"][0]
 {'type': 'number', 'exclusiveMinimum': 0}
 """
 
@@ -11,25 +11,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, get_args, get_origin
 
-from adaptcompose.composition.word_docs import Page, pages
+from adaptcompose.composition.word_docs import WordDoc, describe_all_words
 from adaptcompose.diagnostics.diagnostic import Source
 from adaptcompose.experiment.spec.section_reader import (
+    KeyTraits,
     Section,
-    Traits,
-    entries,
-    kinds,
-    present,
+    field_types,
+    fields_by_key,
+    strip_optional,
     traits_of,
 )
 from adaptcompose.experiment.spec.sections import Spec
 from adaptcompose.syntax.signature import Parameter
 
-FILE = "spec.schema.json"
-MODELINE = f"# yaml-language-server: $schema=./{FILE}"
+SCHEMA_FILE = "spec.schema.json"
+MODELINE = f"# yaml-language-server: $schema=./{SCHEMA_FILE}"
 _TEMPLATE = {"type": "string", "pattern": r"\$\{[^{}]+\}"}
 
 
-def schema() -> dict[str, Any]:
+def build_schema() -> dict[str, Any]:
     """The schema of a whole spec, with what the language has for its expressions."""
     found: dict[str, Any] = {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -44,11 +44,11 @@ def schema() -> dict[str, Any]:
 
 
 def _section(section: type[Section]) -> dict[str, Any]:
-    known, types = entries(section), kinds(section)
+    known, types = fields_by_key(section), field_types(section)
     described = {
         name: _key(types[entry.name], entry)
         for name, entry in known.items()
-        if not traits_of(entry).later
+        if not traits_of(entry).is_unsupported
     }
     first = (section.__doc__ or "").split("\n\n")[0]
     found: dict[str, Any] = {
@@ -61,9 +61,9 @@ def _section(section: type[Section]) -> dict[str, Any]:
     if required:
         found["required"] = required
     rules: list[dict[str, Any]] = [
-        {"anyOf": [{"required": [name]} for name in names]} for names in section.needs
+        {"anyOf": [{"required": [name]} for name in names]} for names in section.required_groups
     ]
-    rules += [{"not": {"required": list(names)}} for names in section.choices]
+    rules += [{"not": {"required": list(names)}} for names in section.exclusive_keys]
     if rules:
         found["allOf"] = rules
     return found
@@ -71,46 +71,46 @@ def _section(section: type[Section]) -> dict[str, Any]:
 
 def _key(kind: Any, entry: dataclasses.Field[Any]) -> dict[str, Any]:
     traits = traits_of(entry)
-    found = {"description": traits.doc, **_typed(present(kind), traits)}
+    found = {"description": traits.doc, **_typed(strip_optional(kind), traits)}
     default = _plain_default(_default(entry))
     return found if default is None else {**found, "default": default}
 
 
-def _typed(kind: Any, traits: Traits) -> dict[str, Any]:
+def _typed(kind: Any, traits: KeyTraits) -> dict[str, Any]:
     if isinstance(kind, type) and issubclass(kind, Section):
         whole = _section(kind)
         short = [{"type": "string"}] if kind.shorthand else []
         return {"anyOf": [whole, *short]}
     if get_origin(kind) is tuple:
-        item = _typed(get_args(kind)[0], Traits("", **_limits(traits)))
+        item = _typed(get_args(kind)[0], KeyTraits("", **_limits(traits)))
         several = {"type": "array", "items": item, "minItems": 1}
-        return {"anyOf": [several, item]} if traits.single else several
+        return {"anyOf": [several, item]} if traits.accepts_scalar else several
     if get_origin(kind) is dict:
         return {"type": "object", "additionalProperties": _typed(get_args(kind)[1], traits)}
     return _scalar(kind, traits)
 
 
-def _limits(traits: Traits) -> dict[str, Any]:
-    names = ("least", "above", "most", "form", "among")
+def _limits(traits: KeyTraits) -> dict[str, Any]:
+    names = ("minimum", "exclusive_minimum", "maximum", "pattern", "allowed_values")
     return {name: getattr(traits, name) for name in names}
 
 
-def _scalar(kind: Any, traits: Traits) -> dict[str, Any]:
+def _scalar(kind: Any, traits: KeyTraits) -> dict[str, Any]:
     if kind is Source:
         return {"$ref": "#/$defs/expression"}
-    if options := traits.among or (get_args(kind) if get_origin(kind) is Literal else ()):
+    if options := traits.allowed_values or (get_args(kind) if get_origin(kind) is Literal else ()):
         return _or_template({"enum": list(options)})
     if kind in (int, float):
         bounds = {
-            "minimum": traits.least,
-            "exclusiveMinimum": traits.above,
-            "maximum": traits.most,
+            "minimum": traits.minimum,
+            "exclusiveMinimum": traits.exclusive_minimum,
+            "maximum": traits.maximum,
         }
         typed = {"type": "integer" if kind is int else "number"}
         return _or_template(typed | {n: value for n, value in bounds.items() if value is not None})
     if kind is bool:
         return _or_template({"type": "boolean"})
-    if form := traits.form or getattr(kind, "form", None):
+    if form := traits.pattern or getattr(kind, "pattern", None):
         types = "string" if kind is str else ["string", *_others(kind)]
         return _or_template({"type": types, "pattern": f"^(?:{form})$"})
     if hasattr(kind, "parse"):
@@ -146,7 +146,7 @@ def _plain_default(value: Any) -> Any:
 
 def _expression() -> dict[str, Any]:
     """What an expression may call; JSON Schema cannot say more about its text."""
-    known = pages()
+    known = describe_all_words()
     lines = [f"{one.signature}  {one.summary}" for one in known if one.means is None]
     return {
         "type": "string",
@@ -157,7 +157,7 @@ def _expression() -> dict[str, Any]:
     }
 
 
-def _word(one: Page) -> dict[str, Any]:
+def _word(one: WordDoc) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": one.kind, "description": one.summary}
     if one.means is not None:
         return found | {"means": one.means}
@@ -169,5 +169,5 @@ def _argument(one: Parameter) -> dict[str, Any]:
     found: dict[str, Any] = {"description": one.doc, "type": one.expected}
     found["default"] = str(one).partition("=")[2]
     found |= {"enum": list(one.choices)} if one.choices else {}
-    bounds = {"minimum": one.least, "exclusiveMaximum": one.below}
+    bounds = {"minimum": one.minimum, "exclusiveMaximum": one.exclusive_maximum}
     return found | {name: value for name, value in bounds.items() if value is not None}

@@ -1,14 +1,14 @@
 """Sections of spec.yaml are dataclasses: their fields are the schema, and this reads them.
 
->>> from adaptcompose.storage.yaml_source import Source, read
+>>> from adaptcompose.storage.yaml_source import Source, parse_yaml
 >>> @dataclass(frozen=True, kw_only=True)
 ... class Oven(Section):
-...     heat: float = key("degrees", above=0)
+...     heat: float = key("degrees", exclusive_minimum=0)
 ...     mode: Literal["top", "both"] = key("where the heat comes from", "both")
->>> reading = Reading()
->>> reading.section(Oven, read(Source("heat: 1.8e2")), "oven").heat
+>>> reading = SectionReader()
+>>> reading.read_section(Oven, parse_yaml(Source("heat: 1.8e2")), "oven").heat
 180.0
->>> _ = reading.section(Oven, read(Source("mod: top")), "oven")
+>>> _ = reading.read_section(Oven, parse_yaml(Source("mod: top")), "oven")
 >>> [problem.message for problem in reading.problems]
 ['`oven` has no key `mod`', '`oven` needs the key `heat`']
 """
@@ -26,8 +26,8 @@ from typing import get_type_hints as _type_hints
 
 from adaptcompose.diagnostics.codes import AC601, AC604, AC605, AC606, AC613
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Source, Span, suggest
-from adaptcompose.experiment.spec.value_types import Word
-from adaptcompose.storage.yaml_source import Value
+from adaptcompose.experiment.spec.value_types import ScalarText
+from adaptcompose.storage.yaml_source import YamlNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,24 +36,24 @@ S = TypeVar("S", bound="Section")
 
 
 @dataclass(frozen=True)
-class Traits:
+class KeyTraits:
     """What a field says about itself besides its type and default."""
 
     doc: str
     name: str | None = None
-    least: float | None = None
-    above: float | None = None
-    most: float | None = None
-    form: str | None = None
-    among: tuple[str, ...] = ()
+    minimum: float | None = None
+    exclusive_minimum: float | None = None
+    maximum: float | None = None
+    pattern: str | None = None
+    allowed_values: tuple[str, ...] = ()
     expected: str | None = None
-    single: bool = False
-    later: bool = False
+    accepts_scalar: bool = False
+    is_unsupported: bool = False
 
 
 def key(doc: str, default: Any = MISSING, **traits: Any) -> Any:
     """A key of a section: its one line of help, its default (else it is required), its limits."""
-    metadata = {"traits": Traits(doc, **traits)}
+    metadata = {"traits": KeyTraits(doc, **traits)}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -61,40 +61,44 @@ def key(doc: str, default: Any = MISSING, **traits: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A mapping of spec.yaml. `places` says where in the file each given key's value stands."""
+    """A mapping of spec.yaml. `spans` has the place in the file of each given key's value."""
 
     shorthand: ClassVar[str | None] = None
     """The key that a bare text stands for."""
-    choices: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    exclusive_keys: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Keys of which at most one may be given."""
-    needs: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    required_groups: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Keys of which at least one must be given."""
 
-    places: Mapping[str, Span] = field(default_factory=dict, repr=False, compare=False)
+    spans: Mapping[str, Span] = field(default_factory=dict, repr=False, compare=False)
 
-    def place(self, name: str) -> Span | None:
+    def span_of(self, name: str) -> Span | None:
         """Where `name`, or item 0 of it as `name[0]`, stands in the file."""
-        return self.places.get(name)
+        return self.spans.get(name)
 
-    def key_place(self, name: str, inner: str) -> Span | None:
+    def key_span_of(self, name: str, inner: str) -> Span | None:
         """Where the key `inner` of the mapping `name` stands."""
-        return self.places.get(f"{name}.{inner}:")
+        return self.spans.get(f"{name}.{inner}:")
 
-    def plain(self, *, full: bool = False) -> dict[str, Any]:
+    def as_plain(self, *, full: bool = False) -> dict[str, Any]:
         """The section as YAML would hold it, without what equals its default, or `full` of them.
 
         A key that means nothing unless it is given is left out.
         """
         return {
             name: _plain(getattr(self, entry.name), full)
-            for name, entry in entries(type(self)).items()
+            for name, entry in fields_by_key(type(self)).items()
             if getattr(self, entry.name) != _default(entry)
-            or (full and not traits_of(entry).later and _default(entry) not in (None, "", (), {}))
+            or (
+                full
+                and not traits_of(entry).is_unsupported
+                and _default(entry) not in (None, "", (), {})
+            )
         }
 
 
 @dataclass(frozen=True)
-class Key:
+class KeyDoc:
     """A line of the reference: `train.lr`, its type in words, its default, its meaning."""
 
     path: str
@@ -105,33 +109,40 @@ class Key:
     supported: bool
 
 
-def describe(section: type[Section], prefix: str = "") -> Iterator[Key]:
+def describe_keys(section: type[Section], prefix: str = "") -> Iterator[KeyDoc]:
     """Every key of a section and of the sections inside it."""
-    types = kinds(section)
-    for name, entry in entries(section).items():
+    types = field_types(section)
+    for name, entry in fields_by_key(section).items():
         kind, traits, path = types[entry.name], traits_of(entry), f"{prefix}{name}"
         default = _default(entry)
         required = default is MISSING
         value = None if required else default
-        yield Key(path, word(kind, traits), value, required, traits.doc, not traits.later)
+        yield KeyDoc(
+            path,
+            describe_type(kind, traits),
+            value,
+            required,
+            traits.doc,
+            not traits.is_unsupported,
+        )
         if inner := inner_section(kind):
-            container = present(kind)
+            container = strip_optional(kind)
             mark = {dict: ".*", tuple: "[]"}.get(get_origin(container) or container, "")
-            yield from describe(inner, f"{path}{mark}.")
+            yield from describe_keys(inner, f"{path}{mark}.")
 
 
-def entries(section: type[Section]) -> dict[str, dataclasses.Field[Any]]:
+def fields_by_key(section: type[Section]) -> dict[str, dataclasses.Field[Any]]:
     """The keys as they are written in YAML, with their fields."""
     found = [entry for entry in dataclasses.fields(section) if "traits" in entry.metadata]
     return {traits_of(entry).name or entry.name: entry for entry in found}
 
 
-def kinds(section: type[Section]) -> dict[str, Any]:
+def field_types(section: type[Section]) -> dict[str, Any]:
     """The types of the fields, resolved."""
     return _type_hints(section)
 
 
-class Reading:
+class SectionReader:
     """Reads values into sections and collects every problem on the way.
 
     A value with a problem leaves its field at the default, or None, so that reading goes on.
@@ -140,122 +151,132 @@ class Reading:
     def __init__(self) -> None:
         self.problems: list[Diagnostic] = []
 
-    def section(self, kind: type[S], value: Value, where: str, at: Span | None = None) -> S:
-        """The section in `value`; missing keys are told at `at`, the place of its own key."""
-        if kind.shorthand and isinstance(value.data, str):
-            value = Value({kind.shorthand: value}, value.span, {kind.shorthand: value.span})
+    def read_section(
+        self, section_type: type[S], value: YamlNode, where: str, key_span: Span | None = None
+    ) -> S:
+        """The section in `value`; missing keys are told at `key_span`, the place of its own key."""
+        if section_type.shorthand and isinstance(value.data, str):
+            value = YamlNode(
+                {section_type.shorthand: value}, value.span, {section_type.shorthand: value.span}
+            )
         if not isinstance(value.data, dict):
-            self._mistyped(where, "a mapping of keys", value)
-            return kind(**self._defaults(kind))
-        known, types = entries(kind), kinds(kind)
-        self._check_names(kind, value, where)
+            self._report_wrong_type(where, "a mapping of keys", value)
+            return section_type(**self._defaults(section_type))
+        known, types = fields_by_key(section_type), field_types(section_type)
+        self._check_names(section_type, value, where)
         places: dict[str, Span] = {}
-        found: dict[str, Any] = {"places": places}
+        found: dict[str, Any] = {"spans": places}
         for name, entry in known.items():
-            if name in value.data and not traits_of(entry).later:
+            if name in value.data and not traits_of(entry).is_unsupported:
                 inner, path = value.data[name], f"{where}.{name}" if where else name
                 places[name] = inner.span
                 places |= _item_places(name, inner)
-                traits, own = traits_of(entry), value.keys[name]
-                read = self.value(types[entry.name], inner, path, traits, own)
+                traits, own = traits_of(entry), value.key_spans[name]
+                read = self.read_value(types[entry.name], inner, path, traits, own)
                 if read is not None:
                     found[entry.name] = read
-        self._check_presence(kind, value, where, at)
-        return kind(**self._defaults(kind) | found)
+        self._check_presence(section_type, value, where, key_span)
+        return section_type(**self._defaults(section_type) | found)
 
-    def value(
+    def read_value(
         self,
-        kind: Any,
-        value: Value,
-        where: str,
-        traits: Traits | None = None,
-        at: Span | None = None,
+        value_type: Any,
+        value: YamlNode,
+        path: str,
+        traits: KeyTraits | None = None,
+        key_span: Span | None = None,
     ) -> Any:
-        """`value` as `kind`, or None after a problem."""
-        kind, traits = present(kind), traits or Traits("")
-        origin = get_origin(kind)
-        if isinstance(kind, type) and issubclass(kind, Section):
-            return self.section(kind, value, where, at)
+        """`value` as `value_type`, or None after a problem."""
+        value_type, traits = strip_optional(value_type), traits or KeyTraits("")
+        origin = get_origin(value_type)
+        if isinstance(value_type, type) and issubclass(value_type, Section):
+            return self.read_section(value_type, value, path, key_span)
         if origin is tuple:
-            return self._items(get_args(kind)[0], value, where, traits)
+            return self._read_items(get_args(value_type)[0], value, path, traits)
         if origin is dict:
-            return self._entries(get_args(kind)[1], value, where, traits)
-        read = _scalar(kind, value, traits)
+            return self._read_mapping(get_args(value_type)[1], value, path, traits)
+        read = _read_scalar(value_type, value, traits)
         if read is None:
-            options = get_args(kind) if origin is Literal else traits.among
+            options = get_args(value_type) if origin is Literal else traits.allowed_values
             near = suggest(str(value.data), options) if options else None
-            self._mistyped(where, word(kind, traits), value, near)
+            self._report_wrong_type(path, describe_type(value_type, traits), value, near)
         return read
 
-    def _items(self, kind: Any, value: Value, where: str, traits: Traits) -> Any:
-        if traits.single and isinstance(value.data, (str, int, float)):
-            read = self.value(kind, value, where, traits)
+    def _read_items(self, kind: Any, value: YamlNode, where: str, traits: KeyTraits) -> Any:
+        if traits.accepts_scalar and isinstance(value.data, (str, int, float)):
+            read = self.read_value(kind, value, where, traits)
             return None if read is None else (read,)
         if not isinstance(value.data, tuple) or not value.data:
-            return self._mistyped(where, word(tuple[kind, ...], traits), value)
+            return self._report_wrong_type(where, describe_type(tuple[kind, ...], traits), value)
         # The items of a list of sections may be written out of a template: an index would mislead.
         paths = [where if inner_section(kind) else f"{where}[{i}]" for i in range(len(value.data))]
         pairs = zip(value.data, paths, strict=True)
-        read = [self.value(kind, one, path, traits) for one, path in pairs]
+        read = [self.read_value(kind, one, path, traits) for one, path in pairs]
         return None if None in read else tuple(read)
 
-    def _entries(self, kind: Any, value: Value, where: str, traits: Traits) -> Any:
+    def _read_mapping(self, kind: Any, value: YamlNode, where: str, traits: KeyTraits) -> Any:
         if not isinstance(value.data, dict):
-            return self._mistyped(where, word(dict[str, kind], traits), value)
+            return self._report_wrong_type(where, describe_type(dict[str, kind], traits), value)
         inner = inner_section(kind)
         found = {}
         for name, one in value.data.items():
             path = f"{where}.{name}"
             if inner is not None:
-                found[name] = self.section(inner, one, path, value.keys[name])
-            elif (read := self.value(kind, one, path, traits)) is not None:
+                found[name] = self.read_section(inner, one, path, value.key_spans[name])
+            elif (read := self.read_value(kind, one, path, traits)) is not None:
                 found[name] = read
         return found
 
-    def _check_names(self, kind: type[Section], value: Value, where: str) -> None:
-        known = entries(kind)
-        current = [name for name, entry in known.items() if not traits_of(entry).later]
-        for name, span in value.keys.items():
+    def _check_names(self, kind: type[Section], value: YamlNode, where: str) -> None:
+        known = fields_by_key(kind)
+        current = [name for name, entry in known.items() if not traits_of(entry).is_unsupported]
+        for name, span in value.key_spans.items():
             if name not in known:
                 near = suggest(name, current)
                 values = {"section": where or _document(value.span), "name": name}
                 self.problems.append(AC601.at(span, **values, known=", ".join(current), help=near))
-            elif traits_of(known[name]).later:
+            elif traits_of(known[name]).is_unsupported:
                 path = f"{where}.{name}" if where else name
                 self.problems.append(AC604.at(span, name=path, known=", ".join(current)))
 
     def _check_presence(
-        self, kind: type[Section], value: Value, where: str, at: Span | None
+        self, kind: type[Section], value: YamlNode, where: str, at: Span | None
     ) -> None:
         section = where or _document(value.span)
         place = at or value.span.first_line()
-        for name, entry in entries(kind).items():
+        for name, entry in fields_by_key(kind).items():
             if _default(entry) is MISSING and name not in value.data:
                 self.problems.append(AC606.at(place, section=section, name=name))
-        for names in kind.needs:
+        for names in kind.required_groups:
             given = [name for name in names if name in value.data]
             if not given:
                 either = "` or `".join(names)
                 help = f"add {' or '.join(f'`{name}:`' for name in names)}"
                 self.problems.append(AC606.at(place, section=section, name=either, help=help))
-        for names in kind.choices:
+        for names in kind.exclusive_keys:
             given = [name for name in value.data if name in names]
             if len(given) > 1:
                 values = {"section": section, "first": given[0], "second": given[1]}
-                self.problems.append(AC613.at(value.keys[given[1]], **values))
+                self.problems.append(AC613.at(value.key_spans[given[1]], **values))
 
-    def _mistyped(self, where: str, expected: str, value: Value, near: str | None = None) -> None:
-        values = {"name": where or _document(value.span), "expected": expected, "got": got(value)}
+    def _report_wrong_type(
+        self, where: str, expected: str, value: YamlNode, near: str | None = None
+    ) -> None:
+        values = {
+            "name": where or _document(value.span),
+            "expected": expected,
+            "got": describe_value(value),
+        }
         brace = isinstance(value.data, dict) and value.span.text.startswith("{")
         help = near or ("put a text that starts with `{` in quotes" if brace else None)
         self.problems.append(AC605.at(value.span.first_line(), **values, help=help))
 
     def _defaults(self, kind: type[Section]) -> dict[str, Any]:
-        defaults = {entry.name: _default(entry) for entry in entries(kind).values()}
+        defaults = {entry.name: _default(entry) for entry in fields_by_key(kind).values()}
         return {name: None if value is MISSING else value for name, value in defaults.items()}
 
 
-def got(value: Value) -> str:
+def describe_value(value: YamlNode) -> str:
     """A value in a few words, for `must be …, but is …`."""
     if value.data is None:
         return "empty"
@@ -268,40 +289,42 @@ def got(value: Value) -> str:
     return text if type(value.data) in (int, float) else f"`{text}`"
 
 
-def word(kind: Any, traits: Traits) -> str:
+def describe_type(value_type: Any, traits: KeyTraits) -> str:
     """A type in the user's words, with its limits."""
-    kind = present(kind)
-    if traits.expected and get_origin(kind) not in (tuple, dict):
+    value_type = strip_optional(value_type)
+    if traits.expected and get_origin(value_type) not in (tuple, dict):
         return traits.expected
-    if options := traits.among or (get_args(kind) if get_origin(kind) is Literal else ()):
+    if options := traits.allowed_values or (
+        get_args(value_type) if get_origin(value_type) is Literal else ()
+    ):
         return f"one of {', '.join(map(str, options))}"
-    if get_origin(kind) is tuple:
-        inner = get_args(kind)[0]
-        if traits.single:
-            return f"{word(inner, traits)}, or a list of them"
+    if get_origin(value_type) is tuple:
+        inner = get_args(value_type)[0]
+        if traits.accepts_scalar:
+            return f"{describe_type(inner, traits)}, or a list of them"
         return f"a list of {_PLURALS.get(inner, 'mappings')}"
-    if get_origin(kind) is dict:
+    if get_origin(value_type) is dict:
         return "a mapping from names"
-    if hasattr(kind, "expected"):
-        return str(kind.expected)
-    if isinstance(kind, type) and issubclass(kind, Section):
+    if hasattr(value_type, "expected"):
+        return str(value_type.expected)
+    if isinstance(value_type, type) and issubclass(value_type, Section):
         return "a mapping of keys"
     names = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
-    return names.get(kind, "an expression") + _limits(traits)
+    return names.get(value_type, "an expression") + _limits(traits)
 
 
-def _limits(traits: Traits) -> str:
-    if traits.least is not None and traits.most is not None:
-        return f" between {traits.least:g} and {traits.most:g}"
-    if traits.least is not None:
-        return f" of at least {traits.least:g}"
-    return "" if traits.above is None else f" above {traits.above:g}"
+def _limits(traits: KeyTraits) -> str:
+    if traits.minimum is not None and traits.maximum is not None:
+        return f" between {traits.minimum:g} and {traits.maximum:g}"
+    if traits.minimum is not None:
+        return f" of at least {traits.minimum:g}"
+    return "" if traits.exclusive_minimum is None else f" above {traits.exclusive_minimum:g}"
 
 
-_PLURALS = {str: "strings", Word: "strings", int: "whole numbers", float: "numbers"}
+_PLURALS = {str: "strings", ScalarText: "strings", int: "whole numbers", float: "numbers"}
 
 
-def _scalar(kind: Any, value: Value, traits: Traits) -> Any:
+def _read_scalar(kind: Any, value: YamlNode, traits: KeyTraits) -> Any:
     data = value.data
     if isinstance(data, (dict, tuple)) or data is None:
         return None
@@ -316,30 +339,30 @@ def _scalar(kind: Any, value: Value, traits: Traits) -> Any:
         return value.source() if isinstance(data, str) else None
     if kind is float and type(data) is int:
         data = float(data)
-    if kind is str and value.given:
+    if kind is str and value.known_offsets:
         data = value.text  # a variable's value, which may look like a number
-    if type(data) is not kind or not _within(data, traits):
+    if type(data) is not kind or not _is_within_limits(data, traits):
         return None
     return data
 
 
-def _within(data: Any, traits: Traits) -> bool:
+def _is_within_limits(data: Any, traits: KeyTraits) -> bool:
     if isinstance(data, str):
         return (
             bool(data.strip())
-            and (traits.form is None or re.fullmatch(traits.form, data) is not None)
-            and (not traits.among or data in traits.among)
+            and (traits.pattern is None or re.fullmatch(traits.pattern, data) is not None)
+            and (not traits.allowed_values or data in traits.allowed_values)
         )
     if isinstance(data, float) and not math.isfinite(data):
         return False
     return (
-        (traits.least is None or data >= traits.least)
-        and (traits.above is None or data > traits.above)
-        and (traits.most is None or data <= traits.most)
+        (traits.minimum is None or data >= traits.minimum)
+        and (traits.exclusive_minimum is None or data > traits.exclusive_minimum)
+        and (traits.maximum is None or data <= traits.maximum)
     )
 
 
-def present(kind: Any) -> Any:
+def strip_optional(kind: Any) -> Any:
     """`X` of `X | None`."""
     if get_origin(kind) in (Union, UnionType):
         return next(one for one in get_args(kind) if one is not type(None))
@@ -348,14 +371,14 @@ def present(kind: Any) -> Any:
 
 def inner_section(kind: Any) -> type[Section] | None:
     """The section that a type is, or holds."""
-    kind = present(kind)
+    kind = strip_optional(kind)
     found = [kind, *get_args(kind)]
     return next((one for one in found if isinstance(one, type) and issubclass(one, Section)), None)
 
 
-def traits_of(entry: dataclasses.Field[Any]) -> Traits:
+def traits_of(entry: dataclasses.Field[Any]) -> KeyTraits:
     """What a field says about itself."""
-    traits: Traits = entry.metadata["traits"]
+    traits: KeyTraits = entry.metadata["traits"]
     return traits
 
 
@@ -363,11 +386,11 @@ def _default(entry: dataclasses.Field[Any]) -> Any:
     return entry.default_factory() if entry.default_factory is not MISSING else entry.default
 
 
-def _item_places(name: str, value: Value) -> dict[str, Span]:
+def _item_places(name: str, value: YamlNode) -> dict[str, Span]:
     if isinstance(value.data, tuple):
         return {f"{name}[{index}]": one.span for index, one in enumerate(value.data)}
     if isinstance(value.data, dict):
-        keys = {f"{name}.{inner}:": span for inner, span in value.keys.items()}
+        keys = {f"{name}.{inner}:": span for inner, span in value.key_spans.items()}
         return keys | {f"{name}.{inner}": one.span for inner, one in value.data.items()}
     return {}
 
@@ -378,7 +401,7 @@ def _document(span: Span) -> str:
 
 def _plain(value: Any, full: bool) -> Any:
     if isinstance(value, Section):
-        return value.plain(full=full)
+        return value.as_plain(full=full)
     if isinstance(value, tuple):
         return [_plain(one, full) for one in value]
     if isinstance(value, dict):

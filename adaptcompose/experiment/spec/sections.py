@@ -15,15 +15,15 @@ from typing import ClassVar, Literal
 
 from adaptcompose.diagnostics.diagnostic import Source, Span
 from adaptcompose.experiment.spec.section_reader import Section, key
-from adaptcompose.experiment.spec.value_types import DataRef, Duration, LayerRange, Word
+from adaptcompose.experiment.spec.value_types import DataRef, Duration, LayerRange, ScalarText
 from adaptcompose.resolution.dataset_splits import format_of
 from adaptcompose.resolution.datasets import DataSet
-from adaptcompose.tasks.metrics import KINDS
+from adaptcompose.tasks.metrics import TASK_KINDS
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
-ROLES = {"text": 2, "tokens": 1, "labels": 1}
+NAME_PATTERN = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
+MAX_COLUMNS_BY_ROLE = {"text": 2, "tokens": 1, "labels": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class BackboneSection(Section):
         "attention implementation", "sdpa"
     )
     max_length: int | None = key(
-        "longest input in tokens (default: the limit of the tokenizer)", None, least=3
+        "longest input in tokens (default: the limit of the tokenizer)", None, minimum=3
     )
     tokenizer: str | None = key("repository or folder of another tokenizer", None)
 
@@ -50,8 +50,8 @@ class BackboneSection(Section):
 class TaskSection(Section):
     """What the composition predicts."""
 
-    kind: str = key("kind of task", among=tuple(KINDS))
-    labels: tuple[Word, ...] | None = key(
+    kind: str = key("kind of task", allowed_values=tuple(TASK_KINDS))
+    labels: tuple[ScalarText, ...] | None = key(
         "the labels in order (default: those of the training data)", None
     )
     metric: str | None = key(
@@ -60,7 +60,9 @@ class TaskSection(Section):
     head: str = key(
         "new, of-adapter, of-backbone, or the name of an adapter that has a head", "auto"
     )
-    mask: float = key("share of the tokens that masked-lm hides", 0.15, above=0, most=1)
+    mask: float = key(
+        "share of the tokens that masked-lm hides", 0.15, exclusive_minimum=0, maximum=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,52 +72,52 @@ class DataSection(Section):
     `held` is the data set that `repo` names, once the hub was asked.
     """
 
-    choices: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "repo"),)
-    needs: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "repo"),)
+    exclusive_keys: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "repo"),)
+    required_groups: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "repo"),)
 
     files: dict[str, tuple[str, ...]] = key(
         "a file or a list of files for train, validation, test; {config} stands for the config",
         {},
-        single=True,
+        accepts_scalar=True,
     )
     repo: str | None = key(
         "a data set of the hub (user/name@revision), or a ./folder with the same layout", None
     )
     splits: dict[str, str] = key("the names of train, validation, test in the data set", {})
     config: str | None = key("default configuration of the data set, or value of {config}", None)
-    columns: dict[str, tuple[Word, ...]] = key(
+    columns: dict[str, tuple[ScalarText, ...]] = key(
         "column (name, or number from 0) of text, tokens, labels; text may be a pair of columns",
         {},
-        single=True,
+        accepts_scalar=True,
     )
     format: Literal["jsonl", "json", "csv", "tsv", "conll", "text", "parquet"] | None = key(
         "file format (default: from the file ending, without .gz)", None
     )
     header: bool = key("whether the first line of csv and tsv names the columns", True)
-    limit: int | None = key("read at most this many examples of each split", None, least=1)
+    limit: int | None = key("read at most this many examples of each split", None, minimum=1)
     shuffle_seed: int | None = key(
-        "shuffle with this seed before applying the limit", None, least=0
+        "shuffle with this seed before applying the limit", None, minimum=0
     )
 
-    held: DataSet | None = field(default=None, repr=False, compare=False)
+    dataset: DataSet | None = field(default=None, repr=False, compare=False)
 
     @property
-    def source(self) -> Span | None:
+    def files_span(self) -> Span | None:
         """Where in the file it is said which files they are."""
-        return self.place("files") or self.place("repo")
+        return self.span_of("files") or self.span_of("repo")
 
     @property
-    def waiting(self) -> bool:
+    def is_unresolved(self) -> bool:
         """Whether its splits are known only when its hub was asked."""
-        return self.repo is not None and self.held is None
+        return self.repo is not None and self.dataset is None
 
-    def parts(self, config: str | None) -> Mapping[str, tuple[str, ...]]:
+    def files_by_split(self, config: str | None) -> Mapping[str, tuple[str, ...]]:
         """The files of each split; those of a data set by its own names and by ours."""
         config = config or self.config
-        if self.held is None:
+        if self.dataset is None:
             files = (self.files or {}).items()
             return {s: tuple(p.replace("{config}", config or "") for p in ps) for s, ps in files}
-        found = self.held.splits(config)
+        found = self.dataset.splits(config)
         ours = {split: found[name] for split, name in self.splits.items() if name in found}
         return {**found, **ours}
 
@@ -128,8 +130,8 @@ class DataSection(Section):
 class TrainSection(Section):
     """How new parts are trained."""
 
-    choices: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps"),)
-    needs: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps"),)
+    exclusive_keys: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps"),)
+    required_groups: ClassVar[tuple[tuple[str, ...], ...]] = (("epochs", "steps"),)
 
     data: DataRef = key("training data (default split: train)")
     validation: DataRef | None = key(
@@ -138,31 +140,31 @@ class TrainSection(Section):
     update: tuple[str, ...] | None = key(
         "slots, aliases, fuse or head to train (default: everything new)", None
     )
-    epochs: float | None = key("number of passes over the data", None, above=0)
-    steps: int | None = key("number of optimiser steps", None, least=1)
-    batch: int = key("examples per batch", 16, least=1)
-    accumulate: int = key("batches to accumulate per optimiser step", 1, least=1)
-    lr: float = key("learning rate", 1e-4, above=0)
+    epochs: float | None = key("number of passes over the data", None, exclusive_minimum=0)
+    steps: int | None = key("number of optimiser steps", None, minimum=1)
+    batch: int = key("examples per batch", 16, minimum=1)
+    accumulate: int = key("batches to accumulate per optimiser step", 1, minimum=1)
+    lr: float = key("learning rate", 1e-4, exclusive_minimum=0)
     optimizer: Literal["adamw", "adafactor", "sgd"] = key("optimiser", "adamw")
     schedule: Literal["linear", "cosine", "constant"] = key(
         "schedule of the learning rate", "linear"
     )
-    warmup: float = key("share of the steps used for warm-up", 0.06, least=0, most=1)
-    weight_decay: float = key("weight decay", 0.0, least=0)
-    clip: float = key("largest norm of the gradient; 0 turns clipping off", 1.0, least=0)
-    seeds: tuple[int, ...] = key("train once per seed; the report shows mean ± sd", (0,), least=0)
+    warmup: float = key("share of the steps used for warm-up", 0.06, minimum=0, maximum=1)
+    weight_decay: float = key("weight decay", 0.0, minimum=0)
+    clip: float = key("largest norm of the gradient; 0 turns clipping off", 1.0, minimum=0)
+    seeds: tuple[int, ...] = key("train once per seed; the report shows mean ± sd", (0,), minimum=0)
     keep: Literal["best", "last"] | None = key(
         "which state to keep (default: best with validation data, last without)", None
     )
     every: int | None = key(
-        "validate every so many steps (default: after each epoch)", None, least=1
+        "validate every so many steps (default: after each epoch)", None, minimum=1
     )
     patience: int | None = key(
-        "stop after this many validations without improvement", None, least=1
+        "stop after this many validations without improvement", None, minimum=1
     )
     budget: Duration | None = key("stop cleanly after this time", None)
     device: str = key(
-        "device: auto, cpu, cuda, cuda:1 or mps", "auto", form=r"auto|cpu|mps|cuda(:\d+)?"
+        "device: auto, cpu, cuda, cuda:1 or mps", "auto", pattern=r"auto|cpu|mps|cuda(:\d+)?"
     )
     trunk: Literal["live", "cached"] = key(
         "cached: compute the layers below the first trained one only once per example", "live"
@@ -177,14 +179,14 @@ class TrainSection(Section):
 class EvaluateSection(Section):
     """A row of scores. `each` makes one per combination; equal names share a row of the report."""
 
-    choices: ClassVar[tuple[tuple[str, ...], ...]] = (("pipe", "compose"),)
+    exclusive_keys: ClassVar[tuple[tuple[str, ...], ...]] = (("pipe", "compose"),)
 
     name: str = key("name of the row in the report")
     data: DataRef = key("data to score (default split: test, or validation if there is no test)")
     pipe: Source | None = key("modifiers to append to the composition", None)
     compose: Source | None = key("another composition to use instead", None)
     metrics: tuple[str, ...] | None = key("scores to compute (default: task.metric)", None)
-    each: dict[str, tuple[Word, ...]] = key(
+    each: dict[str, tuple[ScalarText, ...]] = key(
         "variables with their values, used as ${variable} in this item", {}
     )
 
@@ -198,12 +200,14 @@ class EvaluateSection(Section):
 class PredictSection(Section):
     """Predictions for examples, or for texts written here."""
 
-    choices: ClassVar[tuple[tuple[str, ...], ...]] = (("pipe", "compose"), ("data", "text"))
-    needs: ClassVar[tuple[tuple[str, ...], ...]] = (("data", "text"),)
+    exclusive_keys: ClassVar[tuple[tuple[str, ...], ...]] = (("pipe", "compose"), ("data", "text"))
+    required_groups: ClassVar[tuple[tuple[str, ...], ...]] = (("data", "text"),)
 
     name: str = key("name of the predictions")
     data: DataRef | None = key("data to predict (default split: test)", None)
-    text: tuple[str, ...] | None = key("a text or a list of texts to predict", None, single=True)
+    text: tuple[str, ...] | None = key(
+        "a text or a list of texts to predict", None, accepts_scalar=True
+    )
     pipe: Source | None = key("modifiers to append to the composition", None)
     compose: Source | None = key("another composition to use instead", None)
     out: str | None = key("file to write in the folder of the run", None)
@@ -213,11 +217,11 @@ class PredictSection(Section):
 class PublishSection(Section):
     """What to publish, and where: the best composition of the run, or another one of its parts."""
 
-    choices: ClassVar[tuple[tuple[str, ...], ...]] = (("pipe", "compose"),)
+    exclusive_keys: ClassVar[tuple[tuple[str, ...], ...]] = (("pipe", "compose"),)
 
     repo: str = key(
         "repository to publish to",
-        form=r"[\w.-]+/[\w.-]+",
+        pattern=r"[\w.-]+/[\w.-]+",
         expected="a repository such as user/name",
     )
     license: str = key("licence of the publication, such as apache-2.0")
@@ -240,18 +244,18 @@ class ServeSection(Section):
 
     allow: dict[str, Source] = key("names of requests with the expressions that answer them")
     host: str = key("address to listen on", "127.0.0.1")
-    port: int = key("port", 8000, least=0, most=65535)
-    batch: int = key("largest number of requests in one batch", 32, least=1)
+    port: int = key("port", 8000, minimum=0, maximum=65535)
+    batch: int = key("largest number of requests in one batch", 32, minimum=1)
     wait: Duration = key("longest time that a request waits for others", Duration(0.005))
-    cache: int | None = key("number of adapters to keep in memory (default: all)", None, least=1)
+    cache: int | None = key("number of adapters to keep in memory (default: all)", None, minimum=1)
 
-    def items(self) -> tuple[ServedSection, ...]:
+    def served_sections(self) -> tuple[ServedSection, ...]:
         """The compositions that may be asked for."""
         return tuple(
             ServedSection(
                 name=name,
                 compose=source,
-                places={"name": self.key_place("allow", name) or source.span()},
+                spans={"name": self.key_span_of("allow", name) or source.span()},
             )
             for name, source in (self.allow or {}).items()
         )
@@ -282,10 +286,10 @@ class Spec(Section):
     `overrides` are the values that a command line set instead of the file's.
     """
 
-    spec: int = key("version of this format", least=1, most=1, expected="1")
+    spec: int = key("version of this format", minimum=1, maximum=1, expected="1")
     name: str = key(
         "name of the run and its folder",
-        form=NAME.pattern,
+        pattern=NAME_PATTERN.pattern,
         expected="lower-case letters, digits and single `-`",
     )
     description: str = key("first line of the card", "")
@@ -301,7 +305,7 @@ class Spec(Section):
     publish: PublishSection | None = key("what to publish, and where", None)
     serve: ServeSection | None = key("how to serve compositions over HTTP", None)
     report: ReportSection | None = key("plots and comparisons in the report", None)
-    each: dict[str, tuple[Word, ...]] = key(
+    each: dict[str, tuple[ScalarText, ...]] = key(
         "a sweep: variables with their values, used as ${variable}; one run per combination", {}
     )
 
@@ -309,7 +313,7 @@ class Spec(Section):
     overrides: tuple[str, ...] = ()
 
     @property
-    def plotted(self) -> bool:
+    def has_plots(self) -> bool:
         """Whether the report shows what there is to plot."""
         return self.report is None or self.report.plots == "auto"
 
@@ -320,21 +324,21 @@ class Spec(Section):
 
     def digest(self, *names: str) -> str:
         """sha256 of what the named keys (all, if none is named) say, however it is written."""
-        plain = self.plain()
+        plain = self.as_plain()
         chosen = {name: plain[name] for name in plain if not names or name in names}
         text = json.dumps(chosen, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def files(self, ref: DataRef) -> tuple[Path, ...]:
+    def split_files(self, ref: DataRef) -> tuple[Path, ...]:
         """The files of a split."""
         section = self.data[ref.name]
-        paths = section.parts(ref.config)[ref.split or "train"]
-        if section.held is None:
+        paths = section.files_by_split(ref.config)[ref.split or "train"]
+        if section.dataset is None:
             return tuple(self.root / Path(path).expanduser() for path in paths)
-        folder = section.held.fetch(paths, section.place("repo"))
+        folder = section.dataset.fetch(paths, section.span_of("repo"))
         return tuple(folder / path for path in paths)
 
-    def labels(self) -> tuple[str, ...] | None:
+    def declared_labels(self) -> tuple[str, ...] | None:
         """The labels that the spec declares."""
         declared = self.task.labels if self.task else None
         return None if declared is None else tuple(map(str, declared))

@@ -15,22 +15,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptcompose.diagnostics.codes import AC202, AC601, AC602, AC604, AC605, AC606, AC607
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, once, suggest
-from adaptcompose.experiment.spec.each import expand, sweep
-from adaptcompose.experiment.spec.overrides import override
-from adaptcompose.experiment.spec.section_reader import Key, Reading, describe
-from adaptcompose.experiment.spec.sections import ROLES, SPLITS, DataSection, EvaluateSection, Spec
-from adaptcompose.experiment.spec.splits import resolved
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, deduplicate, suggest
+from adaptcompose.experiment.spec.each import expand_rows, expand_sweep
+from adaptcompose.experiment.spec.overrides import apply_overrides
+from adaptcompose.experiment.spec.section_reader import KeyDoc, SectionReader, describe_keys
+from adaptcompose.experiment.spec.sections import (
+    MAX_COLUMNS_BY_ROLE,
+    SPLITS,
+    DataSection,
+    EvaluateSection,
+    Spec,
+)
+from adaptcompose.experiment.spec.splits import resolve_splits
 from adaptcompose.resolution.dataset_splits import FORMATS
-from adaptcompose.resolution.datasets import data_ref
-from adaptcompose.storage.yaml_source import Value, open_source, read
-from adaptcompose.tasks.metrics import KINDS, supported_kinds
+from adaptcompose.resolution.datasets import parse_dataset_ref
+from adaptcompose.storage.yaml_source import YamlNode, parse_yaml, read_source
+from adaptcompose.tasks.metrics import TASK_KINDS, supported_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 RESERVED = {"none", "true", "false", "let"}
-_PACKED = (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tar.gz", ".tgz")
+_ARCHIVE_SUFFIXES = (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tar.gz", ".tgz")
 
 
 def read_spec(path: Path) -> Spec:
@@ -40,14 +46,16 @@ def read_spec(path: Path) -> Spec:
 
 def read_specs(path: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
     """The specs in a file, one for each combination of a sweep, with values set instead."""
-    return _fine(*drafts(path, overrides))
+    return _raise_problems(*read_drafts(path, overrides))
 
 
-def drafts(path: Path, overrides: Sequence[str] = ()) -> tuple[tuple[Spec, ...], list[Diagnostic]]:
+def read_drafts(
+    path: Path, overrides: Sequence[str] = ()
+) -> tuple[tuple[Spec, ...], list[Diagnostic]]:
     """The specs in a file as far as they can be read, and what is wrong with them."""
     if not path.is_file():
         raise Failed(AC607.at(path=str(path), root=str(Path.cwd())))
-    return _parse_all(open_source(path), path.parent, overrides)
+    return _parse_all(read_source(path), path.parent, overrides)
 
 
 def parse_spec(source: Source, root: Path) -> Spec:
@@ -57,10 +65,10 @@ def parse_spec(source: Source, root: Path) -> Spec:
 
 def parse_specs(source: Source, root: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
     """The specs in a text, one for each combination of a sweep."""
-    return _fine(*_parse_all(source, root, overrides))
+    return _raise_problems(*_parse_all(source, root, overrides))
 
 
-def _fine(specs: tuple[Spec, ...], problems: Sequence[Diagnostic]) -> tuple[Spec, ...]:
+def _raise_problems(specs: tuple[Spec, ...], problems: Sequence[Diagnostic]) -> tuple[Spec, ...]:
     if problems:
         raise Failed(problems)
     return specs
@@ -69,27 +77,27 @@ def _fine(specs: tuple[Spec, ...], problems: Sequence[Diagnostic]) -> tuple[Spec
 def _parse_all(
     source: Source, root: Path, overrides: Sequence[str]
 ) -> tuple[tuple[Spec, ...], list[Diagnostic]]:
-    reading = Reading()
-    documents = sweep(override(read(source), overrides), reading)
+    reading = SectionReader()
+    documents = expand_sweep(apply_overrides(parse_yaml(source), overrides), reading)
     found = list(reading.problems)
     specs = []
     for document in documents:
         spec, problems = _parse(document, root)
         specs.append(replace(spec, overrides=tuple(overrides)))
         found += problems
-    return tuple(specs), once(found)
+    return tuple(specs), deduplicate(found)
 
 
-def _parse(document: Value, root: Path) -> tuple[Spec, list[Diagnostic]]:
-    reading = Reading()
-    spec = replace(reading.section(Spec, expand(document, reading), ""), root=root)
-    spec, problems = resolved(spec)
+def _parse(document: YamlNode, root: Path) -> tuple[Spec, list[Diagnostic]]:
+    reading = SectionReader()
+    spec = replace(reading.read_section(Spec, expand_rows(document, reading), ""), root=root)
+    spec, problems = resolve_splits(spec)
     return spec, [*reading.problems, *problems, *_check(spec)]
 
 
-def keys() -> Iterator[Key]:
+def spec_keys() -> Iterator[KeyDoc]:
     """Every key of spec.yaml: path, type in words, default, help."""
-    return describe(Spec)
+    return describe_keys(Spec)
 
 
 def _check(spec: Spec) -> Iterator[Diagnostic]:
@@ -101,11 +109,11 @@ def _check(spec: Spec) -> Iterator[Diagnostic]:
         yield from _check_data(name, section)
     train = spec.train
     if train and len(set(train.seeds)) < len(train.seeds):
-        place = train.place("seeds")
+        place = train.span_of("seeds")
         expected, got = "a list of different numbers", "a list with repeated numbers"
         yield AC605.at(place, name="train.seeds", expected=expected, got=got)
     if train and train.update == ():
-        expected, place = "a list of at least one name", train.place("update")
+        expected, place = "a list of at least one name", train.span_of("update")
         yield AC605.at(place, name="train.update", expected=expected, got="an empty list")
 
 
@@ -114,38 +122,38 @@ def _check_task(spec: Spec) -> Iterator[Diagnostic]:
     if task is None:
         for name in ("train", "evaluate", "predict"):
             if getattr(spec, name):
-                place = spec.place(name)
+                place = spec.span_of(name)
                 help = f"add `task: {{kind: …}}`, which `{name}` needs"
                 yield AC606.at(place and place.first_line(), section="spec", name="task", help=help)
         return
-    if task.kind in KINDS and not KINDS[task.kind].supported:
+    if task.kind in TASK_KINDS and not TASK_KINDS[task.kind].is_supported:
         known = ", ".join(supported_kinds())
-        yield AC604.at(task.place("kind"), name=f"task.kind: {task.kind}", known=known)
-    labels = spec.labels()
+        yield AC604.at(task.span_of("kind"), name=f"task.kind: {task.kind}", known=known)
+    labels = spec.declared_labels()
     seen: set[str] = set()
     for index, label in enumerate(labels or ()):
         if label in seen:
-            yield AC602.at(task.place(f"labels[{index}]"), name=label)
+            yield AC602.at(task.span_of(f"labels[{index}]"), name=label)
         seen.add(label)
     if labels and task.kind == "masked-lm":
         expected = "left out for masked-lm"
-        yield AC605.at(task.place("labels"), name="task.labels", expected=expected, got="given")
+        yield AC605.at(task.span_of("labels"), name="task.labels", expected=expected, got="given")
     if labels and len(labels) < 2 and task.kind == "text-classification":
         expected = "a list of at least two labels"
         yield AC605.at(
-            task.place("labels"), name="task.labels", expected=expected, got="a list of one"
+            task.span_of("labels"), name="task.labels", expected=expected, got="a list of one"
         )
 
 
 def _check_metrics(spec: Spec) -> Iterator[Diagnostic]:
     task = spec.task
-    if task is None or task.kind not in KINDS or not KINDS[task.kind].supported:
+    if task is None or task.kind not in TASK_KINDS or not TASK_KINDS[task.kind].is_supported:
         return
-    known = KINDS[task.kind].metrics
-    named = [(task.metric, "task.metric", task.place("metric"))] if task.metric else []
+    known = TASK_KINDS[task.kind].metrics
+    named = [(task.metric, "task.metric", task.span_of("metric"))] if task.metric else []
     for item in spec.evaluate:
         for index, name in enumerate(item.metrics or ()):
-            named.append((name, "evaluate.metrics", item.place(f"metrics[{index}]")))
+            named.append((name, "evaluate.metrics", item.span_of(f"metrics[{index}]")))
     for name, key, place in named:
         if name not in known:
             expected, near = f"one of {', '.join(known)}", suggest(name, known)
@@ -156,7 +164,7 @@ def _check_names(spec: Spec) -> Iterator[Diagnostic]:
     for name in spec.adapters:
         if name in RESERVED or not name.replace("-", "_").isidentifier():
             yield AC605.at(
-                spec.key_place("adapters", name),
+                spec.key_span_of("adapters", name),
                 name=f"adapters.{name}",
                 expected="named by letters, digits, `_` and `-`, and not by a reserved word",
                 got=f"named `{name}`",
@@ -169,7 +177,7 @@ def _check_names(spec: Spec) -> Iterator[Diagnostic]:
             # Items that differ in a variable of `each` are replicates, pooled in the report.
             if item.name and any(one == variables or not one for one in others):
                 help = f"give this item of {what} another name"
-                yield AC202.at(item.place("name"), name=item.name, help=help)
+                yield AC202.at(item.span_of("name"), name=item.name, help=help)
             others.append(variables)
 
 
@@ -178,20 +186,20 @@ def _check_report(spec: Spec) -> Iterator[Diagnostic]:
     known = list(dict.fromkeys(item.name for item in spec.evaluate if item.name))
     if spec.report and baseline is not None and baseline not in known:
         expected = f"the name of a row of evaluate ({', '.join(known) or 'there are none'})"
-        place, near = spec.report.place("baseline"), suggest(baseline, known)
+        place, near = spec.report.span_of("baseline"), suggest(baseline, known)
         values = {"name": "report.baseline", "expected": expected, "got": f"`{baseline}`"}
         yield AC605.at(place, **values, help=near)
 
 
 def _check_columns(name: str, section: DataSection) -> Iterator[Diagnostic]:
     for role, columns in section.columns.items():
-        place, key = section.place(f"columns.{role}"), f"data.{name}.columns"
-        if role not in ROLES:
-            values = {"section": key, "name": role, "known": ", ".join(ROLES)}
-            at = section.key_place("columns", role)
-            yield AC601.at(at, **values, help=suggest(role, ROLES))
-        elif len(columns) > ROLES[role]:
-            expected = "one column" if ROLES[role] == 1 else "one column or two"
+        place, key = section.span_of(f"columns.{role}"), f"data.{name}.columns"
+        if role not in MAX_COLUMNS_BY_ROLE:
+            values = {"section": key, "name": role, "known": ", ".join(MAX_COLUMNS_BY_ROLE)}
+            at = section.key_span_of("columns", role)
+            yield AC601.at(at, **values, help=suggest(role, MAX_COLUMNS_BY_ROLE))
+        elif len(columns) > MAX_COLUMNS_BY_ROLE[role]:
+            expected = "one column" if MAX_COLUMNS_BY_ROLE[role] == 1 else "one column or two"
             yield AC605.at(
                 place, name=f"{key}.{role}", expected=expected, got=f"a list of {len(columns)}"
             )
@@ -201,8 +209,10 @@ def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
     yield from _check_columns(name, section)
     yield from _check_repo(name, section)
     for split, paths in (section.files or {}).items():
-        place = section.place(f"files.{split}")
-        if packed := next((path for path in paths if path.lower().endswith(_PACKED)), None):
+        place = section.span_of(f"files.{split}")
+        if packed := next(
+            (path for path in paths if path.lower().endswith(_ARCHIVE_SUFFIXES)), None
+        ):
             expected = "plain files, or files compressed by gzip"
             yield AC605.at(place, name=f"data.{name}.files", expected=expected, got=f"`{packed}`")
         elif unclear := next((path for path in paths if section.format_of(path) is None), None):
@@ -211,17 +221,17 @@ def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
     for key, splits in (("files", section.files), ("splits", section.splits)):
         for split in [one for one in splits or {} if one not in SPLITS]:
             values = {"section": f"data.{name}.{key}", "name": split, "known": ", ".join(SPLITS)}
-            yield AC601.at(section.key_place(key, split), **values, help=suggest(split, SPLITS))
+            yield AC601.at(section.key_span_of(key, split), **values, help=suggest(split, SPLITS))
 
 
 def _check_repo(name: str, section: DataSection) -> Iterator[Diagnostic]:
     if section.repo is None:
         if section.splits:
             help = "add `repo:` with the data set that has these splits"
-            place = section.place("splits")
+            place = section.span_of("splits")
             yield AC606.at(place, section=f"data.{name}", name="repo", help=help)
         return
     try:
-        data_ref(section.repo, section.place("repo"))
+        parse_dataset_ref(section.repo, section.span_of("repo"))
     except Failed as failed:
         yield from failed.diagnostics

@@ -12,14 +12,14 @@ from adaptcompose.experiment.spec.sections import Spec, TrainSection
 from adaptcompose.experiment.spec.value_types import DataRef
 
 
-def resolved(spec: Spec) -> tuple[Spec, list[Diagnostic]]:
+def resolve_splits(spec: Spec) -> tuple[Spec, list[Diagnostic]]:
     """The spec with the splits that its references leave open, and what is wrong with them."""
-    resolving = _Resolving(spec)
-    return resolving.resolved(), resolving.problems
+    resolving = _SplitResolver(spec)
+    return resolving.resolve(), resolving.problems
 
 
 @dataclass
-class _Resolving:
+class _SplitResolver:
     """Fills in the splits that references to data leave open."""
 
     spec: Spec
@@ -27,54 +27,60 @@ class _Resolving:
     def __post_init__(self) -> None:
         self.problems: list[Diagnostic] = []
 
-    def resolved(self) -> Spec:
+    def resolve(self) -> Spec:
         spec = self.spec
         evaluate = tuple(
-            replace(item, data=self._fill(item.data, item.place("data"), "test", "validation"))
+            replace(
+                item, data=self._resolve_ref(item.data, item.span_of("data"), "test", "validation")
+            )
             for item in spec.evaluate
         )
         predict = tuple(
-            replace(item, data=self._fill(item.data, item.place("data"), "test", "validation"))
+            replace(
+                item, data=self._resolve_ref(item.data, item.span_of("data"), "test", "validation")
+            )
             for item in spec.predict
         )
         train = self._train(spec.train) if spec.train else None
-        self._declared()
+        self._check_declared()
         return replace(spec, train=train, evaluate=evaluate, predict=predict)
 
     def _train(self, train: TrainSection) -> TrainSection:
-        data = self._fill(train.data, train.place("data"), "train")
+        data = self._resolve_ref(train.data, train.span_of("data"), "train")
         validation = train.validation
         if validation:
-            validation = self._fill(validation, train.place("validation"), "validation")
+            validation = self._resolve_ref(validation, train.span_of("validation"), "validation")
         elif data and data.name in self.spec.data and data.split != "validation":
             section = self.spec.data[data.name]
-            if section.waiting:
+            if section.is_unresolved:
                 return replace(train, data=data)
-            if "validation" in section.parts(data.config):
+            if "validation" in section.files_by_split(data.config):
                 validation = replace(data, split="validation")
         keep = train.keep or ("best" if validation else "last")
         needing = {"keep": train.keep == "best", "every": train.every, "patience": train.patience}
         for name in [name for name, given in needing.items() if given and not validation]:
             help = f"add `validation:`, which `{name}` needs"
-            place = train.place(name)
+            place = train.span_of(name)
             self.problems.append(AC606.at(place, section="train", name="validation", help=help))
         return replace(train, data=data, validation=validation, keep=keep)
 
-    def _fill(self, ref: Any, place: Span | None, *splits: str) -> Any:
+    def _resolve_ref(self, ref: Any, place: Span | None, *splits: str) -> Any:
         """The reference with its split, or as it is after a problem."""
         if ref is None:
             return None
         data = self.spec.data
         if ref.name not in data:
-            self._unknown(ref.name, data, place)
+            self._report_unknown(ref.name, data, place)
             return ref
         if data[ref.name].repo is not None:
-            return self._of_data_set(ref, place, splits)
+            return self._resolve_in_data_set(ref, place, splits)
         files = data[ref.name].files or {}
         split = ref.split or next((one for one in splits if one in files), splits[0])
         if split not in files:
             if files:
-                self._unknown(f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in files], place)
+                self._report_unknown(
+                    f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in files], place
+                )
             return ref
         config = ref.config or data[ref.name].config
         templated = any("{config}" in path for path in files[split])
@@ -90,34 +96,38 @@ class _Resolving:
         self._check_files(filled)
         return filled
 
-    def _of_data_set(self, ref: DataRef, place: Span | None, splits: tuple[str, ...]) -> DataRef:
+    def _resolve_in_data_set(
+        self, ref: DataRef, place: Span | None, splits: tuple[str, ...]
+    ) -> DataRef:
         """The reference to a split of a data set; as it is until the hub was asked."""
         section = self.spec.data[ref.name]
-        if section.held is None:
+        if section.dataset is None:
             return ref
-        layout, wanted = section.held.layout, ref.config or section.config
-        if layout.config(wanted) is None:
+        layout, wanted = section.dataset.layout, ref.config or section.config
+        if layout.choose_config(wanted) is None:
             name = f"{ref.name}[{wanted}]" if wanted else ref.name
-            self._unknown(name, [f"{ref.name}[{one}]" for one in layout.configs], place)
+            self._report_unknown(name, [f"{ref.name}[{one}]" for one in layout.configs], place)
             return ref
-        parts = section.parts(wanted)
+        parts = section.files_by_split(wanted)
         split = ref.split or next((one for one in splits if one in parts), splits[0])
         if split not in parts and split not in section.splits:
-            self._unknown(f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in parts], place)
+            self._report_unknown(
+                f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in parts], place
+            )
         elif split not in parts:
-            known = list(section.held.splits(wanted))
-            self._unknown(section.splits[split], known, section.place(f"splits.{split}"))
+            known = list(section.dataset.splits(wanted))
+            self._report_unknown(section.splits[split], known, section.span_of(f"splits.{split}"))
         return replace(ref, split=split, config=wanted)
 
-    def _declared(self) -> None:
+    def _check_declared(self) -> None:
         """Files that no reference needs yet must exist as well, and so must splits."""
         for name, section in self.spec.data.items():
-            if section.held is not None:
-                every = section.held.layout.configs.values()
+            if section.dataset is not None:
+                every = section.dataset.layout.configs.values()
                 known = list(dict.fromkeys(split for splits in every for split in splits))
                 for split, theirs in section.splits.items():
                     if theirs not in known:
-                        self._unknown(theirs, known, section.place(f"splits.{split}"))
+                        self._report_unknown(theirs, known, section.span_of(f"splits.{split}"))
             for split, paths in (section.files or {}).items():
                 if section.config or not any("{config}" in path for path in paths):
                     self._check_files(DataRef(name, section.config, split))
@@ -125,13 +135,13 @@ class _Resolving:
     def _check_files(self, ref: DataRef) -> None:
         assert ref.split is not None
         section = self.spec.data[ref.name]
-        for written, path in zip(section.files[ref.split], self.spec.files(ref), strict=True):
+        for written, path in zip(section.files[ref.split], self.spec.split_files(ref), strict=True):
             if not path.is_file():
-                place = section.place(f"files.{ref.split}")
+                place = section.span_of(f"files.{ref.split}")
                 shown = written.replace("{config}", ref.config or "")
                 self.problems.append(AC607.at(place, path=shown, root="the folder of the spec"))
 
-    def _unknown(self, name: str, known: Iterable[str], place: Span | None) -> None:
+    def _report_unknown(self, name: str, known: Iterable[str], place: Span | None) -> None:
         known = list(known)
         near = suggest(name, known) if known else "add `data:` to the spec"
         listed = ", ".join(known)

@@ -1,6 +1,6 @@
 """A spec to start from: what is known is filled in, what may follow stands in comments.
 
->>> print(starter(Start("demo", "demo/base", "stack(lang=en, task=ner)")).splitlines()[1])
+>>> print(format_starter(StarterAnswers("demo", "demo/base", "stack(lang=en, task=ner)")).splitlines()[1])
 spec: 1
 """
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adaptcompose.experiment.spec.schema import MODELINE
-from adaptcompose.storage.yaml_source import dump
-from adaptcompose.syntax.formatting import as_scalar
+from adaptcompose.storage.yaml_source import dump_yaml
+from adaptcompose.syntax.formatting import as_yaml_scalar
 from adaptcompose.syntax.parser import parse_tree
 
 
 @dataclass(frozen=True)
-class Start:
+class StarterAnswers:
     """The answers; `files` are the data by split.
 
-    Of a published composition `stands_for` is the expression, and `head` where its head is.
+    Of a published composition `replaced_backbone` is the expression, and `head` where its head is.
     """
 
     name: str
@@ -32,15 +32,15 @@ class Start:
     known_as: str | None = None
     head: str | None = None
     description: str = ""
-    stands_for: str = ""
+    replaced_backbone: str = ""
 
 
-def starter(start: Start) -> str:
+def format_starter(start: StarterAnswers) -> str:
     """The text of the spec; Failed if the expression is none."""
     return "\n".join(_lines(start)) + "\n"
 
 
-def _lines(start: Start) -> Iterator[str]:
+def _lines(start: StarterAnswers) -> Iterator[str]:
     yield MODELINE
     yield "spec: 1"
     yield f"name: {start.name}"
@@ -51,9 +51,9 @@ def _lines(start: Start) -> Iterator[str]:
     known = {"model": start.backbone, "as": start.known_as}
     yield _entry("backbone", known if start.known_as else start.backbone)
     yield ""
-    if start.stands_for:
-        yield f"# published as {' '.join(start.stands_for.split())}"
-    yield f"compose: {as_scalar(str(parse_tree(start.compose)))}"
+    if start.replaced_backbone:
+        yield f"# published as {' '.join(start.replaced_backbone.split())}"
+    yield f"compose: {as_yaml_scalar(str(parse_tree(start.compose)))}"
     yield ""
     yield from _task(start)
     yield from _rows(start)
@@ -63,7 +63,7 @@ def _lines(start: Start) -> Iterator[str]:
     yield "#   license: apache-2.0"
 
 
-def _task(start: Start) -> Iterator[str]:
+def _task(start: StarterAnswers) -> Iterator[str]:
     if start.kind is None:
         yield "# task: {kind: token-classification}"
     else:
@@ -82,9 +82,9 @@ def _task(start: Start) -> Iterator[str]:
     yield ""
 
 
-def _rows(start: Start) -> Iterator[str]:
+def _rows(start: StarterAnswers) -> Iterator[str]:
     """Training and evaluation, in comments where there is nothing to read yet."""
-    trains = "" if start.kind and "train" in start.files and not start.stands_for else "# "
+    trains = "" if start.kind and "train" in start.files and not start.replaced_backbone else "# "
     scores = "" if start.kind and {"test", "validation"} & start.files.keys() else "# "
     yield f"{trains}train:"
     for line in ("data: examples", "epochs: 3", "batch: 16", "lr: 1e-4", "seeds: [0, 1, 2]"):
@@ -95,4 +95,4 @@ def _rows(start: Start) -> Iterator[str]:
 
 
 def _entry(key: str, value: str | Mapping[str, Any]) -> str:
-    return dump({key: value}).rstrip("\n")
+    return dump_yaml({key: value}).rstrip("\n")

@@ -41,14 +41,14 @@ class LayerRange:
     """`first..last`, both included."""
 
     expected: ClassVar[str] = "a range such as 0..5"
-    form: ClassVar[str] = r"([0-9]{1,4})\.\.([0-9]{1,4})"
+    pattern: ClassVar[str] = r"([0-9]{1,4})\.\.([0-9]{1,4})"
 
     first: int
     last: int
 
     @classmethod
     def parse(cls, text: str) -> LayerRange:
-        found = re.fullmatch(cls.form, text)
+        found = re.fullmatch(cls.pattern, text)
         if not found or int(found[1]) > int(found[2]):
             raise ValueError(text)
         return cls(int(found[1]), int(found[2]))
@@ -57,13 +57,13 @@ class LayerRange:
         return f"{self.first}..{self.last}"
 
 
-class Word(str):
+class ScalarText(str):
     """A text that may look like a number: a label, a column, a value to substitute."""
 
     expected: ClassVar[str] = "a string or a number"
 
     @classmethod
-    def parse(cls, text: str) -> Word:
+    def parse(cls, text: str) -> ScalarText:
         return cls(text)
 
 
@@ -75,12 +75,14 @@ class Duration(float):
     """
 
     expected: ClassVar[str] = "a time such as 90s, 30m or 1h30m"
-    form: ClassVar[str] = r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhd]))*[0-9]+(?:\.[0-9]+)?(?:ms|[smhd])?"
+    pattern: ClassVar[str] = (
+        r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhd]))*[0-9]+(?:\.[0-9]+)?(?:ms|[smhd])?"
+    )
     _UNITS: ClassVar[dict[str, float]] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
     @classmethod
     def parse(cls, text: str) -> Duration:
-        if not re.fullmatch(cls.form, text):
+        if not re.fullmatch(cls.pattern, text):
             raise ValueError(text)
         parts = re.findall(r"([0-9.]+)([a-z]*)", text)
         return cls(sum(float(number) * cls._UNITS[unit or "s"] for number, unit in parts))

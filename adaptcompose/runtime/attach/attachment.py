@@ -12,24 +12,24 @@ from transformers import AutoModel, PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Head
-from adaptcompose.composition.heads import Chosen
+from adaptcompose.composition.heads import ResolvedHead
 from adaptcompose.diagnostics.codes import AC416, AC508
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.primitives import Primitive, Rows
 from adaptcompose.ir.program import Program
-from adaptcompose.methods.invertible import HEAD
+from adaptcompose.methods.invertible import HEAD_SITE
 from adaptcompose.runtime.attach import map_sites as _mapsites  # noqa: F401 - it registers itself
-from adaptcompose.runtime.attach.sites import replace_module, take
-from adaptcompose.runtime.attach.virtual_tokens import lengthened
-from adaptcompose.runtime.call_context import Frame
+from adaptcompose.runtime.attach.sites import attach_at, replace_module
+from adaptcompose.runtime.attach.virtual_tokens import extend_input
+from adaptcompose.runtime.call_context import CallContext
 from adaptcompose.runtime.heads import FlexHead
-from adaptcompose.runtime.ops import couplings as _couplings  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops import coupling as _couplings  # noqa: F401 - it registers itself
 from adaptcompose.runtime.ops import folded_fusion as _folded  # noqa: F401 - it registers itself
 from adaptcompose.runtime.ops import linear as _linear  # noqa: F401 - it registers itself
 from adaptcompose.runtime.ops import mixing as _combination  # noqa: F401 - it registers itself
 from adaptcompose.runtime.ops import prefix as _prefix  # noqa: F401 - it registers itself
-from adaptcompose.runtime.ops.primitives import Running, running
-from adaptcompose.runtime.ops.row_groups import fan_out
+from adaptcompose.runtime.ops.primitives import PrimitiveModule, build_module
+from adaptcompose.runtime.ops.row_groups import wrap_branched_layers
 from adaptcompose.runtime.parts import Parts
 
 M = TypeVar("M", bound=nn.Module)
@@ -54,8 +54,8 @@ def attach(
     program: Program,
     backbone: PreTrainedModel,
     parts: Parts,
-    heads: Mapping[str, Chosen],
-    frame: Frame,
+    heads: Mapping[str, ResolvedHead],
+    context: CallContext,
 ) -> tuple[nn.Module, dict[str, FlexHead]]:
     """The copy with the program's primitives at its sites, and the heads that are not the copy's.
 
@@ -70,21 +70,23 @@ def attach(
     if own and whole.get_output_embeddings() is None and base is whole:
         help = "load the backbone with its head, for example with `AutoModelForMaskedLM`"
         raise Failed(AC508.at(what="head=backbone", help=help))
-    for site, node in sorted(program.sites.items(), key=lambda item: _order(item[0], facts)):
-        if not facts.layout.sites[site.name].outside:
-            take(base, site, facts, node, running(node, parts), frame)
+    for site, node in sorted(
+        program.sites.items(), key=lambda item: _nesting_order(item[0], facts)
+    ):
+        if not facts.layout.sites[site.name].is_outside_base:
+            attach_at(base, site, facts, node, build_module(node, parts), context)
         elif own:
-            take(whole, site, facts, node, running(node, parts), frame)
-    fan_out(base, program)
-    longer = lengthened(base, facts, frame, inside=own)
+            attach_at(whole, site, facts, node, build_module(node, parts), context)
+    wrap_branched_layers(base, program)
+    longer = extend_input(base, facts, context, has_own_head=own)
     if own and longer is not base:
         replace_module(whole, whole.base_model_prefix, longer)
     flexible: dict[str, FlexHead] = {}
     for index, (name, head) in enumerate(heads.items()):
         if isinstance(head, Head):
-            last = _of_branch(program.sites.get(HEAD), index)
-            inverse = None if last is None else running(last, parts)
-            flexible[name] = _flexible(head, base, facts, inverse)
+            last = _branch_primitive(program.sites.get(HEAD_SITE), index)
+            inverse = None if last is None else build_module(last, parts)
+            flexible[name] = _build_head(head, base, facts, inverse)
     return whole if own else longer, flexible
 
 
@@ -100,7 +102,7 @@ def _without_head(model: PreTrainedModel) -> PreTrainedModel:
     return bare.train(model.training)
 
 
-def _order(site: Site, facts: Facts) -> int:
+def _nesting_order(site: Site, facts: Facts) -> int:
     """Whose wrapper is nearer to the stock module, where several sites share a module.
 
     A change of a map or a norm is part of the map itself, so it comes first. Sub-layers, virtual
@@ -113,13 +115,17 @@ def _order(site: Site, facts: Facts) -> int:
     return 2 if kind in ("sublayer", "tokens", "vocabulary") else 1
 
 
-def _of_branch(node: Primitive | None, index: int) -> Primitive | None:
+def _branch_primitive(node: Primitive | None, index: int) -> Primitive | None:
     return node.members[index] if isinstance(node, Rows) else node
 
 
-def _flexible(head: Head, base: nn.Module, facts: Facts, inverse: Running | None) -> FlexHead:
+def _build_head(
+    head: Head, base: nn.Module, facts: Facts, inverse: PrimitiveModule | None
+) -> FlexHead:
     pooler = getattr(base, facts.layout.pooler or "pooler", None)
     if head.config.get("use_pooler") and pooler is None:
         help = "load the backbone with `AutoModel`, which builds the pooler"
-        raise Failed(AC416.at(name=head.part, kind=f"{head.kind} that reads a pooler", help=help))
+        raise Failed(
+            AC416.at(name=head.part, kind=f"{head.head_type} that reads a pooler", help=help)
+        )
     return FlexHead(head, facts, inverse)

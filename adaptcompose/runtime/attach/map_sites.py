@@ -10,17 +10,28 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from adaptcompose.backbones.layout import OF_ENCODER, Facts, Site
+from adaptcompose.backbones.layout import ENCODER_READING_MAPS, Facts, Site
 from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.lora import Lora
-from adaptcompose.runtime.attach.sites import Wrapper, find_module, module_at, replace_module, takes
-from adaptcompose.runtime.call_context import ENCODED, PLACES, Frame, Places
-from adaptcompose.runtime.ops.maps import Changed, Map, Mapping, Stock
+from adaptcompose.runtime.attach.sites import (
+    Wrapper,
+    attaches,
+    find_module,
+    module_at,
+    replace_module,
+)
+from adaptcompose.runtime.call_context import (
+    ENCODER_POSITIONS,
+    TOKEN_POSITIONS,
+    CallContext,
+    TokenPositions,
+)
+from adaptcompose.runtime.ops.maps import Map, MapState, StockMap, UpdatedMap
 from adaptcompose.runtime.ops.norms import Norm
-from adaptcompose.runtime.ops.primitives import Running
+from adaptcompose.runtime.ops.primitives import PrimitiveModule
 from adaptcompose.runtime.parts import Part
 
-WHOLE = (0, 1)
+WHOLE_MODULE = (0, 1)
 """The piece that is all of a module."""
 
 
@@ -30,65 +41,78 @@ class MapSite(Wrapper, Norm):
     Where the map is a norm, a sub-layer in front of it asks for it as a `Norm`.
     """
 
-    def __init__(self, stock: nn.Module, frame: Frame, reads: str = PLACES) -> None:
+    def __init__(
+        self, stock: nn.Module, context: CallContext, reads: str = TOKEN_POSITIONS
+    ) -> None:
         super().__init__(stock)
-        self.frame = frame
-        self.reads = reads  # whose places its input has
+        self.context = context
+        self.positions_key = reads  # whose places its input has
         self.pieces: list[tuple[int, int]] = []
         self.adapters = nn.ModuleList()
 
-    def change(self, piece: tuple[int, int], adapter: Running) -> None:
+    def add(self, piece: tuple[int, int], adapter: PrimitiveModule) -> None:
         """Put a composition at one of the maps."""
         self.pieces.append(piece)
         self.adapters.append(adapter)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.at(x, self.frame, self.frame.kept.get(self.reads, Places()))
+        return self.compute_at(
+            x, self.context, self.context.shared.get(self.positions_key, TokenPositions())
+        )
 
-    def at(self, x: Tensor, frame: Frame, places: Places) -> Tensor:
-        """The changed maps of x, of tokens at `places`, in the call that `frame` is of."""
+    def compute_at(self, x: Tensor, context: CallContext, positions: TokenPositions) -> Tensor:
+        """The changed maps of x, of tokens at `positions`, in the call that `context` is of."""
         changes = dict(zip(self.pieces, self.adapters, strict=True))
-        below: Map = Stock(self.stock)
-        if WHOLE in changes:
-            joint: Any = changes.pop(WHOLE)
-            state = Mapping(x, below, frame).keep(places)
-            whole, below = joint(state), Changed(state, joint, None)
+        below: Map = StockMap(self.stock)
+        if WHOLE_MODULE in changes:
+            joint: Any = changes.pop(WHOLE_MODULE)
+            state = MapState(x, below, context).at_positions(positions)
+            whole, below = joint(state), UpdatedMap(state, joint, None)
         else:
             whole = self.stock(x)
         if not changes:
             return whole
         out = list(whole.tensor_split(next(iter(changes))[1], dim=-1))
         for piece, adapter in changes.items():
-            state = Mapping(x, below.part(piece), frame, out[piece[0]]).keep(places)
+            state = MapState(x, below.select_piece(piece), context, out[piece[0]]).at_positions(
+                positions
+            )
             out[piece[0]] = adapter(state)
         return torch.cat(out, dim=-1)
 
-    def within(self, places: Places, rows: Tensor | None = None) -> MapWithin:
-        """The maps as they are for tokens at `places`, in some rows of the batch or all."""
-        return MapWithin(self, self.frame, places, rows)
+    def select(self, positions: TokenPositions, rows: Tensor | None = None) -> SelectedNorm:
+        """The maps as they are for tokens at `positions`, in some rows of the batch or all."""
+        return SelectedNorm(self, self.context, positions, rows)
 
 
-class MapWithin(Norm):
+class SelectedNorm(Norm):
     """A map as it is for some rows of the batch, or some of their tokens."""
 
-    def __init__(self, site: MapSite, frame: Frame, places: Places, rows: Tensor | None) -> None:
+    def __init__(
+        self, site: MapSite, context: CallContext, positions: TokenPositions, rows: Tensor | None
+    ) -> None:
         self.site = site
-        self.frame = frame if rows is None else frame.take(rows.tolist())
-        self.places = places._replace(start=0)
+        self.context = context if rows is None else context.select_rows(rows.tolist())
+        self.places = positions._replace(start=0)
 
     def __call__(self, total: Tensor) -> Tensor:
-        return self.site.at(total, self.frame, self.places)
+        return self.site.compute_at(total, self.context, self.places)
 
-    def within(self, places: Places, rows: Tensor | None = None) -> MapWithin:
+    def select(self, positions: TokenPositions, rows: Tensor | None = None) -> SelectedNorm:
         """The same for some of these rows, or of their tokens."""
-        return MapWithin(self.site, self.frame, places, rows)
+        return SelectedNorm(self.site, self.context, positions, rows)
 
 
-@takes("linear")
-@takes("lookup")
-@takes("norm")
-def take_map(
-    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+@attaches("linear")
+@attaches("lookup")
+@attaches("norm")
+def attach_map(
+    base: nn.Module,
+    site: Site,
+    facts: Facts,
+    node: Primitive,
+    adapter: PrimitiveModule,
+    context: CallContext,
 ) -> None:
     """In place of the map; what a model leaves out, as a pooler or a vocabulary, needs nothing."""
     path = _path(base, site, facts)
@@ -96,9 +120,13 @@ def take_map(
         return
     stock = module_at(base, path)
     if not isinstance(stock, MapSite):
-        stock = MapSite(stock, frame, ENCODED if site.name in OF_ENCODER else PLACES)
+        stock = MapSite(
+            stock,
+            context,
+            ENCODER_POSITIONS if site.name in ENCODER_READING_MAPS else TOKEN_POSITIONS,
+        )
         replace_module(base, path, stock)
-    stock.change(facts.layout.sites[site.name].piece, adapter)
+    stock.add(facts.layout.sites[site.name].piece, adapter)
 
 
 def _path(model: nn.Module, site: Site, facts: Facts) -> str | None:
@@ -109,17 +137,17 @@ def _path(model: nn.Module, site: Site, facts: Facts) -> str | None:
     return next((path for path in paths if find_module(model, path) is not None), None)
 
 
-def _stock(backbone: PreTrainedModel, site: Site, facts: Facts) -> Stock | None:
+def _stock(backbone: PreTrainedModel, site: Site, facts: Facts) -> StockMap | None:
     """The map of the backbone itself, if it has it."""
     place = facts.layout.sites[site.name]
-    base = backbone if place.outside else backbone.base_model
+    base = backbone if place.is_outside_base else backbone.base_model
     path = _path(base, site, facts)
-    return None if path is None else Stock(base.get_submodule(path), place.piece)
+    return None if path is None else StockMap(base.get_submodule(path), place.piece)
 
 
-def begin(part: Part, backbone: PreTrainedModel, facts: Facts) -> None:
+def init_from_backbone(part: Part, backbone: PreTrainedModel, facts: Facts) -> None:
     """Fill what of a new part starts from the backbone's own tensors."""
-    for site in part.places:
+    for site in part.sites:
         place = facts.layout.sites.get(site.name)
         if place is None or place.kind not in ("linear", "lookup", "norm"):
             continue
@@ -127,20 +155,20 @@ def begin(part: Part, backbone: PreTrainedModel, facts: Facts) -> None:
         if stock is not None:
             tensors = stock.affine()._asdict()
             with torch.no_grad():
-                part.method.begin(
+                part.method.init_from_backbone(
                     dict(part[site].items()),
                     {name: t.detach() for name, t in tensors.items() if t is not None},
                 )
 
 
-def complete(part: Part, kind: str, backbone: PreTrainedModel, facts: Facts) -> None:
+def complete_factors(part: Part, kind: str, backbone: PreTrainedModel, facts: Facts) -> None:
     """Fill the second half of factors with what they began with, taken away from the weights.
 
     `pissa`: the largest singular values and vectors (Meng et al., 2024); `olora`: the first columns
     of Q and rows of R, W = Q R (Büyükakyüz, 2024), s times.
     """
     assert isinstance(part.method, Lora)
-    for site in part.places:
+    for site in part.sites:
         stock, down, up = _stock(backbone, site, facts), part[site].get("A"), part[site].get("B")
         if stock is None or down is None or up is None or isinstance(stock.module, nn.Embedding):
             continue
@@ -155,7 +183,7 @@ def complete(part: Part, kind: str, backbone: PreTrainedModel, facts: Facts) -> 
             up[:, rank:].copy_(-left[:, :rank])
 
 
-def foreign(
+def mismatched_embeddings(
     copies: Tensors[Site, Tensor], backbone: PreTrainedModel, facts: Facts
 ) -> Iterator[Site]:
     """The places of which a file has another matrix than the backbone, rounding apart."""

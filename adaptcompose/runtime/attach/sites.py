@@ -16,35 +16,40 @@ import transformers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaptcompose.backbones.layout import Facts, Kind, Site
+from adaptcompose.backbones.layout import Facts, Site, SiteKind
 from adaptcompose.diagnostics.codes import AC520
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.runtime.call_context import Frame
+from adaptcompose.runtime.call_context import CallContext
 from adaptcompose.runtime.ops.norms import norm_of
-from adaptcompose.runtime.ops.primitives import Running, State
+from adaptcompose.runtime.ops.primitives import PrimitiveModule, State
 
-Taking = Callable[[nn.Module, Site, Facts, Primitive, Running, Frame], None]
+AttachFunction = Callable[[nn.Module, Site, Facts, Primitive, PrimitiveModule, CallContext], None]
 """Put a running primitive at a site of a base model: (base, site, facts, node, running, frame)."""
 
-_TAKING: dict[Kind, Taking] = {}
+_ATTACH_FUNCTIONS: dict[SiteKind, AttachFunction] = {}
 
 
-def takes(kind: Kind) -> Callable[[Taking], Taking]:
+def attaches(kind: SiteKind) -> Callable[[AttachFunction], AttachFunction]:
     """Say how a primitive is put at places of a kind."""
 
-    def register(function: Taking) -> Taking:
-        _TAKING[kind] = function
+    def register(function: AttachFunction) -> AttachFunction:
+        _ATTACH_FUNCTIONS[kind] = function
         return function
 
     return register
 
 
-def take(
-    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+def attach_at(
+    base: nn.Module,
+    site: Site,
+    facts: Facts,
+    node: Primitive,
+    adapter: PrimitiveModule,
+    context: CallContext,
 ) -> None:
     """Put a running primitive at its site."""
-    _TAKING[facts.layout.sites[site.name].kind](base, site, facts, node, adapter, frame)
+    _ATTACH_FUNCTIONS[facts.layout.sites[site.name].kind](base, site, facts, node, adapter, context)
 
 
 class Wrapper(nn.Module):
@@ -118,13 +123,13 @@ def replace_module(base: nn.Module, path: str, module: nn.Module) -> None:
 class SiteWrapper(Wrapper):
     """A stock module and the composition beside it."""
 
-    def __init__(self, stock: nn.Module, adapter: Running, frame: Frame) -> None:
+    def __init__(self, stock: nn.Module, adapter: PrimitiveModule, context: CallContext) -> None:
         super().__init__(stock)
         self.adapter = adapter
-        self.frame = frame
+        self.context = context
 
 
-class Summand:
+class DeferredSum:
     """The output h of a sub-layer, as long as the input x of the sub-layer is not added to it.
 
     A composition reads h and x, and what it gives takes the place of h + x. But x is out of its
@@ -146,14 +151,14 @@ class Summand:
     from h without the composition. `path` is where the sub-layer is.
 
     >>> import torch
-    >>> summand = Summand(torch.ones(2), lambda h, x: 10 * h + x, "h.0.attn")
+    >>> summand = DeferredSum(torch.ones(2), lambda h, x: 10 * h + x, "h.0.attn")
     >>> torch.ones(2) + functional.dropout(summand, 0.5, training=False)
     tensor([11., 11.])
     """
 
-    def __init__(self, h: Tensor, added: Callable[[Tensor, Tensor], Tensor], path: str) -> None:
+    def __init__(self, h: Tensor, add: Callable[[Tensor, Tensor], Tensor], path: str) -> None:
         self.h = h
-        self.added = added
+        self.add = add
         self.path = path
 
     @classmethod
@@ -163,24 +168,24 @@ class Summand:
         """A sum or a dropout of a summand, in the one form that torch.compile follows."""
         first, *more = args or (None,)
         if func is functional.dropout and isinstance(first, cls):
-            return cls(func(first.h, *more, **(kwargs or {})), first.added, first.path)
+            return cls(func(first.h, *more, **(kwargs or {})), first.add, first.path)
         if func.__name__ in _SUMS and len(args) == 2 and not kwargs:
             one, x = (first, more[0]) if isinstance(first, cls) else (more[0], first)
             if isinstance(x, Tensor):
-                return one.added(one.h, x)
-        raise unknown_use(_path_in((*args, *(kwargs or {}).values())), func.__name__)
+                return one.add(one.h, x)
+        raise unknown_residual_addition(_path_in((*args, *(kwargs or {}).values())), func.__name__)
 
     def __getattr__(self, name: str) -> Any:
         """Only reached by what a summand does not have: methods and attributes of tensors."""
-        raise unknown_use(self.__dict__.get("path", ""), name)
+        raise unknown_residual_addition(self.__dict__.get("path", ""), name)
 
-    def _operated(self, other: Any) -> Any:
+    def _reject_operation(self, other: Any) -> Any:
         """An operation that no tensor takes part in, which never gets to torch."""
         if isinstance(other, Tensor):
             return NotImplemented
-        raise unknown_use(self.path, "an operation with a number")
+        raise unknown_residual_addition(self.path, "an operation with a number")
 
-    __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __truediv__ = _operated
+    __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __truediv__ = _reject_operation
 
 
 _SUMS = ("__add__", "__radd__", "add")
@@ -190,20 +195,20 @@ _SUMS = ("__add__", "__radd__", "add")
 def _path_in(values: Iterable[Any]) -> str:
     """Where the summand among arguments of a function is from; lists are looked into."""
     for value in values:
-        if isinstance(value, Summand):
+        if isinstance(value, DeferredSum):
             return value.path
         if isinstance(value, list | tuple) and (path := _path_in(value)):
             return path
     return ""
 
 
-def unknown_use(path: str, function: str) -> Failed:
+def unknown_residual_addition(path: str, function: str) -> Failed:
     """AC520: a layer adds the residual in a way that is not known."""
     version = transformers.__version__
     return Failed(AC520.at(path=path, function=function, version=version))
 
 
-class Inner(SiteWrapper):
+class SublayerSite(SiteWrapper):
     """A sub-layer with the composition behind it: there where its layer adds x to what it gives.
 
     `norm` is the norm of that sum, if the layer has one. Where a composition does without x, what
@@ -213,92 +218,118 @@ class Inner(SiteWrapper):
     def __init__(
         self,
         stock: nn.Module,
-        adapter: Running,
-        frame: Frame,
+        adapter: PrimitiveModule,
+        context: CallContext,
         norm: nn.Module | None,
         *,
-        finish: bool,
+        followed_by_norm: bool,
         path: str,
     ) -> None:
-        super().__init__(stock, adapter, frame)
+        super().__init__(stock, adapter, context)
         # in a list, since a module would be registered here, too, and not only at its own path
         self.norm = [None if norm is None else norm_of(norm)]
-        self.finish = finish
+        self.followed_by_norm = followed_by_norm
         self.path = path
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         found = self.stock(*args, **kwargs)
         if isinstance(found, tuple):
-            return (Summand(found[0], self.added, self.path), *found[1:])
-        return Summand(found, self.added, self.path)
+            return (DeferredSum(found[0], self.add, self.path), *found[1:])
+        return DeferredSum(found, self.add, self.path)
 
-    def added(self, h: Tensor, x: Tensor) -> Tensor:
+    def add(self, h: Tensor, x: Tensor) -> Tensor:
         """What stands in the layer for h + x."""
-        out: Tensor = self.adapter(State(h, x, self.norm[0], self.frame))
-        return out + x if self.finish else out
+        out: Tensor = self.adapter(State(h, x, self.norm[0], self.context))
+        return out + x if self.followed_by_norm else out
 
 
-class Passed(Wrapper):
+class SkippedNorm(Wrapper):
     """The norm behind a sum, where the composition has done all that follows the sum."""
 
     def forward(self, state: Tensor) -> Tensor:
         return state
 
 
-@takes("sublayer")
-def take_sublayer(
-    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+@attaches("sublayer")
+def attach_sublayer(
+    base: nn.Module,
+    site: Site,
+    facts: Facts,
+    node: Primitive,
+    adapter: PrimitiveModule,
+    context: CallContext,
 ) -> None:
     """Around the module that computes h."""
-    path, behind, finish = facts.layout.path(site), facts.layout.norm(site), node.placement.finish
+    path, behind, finish = (
+        facts.layout.path(site),
+        facts.layout.norm(site),
+        node.placement.followed_by_norm,
+    )
     norm = module_at(base, behind) if behind else None
     if norm is not None and not finish:
-        replace_module(base, behind, Passed(norm))
-    inner = Inner(module_at(base, path), adapter, frame, norm, finish=finish, path=path)
+        replace_module(base, behind, SkippedNorm(norm))
+    inner = SublayerSite(
+        module_at(base, path), adapter, context, norm, followed_by_norm=finish, path=path
+    )
     replace_module(base, path, inner)
 
 
-class Output(SiteWrapper):
+class OutputSite(SiteWrapper):
     """A stock module whose output passes through the composition; of a tuple, the first value."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         found = self.stock(*args, **kwargs)
         if isinstance(found, tuple):  # of T5's layers: the state, and scores by distance
-            return (self.adapter(State(found[0], frame=self.frame)), *found[1:])
-        return self.adapter(State(found, frame=self.frame))
+            return (self.adapter(State(found[0], context=self.context)), *found[1:])
+        return self.adapter(State(found, context=self.context))
 
 
-@takes("output")
-def take_output(
-    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+@attaches("output")
+def attach_output(
+    base: nn.Module,
+    site: Site,
+    facts: Facts,
+    node: Primitive,
+    adapter: PrimitiveModule,
+    context: CallContext,
 ) -> None:
     """Behind a module whose output is the state."""
     path = facts.layout.path(site)
-    replace_module(base, path, Output(module_at(base, path), adapter, frame))
+    replace_module(base, path, OutputSite(module_at(base, path), adapter, context))
 
 
-class Input(SiteWrapper):
+class InputSite(SiteWrapper):
     """A stock module whose first argument passes through the composition before."""
 
     def forward(self, state: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return self.stock(self.adapter(State(state, frame=self.frame)), *args, **kwargs)
+        return self.stock(self.adapter(State(state, context=self.context)), *args, **kwargs)
 
 
-@takes("input")
-def take_input(
-    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+@attaches("input")
+def attach_input(
+    base: nn.Module,
+    site: Site,
+    facts: Facts,
+    node: Primitive,
+    adapter: PrimitiveModule,
+    context: CallContext,
 ) -> None:
     """In front of a module."""
     path = facts.layout.path(site)
-    replace_module(base, path, Input(module_at(base, path), adapter, frame))
+    replace_module(base, path, InputSite(module_at(base, path), adapter, context))
 
 
-@takes("vocabulary")
-def take_vocabulary(
-    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+@attaches("vocabulary")
+def attach_vocabulary(
+    base: nn.Module,
+    site: Site,
+    facts: Facts,
+    node: Primitive,
+    adapter: PrimitiveModule,
+    context: CallContext,
 ) -> None:
     """In front of the vocabulary matrix; a model with another head needs nothing there."""
     for path in facts.layout.paths(site):
         stock = find_module(base, path)
         if stock is not None:
-            replace_module(base, path, Input(stock, adapter, frame))
+            replace_module(base, path, InputSite(stock, adapter, context))

@@ -17,37 +17,42 @@ from torch import Tensor, nn
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC517
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.methods.invertible import EMBEDDINGS
+from adaptcompose.methods.invertible import EMBEDDINGS_SITE
 from adaptcompose.runtime.attach.sites import Wrapper, module_at, replace_module, stock_of
-from adaptcompose.runtime.call_context import ENCODED, PLACES, Frame, Places
-from adaptcompose.runtime.heads import IGNORED
-from adaptcompose.runtime.ops.mixing import RunningSplit
+from adaptcompose.runtime.call_context import (
+    ENCODER_POSITIONS,
+    TOKEN_POSITIONS,
+    CallContext,
+    TokenPositions,
+)
+from adaptcompose.runtime.heads import IGNORED_LABEL
+from adaptcompose.runtime.ops.mixing import TokenSplitModule
 from adaptcompose.runtime.ops.tokens import (
-    VIRTUAL,
-    Behind,
-    Started,
-    Virtual,
-    Words,
-    moving,
-    positions_of,
-    taken,
+    VIRTUAL_TOKENS,
+    AlignedPooler,
+    EmbeddingsWithVirtual,
+    VirtualEmbedding,
+    VirtualTokenBatch,
+    gather_tokens,
+    position_count,
+    wrap_position_ids,
 )
 
-FIRST = "first_state"
+FIRST_STATE = "first_state"
 
 
-def cached(given: Mapping[str, Any]) -> int:
+def cached_token_count(given: Mapping[str, Any]) -> int:
     """How many tokens a call with these arguments finds in a cache."""
     cache = given.get("past_key_values")
     return 0 if cache is None else int(cache.get_seq_length())
 
 
-class Counted(Wrapper):
+class CacheAwareModel(Wrapper):
     """A model that reads tokens, which are counted from the first in its cache."""
 
-    def __init__(self, stock: nn.Module, frame: Frame) -> None:
+    def __init__(self, stock: nn.Module, context: CallContext) -> None:
         super().__init__(stock)
-        self.frame = frame
+        self.context = context
 
     @property
     def config(self) -> Any:
@@ -65,17 +70,17 @@ class Counted(Wrapper):
         return embeddings()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.counted(Places(cached(kwargs)), *args, **kwargs)
+        return self.run_at(TokenPositions(cached_token_count(kwargs)), *args, **kwargs)
 
-    def counted(self, places: Places, *args: Any, **kwargs: Any) -> Any:
-        """What it makes of tokens at `places`."""
-        self.frame.kept[PLACES] = places
+    def run_at(self, positions: TokenPositions, *args: Any, **kwargs: Any) -> Any:
+        """What it makes of tokens at `positions`."""
+        self.context.shared[TOKEN_POSITIONS] = positions
         out = self.stock(*args, **kwargs)
-        self.frame.kept.pop(PLACES)
+        self.context.shared.pop(TOKEN_POSITIONS)
         return out
 
 
-class Lengthened(Counted):
+class ExtendedInput(CacheAwareModel):
     """A base model that is given more tokens than its caller has.
 
     It gives back the states of the caller's own, and of the first of each row. One that is `inside`
@@ -84,115 +89,128 @@ class Lengthened(Counted):
     """
 
     def __init__(
-        self, stock: nn.Module, words: Words, frame: Frame, first: int, most: int, *, inside: bool
+        self,
+        stock: nn.Module,
+        embedding: VirtualEmbedding,
+        context: CallContext,
+        first_position_id: int,
+        max_positions: int,
+        *,
+        has_own_head: bool,
     ) -> None:
-        super().__init__(stock, frame)
-        self.words = [words]  # it is registered where it stands
-        self.first = first  # position id of the first token
-        self.most = most
-        self.inside = inside  # a model with a head of its own
+        super().__init__(stock, context)
+        self.embedding = [embedding]  # it is registered where it stands
+        self.first_position_id = first_position_id  # position id of the first token
+        self.max_positions = max_positions
+        self.has_own_head = has_own_head  # a model with a head of its own
         self.names = tuple(inspect.signature(stock.forward).parameters)
         self.causal = any(getattr(module, "is_causal", False) for module in stock.modules())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         given = dict(zip(self.names, args, strict=False)) | kwargs
-        first = cached(given)
+        first = cached_token_count(given)
         asked = given.get("input_ids")
         asked = given["inputs_embeds"] if asked is None else asked
-        virtual = self.virtual(asked)
-        self.frame.kept[VIRTUAL] = virtual
+        virtual = self.virtual_tokens(asked)
+        self.context.shared[VIRTUAL_TOKENS] = virtual
         if virtual is None:
-            return self.counted(Places(first), **given)
-        virtual.joined = first == 0
-        places = virtual.standing(first)
-        more = self._around(given, virtual, first) | self._inputs(given, virtual)
-        out = self.counted(places, **(given | more))
-        return self._given_back(out, virtual) if virtual.joined else out
+            return self.run_at(TokenPositions(first), **given)
+        virtual.in_this_call = first == 0
+        places = virtual.positions_from(first)
+        more = self._mask_and_positions(given, virtual, first) | self._placeholders(given, virtual)
+        out = self.run_at(places, **(given | more))
+        return self._select_output(out, virtual) if virtual.in_this_call else out
 
-    def _given_back(self, out: Any, virtual: Virtual) -> Any:
+    def _select_output(self, out: Any, virtual: VirtualTokenBatch) -> Any:
         states = out["last_hidden_state"]
-        if self.inside and not self.causal:
-            virtual.turned = True
-            out["last_hidden_state"] = virtual.started(states)
+        if self.has_own_head and not self.causal:
+            virtual.starts_aligned = True
+            out["last_hidden_state"] = virtual.align_starts(states)
         else:
-            out["last_hidden_state"] = virtual.own(states)
-            out[FIRST] = virtual.started(states)[:, 0]
+            out["last_hidden_state"] = virtual.select_own(states)
+            out[FIRST_STATE] = virtual.align_starts(states)[:, 0]
         return out
 
-    def virtual(self, asked: Tensor) -> Virtual | None:
+    def virtual_tokens(self, asked: Tensor) -> VirtualTokenBatch | None:
         """The virtual tokens of a call with these ids or embeddings."""
-        return self.words[0].virtual(asked.shape[0], asked.shape[1], asked.device)
+        return self.embedding[0].virtual_tokens(asked.shape[0], asked.shape[1], asked.device)
 
-    def _around(self, given: dict[str, Any], virtual: Virtual, first: int) -> dict[str, Any]:
+    def _mask_and_positions(
+        self, given: dict[str, Any], virtual: VirtualTokenBatch, first: int
+    ) -> dict[str, Any]:
         """Mask and positions; those of tokens in a cache are the caller's business."""
-        number = torch.arange(virtual.count, device=virtual.gap.device)
-        real = number >= virtual.gap[:, None]
+        number = torch.arange(virtual.count, device=virtual.padding.device)
+        real = number >= virtual.padding[:, None]
         mask, places = given.get("attention_mask"), given.get("position_ids")
         more: dict[str, Any] = {}
         if mask is not None:
-            more["attention_mask"] = extended(mask, virtual)
-        elif virtual.ragged:
-            own = virtual.places.shape[1] + max(first - virtual.count, 0)  # those in a cache, too
-            more["attention_mask"] = virtual.beside(real, virtual.places.new_ones(len(real), own))
-        if places is not None and not virtual.behind:
-            virtual.counted = True
+            more["attention_mask"] = extend_mask(mask, virtual)
+        elif virtual.is_ragged:
+            own = virtual.own_positions.shape[1] + max(
+                first - virtual.count, 0
+            )  # those in a cache, too
+            more["attention_mask"] = virtual.interleave(
+                real, virtual.own_positions.new_ones(len(real), own)
+            )
+        if places is not None and not virtual.all_after_embeddings:
+            virtual.counted_by_position_ids = True
             places = places.expand(real.shape[0], -1) + virtual.count
-            front = (number + self.first).expand(real.shape[0], -1)
+            front = (number + self.first_position_id).expand(real.shape[0], -1)
             # of places, whatever stands there
             joined = torch.cat([front.to(places.dtype), places], dim=1)
-            more["position_ids"] = joined if virtual.joined else places
+            more["position_ids"] = joined if virtual.in_this_call else places
         return more
 
-    def _inputs(self, given: dict[str, Any], virtual: Virtual) -> dict[str, Any]:
+    def _placeholders(self, given: dict[str, Any], virtual: VirtualTokenBatch) -> dict[str, Any]:
         """Placeholders: padding where a row has nothing that takes a position."""
-        if virtual.behind or not virtual.joined:
+        if virtual.all_after_embeddings or not virtual.in_this_call:
             return {}
         more: dict[str, Any] = {}
-        shape = (virtual.gap.shape[0], virtual.count)
+        shape = (virtual.padding.shape[0], virtual.count)
         types, embeds = given.get("token_type_ids"), given.get("inputs_embeds")
         if types is not None:
-            more["token_type_ids"] = virtual.beside(types.new_zeros(shape), types)
+            more["token_type_ids"] = virtual.interleave(types.new_zeros(shape), types)
         if embeds is not None:
-            virtual.counted = True
-            more["inputs_embeds"] = virtual.beside(virtual.embeddings, embeds)
+            virtual.counted_by_position_ids = True
+            more["inputs_embeds"] = virtual.interleave(virtual.embeddings, embeds)
         if (ids := given.get("input_ids")) is not None:
             padding = int(self.config.pad_token_id or 0)
-            empty = torch.arange(virtual.count, device=ids.device) < virtual.gap[:, None]
+            empty = torch.arange(virtual.count, device=ids.device) < virtual.padding[:, None]
             front = ids.new_full(shape, int(padding == 0))
-            front = front.masked_fill(empty | virtual.kept[:, None], padding)
-            more["input_ids"] = virtual.beside(front, ids)
+            front = front.masked_fill(empty | virtual.after_embeddings[:, None], padding)
+            more["input_ids"] = virtual.interleave(front, ids)
         self._check(virtual, more.get("input_ids"))
         return more
 
-    def _check(self, virtual: Virtual, ids: Tensor | None) -> None:
+    def _check(self, virtual: VirtualTokenBatch, ids: Tensor | None) -> None:
         """AC517 where there are not so many positions."""
-        needed = virtual.count + virtual.places.shape[1]
-        if needed > self.most and self.first and ids is not None:
+        needed = virtual.count + virtual.own_positions.shape[1]
+        if needed > self.max_positions and self.first_position_id and ids is not None:
             # there only what is no padding counts
             needed = int((ids != int(self.config.pad_token_id)).sum(dim=1).max())
-        if needed > self.most:
-            raise Failed(AC517.at(needed=needed, most=self.most))
+        if needed > self.max_positions:
+            raise Failed(AC517.at(needed=needed, most=self.max_positions))
 
 
-def extended(mask: Tensor, virtual: Virtual) -> Tensor:
+def extend_mask(mask: Tensor, virtual: VirtualTokenBatch) -> Tensor:
     """A mask of the caller's tokens, with places for the virtual ones."""
-    real = torch.arange(virtual.count, device=mask.device) >= virtual.gap[:, None]
-    return virtual.beside(real, mask)
+    real = torch.arange(virtual.count, device=mask.device) >= virtual.padding[:, None]
+    return virtual.interleave(real, mask)
 
 
-class LengthenedEncoder(Lengthened):
+class ExtendedInputEncoder(ExtendedInput):
     """An encoder under a decoder, which attends to the virtual tokens, too."""
 
-    def _given_back(self, out: Any, virtual: Virtual) -> Any:
+    def _select_output(self, out: Any, virtual: VirtualTokenBatch) -> Any:
         return out
 
 
-class Attending(Counted):
+class ExtendedInputDecoder(CacheAwareModel):
     """A decoder over such an encoder: what it attends to is longer than the caller's mask."""
 
-    def __init__(self, stock: nn.Module, words: Words, frame: Frame) -> None:
-        super().__init__(stock, frame)
-        self.words = [words]  # it is registered where it stands
+    def __init__(self, stock: nn.Module, embedding: VirtualEmbedding, context: CallContext) -> None:
+        super().__init__(stock, context)
+        self.embedding = [embedding]  # it is registered where it stands
         self.names = tuple(inspect.signature(stock.forward).parameters)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -200,77 +218,90 @@ class Attending(Counted):
         states, mask = given.get("encoder_hidden_states"), given.get("encoder_attention_mask")
         if states is not None:
             tokens = states.shape[1] if mask is None else mask.shape[1]
-            virtual = self.words[0].virtual(states.shape[0], tokens, states.device)
+            virtual = self.embedding[0].virtual_tokens(states.shape[0], tokens, states.device)
             if virtual is not None and mask is not None:
-                given["encoder_attention_mask"] = extended(mask, virtual)
-            elif virtual is not None and virtual.ragged:
+                given["encoder_attention_mask"] = extend_mask(mask, virtual)
+            elif virtual is not None and virtual.is_ragged:
                 places = torch.arange(tokens, device=states.device)
-                given["encoder_attention_mask"] = (places >= virtual.gap[:, None]).long()
-            self.frame.kept[ENCODED] = Places() if virtual is None else virtual.standing()
+                given["encoder_attention_mask"] = (places >= virtual.padding[:, None]).long()
+            self.context.shared[ENCODER_POSITIONS] = (
+                TokenPositions() if virtual is None else virtual.positions_from()
+            )
         return super().forward(**given)
 
 
-def lengthened(base: nn.Module, facts: Facts, frame: Frame, *, inside: bool) -> nn.Module:
+def extend_input(
+    base: nn.Module, facts: Facts, context: CallContext, *, has_own_head: bool
+) -> nn.Module:
     """A base model whose sites are taken, ready for a longer input and for tokens in a cache."""
-    words = next((module for module in base.modules() if isinstance(module, Words)), None)
+    words = next(
+        (module for module in base.modules() if isinstance(module, VirtualEmbedding)), None
+    )
     if words is None:
-        return counting(base, frame)
+        return track_cached_tokens(base, context)
     encoder = getattr(base, "encoder", None)
     if encoder is not None and hasattr(base, "decoder"):
-        first, most = _positions(base, facts, frame)
-        longer = LengthenedEncoder(encoder, words, frame, first, most, inside=inside)
+        first, most = _positions(base, facts, context)
+        longer = ExtendedInputEncoder(
+            encoder, words, context, first, most, has_own_head=has_own_head
+        )
         replace_module(base, "encoder", longer)
-        replace_module(base, "decoder", Attending(module_at(base, "decoder"), words, frame))
+        replace_module(
+            base, "decoder", ExtendedInputDecoder(module_at(base, "decoder"), words, context)
+        )
         return base
-    first, most = _positions(base, facts, frame)
-    if facts.has(EMBEDDINGS.name) and facts.layout.sites[EMBEDDINGS.name].kind == "output":
-        path = facts.layout.path(EMBEDDINGS)
-        replace_module(base, path, Behind(module_at(base, path), frame))
+    first, most = _positions(base, facts, context)
+    if (
+        facts.has(EMBEDDINGS_SITE.name)
+        and facts.layout.sites[EMBEDDINGS_SITE.name].kind == "output"
+    ):
+        path = facts.layout.path(EMBEDDINGS_SITE)
+        replace_module(base, path, EmbeddingsWithVirtual(module_at(base, path), context))
     pooler = facts.layout.pooler
     if pooler and getattr(base, pooler, None) is not None:
-        replace_module(base, pooler, Started(module_at(base, pooler), frame))
-    return Lengthened(base, words, frame, first, most, inside=inside)
+        replace_module(base, pooler, AlignedPooler(module_at(base, pooler), context))
+    return ExtendedInput(base, words, context, first, most, has_own_head=has_own_head)
 
 
-def _positions(base: nn.Module, facts: Facts, frame: Frame) -> tuple[int, int]:
+def _positions(base: nn.Module, facts: Facts, context: CallContext) -> tuple[int, int]:
     """The id of the first position, and how many there are; what reads them can be moved."""
     if not facts.has("positions"):
         return 0, sys.maxsize
-    first_part = next(iter(facts.stacks))
-    moved = moving(base, facts.layout.path(Site("positions", None, first_part)), frame)
-    moved.longer = True
-    padding, rows = getattr(stock_of(moved), "padding_idx", None), positions_of(moved)
+    first_part = next(iter(facts.layers_by_part))
+    moved = wrap_position_ids(base, facts.layout.path(Site("positions", None, first_part)), context)
+    moved.has_virtual_tokens = True
+    padding, rows = getattr(stock_of(moved), "padding_idx", None), position_count(moved)
     first = 0 if padding is None else int(padding) + 1
     return first, sys.maxsize if rows is None else rows - first
 
 
-def counting(base: nn.Module, frame: Frame) -> nn.Module:
+def track_cached_tokens(base: nn.Module, context: CallContext) -> nn.Module:
     """A base model that knows how many tokens are in its cache, where a site has to."""
-    if not any(isinstance(module, RunningSplit) for module in base.modules()):
+    if not any(isinstance(module, TokenSplitModule) for module in base.modules()):
         return base
     if not hasattr(base, "decoder"):
-        return Counted(base, frame)
-    replace_module(base, "decoder", Counted(module_at(base, "decoder"), frame))
+        return CacheAwareModel(base, context)
+    replace_module(base, "decoder", CacheAwareModel(module_at(base, "decoder"), context))
     return base
 
 
-def own_logits(frame: Frame, out: Any) -> Any:
+def select_own_logits(context: CallContext, out: Any) -> Any:
     """The result of a model with a head of its own: logits of the caller's tokens."""
-    virtual: Virtual | None = frame.kept.get(VIRTUAL)
+    virtual: VirtualTokenBatch | None = context.shared.get(VIRTUAL_TOKENS)
     logits = out.get("logits")
-    if virtual is not None and virtual.turned and logits is not None and logits.dim() > 2:
-        places = virtual.places - virtual.gap[:, None]
-        out["logits"] = taken(logits, places.expand(logits.shape[0], -1))
+    if virtual is not None and virtual.starts_aligned and logits is not None and logits.dim() > 2:
+        places = virtual.own_positions - virtual.padding[:, None]
+        out["logits"] = gather_tokens(logits, places.expand(logits.shape[0], -1))
     return out
 
 
-def labelled(body: nn.Module, labels: Tensor) -> Tensor:
+def extend_labels(body: nn.Module, labels: Tensor) -> Tensor:
     """Labels for every token of a longer input; others as they are."""
-    found = next((module for module in body.modules() if isinstance(module, Lengthened)), None)
-    plain = found is None or found.causal or not found.inside or labels.dim() != 2
-    virtual = None if plain or found is None else found.virtual(labels)
+    found = next((module for module in body.modules() if isinstance(module, ExtendedInput)), None)
+    plain = found is None or found.causal or not found.has_own_head or labels.dim() != 2
+    virtual = None if plain or found is None else found.virtual_tokens(labels)
     if virtual is None:
         return labels
-    places = virtual.places - virtual.gap[:, None]
-    longer = labels.new_full((len(labels), labels.shape[1] + virtual.count), IGNORED)
+    places = virtual.own_positions - virtual.padding[:, None]
+    longer = labels.new_full((len(labels), labels.shape[1] + virtual.count), IGNORED_LABEL)
     return longer.scatter(1, places, labels)

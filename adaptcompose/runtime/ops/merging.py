@@ -21,21 +21,23 @@ from adaptcompose.backbones.layout import Site
 from adaptcompose.ir.primitives import MergeRecipe
 
 
-def combined(
-    recipe: MergeRecipe, site: Site, name: str, tensors: Sequence[Tensor], neutral: float
+def merge_tensors(
+    recipe: MergeRecipe, site: Site, name: str, tensors: Sequence[Tensor], identity_value: float
 ) -> Tensor:
     """One tensor for those of the members, by the recipe; differentiable."""
-    deltas = [tensor - neutral for tensor in tensors] if neutral else list(tensors)
+    deltas = [tensor - identity_value for tensor in tensors] if identity_value else list(tensors)
     if recipe.method == "ties":
-        return neutral + _agreed([_largest(d, recipe.density) for d in deltas], recipe.weights)
+        return identity_value + _merge_agreeing(
+            [_keep_largest(d, recipe.density) for d in deltas], recipe.weights
+        )
     if recipe.method == "dare" and recipe.density < 1:
         words = [f"{recipe.seed}/{place}/{site}/{name}" for place in range(len(deltas))]
-        deltas = [d * _kept(d, recipe.density, w) for d, w in zip(deltas, words, strict=True)]
+        deltas = [d * _dare_mask(d, recipe.density, w) for d, w in zip(deltas, words, strict=True)]
     total = torch.stack([w * d for w, d in zip(recipe.weights, deltas, strict=True)]).sum(dim=0)
-    return neutral + total
+    return identity_value + total
 
 
-def _largest(delta: Tensor, density: float) -> Tensor:
+def _keep_largest(delta: Tensor, density: float) -> Tensor:
     count = max(1, math.ceil(density * delta.numel()))
     if count == delta.numel():
         return delta
@@ -44,7 +46,7 @@ def _largest(delta: Tensor, density: float) -> Tensor:
     return delta * mask.view_as(delta)
 
 
-def _agreed(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def _merge_agreeing(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     factors = torch.tensor(weights, dtype=deltas[0].dtype, device=deltas[0].device)
     factors = factors.view(-1, *[1] * deltas[0].dim())
     stacked = torch.stack(list(deltas)) * factors
@@ -54,7 +56,7 @@ def _agreed(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return mean * factors.abs().sum()
 
 
-def _kept(delta: Tensor, density: float, words: str) -> Tensor:
+def _dare_mask(delta: Tensor, density: float, words: str) -> Tensor:
     """1/density where a number stays, 0 elsewhere; the same on every machine."""
     generator = torch.Generator().manual_seed(zlib.crc32(words.encode()))
     chance = torch.rand(delta.shape, generator=generator, dtype=torch.float64)

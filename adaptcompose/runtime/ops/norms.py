@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from adaptcompose.runtime.call_context import Places
+from adaptcompose.runtime.call_context import TokenPositions
 
 
 class Norm(ABC):
@@ -17,8 +17,8 @@ class Norm(ABC):
         """LN(total), [batch, tokens, width]."""
 
     @abstractmethod
-    def within(self, places: Places, rows: Tensor | None = None) -> Norm:
-        """The norm of tokens at `places`, in some rows of the batch or all.
+    def select(self, positions: TokenPositions, rows: Tensor | None = None) -> Norm:
+        """The norm of tokens at `positions`, in some rows of the batch or all.
 
         One with a composition of its own may differ from row to row and from token to token.
         """
@@ -34,7 +34,7 @@ class StockNorm(Norm):
         out: Tensor = self.module(total)
         return out
 
-    def within(self, places: Places, rows: Tensor | None = None) -> Norm:
+    def select(self, positions: TokenPositions, rows: Tensor | None = None) -> Norm:
         return self
 
 

@@ -1,7 +1,7 @@
 """Prefixes at work: the stock attention, given more keys and values.
 
 transformers lets a model name the function that computes its attention. The copy's attention
-modules name `attend`, which puts the virtual keys in front, extends the mask, and leaves the rest
+modules name `attend_with_prefix`, which puts the virtual keys in front, extends the mask, and leaves the rest
 to the function that the backbone uses. What a call knows reaches it as an argument.
 """
 
@@ -23,29 +23,36 @@ from adaptcompose.ir.prefix import KVPrefix
 from adaptcompose.ir.primitives import Primitive
 from adaptcompose.runtime.attach.sites import (
     SiteWrapper,
+    attaches,
     module_at,
     replace_module,
     stock_of,
-    takes,
 )
-from adaptcompose.runtime.call_context import PLACES, Frame, Places
-from adaptcompose.runtime.ops.primitives import Running, mean, runs
-from adaptcompose.runtime.ops.row_selection import Chosen, Pieces, padded
+from adaptcompose.runtime.call_context import TOKEN_POSITIONS, CallContext, TokenPositions
+from adaptcompose.runtime.ops.primitives import PrimitiveModule, implements, mean_over_tokens
+from adaptcompose.runtime.ops.row_selection import BatchSelection, RowModules, pad_and_stack
 from adaptcompose.runtime.parts import Parts
 
-NAME = "adaptcompose"
-"""Of `attend` in transformers' table of attention functions, the only way to name one of its own.
+FUNCTION_NAME = "adaptcompose"
+"""Of `attend_with_prefix` in transformers' table of attention functions, the only way to name one of its own.
 
 A configuration is written as JSON, so it names its function and cannot hold it, and the table is
 one for the process. It gains one entry, when this module is imported, whose function keeps nothing
 from call to call: what a call has reaches it as an argument, see `PrefixedAttention.forward`.
 """
-_MASKED = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", NAME, None)
+_TENSOR_MASK_FUNCTIONS = (
+    "eager",
+    "sdpa",
+    "flash_attention_2",
+    "flash_attention_3",
+    FUNCTION_NAME,
+    None,
+)
 """Ways to compute attention whose masks are tensors; others are not used beside a prefix."""
 
 
-@runs(KVPrefix)
-class RunningPrefix(Running):
+@implements(KVPrefix)
+class KVPrefixModule(PrimitiveModule):
     def __init__(self, node: KVPrefix, parts: Parts) -> None:
         super().__init__()
         self.node = node
@@ -55,29 +62,31 @@ class RunningPrefix(Running):
     def read(self) -> tuple[Tensor, Tensor]:
         """Keys and values, [length, heads, size]."""
         weights, node = self.weights.read(), self.node
-        shape = (node.length, node.heads, node.size)
+        shape = (node.length, node.heads, node.head_size)
         key, value = weights["key"].view(shape), weights["value"].view(shape)
         return self.dropout(key), self.dropout(value)
 
-    def gate(self, x: Tensor, own: Tensor | None) -> Tensor:
+    def gate_values(self, x: Tensor, own: Tensor | None) -> Tensor:
         """What keys and values of each row are multiplied by, [rows, length, 2]."""
-        if not self.node.gates:
+        if not self.node.gate_count:
             return x.new_ones(x.shape[0], self.node.length, 2)
         weights = self.weights.read()
         weight, bias = weights["gate.weight"], weights["gate.bias"]
         scores = nn.functional.linear(x.to(weight.dtype), weight, bias)
-        gates = mean(torch.sigmoid(scores), own).repeat_interleave(2 // self.node.gates, dim=2)
+        gates = mean_over_tokens(torch.sigmoid(scores), own).repeat_interleave(
+            2 // self.node.gate_count, dim=2
+        )
         return gates.expand(-1, self.node.length, -1)
 
 
-class Prefix(NamedTuple):
+class AttentionPrefix(NamedTuple):
     """Keys and values [rows, heads, length, size], and which of them a row has, or all.
 
     `stock` is the name of the attention function that the backbone uses; `bias` gives scores by
     relative positions for so many queries at the end of so many keys, where the backbone has some.
     """
 
-    stock: str
+    function_name: str
     key: Tensor | None = None
     value: Tensor | None = None
     visible: Tensor | None = None
@@ -91,25 +100,29 @@ class PrefixedAttention(SiteWrapper):
         self,
         stock: nn.Module,
         node: Primitive,
-        adapter: Running,
-        frame: Frame,
+        adapter: PrimitiveModule,
+        context: CallContext,
         table: Callable[..., Tensor] | None = None,
     ) -> None:
-        super().__init__(stock, adapter, frame)
-        self.pieces = Pieces(node, adapter, RunningPrefix)
+        super().__init__(stock, adapter, context)
+        self.pieces = RowModules(node, adapter, KVPrefixModule)
         self.table = table
         inner: Any = stock_of(stock)
-        self.name = str(inner.config._attn_implementation)
+        self.function_name = str(inner.config._attn_implementation)
         inner.config = copy.copy(inner.config)
-        inner.config._attn_implementation = NAME
+        inner.config._attn_implementation = FUNCTION_NAME
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         x: Tensor = args[0] if args else kwargs["hidden_states"]
-        chosen = self.pieces.choose(self.frame, x.shape[0], x.device)
-        own = self.frame.kept.get(PLACES, Places()).own(x.shape[1])
-        prefix = prefix_of(chosen, x, own, self.name) if chosen else Prefix(self.name)
+        chosen = self.pieces.select(self.context, x.shape[0], x.device)
+        own = self.context.shared.get(TOKEN_POSITIONS, TokenPositions()).own(x.shape[1])
+        prefix = (
+            join_prefixes(chosen, x, own, self.function_name)
+            if chosen
+            else AttentionPrefix(self.function_name)
+        )
         if chosen and self.table is not None:
-            prefix = prefix._replace(bias=partial(relative, self.table, chosen, own))
+            prefix = prefix._replace(bias=partial(relative_bias, self.table, chosen, own))
         # Attention modules hand keyword arguments that they do not know to the function that they
         # name: transformers' contract for functions of one's own. An attribute of the module would
         # be left behind by one call for the next, and a layer computed again in the backward pass
@@ -117,14 +130,19 @@ class PrefixedAttention(SiteWrapper):
         return self.stock(*args, **kwargs, prefix=prefix)
 
 
-@takes("attention")
-def take_attention(
-    base: nn.Module, site: Site, facts: Facts, node: Primitive, adapter: Running, frame: Frame
+@attaches("attention")
+def attach_attention(
+    base: nn.Module,
+    site: Site,
+    facts: Facts,
+    node: Primitive,
+    adapter: PrimitiveModule,
+    context: CallContext,
 ) -> None:
     """Around the module that computes attention."""
     for module in base.modules():
         config: Any = getattr(module, "config", None)
-        if getattr(config, "_attn_implementation", None) not in _MASKED:
+        if getattr(config, "_attn_implementation", None) not in _TENSOR_MASK_FUNCTIONS:
             config._attn_implementation = "sdpa"  # the copy's own
     path = facts.layout.path(site)
     first: Any = stock_of(module_at(base, facts.layout.path(replace(site, layer=0))))
@@ -132,12 +150,12 @@ def take_attention(
     scored = getattr(first, "has_relative_attention_bias", False)
     table = first.compute_bias if scored else None
     stock = module_at(base, path)
-    replace_module(base, path, PrefixedAttention(stock, node, adapter, frame, table))
+    replace_module(base, path, PrefixedAttention(stock, node, adapter, context, table))
 
 
-def relative(
+def relative_bias(
     table: Callable[..., Tensor],
-    chosen: Chosen[RunningPrefix],
+    chosen: BatchSelection[KVPrefixModule],
     own: Tensor | None,
     queries: int,
     keys: int,
@@ -148,7 +166,10 @@ def relative(
     the node says so; AdapterHub's prefixes were trained with queries that do not.
     """
     lengths = [sum(piece.node.length for piece in pieces) for pieces in chosen.compositions]
-    moves = [sum(p.node.length for p in pieces if p.node.moves) for pieces in chosen.compositions]
+    moves = [
+        sum(p.node.length for p in pieces if p.node.shifts_queries)
+        for pieces in chosen.compositions
+    ]
     longest = max(lengths)
     device = chosen.index.device
     alike = len(set(lengths)) == len(set(moves)) == 1 and own is None
@@ -166,7 +187,9 @@ def relative(
     return all_scores[:, index].transpose(0, 1)
 
 
-def prefix_of(chosen: Chosen[RunningPrefix], x: Tensor, own: Tensor | None, stock: str) -> Prefix:
+def join_prefixes(
+    chosen: BatchSelection[KVPrefixModule], x: Tensor, own: Tensor | None, function_name: str
+) -> AttentionPrefix:
     """The prefixes of all rows as one, shorter ones padded in front."""
     found = [[piece.read() for piece in pieces] for pieces in chosen.compositions]
     empty = next(pair for pairs in found for pair in pairs)
@@ -176,36 +199,38 @@ def prefix_of(chosen: Chosen[RunningPrefix], x: Tensor, own: Tensor | None, stoc
         for pairs in found
     ]
     lengths = [len(key) for key, _ in joined]
-    key = padded([key for key, _ in joined])[chosen.index]
-    value = padded([value for _, value in joined])[chosen.index]
-    if any(piece.node.gates for pieces in chosen.compositions for piece in pieces):
+    key = pad_and_stack([key for key, _ in joined])[chosen.index]
+    value = pad_and_stack([value for _, value in joined])[chosen.index]
+    if any(piece.node.gate_count for pieces in chosen.compositions for piece in pieces):
         gates = _gates(chosen, x, own, max(lengths))
         key, value = key * gates[..., :1, None], value * gates[..., 1:, None]
     visible = None
     if len(set(lengths)) > 1:
         own = chosen.per_row(lengths)[:, None]
         visible = torch.arange(max(lengths), device=x.device) >= max(lengths) - own
-    return Prefix(stock, key.transpose(1, 2), value.transpose(1, 2), visible)
+    return AttentionPrefix(function_name, key.transpose(1, 2), value.transpose(1, 2), visible)
 
 
-def _gates(chosen: Chosen[RunningPrefix], x: Tensor, own: Tensor | None, longest: int) -> Tensor:
+def _gates(
+    chosen: BatchSelection[KVPrefixModule], x: Tensor, own: Tensor | None, longest: int
+) -> Tensor:
     """The gates of all rows, [rows, longest, 2]; 1 where a row has nothing."""
     blocks = []
-    for pieces, rows in chosen.shares():
+    for pieces, rows in chosen.modules_and_rows():
         here, places = x[rows], None if own is None else own[rows]
-        gates = [piece.gate(here, places) for piece in pieces]
+        gates = [piece.gate_values(here, places) for piece in pieces]
         gap = longest - sum(gate.shape[1] for gate in gates)
         blocks.append(torch.cat([here.new_ones(here.shape[0], gap, 2), *gates], dim=1))
-    return chosen.in_order(blocks)
+    return chosen.restore_order(blocks)
 
 
-def attend(
+def attend_with_prefix(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    prefix: Prefix,
+    prefix: AttentionPrefix,
     **kwargs: Any,
 ) -> Any:
     """Attention over [P_k; K] and [P_v; V], by the function that `prefix` names.
@@ -213,11 +238,13 @@ def attend(
     `kwargs` are that function's own, whose names differ from family to family and from release to
     release: `scaling`, `dropout`, `is_causal`, `position_bias`, …
     """
-    stock: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(prefix.stock, _eager(module))
+    stock: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
+        prefix.function_name, _eager_attention(module)
+    )
     if prefix.key is not None and prefix.value is not None:
         causal = kwargs.get("is_causal")
         causal = getattr(module, "is_causal", True) if causal is None else causal
-        attention_mask = _extended(attention_mask, prefix, query, key, causal=bool(causal))
+        attention_mask = _extend_mask(attention_mask, prefix, query, key, causal=bool(causal))
         key = torch.cat([prefix.key.to(key.dtype), key], dim=2)
         value = torch.cat([prefix.value.to(value.dtype), value], dim=2)
         bias, longest = kwargs.get("position_bias"), prefix.key.shape[2]
@@ -228,17 +255,17 @@ def attend(
     return stock(module, query, key, value, attention_mask, **kwargs)
 
 
-ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
+ALL_ATTENTION_FUNCTIONS.register(FUNCTION_NAME, attend_with_prefix)
 
 
-def _eager(module: nn.Module) -> Callable[..., Any]:
+def _eager_attention(module: nn.Module) -> Callable[..., Any]:
     """The family's own function, which transformers uses where it is given no name of another."""
     function: Callable[..., Any] = sys.modules[type(module).__module__].eager_attention_forward
     return function
 
 
-def _extended(
-    mask: Tensor | None, prefix: Prefix, query: Tensor, key: Tensor, *, causal: bool
+def _extend_mask(
+    mask: Tensor | None, prefix: AttentionPrefix, query: Tensor, key: Tensor, *, causal: bool
 ) -> Tensor | None:
     """The mask with columns for the virtual keys; made, where the stock function would infer it."""
     assert prefix.key is not None
@@ -251,8 +278,8 @@ def _extended(
         mask = torch.ones(1, 1, asked, given, dtype=torch.bool, device=query.device)
         if causal and asked > 1:
             # behind an empty StaticCache, sdpa's own mask starts at the first key
-            mask = mask.tril(0 if prefix.stock == "sdpa" else given - asked)
-        if prefix.stock == "eager":
+            mask = mask.tril(0 if prefix.function_name == "sdpa" else given - asked)
+        if prefix.function_name == "eager":
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, _least(query.dtype))
     if visible is None:
         visible = torch.ones(rows, length, dtype=torch.bool, device=mask.device)

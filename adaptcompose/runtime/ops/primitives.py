@@ -18,7 +18,7 @@ from adaptcompose.diagnostics.codes import AC212
 from adaptcompose.diagnostics.diagnostic import Failed, suggest
 from adaptcompose.ir import primitives as ir
 from adaptcompose.ir.primitives import Placement, Primitive
-from adaptcompose.runtime.call_context import PLACES, Frame, Places
+from adaptcompose.runtime.call_context import TOKEN_POSITIONS, CallContext, TokenPositions
 from adaptcompose.runtime.ops.norms import Norm
 from adaptcompose.runtime.parts import Parts
 
@@ -28,17 +28,17 @@ NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files 
 class State:
     """What can be read at a site: h, the input x of the sub-layer, and the backbone's LN."""
 
-    _places: Places | None = None
+    _positions: TokenPositions | None = None
 
     def __init__(
         self,
         h: Tensor,
         x: Tensor | None = None,
         norm: Norm | None = None,
-        frame: Frame | None = None,
+        context: CallContext | None = None,
     ) -> None:
         self._h, self.x, self.norm = h, x, norm
-        self._frame = frame
+        self._context = context
         self._normed: Tensor | None = None
 
     @property
@@ -46,10 +46,10 @@ class State:
         return self._h
 
     @property
-    def frame(self) -> Frame:
+    def context(self) -> CallContext:
         """What is known of the call as a whole."""
-        assert self._frame is not None
-        return self._frame
+        assert self._context is not None
+        return self._context
 
     @property
     def dtype(self) -> torch.dtype:
@@ -57,53 +57,58 @@ class State:
         return self.h.dtype if self.x is None else torch.promote_types(self.h.dtype, self.x.dtype)
 
     @property
-    def places(self) -> Places:
+    def positions(self) -> TokenPositions:
         """Where its tokens stand in their rows."""
-        if self._places is None:
-            kept = {} if self._frame is None else self._frame.kept
-            self._places = kept.get(PLACES, Places())
-        return self._places
+        if self._positions is None:
+            kept = {} if self._context is None else self._context.shared
+            self._positions = kept.get(TOKEN_POSITIONS, TokenPositions())
+        return self._positions
 
-    def keep(self, places: Places) -> Self:
+    def at_positions(self, positions: TokenPositions) -> Self:
         """The same state, of tokens that stand there."""
-        self._places = places
+        self._positions = positions
         return self
 
-    def mean(self, values: Tensor) -> Tensor:
+    def mean_over_tokens(self, values: Tensor) -> Tensor:
         """The mean over the tokens of each row, padding included as in the published files."""
-        return mean(values, self.places.own(values.shape[1]))
+        return mean_over_tokens(values, self.positions.own_mask(values.shape[1]))
 
-    def after(self, h: Tensor) -> State:
+    def with_output(self, h: Tensor) -> State:
         """The state with another output of the sub-layer."""
-        return State(h, self.x, self.norm, self._frame).keep(self.places)
+        return State(h, self.x, self.norm, self._context).at_positions(self.positions)
 
-    def then(self, out: Tensor, member: Running, weights: Constants | None = None) -> State:
-        """The state that the next of a chain sees behind a member with this output."""
-        return self.after(out)
-
-    def take(self, rows: Tensor) -> State:
-        """The state of some rows of the batch."""
-        return self.part((rows,), self.places.take(rows), rows)
-
-    def behind(self, gap: int) -> State:
-        """The state of the tokens behind so much padding, in rows that all have it."""
-        here, _ = self.places.range(gap, None)
-        return self.part((slice(None), here), self.places.behind(gap))
-
-    def tokens(self, start: int, end: int | None) -> State:
-        """The state of the tokens with these numbers, as they are counted here."""
-        here, places = self.places.range(start, end)
-        return self.part((slice(None), here), places)
-
-    def part(
-        self, index: tuple[Tensor | slice, ...], places: Places, rows: Tensor | None = None
+    def after_member(
+        self, out: Tensor, member: PrimitiveModule, weights: WeightTree | None = None
     ) -> State:
-        """The state of some rows or tokens, which stand at `places`."""
-        x = None if self.x is None else self.x[index]
-        norm = None if self.norm is None else self.norm.within(places, rows)
-        return State(self.h[index], x, norm, self._frame).keep(places)
+        """The state that the next of a chain sees behind a member with this output."""
+        return self.with_output(out)
 
-    def finish(self, out: Tensor) -> Tensor:
+    def select_rows(self, rows: Tensor) -> State:
+        """The state of some rows of the batch."""
+        return self.select((rows,), self.positions.select_rows(rows), rows)
+
+    def without_padding(self, padding: int) -> State:
+        """The state of the tokens behind so much padding, in rows that all have it."""
+        here, _ = self.positions.select_range(padding, None)
+        return self.select((slice(None), here), self.positions.without_padding(padding))
+
+    def select_tokens(self, start: int, end: int | None) -> State:
+        """The state of the tokens with these numbers, as they are counted here."""
+        here, places = self.positions.select_range(start, end)
+        return self.select((slice(None), here), places)
+
+    def select(
+        self,
+        index: tuple[Tensor | slice, ...],
+        positions: TokenPositions,
+        rows: Tensor | None = None,
+    ) -> State:
+        """The state of some rows or tokens, which stand at `positions`."""
+        x = None if self.x is None else self.x[index]
+        norm = None if self.norm is None else self.norm.select(positions, rows)
+        return State(self.h[index], x, norm, self._context).at_positions(positions)
+
+    def add_and_norm(self, out: Tensor) -> Tensor:
         """What the backbone makes of the composition's output: LN(out + x), as far as it does."""
         if self.x is None:
             return out
@@ -131,7 +136,7 @@ class State:
         return self.h if placement.residual == "output" else self.sum
 
 
-def mean(values: Tensor, own: Tensor | None) -> Tensor:
+def mean_over_tokens(values: Tensor, own: Tensor | None) -> Tensor:
     """The mean over the tokens of each row, over all or those that are its own."""
     if own is None:
         return values.mean(dim=1, keepdim=True)
@@ -139,40 +144,42 @@ def mean(values: Tensor, own: Tensor | None) -> Tensor:
     return (values * counted).sum(dim=1, keepdim=True) / counted.sum(dim=1, keepdim=True)
 
 
-Constants = Any
+WeightTree = Any
 """Tensors in mappings and tuples: what two primitives of one shape differ in."""
 
 
-class Running(nn.Module):
+class PrimitiveModule(nn.Module):
     """A primitive at work.
 
     Given `weights`, it computes with these instead of its own: those of several primitives of its
     shape, `stacked`. Each tensor has a row in front for each, and the batch a block of rows.
     """
 
-    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+    def residual_and_update(
+        self, state: State, weights: WeightTree | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Residual and contribution."""
         raise NotImplementedError
 
     def forward(self, state: State) -> Tensor:
-        residual, contribution = self.split(state)
+        residual, contribution = self.residual_and_update(state)
         return (residual + contribution).to(state.dtype)
 
-    def constants(self) -> Constants | None:
+    def stackable_weights(self) -> WeightTree | None:
         """What `split` takes as weights; None where stacked weights cannot be used now."""
         return None
 
 
-def stacked(constants: Sequence[Constants]) -> Constants:
+def stack_weights(trees: Sequence[WeightTree]) -> WeightTree:
     """The weights of several primitives of one shape as one."""
-    first = constants[0]
+    first = trees[0]
     if isinstance(first, Tensor):
-        return torch.stack(list(constants))
+        return torch.stack(list(trees))
     if isinstance(first, Mapping):
-        return {key: stacked([one[key] for one in constants]) for key in first}
+        return {key: stack_weights([one[key] for one in trees]) for key in first}
     if first is None:
         return None
-    each = [stacked(list(parts)) for parts in zip(*constants, strict=True)]
+    each = [stack_weights(list(parts)) for parts in zip(*trees, strict=True)]
     return first._make(each) if hasattr(first, "_make") else tuple(each)
 
 
@@ -196,25 +203,25 @@ def per_block(value: Tensor, z: Tensor) -> Tensor:
     return rows.view(len(z), *[1] * (z.dim() - 2), -1)
 
 
-_RUNNING: dict[type[Primitive], Callable[[Any, Parts], Running]] = {}
+_MODULE_TYPES: dict[type[Primitive], Callable[[Any, Parts], PrimitiveModule]] = {}
 
 
-R = TypeVar("R", bound=type[Running])
+R = TypeVar("R", bound=type[PrimitiveModule])
 
 
-def runs(primitive: type[Primitive]) -> Callable[[R], R]:
+def implements(primitive: type[Primitive]) -> Callable[[R], R]:
     """Say which module computes a primitive."""
 
     def register(cls: R) -> R:
-        _RUNNING[primitive] = cls
+        _MODULE_TYPES[primitive] = cls
         return cls
 
     return register
 
 
-def running(primitive: Primitive, parts: Parts) -> Running:
+def build_module(primitive: Primitive, parts: Parts) -> PrimitiveModule:
     """The module that computes a primitive with the weights of its parts."""
-    return _RUNNING[type(primitive)](primitive, parts)
+    return _MODULE_TYPES[type(primitive)](primitive, parts)
 
 
 def _linear(weights: Mapping[str, Tensor], name: str, z: Tensor) -> Tensor:
@@ -242,19 +249,21 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return found
 
 
-@runs(ir.Bottleneck)
-class RunningBottleneck(Running):
-    def __init__(self, node: ir.Bottleneck, parts: Parts) -> None:
+@implements(ir.BottleneckMLP)
+class BottleneckModule(PrimitiveModule):
+    def __init__(self, node: ir.BottleneckMLP, parts: Parts) -> None:
         super().__init__()
         self.node = node
         self.weights = parts.weights(node)
         self.activation = activation(node.activation)
         self.dropout = nn.Dropout(node.dropout)
 
-    def constants(self) -> Constants:
+    def stackable_weights(self) -> WeightTree:
         return self.weights.read()
 
-    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+    def residual_and_update(
+        self, state: State, weights: WeightTree | None = None
+    ) -> tuple[Tensor, Tensor]:
         node = self.node
         weights = self.weights.read() if weights is None else weights
         z, residual = state.read(node.where), state.residual(node.where)
@@ -265,7 +274,9 @@ class RunningBottleneck(Running):
             u = u * (per_block(weights["scale"], u) if isinstance(node.scale, str) else node.scale)
         u = self.dropout(u)
         if node.gate:
-            u = u * state.mean(torch.sigmoid(_linear(weights, "gate", z)))  # one per example
+            u = u * state.mean_over_tokens(
+                torch.sigmoid(_linear(weights, "gate", z))
+            )  # one per example
         if node.norm_after:
             inside = residual if node.residual_inside else torch.zeros_like(u)
             u = _norm(weights, "norm_after", u + inside) - inside
@@ -280,9 +291,9 @@ class RunningBottleneck(Running):
         return u * mask / keep
 
 
-@runs(ir.Coupling)
-class RunningCoupling(Running):
-    def __init__(self, node: ir.Coupling, parts: Parts) -> None:
+@implements(ir.AdditiveCoupling)
+class CouplingModule(PrimitiveModule):
+    def __init__(self, node: ir.AdditiveCoupling, parts: Parts) -> None:
         super().__init__()
         self.node = node
         self.weights = parts.weights(node)
@@ -292,13 +303,13 @@ class RunningCoupling(Running):
         inner = self.activation(_linear(weights, f"{name}.0", half))
         return _linear(weights, f"{name}.2", inner)
 
-    def constants(self) -> Constants:
+    def stackable_weights(self) -> WeightTree:
         return self.weights.read()
 
     def forward(self, state: State) -> Tensor:
-        return self._coupled(state, self.weights.read())
+        return self._transform(state, self.weights.read())
 
-    def _coupled(self, state: State, weights: Mapping[str, Tensor]) -> Tensor:
+    def _transform(self, state: State, weights: Mapping[str, Tensor]) -> Tensor:
         first = self.node.width // 2
         one, two = state.h[..., :first], state.h[..., first:]
         if self.node.inverse:
@@ -309,54 +320,60 @@ class RunningCoupling(Running):
             two = two + self._net(weights, "G", one)
         return torch.cat([one, two], dim=-1).to(state.dtype)
 
-    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+    def residual_and_update(
+        self, state: State, weights: WeightTree | None = None
+    ) -> tuple[Tensor, Tensor]:
         weights = self.weights.read() if weights is None else weights
-        return state.h, self._coupled(state, weights) - state.h
+        return state.h, self._transform(state, weights) - state.h
 
 
-@runs(ir.Chain)
-class RunningChain(Running):
+@implements(ir.Chain)
+class ChainModule(PrimitiveModule):
     def __init__(self, node: ir.Chain, parts: Parts) -> None:
         super().__init__()
-        self.members = nn.ModuleList(running(member, parts) for member in node.members)
+        self.members = nn.ModuleList(build_module(member, parts) for member in node.members)
 
     def forward(self, state: State) -> Tensor:
         for member in self.members:
-            state = state.then(member(state), member)  # type: ignore[arg-type]
+            state = state.after_member(member(state), member)  # type: ignore[arg-type]
         return state.h
 
-    def constants(self) -> Constants | None:
-        found = tuple(member.constants() for member in self.members)  # type: ignore[operator]
+    def stackable_weights(self) -> WeightTree | None:
+        found = tuple(member.stackable_weights() for member in self.members)  # type: ignore[operator]
         return None if any(one is None for one in found) else found
 
-    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+    def residual_and_update(
+        self, state: State, weights: WeightTree | None = None
+    ) -> tuple[Tensor, Tensor]:
         each = [None] * len(self.members) if weights is None else weights
         first: Tensor | None = None
         for member, own in zip(self.members, each, strict=True):
-            residual, contribution = member.split(state, own)  # type: ignore[operator]
+            residual, contribution = member.residual_and_update(state, own)  # type: ignore[operator]
             first = residual if first is None else first
             out = (residual + contribution).to(state.dtype)
-            state = state.then(out, member, own)  # type: ignore[arg-type]
+            state = state.after_member(out, member, own)  # type: ignore[arg-type]
         assert first is not None
         return first, state.h - first
 
 
-@runs(ir.Mixture)
-class RunningMixture(Running):
+@implements(ir.Mixture)
+class MixtureModule(PrimitiveModule):
     """AdapterFusion, read literally: every branch in full, then scores, then the mean."""
 
     def __init__(self, node: ir.Mixture, parts: Parts) -> None:
         super().__init__()
         self.node = node
-        self.branches = nn.ModuleList(running(branch, parts) for branch in node.branches)
-        self.weights = parts[node.weights.part][node.weights.site]
-        self.dropout = nn.Dropout(node.weights.dropout or 0.0)
+        self.branches = nn.ModuleList(build_module(branch, parts) for branch in node.branches)
+        self.weights = parts[node.attention.part][node.attention.site]
+        self.dropout = nn.Dropout(node.attention.dropout or 0.0)
         self.temperature = 1.0  # set by the trainer where the fusion asks for it
-        self.watch: Callable[[Tensor], None] | None = None  # set where attention is measured
+        self.on_attention: Callable[[Tensor], None] | None = None  # set where attention is measured
 
-    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
-        maps = self.node.weights
-        splits = [branch.split(state) for branch in self.branches]  # type: ignore[operator]
+    def residual_and_update(
+        self, state: State, weights: WeightTree | None = None
+    ) -> tuple[Tensor, Tensor]:
+        maps = self.node.attention
+        splits = [branch.residual_and_update(state) for branch in self.branches]  # type: ignore[operator]
         residual = splits[0][0]
         contributions = torch.stack([u for _, u in splits], dim=-2)  # [batch, tokens, n, width]
         weights = self.weights.read()
@@ -364,7 +381,7 @@ class RunningMixture(Running):
         if maps.query:
             query = _linear(weights, "query", query)
         keys = _linear(weights, "key", contributions) if maps.key else contributions
-        alpha = self._alpha((keys * query.unsqueeze(-2)).sum(dim=-1))
+        alpha = self._attention((keys * query.unsqueeze(-2)).sum(dim=-1))
         values = contributions
         if maps.residual_before:
             values = values + residual.unsqueeze(-2)
@@ -373,10 +390,10 @@ class RunningMixture(Running):
         mixed = (alpha.unsqueeze(-1) * values).sum(dim=-2)
         return residual, mixed - residual if maps.residual_before else mixed
 
-    def _alpha(self, scores: Tensor) -> Tensor:
+    def _attention(self, scores: Tensor) -> Tensor:
         if self.training:
             scores = scores / self.temperature
         alpha: Tensor = self.dropout(scores).softmax(dim=-1)
-        if self.watch is not None:
-            self.watch(alpha)
+        if self.on_attention is not None:
+            self.on_attention(alpha)
         return alpha

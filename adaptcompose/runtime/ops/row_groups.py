@@ -15,63 +15,72 @@ from adaptcompose.compiler.passes.group_rows import GroupedRows
 from adaptcompose.ir.primitives import Rows
 from adaptcompose.ir.program import Program
 from adaptcompose.runtime.attach.sites import Wrapper, module_at
-from adaptcompose.runtime.call_context import Choice, in_order
-from adaptcompose.runtime.ops.primitives import Constants, Running, State, running, runs, stacked
+from adaptcompose.runtime.call_context import RowGroup, restore_row_order
+from adaptcompose.runtime.ops.primitives import (
+    PrimitiveModule,
+    State,
+    WeightTree,
+    build_module,
+    implements,
+    stack_weights,
+)
 from adaptcompose.runtime.parts import Parts
 
 
-@runs(Rows)
-class RunningRows(Running):
+@implements(Rows)
+class RowsModule(PrimitiveModule):
     """Literally: the rows of each composition through its own primitive."""
 
     def __init__(self, node: Rows, parts: Parts) -> None:
         super().__init__()
         self.node = node
         self.members = nn.ModuleDict(
-            {str(i): running(m, parts) for i, m in enumerate(node.members) if m is not None}
+            {str(i): build_module(m, parts) for i, m in enumerate(node.members) if m is not None}
         )
         self.groups: tuple[tuple[int, ...], ...] = tuple((int(i),) for i in self.members)
 
     def forward(self, state: State) -> Tensor:
-        state = self._fanned(state)
+        state = self._repeat_batch(state)
         pieces: list[Tensor] = []
-        choices = state.frame.choices(self.groups, len(state.h))
+        choices = state.context.row_groups(self.groups, len(state.h))
         for choice in choices:
-            mine = state if choice.whole else state.take(choice.index(state.h.device))
-            pieces.append(self._run(choice, mine).to(state.dtype))
+            mine = state if choice.covers_batch else state.select_rows(choice.index(state.h.device))
+            pieces.append(self._compute_group(choice, mine).to(state.dtype))
         if len(pieces) == 1:
             return pieces[0]
-        return in_order(pieces, (row for choice in choices for row in choice.rows))
+        return restore_row_order(pieces, (row for choice in choices for row in choice.rows))
 
-    def _fanned(self, state: State) -> State:
+    def _repeat_batch(self, state: State) -> State:
         """Once per composition, if the batch is repeated here."""
-        rows, members = len(state.h), len(state.frame.members)
+        rows, members = len(state.h), len(state.context.members)
         if rows >= members:
             return state
-        return state.take(torch.arange(rows, device=state.h.device).repeat(members // rows))
+        return state.select_rows(torch.arange(rows, device=state.h.device).repeat(members // rows))
 
-    def _run(self, choice: Choice, state: State) -> Tensor:
-        if choice.group < 0:
-            return state.finish(state.h)
-        member = self._member(choice.members[0])
-        return self._finished(choice, state, member(state))
+    def _compute_group(self, group: RowGroup, state: State) -> Tensor:
+        if group.number < 0:
+            return state.add_and_norm(state.h)
+        member = self._member(group.members[0])
+        return self._add_and_norm(group, state, member(state))
 
-    def _member(self, index: int) -> Running:
+    def _member(self, index: int) -> PrimitiveModule:
         found = self.members[str(index)]
-        assert isinstance(found, Running)
+        assert isinstance(found, PrimitiveModule)
         return found
 
-    def _finished(self, choice: Choice, state: State, out: Tensor) -> Tensor:
-        node = self.node.members[choice.members[0]]
+    def _add_and_norm(self, group: RowGroup, state: State, out: Tensor) -> Tensor:
+        node = self.node.members[group.members[0]]
         assert node is not None
-        return state.finish(out) if node.placement.finish else out
+        return state.add_and_norm(out) if node.placement.followed_by_norm else out
 
-    def split(self, state: State, weights: Constants | None = None) -> tuple[Tensor, Tensor]:
+    def residual_and_update(
+        self, state: State, weights: WeightTree | None = None
+    ) -> tuple[Tensor, Tensor]:
         return state.h, self(state) - state.h
 
 
-@runs(GroupedRows)
-class RunningGroups(RunningRows):
+@implements(GroupedRows)
+class GroupedRowsModule(RowsModule):
     """Rows of one group of members at once, with stacked weights."""
 
     def __init__(self, node: GroupedRows, parts: Parts) -> None:
@@ -80,64 +89,64 @@ class RunningGroups(RunningRows):
         alone = tuple(group for group in self.groups if group[0] not in grouped)
         self.groups = (*node.groups, *alone)
 
-    def _run(self, choice: Choice, state: State) -> Tensor:
-        if choice.group < 0 or len(set(choice.members)) == 1:
-            return super()._run(choice, state)
-        weights = self._stacked(choice.blocks)
+    def _compute_group(self, group: RowGroup, state: State) -> Tensor:
+        if group.number < 0 or len(set(group.members)) == 1:
+            return super()._compute_group(group, state)
+        weights = self._stacked_weights(group.blocks)
         if weights is None:
-            return self._one_by_one(choice, state)
-        residual, contribution = self._member(choice.members[0]).split(state, weights)
-        return self._finished(choice, state, residual + contribution)
+            return self._one_by_one(group, state)
+        residual, contribution = self._member(group.members[0]).residual_and_update(state, weights)
+        return self._add_and_norm(group, state, residual + contribution)
 
-    def _stacked(self, members: Sequence[int]) -> Any:
+    def _stacked_weights(self, members: Sequence[int]) -> Any:
         """The weights of these members, each tensor with a row for each; None if that cannot be."""
-        found = [self._member(index).constants() for index in members]
-        return None if any(one is None for one in found) else stacked(found)
+        found = [self._member(index).stackable_weights() for index in members]
+        return None if any(one is None for one in found) else stack_weights(found)
 
-    def _one_by_one(self, choice: Choice, state: State) -> Tensor:
+    def _one_by_one(self, group: RowGroup, state: State) -> Tensor:
         """While weights are learned that only the literal form can give gradients to."""
         pieces, order = [], []
-        for member in dict.fromkeys(choice.members):
-            rows = [row for row, other in enumerate(choice.members) if other == member]
-            mine = state.take(torch.tensor(rows, device=state.h.device))
-            one = Choice(choice.group, tuple(rows), choice.members)
-            pieces.append(self._finished(one, mine, self._member(member)(mine)))
+        for member in dict.fromkeys(group.members):
+            rows = [row for row, other in enumerate(group.members) if other == member]
+            mine = state.select_rows(torch.tensor(rows, device=state.h.device))
+            one = RowGroup(group.number, tuple(rows), group.members)
+            pieces.append(self._add_and_norm(one, mine, self._member(member)(mine)))
             order += rows
-        return in_order(pieces, order)
+        return restore_row_order(pieces, order)
 
 
-class Repeat(Wrapper):
+class BranchedLayer(Wrapper):
     """A layer behind the fan: what comes in with one row per example leaves with one per branch."""
 
     def __init__(self, stock: nn.Module, times: int, *, first: bool) -> None:
         super().__init__(stock)
-        self.times = times
+        self.branch_count = times
         self.first = first
 
     def forward(self, state: Tensor, *args: Any, **kwargs: Any) -> Any:
-        rows = len(state) if self.first else len(state) // self.times
+        rows = len(state) if self.first else len(state) // self.branch_count
         if self.first:
-            state = repeat(state, rows, self.times)
-        args = repeat(args, rows, self.times)
-        return self.stock(state, *args, **repeat(kwargs, rows, self.times))
+            state = repeat_rows(state, rows, self.branch_count)
+        args = repeat_rows(args, rows, self.branch_count)
+        return self.stock(state, *args, **repeat_rows(kwargs, rows, self.branch_count))
 
 
-def repeat(value: Any, rows: int, times: int) -> Any:
+def repeat_rows(value: Any, rows: int, times: int) -> Any:
     """Every tensor with `rows` rows, one copy after another; anything else as it is."""
     if isinstance(value, Tensor) and value.dim() > 1 and len(value) == rows:
         return value.repeat(times, *[1] * (value.dim() - 1))
     if isinstance(value, tuple):
-        return tuple(repeat(one, rows, times) for one in value)
+        return tuple(repeat_rows(one, rows, times) for one in value)
     if isinstance(value, dict):
-        return {key: repeat(one, rows, times) for key, one in value.items()}
+        return {key: repeat_rows(one, rows, times) for key, one in value.items()}
     return value
 
 
-def fan_out(base: nn.Module, program: Program) -> None:
+def wrap_branched_layers(base: nn.Module, program: Program) -> None:
     """Behind the fan, every layer sees the batch once per branch."""
-    if program.fan is None or program.fan < 0:
+    if program.branch_layer is None or program.branch_layer < 0:
         return
     layers: Any = module_at(base, program.facts.layout.layers)
-    for number in range(program.fan + program.inside, len(layers)):
-        first = number == program.fan
-        layers[number] = Repeat(layers[number], program.repeats, first=first)
+    for number in range(program.branch_layer + program.branch_inside_layer, len(layers)):
+        first = number == program.branch_layer
+        layers[number] = BranchedLayer(layers[number], program.batch_repeats, first=first)

@@ -14,50 +14,50 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptcompose.ir.primitives import Primitive, Rows
-from adaptcompose.runtime.call_context import Frame, in_order
-from adaptcompose.runtime.ops.primitives import Running, RunningChain
+from adaptcompose.runtime.call_context import CallContext, restore_row_order
+from adaptcompose.runtime.ops.primitives import ChainModule, PrimitiveModule
 
-R = TypeVar("R", bound=Running)
+R = TypeVar("R", bound=PrimitiveModule)
 
 
-class Pieces(Generic[R]):
+class RowModules(Generic[R]):
     """What stands at one site: the pieces of each composition, the last of a chain in front.
 
     Where the program has one composition, every row has it.
     """
 
-    def __init__(self, node: Primitive, adapter: Running, kind: type[R]) -> None:
+    def __init__(self, node: Primitive, adapter: PrimitiveModule, kind: type[R]) -> None:
         self.routed = isinstance(node, Rows)
         self.compositions: tuple[tuple[R, ...], ...]
         if not isinstance(node, Rows):
-            self.compositions = (_chained(adapter, kind),)
+            self.compositions = (_flatten_chain(adapter, kind),)
             return
         members = adapter.members
         assert isinstance(members, nn.ModuleDict)
         names = [str(index) for index in range(len(node.members))]
         self.compositions = tuple(
-            _chained(members[name], kind) if name in members else () for name in names
+            _flatten_chain(members[name], kind) if name in members else () for name in names
         )
 
-    def choose(self, frame: Frame, rows: int, device: torch.device) -> Chosen[R]:
+    def select(self, context: CallContext, rows: int, device: torch.device) -> BatchSelection[R]:
         """Which compositions the rows of a batch have."""
         if not self.routed:
             index = torch.zeros(rows, dtype=torch.long, device=device)
-            return Chosen(self.compositions, index)
-        members = frame.members
+            return BatchSelection(self.compositions, index)
+        members = context.members
         times = rows // len(members)  # a search keeps several hypotheses for a row, side by side
-        if ("chosen", rows, device) not in frame.kept:
+        if ("chosen", rows, device) not in context.shared:
             used = tuple(dict.fromkeys(members))
             places = [used.index(member) for member in members for _ in range(times)]
             index = torch.tensor(places, device=device)
             shares = [[row for row, p in enumerate(places) if p == one] for one in range(len(used))]
-            frame.kept["chosen", rows, device] = used, index, shares
-        used, index, shares = frame.kept["chosen", rows, device]
+            context.shared["chosen", rows, device] = used, index, shares
+        used, index, shares = context.shared["chosen", rows, device]
         found = tuple(self.compositions[member] if member >= 0 else () for member in used)
-        return Chosen(found, index, shares)
+        return BatchSelection(found, index, shares)
 
 
-class Chosen(Generic[R]):
+class BatchSelection(Generic[R]):
     """The compositions that are used in a batch, and `index`, which of them each row has."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Chosen(Generic[R]):
         """One number for each composition, as one for each row."""
         return torch.tensor(values, device=self.index.device)[self.index]
 
-    def shares(self) -> Iterator[tuple[tuple[R, ...], Tensor | slice]]:
+    def modules_and_rows(self) -> Iterator[tuple[tuple[R, ...], Tensor | slice]]:
         """Every composition and its rows."""
         if self._rows is None:
             yield self.compositions[0], slice(None)
@@ -85,22 +85,22 @@ class Chosen(Generic[R]):
         for pieces, rows in zip(self.compositions, self._rows, strict=True):
             yield pieces, torch.tensor(rows, device=self.index.device)
 
-    def in_order(self, blocks: Sequence[Tensor]) -> Tensor:
+    def restore_order(self, blocks: Sequence[Tensor]) -> Tensor:
         """What was computed for every share, as one tensor."""
         if self._rows is None:
             return blocks[0]
-        return in_order(blocks, (row for rows in self._rows for row in rows))
+        return restore_row_order(blocks, (row for rows in self._rows for row in rows))
 
 
-def _chained(adapter: nn.Module, kind: type[R]) -> tuple[R, ...]:
-    if isinstance(adapter, RunningChain):
+def _flatten_chain(adapter: nn.Module, kind: type[R]) -> tuple[R, ...]:
+    if isinstance(adapter, ChainModule):
         members = reversed(list(adapter.members))
-        return tuple(piece for member in members for piece in _chained(member, kind))
+        return tuple(piece for member in members for piece in _flatten_chain(member, kind))
     assert isinstance(adapter, kind), adapter
     return (adapter,)
 
 
-def padded(tensors: Sequence[Tensor]) -> Tensor:
+def pad_and_stack(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors of different length as one, with zeros in front of the shorter ones."""
     longest = max(len(tensor) for tensor in tensors)
     rest = [0] * (2 * tensors[0].dim() - 2)

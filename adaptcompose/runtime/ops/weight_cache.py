@@ -11,7 +11,7 @@ from torch import Tensor, nn
 T = TypeVar("T")
 
 
-class Kept(nn.Module, Generic[T]):
+class WeightCache(nn.Module, Generic[T]):
     """A value and the tensors that it was computed from.
 
     A change in place, by an optimiser or by hand, makes it anew; one that torch does not count,
@@ -22,17 +22,17 @@ class Kept(nn.Module, Generic[T]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._drop()
+        self._clear()
 
-    def _drop(self) -> None:
+    def _clear(self) -> None:
         # detached twins, whose memory cannot be given to other tensors meanwhile
-        self._twins: tuple[Tensor, ...] = ()
+        self._aliases: tuple[Tensor, ...] = ()
         self._key: tuple[int, ...] = ()
         self._value: T | None = None
 
     def train(self, mode: bool = True) -> Self:
         """Forget the value: between the modes anything may have changed."""
-        self._drop()
+        self._clear()
         return super().train(mode)
 
     def get(self, tensors: Iterable[Tensor], make: Callable[[], T]) -> T:
@@ -40,20 +40,20 @@ class Kept(nn.Module, Generic[T]):
         if torch.compiler.is_compiling():
             return make() if self._value is None else self._value
         sources = tuple(tensors)
-        key = tuple(number for t in sources for number in (version(t), t.data_ptr()))
+        key = tuple(number for t in sources for number in (tensor_version(t), t.data_ptr()))
         if self._value is None or self._key != key:
             # a tensor made in inference mode could not be used in training afterwards
             with torch.inference_mode(False), torch.no_grad():
                 self._value = make()
-            self._twins, self._key = tuple(t.detach() for t in sources), key
+            self._aliases, self._key = tuple(t.detach() for t in sources), key
         return self._value
 
 
-def version(tensor: Tensor) -> int:
+def tensor_version(tensor: Tensor) -> int:
     """How often it was changed in place, as far as torch counts that."""
     return 0 if tensor.is_inference() else tensor._version
 
 
-def learning(tensors: Iterable[Tensor]) -> bool:
+def needs_gradient(tensors: Iterable[Tensor]) -> bool:
     """Whether gradients have to reach one of the tensors."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

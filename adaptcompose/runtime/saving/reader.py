@@ -10,51 +10,53 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.check import Context, check
+from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.composition.graph import Head
-from adaptcompose.composition.heads import NEW, HeadChoice
-from adaptcompose.composition.structure import verify
+from adaptcompose.composition.heads import NEW_HEAD_NAME, HeadChoice
+from adaptcompose.composition.structure import structural_problems
 from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import Failed, Source, errors
+from adaptcompose.diagnostics.diagnostic import Failed, Source, select_errors
 from adaptcompose.formats import adapterhub
-from adaptcompose.hub.lock import Lock, Locked
+from adaptcompose.hub.lock import Lock, Pin
 from adaptcompose.resolution.backbone import Backbone, find_backbone
-from adaptcompose.resolution.manifest import FILE, LOCK, Manifest, places
+from adaptcompose.resolution.manifest import FILE, LOCK, Manifest, read_local_paths
 from adaptcompose.resolution.resolve import resolve
 from adaptcompose.resolution.sources import Sources
 from adaptcompose.resolution.tokenizer import Tokenizer, find_tokenizer
-from adaptcompose.resources import resource
-from adaptcompose.runtime.build import build, load_backbone, loaded_facts
+from adaptcompose.resources import resource_folder
+from adaptcompose.runtime.build import build, facts_of_model, load_backbone
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.syntax.references import is_path, is_safe_path, repository_ref
+from adaptcompose.syntax.references import is_path, is_safe_path, parse_repository_ref
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedComposition:
     """A folder with a composition. `here` is what a note of this machine says."""
 
     folder: Path
     title: str
     manifest: Manifest
     lock: Lock
-    here: Mapping[str, str]
+    local_sources: Mapping[str, str]
 
     @classmethod
-    def open(cls, folder: Path, title: str, *, trusted: bool) -> Saved:
+    def open(cls, folder: Path, title: str, *, trusted: bool) -> SavedComposition:
         """Read what describes the composition; a note counts in a folder of the user's own."""
-        manifest, lock = Manifest.open(folder, title), Lock.open(folder / LOCK)
+        manifest, lock = Manifest.load(folder, title), Lock.load(folder / LOCK)
         if lock is None:
             raise Failed(codes.AC418.at(name=title, missing=LOCK))
-        return cls(folder, title, manifest, lock, places(folder) if trusted else {})
+        return cls(folder, title, manifest, lock, read_local_paths(folder) if trusted else {})
 
     def sources(self, hub: str | None) -> Sources:
         """The hub for what the composition refers to; `./` is its own folder."""
-        sources = Sources(hub or self.here.get("hub", "hf"), self.folder, self.lock.adapters)
-        if not sources.remote:
+        sources = Sources(
+            hub or self.local_sources.get("hub", "hf"), self.folder, self.lock.adapters
+        )
+        if not sources.is_remote:
             sources.hub = str(Path(sources.hub).expanduser().resolve())
         return sources
 
-    def pins(self, backbone: Any) -> dict[str, Locked]:
+    def pins(self, backbone: Any) -> dict[str, Pin]:
         """Everything that loading fetches; the recorded backbone only where none is given."""
         own = {} if backbone is not None else {"backbone": self.lock.backbone}
         return own | dict(self.lock.adapters)
@@ -64,23 +66,23 @@ class Saved:
         text = self.manifest.backbone.get("tokenizer")
         if text is None:
             return None
-        if repository_ref(text).kind == "hub":
+        if parse_repository_ref(text).kind == "hub":
             return find_tokenizer(text, sources, pin=self.lock.tokenizer)
         if not text.startswith("./") or not is_safe_path(text[2:]):
             why = "its tokenizer is outside its folder"
             raise Failed(codes.AC413.at(file=f"{self.title}: {FILE}", why=why))
         return find_tokenizer(str((self.folder / text[2:]).resolve()), sources)
 
-    def find_backbone(self, given: str | None, sources: Sources) -> Backbone:
+    def find_backbone(self, backbone: str | None, sources: Sources) -> Backbone:
         """The backbone that is given, or the recorded one, exactly as it was."""
         known_as, pin = self.manifest.backbone.get("as"), self.lock.backbone
-        if given is not None:
-            local = is_path(given) or Path(given).is_dir()
-            text = str(Path(given).expanduser().resolve()) if local else given
+        if backbone is not None:
+            local = is_path(backbone) or Path(backbone).is_dir()
+            text = str(Path(backbone).expanduser().resolve()) if local else backbone
             return find_backbone(text, sources, known_as=known_as if local else None)
         if "model" in self.manifest.backbone:
             return find_backbone(self.manifest.backbone["model"], sources, pin=pin)
-        place = self.here.get("backbone", "")
+        place = self.local_sources.get("backbone", "")
         if not Path(place).is_dir() or not place:
             name = known_as or "a folder without a name"
             raise Failed(codes.AC424.at(name=self.title, backbone=name))
@@ -99,13 +101,13 @@ def load_composition(
     folder: Path, title: str, *, backbone: Any = None, hub: str | None = None, trusted: bool = True
 ) -> ComposedModel:
     """The model of a folder that `save_composition` wrote, with every hash verified."""
-    saved = Saved.open(folder, title, trusted=trusted)
+    saved = SavedComposition.open(folder, title, trusted=trusted)
     sources = saved.sources(hub)
     manifest = saved.manifest
-    sources.check_at_hand(saved.pins(backbone))
+    sources.check_offline(saved.pins(backbone))
     base: Backbone | None = None
     if isinstance(backbone, PreTrainedModel):
-        facts, stock = loaded_facts(backbone), backbone
+        facts, stock = facts_of_model(backbone), backbone
     else:
         base = saved.find_backbone(None if backbone is None else str(backbone), sources)
         how = {name: manifest.backbone[name] for name in _HOW if name in manifest.backbone}
@@ -114,11 +116,13 @@ def load_composition(
             base.folder(), with_head="backbone" in manifest.heads().values(), **how
         )
     source = Source(manifest.expression, f"{title}: {FILE}")
-    checked = check(source, Context(Catalogue.open(resource("hub_cards")), facts))
+    checked = check_source(
+        source, CheckContext(Catalogue.open(resource_folder("hub_cards")), facts)
+    )
     graph = resolve(checked.raise_errors(), facts, sources).graph
-    if problems := errors(verify(graph, facts)):
+    if problems := select_errors(structural_problems(graph, facts)):
         raise Failed(problems)
-    found = {name: _head(text, folder, title) for name, text in manifest.heads().items()}
+    found = {name: _read_head(text, folder, title) for name, text in manifest.heads().items()}
     choices = {name: head for name, (head, _) in found.items()}
     if branches := graph.branches:
         head: HeadChoice = {name: choices.get(name, "auto") for name in branches}
@@ -130,7 +134,7 @@ def load_composition(
     for name, (_, tensors) in found.items():
         flex = model.head_of(name)
         if tensors is not None and flex is not None:
-            flex.fill(tensors)
+            flex.load_tensors(tensors)
             flex.slots.requires_grad_(False)
     return model
 
@@ -138,7 +142,7 @@ def load_composition(
 _HOW = ("dtype", "attention")
 
 
-def _head(text: str, folder: Path, title: str) -> tuple[HeadChoice, Any]:
+def _read_head(text: str, folder: Path, title: str) -> tuple[HeadChoice, Any]:
     """The head choice for `build`, and the tensors of an own head."""
     if text == "none":
         return None, None
@@ -147,7 +151,7 @@ def _head(text: str, folder: Path, title: str) -> tuple[HeadChoice, Any]:
     place = text[2:]
     if not is_safe_path(place):
         raise Failed(codes.AC413.at(file=f"{title}: {FILE}", why="its head is outside its folder"))
-    found = adapterhub.describe(folder / place, adapterhub.HEAD, f"{title}: {place}")
+    found = adapterhub.read_config(folder / place, adapterhub.HEAD, f"{title}: {place}")
     if found is None or not found.config:
         raise Failed(codes.AC418.at(name=title, missing=f"{place}/{adapterhub.HEAD}"))
-    return Head(NEW, found.config), adapterhub.read_head(found)
+    return Head(NEW_HEAD_NAME, found.config), adapterhub.read_head(found)

@@ -24,39 +24,40 @@ from adaptcompose.composition.graph import (
     Block,
     Head,
     Published,
-    adapters,
+    adapters_of,
     transform,
     walk,
 )
-from adaptcompose.composition.heads import NEW, Chosen, head_of
+from adaptcompose.composition.heads import NEW_HEAD_NAME, ResolvedHead, head_of
 from adaptcompose.composition.operator import Modifier
 from adaptcompose.composition.operators import (
     Fuse,
     Prune,
     Stack,
-    Training,
+    Trainability,
     branch_of,
-    fusions,
+    fusions_of,
     parts_of,
 )
-from adaptcompose.composition.operators.prune import FILE as ACTIVATIONS
-from adaptcompose.composition.operators.prune import Activations, as_text
+from adaptcompose.composition.operators.prune import ACTIVATIONS_FILE as ACTIVATIONS
+from adaptcompose.composition.operators.prune import Activations, format_activations
 from adaptcompose.formats import adapter_folder as formats
-from adaptcompose.formats import peft, peft_writing
-from adaptcompose.formats.adapterhub_writing import Writer
-from adaptcompose.formats.peft_modules import Within
-from adaptcompose.hub.lock import Lock, Locked
+from adaptcompose.formats import peft
+from adaptcompose.formats import peft_writer as peft_writing
+from adaptcompose.formats.adapterhub_writer import AdapterHubWriter
+from adaptcompose.formats.peft_modules import ModelClass
+from adaptcompose.hub.lock import Lock, Pin
 from adaptcompose.methods.fusion import Fusion
-from adaptcompose.resolution.manifest import FILE, HERE, LOCK, Manifest
+from adaptcompose.resolution.manifest import FILE, LOCAL_PATHS_FILE, LOCK, Manifest
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.saving.transformers_class import within as _within
+from adaptcompose.runtime.saving.transformers_class import class_for_part as _within
 from adaptcompose.storage.atomic import write_atomically
-from adaptcompose.storage.yaml_source import dump
+from adaptcompose.storage.yaml_source import dump_yaml
 from adaptcompose.syntax.references import Ref
 
 PEFT, TOKENIZER = "peft", "tokenizer"
-Public = Callable[[Locked, Ref | None], bool]
+IsPublic = Callable[[Pin, Ref | None], bool]
 """Whether what is pinned can be had by whoever gets the composition."""
 
 
@@ -66,7 +67,7 @@ def save_composition(
     *,
     everything: bool = False,
     manifest: Mapping[str, Any] | None = None,
-    public: Public | None = None,
+    public: IsPublic | None = None,
 ) -> dict[str, str]:
     """Write a model's composition; returns the folder of each part that was written.
 
@@ -75,21 +76,21 @@ def save_composition(
     """
     made, more = model.composition, dict(manifest or {})
     public = public or _is_pinned
-    names = _folders(model, public, everything=everything)
+    names = _part_folders(model, public, everything=everything)
     own = _write_tokenizer(model, folder, public)
-    writer = Writer(made.facts)
+    writer = AdapterHubWriter(made.facts)
     head = _write_heads(model, folder, writer, names)
-    heads = {place.removeprefix("./"): flex for place, flex in _placed(model, head)}
+    heads = {place.removeprefix("./"): flex for place, flex in _written_heads(model, head)}
     for name, place in names.items():
         if name in model.parts:
             within = _within(model, heads.get(place))
             _write_part(model, name, folder / place, writer, names, within)
     base = _backbone_entry(model, public) | own
-    text = str(Manifest(str(_pinned(made.graph, names)), base, head, **more))
+    text = str(Manifest(str(_with_pinned_refs(made.graph, names)), base, head, **more))
     write_atomically(folder / LOCK, str(_lock(model, names)))
-    if measured := _measured(made.graph):
-        write_atomically(folder / ACTIVATIONS, as_text(measured))
-    _note(model, folder / HERE)
+    if measured := _fusion_activations(made.graph):
+        write_atomically(folder / ACTIVATIONS, format_activations(measured))
+    _write_local_sources(model, folder / LOCAL_PATHS_FILE)
     write_atomically(folder / FILE, text)
     return names
 
@@ -98,21 +99,21 @@ def _lock(model: ComposedModel, names: Mapping[str, str]) -> Lock:
     """The pins of what is not written, and what the backbone was; no path of this machine."""
     made = model.composition
     parts = parts_of(made.graph).values()
-    pins = {str(_exact(p)): p.pin for p in parts if p.name not in names and p.pin}
-    base = replace(made.backbone_pin or Locked(), path=None)
-    hub = made.sources.hub if made.sources.remote else "folder"
+    pins = {str(_pinned_ref(p)): p.pin for p in parts if p.name not in names and p.pin}
+    base = replace(made.backbone_pin or Pin(), path=None)
+    hub = made.sources.hub if made.sources.is_remote else "folder"
     other = made.tokenizer.pin if made.tokenizer and made.tokenizer.pin.repo else None
     return Lock("composition", base, hub, adapters=pins, tokenizer=other)
 
 
-def _write_tokenizer(model: ComposedModel, folder: Path, public: Public) -> dict[str, str]:
+def _write_tokenizer(model: ComposedModel, folder: Path, public: IsPublic) -> dict[str, str]:
     """What the manifest says of another tokenizer: where everybody has it, or a folder with it."""
     tokenizer = model.composition.tokenizer
     if tokenizer is None:
         return {}
     pin = tokenizer.pin
     if pin.repo is not None and public(pin, tokenizer.ref):
-        forced = "hf://" if tokenizer.ref.forced else ""
+        forced = "hf://" if tokenizer.ref.has_hub_prefix else ""
         return {"tokenizer": f"{forced}{pin.repo}@{pin.revision}"}
     source = tokenizer.folder()
     for name in pin.files:
@@ -120,32 +121,32 @@ def _write_tokenizer(model: ComposedModel, folder: Path, public: Public) -> dict
     return {"tokenizer": f"./{TOKENIZER}"}
 
 
-def _measured(graph: Block) -> Activations:
+def _fusion_activations(graph: Block) -> Activations:
     """What fusions were pruned by, under the names that they have when the text is read again."""
     known: dict[str, Any] = {}
     for block in walk(graph):
-        known |= (block.measured or {}) if isinstance(block, Prune) else {}
+        known |= (block.activations or {}) if isinstance(block, Prune) else {}
     mixed = [block for block in walk(graph) if isinstance(block, Fuse)]
     names = [f"fuse{number}" if number > 1 else "fuse" for number in range(1, len(mixed) + 1)]
     pairs = zip(names, mixed, strict=True)
     return {name: known[fusion.name] for name, fusion in pairs if fusion.name in known}
 
 
-def _note(model: ComposedModel, path: Path) -> None:
+def _write_local_sources(model: ComposedModel, path: Path) -> None:
     """Where on this machine lies what the other files name."""
     sources, pin = model.composition.sources, model.composition.backbone_pin
-    places = {} if sources.remote else {"hub": sources.hub}
+    places = {} if sources.is_remote else {"hub": sources.hub}
     places |= {} if pin is None or pin.path is None else {"backbone": pin.path}
     if places:
         found = {name: (sources.root / Path(p).expanduser()) for name, p in places.items()}
-        write_atomically(path, dump({name: str(p.resolve()) for name, p in found.items()}))
+        write_atomically(path, dump_yaml({name: str(p.resolve()) for name, p in found.items()}))
 
 
-def _is_pinned(pin: Locked, ref: Ref | None) -> bool:
+def _is_pinned(pin: Pin, ref: Ref | None) -> bool:
     return pin.repo is not None
 
 
-def _folders(model: ComposedModel, public: Public, *, everything: bool) -> dict[str, str]:
+def _part_folders(model: ComposedModel, public: IsPublic, *, everything: bool) -> dict[str, str]:
     """Which parts are written, and where: new, trained, or not to be had from a public place."""
     graph = model.composition.graph
     taken = {TOKENIZER}
@@ -154,7 +155,7 @@ def _folders(model: ComposedModel, public: Public, *, everything: bool) -> dict[
         there = block.pin is not None and block.pin.repo is not None
         if there and block.pin is not None and not everything:
             there = public(block.pin, block.ref)
-        if everything or model.parts[block.name].trained or not there:
+        if everything or model.parts[block.name].is_trained or not there:
             folders[block.name] = _folder_name(block.name, taken)
     return folders
 
@@ -174,19 +175,19 @@ def _write_part(
     model: ComposedModel,
     name: str,
     folder: Path,
-    writer: Writer,
+    writer: AdapterHubWriter,
     names: Mapping[str, str],
-    within: Within,
+    within: ModelClass,
 ) -> None:
     part = model.parts[name]
     if not isinstance(part.method, Fusion):
         tensors = part.tensors()
-        formats.write(writer, folder, folder.name, part.method, tensors, within)
+        formats.write_adapter(writer, folder, folder.name, part.method, tensors, within)
         is_peft = (folder / peft.WEIGHTS[0]).is_file()
-        if not is_peft and peft_writing.writes(part.method, writer.facts, within):
+        if not is_peft and peft_writing.can_write(part.method, writer.facts, within):
             peft_writing.write(folder / PEFT, part.method, tensors, writer.facts, within)
         return
-    block = fusions(model.composition.graph)[name]
+    block = fusions_of(model.composition.graph)[name]
     taken = set(names.values())
     members = [
         names.get(slot_name) or _folder_name(slot_name, taken)
@@ -195,7 +196,7 @@ def _write_part(
     writer.fusion(folder, members, part.method, part.tensors())
 
 
-def _placed(
+def _written_heads(
     model: ComposedModel, said: str | Mapping[str, str] | None
 ) -> Iterator[tuple[str, FlexHead]]:
     """Where heads were written, as the manifest says it, and the heads."""
@@ -207,35 +208,40 @@ def _placed(
 
 
 def _member_name(block: Block) -> str:
-    leaves = list(adapters(block))
+    leaves = list(adapters_of(block))
     return leaves[-1] if leaves else "member"
 
 
 def _write_heads(
-    model: ComposedModel, folder: Path, writer: Writer, names: Mapping[str, str]
+    model: ComposedModel, folder: Path, writer: AdapterHubWriter, names: Mapping[str, str]
 ) -> str | dict[str, str] | None:
     """What the manifest says of the head, or of those of several compositions by name."""
     made, taken = model.composition, set(names.values())
     said: dict[str, str] = {}
     for branch, head in made.heads.items():
         graph = branch_of(made.graph, branch) if branch else made.graph
-        one = _Branch(graph, head, model.head_of(branch), f"{branch}-{NEW}" if branch else NEW)
+        one = _BranchHead(
+            graph,
+            head,
+            model.head_of(branch),
+            f"{branch}-{NEW_HEAD_NAME}" if branch else NEW_HEAD_NAME,
+        )
         found = one.write(folder, writer, names, taken)
         said |= {} if found is None else {branch: found}
     return said.get("") if "" in made.heads else said or None
 
 
 @dataclass(frozen=True)
-class _Branch:
+class _BranchHead:
     """One composition with its head, and the folder of a head that goes with no part."""
 
     graph: Block
-    head: Chosen
+    head: ResolvedHead
     flex: FlexHead | None
-    place: str
+    fallback_folder: str
 
     def write(
-        self, folder: Path, writer: Writer, names: Mapping[str, str], taken: set[str]
+        self, folder: Path, writer: AdapterHubWriter, names: Mapping[str, str], taken: set[str]
     ) -> str | None:
         """What the manifest says; a head without a public source is written."""
         head = self.head
@@ -244,18 +250,26 @@ class _Branch:
         brought = head_of(self.graph)
         if not isinstance(head, Head) or self.flex is None:
             return None if brought is None else "none"
-        leaf = adapters(self.graph).get(head.part)
-        if leaf is not None and head.part not in names and not self._trained():
-            return None if brought is not None and brought.part == head.part else str(_exact(leaf))
-        place = names.get(head.part) or self._beside(names) or _folder_name(self.place, taken)
+        leaf = adapters_of(self.graph).get(head.part)
+        if leaf is not None and head.part not in names and not self._is_trained():
+            return (
+                None
+                if brought is not None and brought.part == head.part
+                else str(_pinned_ref(leaf))
+            )
+        place = (
+            names.get(head.part)
+            or self._topmost_adapter_folder(names)
+            or _folder_name(self.fallback_folder, taken)
+        )
         writer.head(folder / place, place, head.config, self.flex.tensors())
         return f"./{place}"
 
-    def _trained(self) -> bool:
+    def _is_trained(self) -> bool:
         assert self.flex is not None
         return any(parameter.requires_grad for parameter in self.flex.slots.parameters())
 
-    def _beside(self, names: Mapping[str, str]) -> str | None:
+    def _topmost_adapter_folder(self, names: Mapping[str, str]) -> str | None:
         """The folder of the topmost adapter, which a head goes with; None if it is not written."""
         block = self.graph
         while isinstance(block, Modifier | Stack):
@@ -263,35 +277,37 @@ class _Branch:
         return names.get(block.name) if isinstance(block, Adapter) else None
 
 
-def _pinned(graph: Block, names: Mapping[str, str]) -> Block:
+def _with_pinned_refs(graph: Block, names: Mapping[str, str]) -> Block:
     """The graph with own parts as `./folder` and all others as repository@revision."""
 
     def change(block: Block) -> Block:
         if isinstance(block, Prune):
-            return replace(block, by=ACTIVATIONS, data=None) if block.measured else block.body
-        if isinstance(block, Training | Published):
+            return replace(block, by=ACTIVATIONS, data=None) if block.activations else block.body
+        if isinstance(block, Trainability | Published):
             return block.body  # what was to be trained is, and what is published is pinned inside
         if isinstance(block, Fuse):
             load_from = names.get(block.name)
-            reference = f"./{load_from}" if load_from else str(_exact(block))
-            return block.loading(reference)
+            reference = f"./{load_from}" if load_from else str(_pinned_ref(block))
+            return block.as_loaded(reference)
         if not isinstance(block, Adapter):
             return block
         if block.name in names:
             return replace(block, ref=Ref("local", path=f"./{names[block.name]}"))
-        return replace(block, ref=_exact(block))
+        return replace(block, ref=_pinned_ref(block))
 
     return transform(graph, change)
 
 
-def _exact(block: Adapter | Fuse) -> Ref:
+def _pinned_ref(block: Adapter | Fuse) -> Ref:
     """The reference by its commit; `hf://` stays what it is."""
-    pin, forced = block.pin, block.ref is not None and block.ref.forced
+    pin, forced = block.pin, block.ref is not None and block.ref.has_hub_prefix
     assert pin is not None and pin.repo is not None
-    return Ref("hub", repo=pin.repo, revision=pin.revision, subfolder=pin.subfolder, forced=forced)
+    return Ref(
+        "hub", repo=pin.repo, revision=pin.revision, subfolder=pin.subfolder, has_hub_prefix=forced
+    )
 
 
-def _backbone_entry(model: ComposedModel, public: Public) -> dict[str, str]:
+def _backbone_entry(model: ComposedModel, public: IsPublic) -> dict[str, str]:
     """The repository if everybody has it, the name, and how the model computes."""
     made = model.composition
     pin, entry = made.backbone_pin, {}

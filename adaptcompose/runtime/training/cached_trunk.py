@@ -20,11 +20,11 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.trunk import trunk_of
 from adaptcompose.diagnostics.codes import AC518
 from adaptcompose.diagnostics.diagnostic import Failed, counted
-from adaptcompose.methods.invertible import EMBEDDINGS
+from adaptcompose.methods.invertible import EMBEDDINGS_SITE
 from adaptcompose.runtime.attach.sites import Wrapper, module_at, replace_module, stock_of
-from adaptcompose.runtime.call_context import Frame
-from adaptcompose.runtime.ops.weight_cache import Kept
-from adaptcompose.runtime.training.state_file import States
+from adaptcompose.runtime.call_context import CallContext
+from adaptcompose.runtime.ops.weight_cache import WeightCache
+from adaptcompose.runtime.training.state_file import StateFile
 from adaptcompose.version import __version__
 
 if TYPE_CHECKING:
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
 
     from adaptcompose.runtime.model import ComposedModel
 
-GIVEN, LEFT = "states given to the trunk", "states that left the trunk"
-WANTED = "examples whose states are to be kept"
+CACHED_STATES, TRUNK_OUTPUT = "states given to the trunk", "states that left the trunk"
+UNCACHED_EXAMPLES = "examples whose states are to be kept"
 
-READ = {"input_ids", "attention_mask", "token_type_ids"}
+CACHEABLE_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 """What a batch may hold: one value per token. The states of others are computed anew."""
-NAMES = {"_name_or_path", "transformers_version", "dtype"}
+IGNORED_SETTINGS = {"_name_or_path", "transformers_version", "dtype"}
 """Entries of a configuration on which no state depends, or whose meaning the weights show."""
-BY_LENGTH = {"dynamic", "longrope"}
+LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 """Kinds of rotary positions that depend on the longest row of a batch."""
 
 
-class Still(Wrapper):
+class FrozenModule(Wrapper):
     """A module of the trunk: never in training, without gradients."""
 
     def __init__(self, stock: nn.Module) -> None:
         super().__init__(stock)
         self.train(False)
 
-    def train(self, mode: bool = True) -> Still:
+    def train(self, mode: bool = True) -> FrozenModule:
         if self.training or not mode:  # else what it keeps would be made anew in every step
             super().train(False)
         return self
@@ -60,21 +60,21 @@ class Still(Wrapper):
         return self.stock(*args, **kwargs)
 
 
-class StillLayer(Still):
+class CachedLayer(FrozenModule):
     """A layer of the trunk, skipped if states are given."""
 
-    def __init__(self, stock: nn.Module, frame: Frame, *, last: bool) -> None:
+    def __init__(self, stock: nn.Module, context: CallContext, *, last: bool) -> None:
         super().__init__(stock)
-        self.frame = frame
+        self.context = context
         self.last = last
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        given = self.frame.kept.get(GIVEN)
+        given = self.context.shared.get(CACHED_STATES)
         if given is not None:
             return given
         out = super().forward(*args, **kwargs)
         if self.last:
-            self.frame.kept[LEFT] = out
+            self.context.shared[TRUNK_OUTPUT] = out
         return out
 
 
@@ -85,80 +85,89 @@ class CachedTrunk:
     """
 
     def __init__(self, model: ComposedModel, layers: int, folder: Path | None = None) -> None:
-        self.frame, self.layers = model.frame, layers
+        self.context, self.layers = model.context, layers
         self.program, self.parts = model.program, model.parts
-        self._trained: frozenset[str] | None = None
+        self._trained_parts: frozenset[str] | None = None
         self._check()
         facts = model.composition.facts
         body: Any = stock_of(model.body)
         base = stock_of(body.base_model)
         stack: Any = module_at(base, facts.layout.layers)
-        places = [facts.layout.path(site) for site in _below(facts)]
+        places = [facts.layout.path(site) for site in _sites_below_layers(facts)]
         # what some families drop out between embeddings and layers
         places += [name for name, one in base.named_children() if isinstance(one, nn.Dropout)]
-        below = [_live(module_at(base, place)) for place in places]
-        stock = [_live(layer) for layer in stack]
+        below = [_unfrozen(module_at(base, place)) for place in places]
+        stock = [_unfrozen(layer) for layer in stack]
         self.modules = [*below, *stock[:layers]]
-        self.reads = facts.layout.reads
-        self.by_length = (facts.config.get("rope_parameters") or {}).get("rope_type") in BY_LENGTH
-        self._words = _words(model)
-        self._key: Kept[str] = Kept()
-        self.states = States(
-            self._key.get(self._sources(), self._digest), facts.width, folder=folder
+        self.token_choice = facts.layout.pooled_token
+        self.depends_on_length = (facts.config.get("rope_parameters") or {}).get(
+            "rope_type"
+        ) in LENGTH_DEPENDENT_ROPE
+        self._settings_text = _settings_text(model)
+        self._key: WeightCache[str] = WeightCache()
+        self.states = StateFile(
+            self._key.get(self._source_tensors(), self._digest), facts.width, folder=folder
         )
         for place, module in zip(places, below, strict=True):
-            replace_module(base, place, Still(module))
+            replace_module(base, place, FrozenModule(module))
         for number, layer in enumerate(stock):
             last = number == layers - 1
-            stack[number] = StillLayer(layer, self.frame, last=last) if number < layers else layer
+            stack[number] = (
+                CachedLayer(layer, self.context, last=last) if number < layers else layer
+            )
 
-    def enter(self, batch: Mapping[str, Tensor]) -> None:
+    def before_forward(self, batch: Mapping[str, Tensor]) -> None:
         """Before the model runs: hand out the states of the batch, if all are there."""
         self._check()
-        if not self._keeps(batch):
+        if not self._is_cacheable(batch):
             return
-        digests, real = self._examples(batch), _mask(batch)
-        self._reopen()
+        digests, real = self._example_digests(batch), _mask(batch)
+        self._follow_weights()
         rows = [row for digest in digests if (row := self.states.get(digest)) is not None]
         if len(rows) < len(digests):
-            self.frame.kept[WANTED] = digests
+            self.context.shared[UNCACHED_EXAMPLES] = digests
             return
         given = torch.zeros(*real.shape, self.states.width, dtype=rows[0].dtype)
         given[real.cpu()] = torch.cat(rows)
-        self.frame.kept[GIVEN] = given.to(real.device)
+        self.context.shared[CACHED_STATES] = given.to(real.device)
 
-    def leave(self, batch: Mapping[str, Tensor]) -> None:
+    def after_forward(self, batch: Mapping[str, Tensor]) -> None:
         """After the model ran: keep what was computed."""
-        if (wanted := self.frame.kept.get(WANTED)) is None:
+        if (wanted := self.context.shared.get(UNCACHED_EXAMPLES)) is None:
             return
-        for digest, states, real in zip(wanted, self.frame.kept[LEFT], _mask(batch), strict=True):
+        for digest, states, real in zip(
+            wanted, self.context.shared[TRUNK_OUTPUT], _mask(batch), strict=True
+        ):
             self.states.put(digest, states[real])
 
     def _check(self) -> None:
         """Nothing in the trunk may be trained: no gradient would reach it."""
-        trained = frozenset(name for name, part in self.parts.items() if part.trained)
-        if trained == self._trained:
+        trained = frozenset(name for name, part in self.parts.items() if part.is_trained)
+        if trained == self._trained_parts:
             return
         most = trunk_of(self.program, trained)
         if not 0 < self.layers <= most.layers:
             raise Failed(AC518.at(layers=f"lowest {counted(self.layers, 'layer')}", trunk=most))
-        self._trained = trained
+        self._trained_parts = trained
 
-    def _keeps(self, batch: Mapping[str, Tensor]) -> bool:
+    def _is_cacheable(self, batch: Mapping[str, Tensor]) -> bool:
         """Whether the states of a batch are kept: those of every token that something reads."""
-        if not batch.keys() <= READ or len({tensor.shape for tensor in batch.values()}) != 1:
+        if (
+            not batch.keys() <= CACHEABLE_INPUTS
+            or len({tensor.shape for tensor in batch.values()}) != 1
+        ):
             return False
         real = _mask(batch)
-        return bool((real[:, 0] if self.reads == "first" else real.any(dim=1)).all())
+        return bool((real[:, 0] if self.token_choice == "first" else real.any(dim=1)).all())
 
-    def _examples(self, batch: Mapping[str, Tensor]) -> list[bytes]:
+    def _example_digests(self, batch: Mapping[str, Tensor]) -> list[bytes]:
         """What a row's states depend on: what it holds up to its last real token, and precision."""
         real = _mask(batch)
         kind = real.device.type
         words: list[object] = [torch.get_float32_matmul_precision()]
         if torch.is_autocast_enabled(kind):
             words.append(torch.get_autocast_dtype(kind))
-        if self.by_length:
+        if self.depends_on_length:
             words.append(real.shape[1])
         places = torch.arange(1, real.shape[1] + 1, device=real.device)
         ends = (places * real).amax(dim=1).tolist()
@@ -169,14 +178,14 @@ class CachedTrunk:
         )
         return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
 
-    def _reopen(self) -> None:
+    def _follow_weights(self) -> None:
         """Go to the states of other weights, if weights have changed."""
-        key = self._key.get(self._sources(), self._digest)
+        key = self._key.get(self._source_tensors(), self._digest)
         if key != self.states.key:
             self.states.close()
-            self.states = States(key, self.states.width, folder=self.states.folder)
+            self.states = StateFile(key, self.states.width, folder=self.states.folder)
 
-    def _sources(self) -> Iterator[Tensor]:
+    def _source_tensors(self) -> Iterator[Tensor]:
         """The tensors that states depend on, and those of frozen parts above."""
         for module in self.modules:
             yield from module.parameters()
@@ -185,22 +194,26 @@ class CachedTrunk:
 
     def _digest(self) -> str:
         """A name for all that the states of every example depend on: weights, program, versions."""
-        made = hashlib.blake2b(self._words.encode(), digest_size=16)
-        for tensor in self._sources():
+        made = hashlib.blake2b(self._settings_text.encode(), digest_size=16)
+        for tensor in self._source_tensors():
             made.update(f"{tensor.dtype} {tuple(tensor.shape)} {tensor.device.type}".encode())
             made.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return made.hexdigest()
 
 
-def _live(module: nn.Module) -> nn.Module:
+def _unfrozen(module: nn.Module) -> nn.Module:
     """The module itself, where it is one of an earlier trunk."""
-    return module.stock if isinstance(module, Still) else module
+    return module.stock if isinstance(module, FrozenModule) else module
 
 
-def _below(facts: Facts) -> tuple[Site, ...]:
+def _sites_below_layers(facts: Facts) -> tuple[Site, ...]:
     """Where the states come from that enter the lowest layer."""
-    whole = (EMBEDDINGS,)
-    return whole if EMBEDDINGS in facts.of_kind("output") else facts.of_kind("tokens", "positions")
+    whole = (EMBEDDINGS_SITE,)
+    return (
+        whole
+        if EMBEDDINGS_SITE in facts.sites_of_kind("output")
+        else facts.sites_of_kind("tokens", "positions")
+    )
 
 
 def _mask(batch: Mapping[str, Tensor]) -> Tensor:
@@ -208,10 +221,12 @@ def _mask(batch: Mapping[str, Tensor]) -> Tensor:
     return torch.ones_like(batch["input_ids"]).bool() if mask is None else mask.bool()
 
 
-def _words(model: ComposedModel) -> str:
+def _settings_text(model: ComposedModel) -> str:
     """What is computed with the weights, and by what."""
     config = model.config
-    settings = {name: value for name, value in config.to_dict().items() if name not in NAMES}
+    settings = {
+        name: value for name, value in config.to_dict().items() if name not in IGNORED_SETTINGS
+    }
     written = json.dumps(settings, sort_keys=True, default=str)
     versions = f"{__version__} {torch.__version__} {transformers.__version__}"
     return f"{versions}\n{config._attn_implementation}\n{written}\n{model.program}"

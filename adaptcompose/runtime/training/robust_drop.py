@@ -30,7 +30,7 @@ class RobustDrop(nn.Module):
         self.current = 0
 
     @classmethod
-    def of(cls, model: ComposedModel, levels: range) -> RobustDrop:
+    def from_model(cls, model: ComposedModel, levels: range) -> RobustDrop:
         """A model with its composition under `drop(bottom=n)` for every n of the range."""
         made = model.composition
         slots = model.head.slots if model.head is not None else None
@@ -41,8 +41,8 @@ class RobustDrop(nn.Module):
                 made.backbone,
                 made.sources,
                 head=made.head,
-                given=dict(model.parts.items()),
-                slots=slots,
+                existing_parts=dict(model.parts.items()),
+                head_slots=slots,
             )
             for level in levels
         }
@@ -52,7 +52,7 @@ class RobustDrop(nn.Module):
     def config(self) -> Any:
         return self.full.config
 
-    def draw(self, seed: int, step: int) -> None:
+    def draw_level(self, seed: int, step: int) -> None:
         """Choose the drop of a step: the same for the same seed, also after a resumed run."""
         self.current = random.Random(f"{seed}/{step}").randrange(len(self.levels))
 

@@ -20,10 +20,10 @@ from typing import BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
-_HEAD = struct.Struct("<4s16sIIB")
+_ENTRY_HEADER = struct.Struct("<4s16sIIB")
 _MAGIC = b"ACst"
 _TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-LIMIT = 8 * 2**30
+DEFAULT_SIZE_LIMIT = 8 * 2**30
 """Bytes that all trunks may take together; ADAPTCOMPOSE_TRUNK_BYTES sets another limit."""
 
 
@@ -32,9 +32,9 @@ def states_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "adaptcompose/trunk"
 
 
-def limit() -> int:
+def size_limit() -> int:
     """How many bytes all trunks may take."""
-    return int(os.environ.get("ADAPTCOMPOSE_TRUNK_BYTES") or LIMIT)
+    return int(os.environ.get("ADAPTCOMPOSE_TRUNK_BYTES") or DEFAULT_SIZE_LIMIT)
 
 
 class _Entry(NamedTuple):
@@ -44,7 +44,7 @@ class _Entry(NamedTuple):
     dtype: torch.dtype
 
 
-class States:
+class StateFile:
     """The states of one trunk: digest of an example → [tokens, width]."""
 
     def __init__(self, key: str, width: int, *, folder: Path | None = None) -> None:
@@ -54,7 +54,7 @@ class States:
         self.key, self.width = key, width
         self._file: BinaryIO = self.path.open("a+b")
         self._close = weakref.finalize(self, self._file.close)
-        self._mine = _lock(self._file)
+        self._may_write = _try_lock(self._file)
         self._index = dict(self._entries())
         os.utime(self.path)
 
@@ -79,14 +79,14 @@ class States:
     def put(self, digest: bytes, states: Tensor) -> None:
         """Keep the states of an example, [tokens, width], as long as there is room."""
         data = states.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        if not self._mine or digest in self._index or not self._room(len(data)):
+        if not self._may_write or digest in self._index or not self._make_room(len(data)):
             return
         end = self._file.seek(0, os.SEEK_END)
         checksum = zlib.crc32(data)
         number = _TYPES.index(states.dtype)
-        self._file.write(_HEAD.pack(_MAGIC, digest, len(states), checksum, number) + data)
+        self._file.write(_ENTRY_HEADER.pack(_MAGIC, digest, len(states), checksum, number) + data)
         self._file.flush()
-        self._index[digest] = _Entry(end + _HEAD.size, len(data), checksum, states.dtype)
+        self._index[digest] = _Entry(end + _ENTRY_HEADER.size, len(data), checksum, states.dtype)
 
     def close(self) -> None:
         """Let another process write."""
@@ -95,36 +95,39 @@ class States:
     def _entries(self) -> Iterator[tuple[bytes, _Entry]]:
         size = self._file.seek(0, os.SEEK_END)
         place = 0
-        while place + _HEAD.size <= size:
+        while place + _ENTRY_HEADER.size <= size:
             self._file.seek(place)
-            head = _HEAD.unpack(self._file.read(_HEAD.size))
+            head = _ENTRY_HEADER.unpack(self._file.read(_ENTRY_HEADER.size))
             magic, digest, tokens, checksum, number = head
             if magic != _MAGIC or number >= len(_TYPES):
                 break
-            start, length = place + _HEAD.size, tokens * self.width * _TYPES[number].itemsize
+            start, length = (
+                place + _ENTRY_HEADER.size,
+                tokens * self.width * _TYPES[number].itemsize,
+            )
             if start + length > size:
                 break
             yield digest, _Entry(start, length, checksum, _TYPES[number])
             place = start + length
-        if place < size and self._mine:
+        if place < size and self._may_write:
             self._file.truncate(place)
 
-    def _room(self, more: int) -> bool:
+    def _make_room(self, more: int) -> bool:
         """Whether an entry fits; trunks that were not used for the longest time give way."""
         others = sorted(
             (path for path in self.folder.glob("*.states") if path != self.path),
             key=lambda path: path.stat().st_mtime,
         )
-        own = self._file.seek(0, os.SEEK_END) + more + _HEAD.size
+        own = self._file.seek(0, os.SEEK_END) + more + _ENTRY_HEADER.size
         used = own + sum(path.stat().st_size for path in others)
-        while used > limit() and others:
+        while used > size_limit() and others:
             oldest = others.pop(0)
             used -= oldest.stat().st_size
             oldest.unlink(missing_ok=True)
-        return used <= limit()
+        return used <= size_limit()
 
 
-def _lock(file: BinaryIO) -> bool:
+def _try_lock(file: BinaryIO) -> bool:
     """Whether this process is the one that writes."""
     try:
         import fcntl

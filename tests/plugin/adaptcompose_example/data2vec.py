@@ -6,4 +6,4 @@ from dataclasses import replace
 
 from adaptcompose.backbones.bert import BERT
 
-LAYOUT = replace(BERT, types={"data2vec-text": "data2vec_text"}, adapterhub={})
+LAYOUT = replace(BERT, base_attributes={"data2vec-text": "data2vec_text"}, adapterhub={})

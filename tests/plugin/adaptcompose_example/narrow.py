@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.ir.primitives import Bottleneck, Placement, Primitive
-from adaptcompose.methods.method import Method, Shape, method
+from adaptcompose.ir.primitives import BottleneckMLP, Placement, Primitive
+from adaptcompose.methods.method import Method, Shape, register_method
 from adaptcompose.syntax.signature import option
 
 if TYPE_CHECKING:
     import torch
 
 
-@method
+@register_method
 @dataclass(frozen=True)
 class Narrow(Method):
     """A bottleneck behind each feed-forward block whose rank is written, not divided.
@@ -27,17 +27,17 @@ class Narrow(Method):
     word: ClassVar[str] = "narrow"
     fusible: ClassVar[bool] = True
 
-    rank: int = option(4, "width of the middle", least=1)
+    rank: int = option(4, "width of the middle", minimum=1)
     activation: str = option("tanh", "any activation that transformers knows")
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
         return facts.sites("ffn.out")
 
-    def only(self, sites: Collection[Site], facts: Facts) -> Self:
+    def restrict_to(self, sites: Collection[Site], facts: Facts) -> Self:
         return self
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        width = facts.size(site)
+        width = facts.width_at(site)
         return {
             "down.weight": (self.rank, width),
             "down.bias": (self.rank,),
@@ -45,7 +45,7 @@ class Narrow(Method):
             "up.bias": (width,),
         }
 
-    def start(self, name: str, tensor: torch.Tensor) -> None:
+    def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
         from torch.nn import init
 
         init.zeros_(tensor) if name.endswith("bias") else init.normal_(tensor, std=0.02)
@@ -54,10 +54,10 @@ class Narrow(Method):
         if site.name != "ffn.out":
             return None
         where = Placement("norm", "output", True)
-        return Bottleneck(
+        return BottleneckMLP(
             part,
             site,
-            width=facts.size(site),
+            width=facts.width_at(site),
             rank=self.rank,
             activation=self.activation,
             where=where,

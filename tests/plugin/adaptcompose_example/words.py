@@ -8,7 +8,13 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block
-from adaptcompose.composition.operator import Call, Members, Modifier, Takes, operator
+from adaptcompose.composition.operator import (
+    ArgumentKind,
+    BlockOperator,
+    CheckedCall,
+    Modifier,
+    operator,
+)
 from adaptcompose.diagnostics.codes import AC204
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.primitives import Primitive
@@ -28,7 +34,7 @@ class Every(Modifier):
 
     word: ClassVar[str] = "every"
 
-    nth: int = option(2, "distance between the layers that keep theirs", least=1)
+    nth: int = option(2, "distance between the layers that keep theirs", minimum=1)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         if site.layer is not None and site.layer % self.nth:
@@ -38,7 +44,7 @@ class Every(Modifier):
 
 @operator
 @dataclass(frozen=True)
-class Pick(Members):
+class Pick(BlockOperator):
     """One of its members; which one may come from a sweep.
 
     Law: pick(a, b, take=1) = a.
@@ -48,17 +54,17 @@ class Pick(Members):
     """
 
     word: ClassVar[str] = "pick"
-    takes: ClassVar[Takes] = "adapters"
-    least: ClassVar[int] = 1
+    takes: ClassVar[ArgumentKind] = "adapters"
+    min_members: ClassVar[int] = 1
 
-    take: int = option(1, "its number, counted from 1", least=1)
+    take: int = option(1, "its number, counted from 1", minimum=1)
 
     @property
     def chosen(self) -> Block:
         return self.inner()[self.take - 1]
 
     @classmethod
-    def of(cls, call: Call) -> Block:
+    def from_call(cls, call: CheckedCall) -> Block:
         return cls(call.members, span=call.span, **call.options)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:

@@ -1,7 +1,7 @@
 """Tree to graph: names, arguments and structure, every problem reported with its place.
 
 >>> from adaptcompose.catalogue.cards import Catalogue
->>> check("stack(./sw) | drop(bottm=5)", Context(Catalogue.open())).diagnostics[0].message
+>>> check_source("stack(./sw) | drop(bottm=5)", CheckContext(Catalogue.open())).diagnostics[0].message
 '`drop` has no argument `bottm`'
 """
 
@@ -14,13 +14,24 @@ from typing import Any
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.composition.graph import Adapter, Block, Empty, Slot
-from adaptcompose.composition.names import Names, open_ended
-from adaptcompose.composition.operator import Call, Members, Modifier, Operator, operators
-from adaptcompose.composition.operators import Stack, Swap, Training, flatten, slots
-from adaptcompose.composition.operators.swap import in_other_places, named, strangers, unread
+from adaptcompose.composition.names import NameLookup, is_unexpanded_glob
+from adaptcompose.composition.operator import (
+    BlockOperator,
+    CheckedCall,
+    Modifier,
+    Operator,
+    operators,
+)
+from adaptcompose.composition.operators import Stack, Swap, Trainability, flatten, slot_names
+from adaptcompose.composition.operators.swap import (
+    has_unresolved,
+    is_outside_catalogue,
+    slot_spans,
+    unknown_name_problems,
+)
 from adaptcompose.composition.part_names import name_new_parts
-from adaptcompose.composition.size_limits import DEPTH, PARTS, Extent, told
-from adaptcompose.composition.structure import verify
+from adaptcompose.composition.size_limits import DEPTH_LIMIT, PART_LIMIT, SizeBudget, sort_and_cap
+from adaptcompose.composition.structure import structural_problems
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
@@ -28,19 +39,19 @@ from adaptcompose.diagnostics.diagnostic import (
     Source,
     Span,
     counted,
-    errors,
+    select_errors,
     suggest,
 )
-from adaptcompose.methods import calls
+from adaptcompose.methods import registered_methods
 from adaptcompose.syntax import parser as syntax
-from adaptcompose.syntax.references import Ref, is_glob, local_ref, matches
-from adaptcompose.syntax.signature import Binding, parameters
+from adaptcompose.syntax.references import Ref, is_glob, local_ref, matches_glob
+from adaptcompose.syntax.signature import ArgumentBinder, parameters
 
-Read = dict[str, Block | None]  # aliases, each of which is read once
+NamedBlocks = dict[str, Block | None]  # aliases, each of which is read once
 
 
 @dataclass(frozen=True)
-class Context:
+class CheckContext:
     """What an expression is read against.
 
     `aliases` are the expressions of a spec's `adapters:`, `parts` the new parts of a run, which
@@ -53,53 +64,57 @@ class Context:
     backbone: Facts | None = None
     aliases: Mapping[str, Source] = field(default_factory=dict)
     parts: Mapping[str, Block] = field(default_factory=dict)
-    globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    listing: Callable[[str], list[str]] | None = None
-    composed: Callable[[Ref], bool] = in_other_places
+    locked_globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    list_repositories: Callable[[str], list[str]] | None = None
+    may_be_published: Callable[[Ref], bool] = is_outside_catalogue
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """What there is to say, and the graph: None after errors, `read` as far as it went."""
 
     tree: syntax.Tree | None
     graph: Block | None
     diagnostics: tuple[Diagnostic, ...]
     globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    read: Block | None = None
+    partial_graph: Block | None = None
 
     def raise_errors(self) -> Block:
         """The graph, or Failed with all errors."""
-        if found := errors(self.diagnostics):
+        if found := select_errors(self.diagnostics):
             raise Failed(found)
         assert self.graph is not None
         return self.graph
 
 
-def check(source: Source | str, context: Context) -> Checked:
+def check_source(source: Source | str, context: CheckContext) -> CheckResult:
     """Everything that text, catalogue and the facts of the backbone can tell."""
     source = Source(source) if isinstance(source, str) else source
     try:
         tree = syntax.parse_tree(source)
     except Failed as failed:
-        return Checked(None, None, failed.diagnostics)
+        return CheckResult(None, None, failed.diagnostics)
     return check_tree(tree, context)
 
 
-def check_tree(tree: syntax.Tree, context: Context, aliased: Read | None = None) -> Checked:
+def check_tree(
+    tree: syntax.Tree, context: CheckContext, alias_blocks: NamedBlocks | None = None
+) -> CheckResult:
     """Everything that a tree, the catalogue and the facts of the backbone can tell."""
-    checker = Checker(context, aliased)
-    graph = checker.tree(tree)
+    checker = Checker(context, alias_blocks)
+    graph = checker.build_graph(tree)
     found = checker.problems
     if graph is not None:
         graph = name_new_parts(graph)
-        found += (one for one in verify(graph, context.backbone) if one not in found)
-    return Checked(tree, None if errors(found) else graph, told(found), checker.globs, graph)
+        found += (one for one in structural_problems(graph, context.backbone) if one not in found)
+    return CheckResult(
+        tree, None if select_errors(found) else graph, sort_and_cap(found), checker.globs, graph
+    )
 
 
-def check_aliases(context: Context) -> Iterator[Checked]:
+def check_aliases(context: CheckContext) -> Iterator[CheckResult]:
     """Every alias of a spec as a composition, also those that nothing uses."""
-    read: Read = {}
+    read: NamedBlocks = {}
     for name, source in context.aliases.items():
         tree = syntax.Tree((), syntax.Reference(name, span=source.span()))
         yield check_tree(tree, context, read)
@@ -108,32 +123,36 @@ def check_aliases(context: Context) -> Iterator[Checked]:
 class Checker:
     """One walk over a tree; what is wrong is collected, not raised."""
 
-    def __init__(self, context: Context, aliased: Read | None = None) -> None:
+    def __init__(self, context: CheckContext, alias_blocks: NamedBlocks | None = None) -> None:
         self.context = context
-        self.names = Names(context.catalogue, context.backbone, context.globs, context.listing)
+        self.names = NameLookup(
+            context.catalogue, context.backbone, context.locked_globs, context.list_repositories
+        )
         self.problems: list[Diagnostic] = []
         self.globs: dict[str, tuple[str, ...]] = {}
-        self._bound: Read = dict(context.parts)
-        self._used: set[str] = set()
-        self._aliased = {} if aliased is None else aliased
-        self._resolving: list[str] = []
-        self._extent = Extent()
+        self._bindings: NamedBlocks = dict(context.parts)
+        self._used_names: set[str] = set()
+        self._alias_blocks = {} if alias_blocks is None else alias_blocks
+        self._alias_path: list[str] = []
+        self._budget = SizeBudget()
 
-    def tree(self, tree: syntax.Tree, hint: str = "") -> Block | None:
+    def build_graph(self, tree: syntax.Tree, hint: str = "") -> Block | None:
         for binding in tree.bindings:
-            place, bound = binding.name_span, self._bound.keys() - self.context.parts.keys()
+            place, bound = binding.name_span, self._bindings.keys() - self.context.parts.keys()
             if binding.name == "none":
                 self.problems.append(codes.AC013.at(place, expected="another name", got="`none`"))
             elif binding.name in bound:
                 self.problems.append(codes.AC102.at(place, name=binding.name))
             else:
-                self._bound[binding.name] = self.block(binding.value, hint=binding.name)
-        body = self.block(tree.body, hint)
-        idle = (one for one in tree.bindings if one.name not in {"none", *self._used})
+                self._bindings[binding.name] = self.build_block(binding.value, hint=binding.name)
+        body = self.build_block(tree.body, hint)
+        idle = (one for one in tree.bindings if one.name not in {"none", *self._used_names})
         self.problems += (codes.AC104.at(one.name_span, name=one.name) for one in idle)
         return body
 
-    def block(self, node: syntax.Node, hint: str = "", slot: str | None = None) -> Block | None:
+    def build_block(
+        self, node: syntax.Node, hint: str = "", slot: str | None = None
+    ) -> Block | None:
         """The block that a node means; `hint` names what is new, `slot` is where it stands."""
         if isinstance(node, syntax.Pipe):
             return self._pipe(node)
@@ -148,7 +167,7 @@ class Checker:
 
     def _path(self, node: syntax.Text) -> Block | None:
         if node.value.strip() and "\0" not in node.value:
-            return self.names.adapter(local_ref(node.value), node.span)
+            return self.names.look_up(local_ref(node.value), node.span)
         self.problems.append(codes.AC109.at(node.span, name=node, why="it is not a path"))
         return None
 
@@ -158,18 +177,18 @@ class Checker:
             modifier = operators().get(stage.name) if isinstance(stage, syntax.Call) else None
             if modifier is not None and issubclass(modifier, Modifier):
                 assert isinstance(stage, syntax.Call)
-                body = self._bounded(done, pipe.span)
+                body = self._stack_within_limits(done, pipe.span)
                 changed = self._modify(modifier, stage, body, bool(done))
-                done = [self._bounded([changed], stage.span)]
+                done = [self._stack_within_limits([changed], stage.span)]
             else:
-                done.append(self.block(stage))
-        return self._bounded(done, pipe.span)
+                done.append(self.build_block(stage))
+        return self._stack_within_limits(done, pipe.span)
 
-    def _bounded(self, blocks: Sequence[Block | None], span: Span) -> Block | None:
+    def _stack_within_limits(self, blocks: Sequence[Block | None], span: Span) -> Block | None:
         """The blocks in one, unless one is missing or they are too many."""
         if None in blocks or not blocks:
             return None
-        excess = list(self._extent.excess(blocks, span))
+        excess = list(self._budget.excess_problems(blocks, span))
         self.problems += excess
         if excess:
             return None
@@ -177,50 +196,59 @@ class Checker:
         return Stack(flatten(present), span=span) if len(present) > 1 else blocks[0]
 
     def _modify(
-        self, modifier: type[Modifier], call: syntax.Call, body: Block | None, preceded: bool
+        self, modifier: type[Modifier], call: syntax.Call, body: Block | None, has_body: bool
     ) -> Block | None:
-        if not preceded:
+        if not has_body:
             self.problems.append(codes.AC301.at(call.name_span, operator=modifier.word))
         if issubclass(modifier, Swap):
             return self._swap(call, body)
-        if issubclass(modifier, Training):
+        if issubclass(modifier, Trainability):
             return None if body is None else self._training(modifier, call, body)
         values = self._options(modifier, call.arguments)
         if values is None or body is None:
             return body
         return modifier(body=body, span=call.span, **values)
 
-    def _training(self, modifier: type[Training], call: syntax.Call, body: Block) -> Block:
-        self._used.update(map(str, call.arguments))
-        known = self._aliased | self._bound
-        found = modifier.bound(call, body, known, late=unread(body, self.context.composed))
+    def _training(self, modifier: type[Trainability], call: syntax.Call, body: Block) -> Block:
+        self._used_names.update(map(str, call.arguments))
+        known = self._alias_blocks | self._bindings
+        found = modifier.from_call(
+            call, body, known, is_deferred=has_unresolved(body, self.context.may_be_published)
+        )
         self.problems += found.problems(None)
         return found
 
     def _swap(self, call: syntax.Call, body: Block | None) -> Block | None:
-        names, late = named(call), body is not None and unread(body, self.context.composed)
-        if body is not None and not late and (wrong := [*strangers(names, slots(body))]):
+        names, late = (
+            slot_spans(call),
+            body is not None and has_unresolved(body, self.context.may_be_published),
+        )
+        if (
+            body is not None
+            and not late
+            and (wrong := [*unknown_name_problems(names, slot_names(body))])
+        ):
             self.problems += wrong
             return body
         members = self._members(Swap, call, list(call.arguments))
-        if members is None or body is None or not self._enough(Swap, call, members):
+        if members is None or body is None or not self._has_enough_members(Swap, call, members):
             return None
         found = Swap(body, tuple(members), names, span=call.span)
-        return found.in_part() if late else found.applied()
+        return found.apply_where_known() if late else found.apply()
 
     def _call(self, call: syntax.Call, hint: str) -> Block | None:
         operator = operators().get(call.name)
         if operator is not None:
             return self._operator(operator, call, hint)
-        if call.name not in calls():
-            known = [*operators(), *calls()]
+        if call.name not in registered_methods():
+            known = [*operators(), *registered_methods()]
             remedy = suggest(call.name, known)
             self.problems.append(
                 codes.AC101.at(call.name_span, name=call.name, known=", ".join(known), help=remedy)
             )
             return None
-        default = calls()[call.name]
-        binding = Binding(call.name, parameters(type(default)), self.problems)
+        default = registered_methods()[call.name]
+        binding = ArgumentBinder(call.name, parameters(type(default)), self.problems)
         before = len(self.problems)
         values = binding.bind(call.arguments)
         if len(self.problems) > before:
@@ -236,15 +264,19 @@ class Checker:
         others = [argument for argument in call.arguments if argument not in named]
         values = self._options(operator, named)
         members = self._members(operator, call, others)
-        if values is None or members is None or not self._enough(operator, call, members):
+        if (
+            values is None
+            or members is None
+            or not self._has_enough_members(operator, call, members)
+        ):
             return None
-        assert issubclass(operator, Members)
+        assert issubclass(operator, BlockOperator)
 
         def parse(text: str) -> Ref:
             return self.names.parse(text, call.span)
 
         try:
-            return operator.of(Call(tuple(members), values, hint, call.span, parse))
+            return operator.from_call(CheckedCall(tuple(members), values, hint, call.span, parse))
         except Failed as failed:
             self.problems += failed.diagnostics
             return None
@@ -252,57 +284,59 @@ class Checker:
     def _options(
         self,
         operator: type[Operator],
-        arguments: Sequence[syntax.Argument | syntax.Exclude],
+        arguments: Sequence[syntax.Argument | syntax.Exclusion],
     ) -> dict[str, object] | None:
         before = len(self.problems)
-        values = Binding(operator.word, parameters(operator), self.problems).bind(arguments)
+        values = ArgumentBinder(operator.word, parameters(operator), self.problems).bind(arguments)
         return values if len(self.problems) == before else None
 
     def _members(
         self,
         operator: type[Operator],
         call: syntax.Call,
-        arguments: list[syntax.Argument | syntax.Exclude],
+        arguments: list[syntax.Argument | syntax.Exclusion],
     ) -> list[Slot] | None:
         """The blocks among the arguments, globs spelt out, exclusions taken away."""
         members: list[Slot] = []
         names: set[str] = set()
         globbed, whole = False, True
         for argument in arguments:
-            if isinstance(argument, syntax.Exclude):
+            if isinstance(argument, syntax.Exclusion):
                 self._exclude(operator, argument, members, globbed)
                 continue
-            if self._refused(operator, argument, names):
+            if self._reject_argument(operator, argument, names):
                 whole = False
                 continue
             names |= {argument.name} if argument.name else set()
             node = argument.value
             if isinstance(node, syntax.Reference) and is_glob(node.text):
-                globbed, blocks = True, self._glob(node, argument.name)
+                globbed, blocks = True, self._expand_glob(node, argument.name)
             else:
-                blocks = [self.block(node, hint=argument.name or "", slot=argument.name)]
+                blocks = [self.build_block(node, hint=argument.name or "", slot=argument.name)]
             weight = None if argument.weight is None else float(argument.weight)
             members += [Slot(argument.name, one, weight) for one in blocks if one is not None]
             whole &= None not in blocks
-            if len(members) > PARTS:
+            if len(members) > PART_LIMIT:
                 break
-        excess = list(self._extent.excess([slot.block for slot in members], call.span))
+        excess = list(self._budget.excess_problems([slot.block for slot in members], call.span))
         self.problems += excess
         return members if whole and not excess else None
 
-    def _refused(
+    def _reject_argument(
         self, operator: type[Operator], argument: syntax.Argument, names: Collection[str]
     ) -> bool:
         """Weights and names where they mean nothing or are taken, modifiers for blocks."""
         found: Diagnostic | None = None
         node = argument.value
         inner = operators().get(node.name) if isinstance(node, syntax.Call) else None
-        if argument.weight is not None and not operator.weighted:
+        if argument.weight is not None and not operator.accepts_weights:
             found = codes.AC206.at(argument.weight_span, operator=operator.word)
         elif operator.takes == "slots" and argument.name in names:
             found = codes.AC202.at(argument.name_span, name=argument.name)
         elif argument.name is not None and operator.takes == "adapters":
-            found = Binding(operator.word, parameters(operator), []).member(argument)
+            found = ArgumentBinder(operator.word, parameters(operator), []).unexpected_name(
+                argument
+            )
         elif argument.name is None and issubclass(operator, Swap):
             found = codes.AC203.at(argument.span, operator=operator.word, example="lang")
         elif inner is not None and issubclass(inner, Modifier):
@@ -311,25 +345,27 @@ class Checker:
         return found is not None
 
     def _exclude(
-        self, operator: type[Operator], node: syntax.Exclude, members: list[Slot], globbed: bool
+        self, operator: type[Operator], node: syntax.Exclusion, members: list[Slot], globbed: bool
     ) -> None:
         if not globbed:
             self.problems.append(codes.AC210.at(node.span, operator=operator.word))
             return
         try:
-            pattern = self.names.exclusion(node.reference.text, node.reference.span)
+            pattern = self.names.exclusion_pattern(node.reference.text, node.reference.span)
         except Failed as failed:
             self.problems += failed.diagnostics
             return
-        members[:] = [s for s in members if not matches(pattern, getattr(s.block, "name", ""))]
+        members[:] = [s for s in members if not matches_glob(pattern, getattr(s.block, "name", ""))]
 
-    def _enough(self, operator: type[Operator], call: syntax.Call, members: list[Slot]) -> bool:
+    def _has_enough_members(
+        self, operator: type[Operator], call: syntax.Call, members: list[Slot]
+    ) -> bool:
         count = len(members)
-        if count >= operator.least or any(open_ended(slot.block) for slot in members):
+        if count >= operator.min_members or any(is_unexpanded_glob(slot.block) for slot in members):
             return True
         globs = [a.value for a in call.arguments if isinstance(a, syntax.Argument)]
         patterns = [g for g in globs if isinstance(g, syntax.Reference) and is_glob(g.text)]
-        word, least = operator.word, operator.least
+        word, least = operator.word, operator.min_members
         values: dict[str, Any] = {
             "operator": word,
             "least": counted(least, "adapter"),
@@ -343,52 +379,52 @@ class Checker:
         """A name: `none`, a let, an alias, then the catalogue; or a path, or a repository."""
         if node.text == "none":
             return Empty(span=node.span)
-        if node.text in self._bound:
-            self._used.add(node.text)
-            return self._bound[node.text]
+        if node.text in self._bindings:
+            self._used_names.add(node.text)
+            return self._bindings[node.text]
         if node.text in self.context.aliases:
             return self._alias(node)
         try:
-            return self._named(node, slot)
+            return self._look_up_name(node, slot)
         except Failed as failed:
             self.problems += failed.diagnostics
-            return self.names.unread(node.text, node.span, slot)
+            return self.names.placeholder(node.text, node.span, slot)
 
-    def _named(self, node: syntax.Reference, slot: str | None) -> Block:
+    def _look_up_name(self, node: syntax.Reference, slot: str | None) -> Block:
         if is_glob(node.text):
             raise Failed(codes.AC205.at(node.span, got=f"the glob `{node}`"))
         ref = self.names.parse(node.text, node.span)
         if ref.kind == "bare" and slot is None:
-            others = [*self._bound, *self.context.aliases]
-            raise self.names.unknown(node.text, node.span, None, *others)
+            others = [*self._bindings, *self.context.aliases]
+            raise self.names.unknown_name(node.text, node.span, None, *others)
         if ref.kind == "bare":
             assert slot is not None
-            ref = ref.inside(slot)
-        return self.names.adapter(ref, node.span)
+            ref = ref.in_space(slot)
+        return self.names.look_up(ref, node.span)
 
     def _alias(self, node: syntax.Reference) -> Block | None:
         name = node.text
-        if name in self._resolving:
-            cycle = " → ".join([*self._resolving, name])
+        if name in self._alias_path:
+            cycle = " → ".join([*self._alias_path, name])
             self.problems.append(codes.AC108.at(node.span, name=name, cycle=cycle))
             return None
-        if name not in self._aliased:
-            self._resolving.append(name)
-            self._aliased[name] = self._resolved(name)
-            self._resolving.pop()
-        return self._aliased[name]
+        if name not in self._alias_blocks:
+            self._alias_path.append(name)
+            self._alias_blocks[name] = self._evaluate_alias(name)
+            self._alias_path.pop()
+        return self._alias_blocks[name]
 
-    def _resolved(self, name: str) -> Block | None:
+    def _evaluate_alias(self, name: str) -> Block | None:
         """What an alias means. It sees other aliases, never the lets of who uses it."""
-        inner = Checker(self.context, self._aliased)
-        inner._resolving, aliases = self._resolving, self.context.aliases
-        inner._bound = {k: v for k, v in self.context.parts.items() if k in aliases}
-        depth = sum(1 + syntax.nesting(aliases[one]) for one in self._resolving)
+        inner = Checker(self.context, self._alias_blocks)
+        inner._alias_path, aliases = self._alias_path, self.context.aliases
+        inner._bindings = {k: v for k, v in self.context.parts.items() if k in aliases}
+        depth = sum(1 + syntax.bracket_depth(aliases[one]) for one in self._alias_path)
         try:
-            if depth > DEPTH:
+            if depth > DEPTH_LIMIT:
                 what = f"nests brackets and aliases {depth} deep"
-                raise Failed(codes.AC904.at(aliases[name].span(), what=what, limit=DEPTH))
-            return inner.tree(syntax.parse_tree(aliases[name]), hint=name)
+                raise Failed(codes.AC904.at(aliases[name].span(), what=what, limit=DEPTH_LIMIT))
+            return inner.build_graph(syntax.parse_tree(aliases[name]), hint=name)
         except Failed as failed:
             self.problems += failed.diagnostics
             return None
@@ -396,13 +432,13 @@ class Checker:
             self.problems += inner.problems
             self.globs |= inner.globs
 
-    def _glob(self, node: syntax.Reference, slot: str | None) -> list[Block | None]:
+    def _expand_glob(self, node: syntax.Reference, slot: str | None) -> list[Block | None]:
         """What a glob stands for; a place with a name has room for one."""
         try:
-            found = self.names.glob(self.names.parse(node.text, node.span), node.span)
+            found = self.names.expand_glob(self.names.parse(node.text, node.span), node.span)
         except Failed as failed:
             self.problems += failed.diagnostics
-            return [self.names.unread(node.text, node.span, slot)]
+            return [self.names.placeholder(node.text, node.span, slot)]
         self.globs[node.text] = tuple(leaf.name for leaf in found)
         if slot is not None and len(found) > 1:
             got = f"`{node}`, which matches {counted(len(found), 'adapter')}"

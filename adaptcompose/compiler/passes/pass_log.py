@@ -6,37 +6,41 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.syntax.signature import spans
+from adaptcompose.syntax.signature import format_ranges
 
 
 @dataclass
-class Log:
+class PassLog:
     """Where one pass fired, and where it declined and why.
 
-    >>> log = Log()
-    >>> log.declined(Site("ffn.out", 3), "a member has `norm_after`")
-    >>> log.declined(Site("ffn.out", 4), "a member has `norm_after`")
+    >>> log = PassLog()
+    >>> log.record_declined(Site("ffn.out", 3), "a member has `norm_after`")
+    >>> log.record_declined(Site("ffn.out", 4), "a member has `norm_after`")
     >>> list(log.reasons())
     ['a member has `norm_after` (ffn.out of layers 3..4)']
     """
 
-    done: list[Site | None] = field(default_factory=list)
-    left: list[tuple[Site | None, str]] = field(default_factory=list)
+    applied_at: list[Site | None] = field(default_factory=list)
+    declined_at: list[tuple[Site | None, str]] = field(default_factory=list)
 
-    def fired(self, site: Site | None = None) -> None:
+    def record_applied(self, site: Site | None = None) -> None:
         """It changed the program at a site, or as a whole."""
-        self.done.append(site)
+        self.applied_at.append(site)
 
-    def declined(self, site: Site | None, why: str) -> None:
+    def record_declined(self, site: Site | None, why: str) -> None:
         """Its condition failed where it would have had something to do."""
-        self.left.append((site, why))
+        self.declined_at.append((site, why))
 
     def reasons(self) -> Iterator[str]:
         """A line for each reason."""
         found: dict[tuple[str, str], list[Site | None]] = {}
-        for site, why in self.left:
+        for site, why in self.declined_at:
             found.setdefault(("" if site is None else site.name, why), []).append(site)
         for (name, why), sites in found.items():
             layers = sorted({s.layer for s in sites if s is not None and s.layer is not None})
-            where = f"{name} of layer{'s' * (len(layers) > 1)} {spans(layers)}" if layers else name
+            where = (
+                f"{name} of layer{'s' * (len(layers) > 1)} {format_ranges(layers)}"
+                if layers
+                else name
+            )
             yield f"{why} ({where})" if where else why

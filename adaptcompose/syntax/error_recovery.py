@@ -5,9 +5,9 @@ follows the same grammar by hand, says what is missing and supposes that it is t
 accept the same texts is a test.
 
 >>> from adaptcompose.diagnostics.diagnostic import Source
->>> for found in explain(Source("stack(Lang=sw task=ner) | | drop(")):
+>>> for found in find_syntax_errors(Source("stack(Lang=sw task=ner) | | drop(")):
 ...     print(found.code, found.message)
-AC006 argument names are lower case: `Lang`
+AC006 argument name `Lang` must be in lower case
 AC005 missing comma between arguments
 AC010 expected a block or modifier after `|`
 AC004 `(` is never closed
@@ -29,31 +29,31 @@ from adaptcompose.syntax.scanner import (
     UNKNOWN,
     Token,
     scan,
-    shortened,
-    unreadable,
+    shorten,
+    token_problem,
 )
 
 if TYPE_CHECKING:
     from adaptcompose.diagnostics.diagnostic import Diagnostic, Source
 
-MOST = 20
+ERROR_LIMIT = 20
 LET = "write a definition as in `let x = stack(sw);`"
 VALUES = {"REF", "INT", "FLOAT", "RANGE", "STRING", "BOOLEAN", ADDRESS, UNCLOSED}
 
 
-def explain(source: Source) -> list[Diagnostic]:
+def find_syntax_errors(source: Source) -> list[Diagnostic]:
     """Every mistake of syntax in the text, at most 20; none for an expression."""
-    return _Reader(source).read()
+    return _RecoveringParser(source).read()
 
 
-class _Reader:
+class _RecoveringParser:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.tokens = [*scan(source), Token(END, source.span(len(source.text)))]
-        self.found: list[Diagnostic] = []
+        self.diagnostics: list[Diagnostic] = []
         self.brackets: list[Bracket] = []
         self.phase = Phase.START
-        self.begun = Phase.START  # the phase in which the last value was met
+        self.value_phase = Phase.START  # the phase in which the last value was met
         self.index = 0
         self.before: Token | None = None
         self.binding = False
@@ -61,22 +61,22 @@ class _Reader:
 
     def read(self) -> list[Diagnostic]:
         for index, token in enumerate(self.tokens):
-            if len(self.found) >= MOST:
+            if len(self.diagnostics) >= ERROR_LIMIT:
                 break
             self.index = index
-            if wrong := unreadable(token, self.before):
-                self.found.append(wrong)
+            if wrong := token_problem(token, self.before):
+                self.diagnostics.append(wrong)
             if token.kind in (UNKNOWN, BRACES):
                 self.muted = True
                 continue
             self._take(token)
             self.before = token
             self.muted = False
-        return self.found[:MOST]
+        return self.diagnostics[:ERROR_LIMIT]
 
     def _tell(self, diagnostic: Diagnostic | None) -> None:
         if diagnostic and not self.muted:
-            self.found.append(diagnostic)
+            self.diagnostics.append(diagnostic)
 
     @property
     def _inside(self) -> str:
@@ -101,13 +101,13 @@ class _Reader:
             self._continue(token)
 
     def _begin(self, token: Token) -> None:
-        if self.phase is Phase.BOUND:
-            self._bound(token)
+        if self.phase is Phase.LET_NAME:
+            self._read_let_name(token)
         elif token.kind in VALUES:
             self._value(token)
         elif token.kind == "NAME":
             self._misplaced(token)
-            self.phase = Phase.CALLED
+            self.phase = Phase.CALL
         elif token.kind in CLOSING:
             self._open(token)
         elif token.kind == "KEY":
@@ -127,15 +127,15 @@ class _Reader:
             self._mark(token)
 
     def _value(self, token: Token) -> None:
-        self.begun = self.phase
+        self.value_phase = self.phase
         if self.phase is Phase.WEIGHT:
             self._tell(say.bad_weight(token))
         elif self.phase is Phase.REFERENCE and token.kind not in ("REF", ADDRESS):
             self._unexpected(token, "a reference after `!`")
         else:
-            self._tell(literals.mistake(token.kind, token.span))
+            self._tell(literals.literal_problem(token.kind, token.span))
         ended = self.phase in (Phase.WEIGHT, Phase.REFERENCE)
-        self.phase = Phase.CLOSED if ended else Phase.DONE
+        self.phase = Phase.COMPLETE_ARGUMENT if ended else Phase.COMPLETE_STAGE
 
     def _misplaced(self, token: Token) -> None:
         if self.phase is Phase.WEIGHT:
@@ -147,7 +147,7 @@ class _Reader:
 
     def _open(self, token: Token) -> None:
         if token.kind == "(":
-            if self.phase is Phase.CALLED:
+            if self.phase is Phase.CALL:
                 self.brackets.append(Bracket("call", token, ")"))
             else:
                 self._misplaced(token)
@@ -179,10 +179,10 @@ class _Reader:
             help = "move every `let` to the beginning"
             self._unexpected(token, PART, help)
         if not self.brackets:
-            self.phase = Phase.BOUND
+            self.phase = Phase.LET_NAME
             self.binding = True
 
-    def _bound(self, token: Token) -> None:
+    def _read_let_name(self, token: Token) -> None:
         if token.kind == "KEY":
             self.phase = Phase.EQUALS
             return
@@ -191,7 +191,7 @@ class _Reader:
             self.phase = Phase.VALUE
             return
         if self._next.kind == "=" and token.kind in VALUES:
-            help = f"write `let {say.lower(token.text)} = …;`"
+            help = f"write `let {say.lower_case(token.text)} = …;`"
             self._unexpected(token, "a lower-case name after `let`", help)
             self.phase = Phase.EQUALS
             return
@@ -209,9 +209,9 @@ class _Reader:
         named = self.index > 1 and self.tokens[self.index - 1].kind == "="
         name = self.tokens[self.index - 2].text if named else ""
         return {
-            Phase.VALUE: f"a value after `{shortened(name)}=`" if name else "a value",
+            Phase.VALUE: f"a value after `{shorten(name)}=`" if name else "a value",
             Phase.REFERENCE: "a reference after `!`",
-            Phase.BOUND: "a name after `let`",
+            Phase.LET_NAME: "a name after `let`",
         }.get(self.phase, PART)
 
     def _missing(self, token: Token) -> None:
@@ -250,7 +250,7 @@ class _Reader:
     def _pipe(self, token: Token) -> None:
         if self._inside == "list":
             self._unexpected(token, "`,` or `]`")
-        elif self.phase is Phase.CLOSED:
+        elif self.phase is Phase.COMPLETE_ARGUMENT:
             weighted = self.before is not None and self.before.kind in ("INT", "FLOAT")
             help = "put a pipe that has a weight in brackets: `(a | b):0.3`" if weighted else None
             self._unexpected(token, "`,` or `)`", help)
@@ -258,7 +258,9 @@ class _Reader:
 
     def _colon(self, token: Token) -> None:
         last = self.before
-        if self._inside == "call" and (self.phase is Phase.DONE or (last and last.kind == "]")):
+        if self._inside == "call" and (
+            self.phase is Phase.COMPLETE_STAGE or (last and last.kind == "]")
+        ):
             self.phase = Phase.WEIGHT
             return
         help = "use weights inside a call: `average(a:0.3, b:0.7)`"
@@ -271,7 +273,7 @@ class _Reader:
         if not self.binding:
             self._unexpected(token, self._follower(), "use `;` only after `let x = …`")
         elif self.brackets:
-            self.found += [bracket.unclosed() for bracket in self.brackets]
+            self.diagnostics += [bracket.unclosed() for bracket in self.brackets]
         if self.brackets and not self.binding:
             self.phase = Phase.START
         else:
@@ -281,11 +283,11 @@ class _Reader:
         stray = not self.binding or self.before is None or self.before.kind == "LET"
         self.brackets.clear()
         self.binding = False
-        self.phase = Phase.DONE if stray and self._next.kind == END else Phase.START
+        self.phase = Phase.COMPLETE_STAGE if stray and self._next.kind == END else Phase.START
 
     def _equals(self, token: Token) -> None:
         last = self.before
-        if last is None or last.kind not in VALUES or self.begun is not Phase.START:
+        if last is None or last.kind not in VALUES or self.value_phase is not Phase.START:
             self._unexpected(token, self._follower())
         elif self._inside != "call":
             self._unexpected(token, self._follower(), "put arguments into a call: `stack(lang=…)`")
@@ -300,7 +302,7 @@ class _Reader:
     def _wrong_call(self, token: Token) -> None:
         assert self.before is not None
         place = self.before.span.to(token.span)
-        remedy = f"{say.lower(self.before.text)}(…)"
+        remedy = f"{say.lower_case(self.before.text)}(…)"
         self._tell(say.look_alike(self.before) or codes.AC012.at(place, remedy=remedy))
         self.brackets.append(Bracket("call", token, CLOSING[token.kind]))
         self.phase = Phase.START
@@ -308,7 +310,7 @@ class _Reader:
     def _separate(self, token: Token) -> None:
         if self._inside in ("call", "list") and token.kind not in (",", "LET"):
             word = token.text + (self._next.text if token.kind == "!" else "")
-            self._tell(codes.AC005.at(token.span, word=shortened(word)))
+            self._tell(codes.AC005.at(token.span, word=shorten(word)))
             self.phase = Phase.START
         elif self._inside == "top" and not self.binding:
             self._tell(codes.AC011.at(token.span))
@@ -347,9 +349,9 @@ class _Reader:
             self._unmatched(token)
             return
         while self.brackets[-1].closing != token.kind:
-            self.found.append(self.brackets.pop().unclosed())
+            self.diagnostics.append(self.brackets.pop().unclosed())
         kind = self.brackets.pop().kind
-        self.phase = Phase.CLOSED if kind == "list" else Phase.DONE
+        self.phase = Phase.COMPLETE_ARGUMENT if kind == "list" else Phase.COMPLETE_STAGE
 
     def _check_complete(self, token: Token) -> None:
         if self.phase not in WANTING:
@@ -357,7 +359,7 @@ class _Reader:
         if self.phase is not Phase.START or self._inside == "group":
             self._missing(token)
             self.muted = True
-            self.phase = Phase.DONE
+            self.phase = Phase.COMPLETE_STAGE
 
     def _unmatched(self, token: Token) -> None:
         wanted = self.brackets[-1].closing if self.brackets else None
@@ -366,7 +368,7 @@ class _Reader:
         self._tell(codes.AC008.at(token.span, bracket=token.kind, help=help))
         if instead:
             kind = self.brackets.pop().kind
-            self.phase = Phase.CLOSED if kind == "list" else Phase.DONE
+            self.phase = Phase.COMPLETE_ARGUMENT if kind == "list" else Phase.COMPLETE_STAGE
 
     def _all_closed_later(self) -> bool:
         rest = [token.kind for token in self.tokens[self.index + 1 :]]
@@ -390,7 +392,7 @@ class _Reader:
             end = self.before.span.end
             place = self.source.span(end, end)
             self._tell(codes.AC013.at(place, expected="`;` and a composition", got=token.shown))
-        self.found += [bracket.unclosed() for bracket in self.brackets]
+        self.diagnostics += [bracket.unclosed() for bracket in self.brackets]
 
     def _unexpected(self, token: Token, expected: str, help: str | None = None) -> None:
         self._tell(say.unexpected(token, expected, help))

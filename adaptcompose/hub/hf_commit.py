@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.hub.store import FileRecord, Proposal, git_blob, record
+from adaptcompose.hub.store import FileRecord, PullRequest, file_record, git_blob
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Change:
+class Commit:
     """What a commit does to a repository."""
 
     repo: str
@@ -26,7 +26,7 @@ class Change:
     message: str
 
 
-def push(api: HfApi, change: Change, branch: str, private: bool | None) -> str:
+def push(api: HfApi, change: Commit, branch: str, private: bool | None) -> str:
     """The new revision of a branch; repository and branch are made where there are none."""
     head = _head(api, change.repo, private)
     made = branch != "main" and branch not in _branches(api, change.repo)
@@ -35,7 +35,7 @@ def push(api: HfApi, change: Change, branch: str, private: bool | None) -> str:
     elif branch != "main":
         head = str(api.repo_info(change.repo, revision=branch).sha)
     try:
-        return _committed(api, change, branch, head)
+        return _commit_or_recover(api, change, branch, head)
     except BaseException:
         if made:
             with contextlib.suppress(Exception):  # why the push failed is what counts
@@ -43,27 +43,27 @@ def push(api: HfApi, change: Change, branch: str, private: bool | None) -> str:
         raise
 
 
-def propose(api: HfApi, change: Change) -> Proposal:
+def open_pull_request(api: HfApi, change: Commit) -> PullRequest:
     """A pull request against `main`."""
     head = str(api.repo_info(change.repo).sha)
     made = _send(api, change, head, create_pr=True)
-    return Proposal(str(made.oid), int(made.pr_num or 0), str(made.pr_url))
+    return PullRequest(str(made.oid), int(made.pr_num or 0), str(made.pr_url))
 
 
-def same(content: Path | bytes, listed: FileRecord | None) -> bool:
+def is_same_content(content: Path | bytes, listed: FileRecord | None) -> bool:
     """Whether a file of a hub is the one that lies here."""
     if listed is None:
         return False
     if isinstance(content, bytes):
-        here = FileRecord(len(content), hashlib.sha256(content).hexdigest(), _blob(content))
+        local = FileRecord(len(content), hashlib.sha256(content).hexdigest(), _blob(content))
     else:
         place = Path(content)
-        here = record(place)
-        here = FileRecord(here.size, here.sha256, git_blob(place, here.size))
+        local = file_record(place)
+        local = FileRecord(local.size, local.sha256, git_blob(place, local.size))
     return (
-        here.size == listed.size
-        and listed.sha256 in (None, here.sha256)
-        and listed.blob in (None, here.blob)
+        local.size == listed.size
+        and listed.sha256 in (None, local.sha256)
+        and listed.blob in (None, local.blob)
     )
 
 
@@ -89,7 +89,7 @@ def _branches(api: HfApi, repo: str) -> set[str]:
     return {ref.name for ref in api.list_repo_refs(repo).branches}
 
 
-def _send(api: HfApi, change: Change, parent: str, **how: Any) -> Any:
+def _send(api: HfApi, change: Commit, parent: str, **how: Any) -> Any:
     """The client's one commit: it sends large files first, and not again what the hub has."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -111,30 +111,34 @@ def _send(api: HfApi, change: Change, parent: str, **how: Any) -> Any:
     )
 
 
-def _committed(api: HfApi, change: Change, branch: str, parent: str) -> str:
+def _commit_or_recover(api: HfApi, change: Commit, branch: str, parent: str) -> str:
     """The new commit; also where the hub made it and its answer was lost."""
     try:
         return str(_send(api, change, parent, revision=branch).oid)
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", 500)
-        if status >= 500 and (found := _arrived(api, change, branch, parent)):
+        if status >= 500 and (found := _find_arrived_commit(api, change, branch, parent)):
             return found
         raise
 
 
-def _arrived(api: HfApi, change: Change, branch: str, parent: str) -> str | None:
+def _find_arrived_commit(api: HfApi, change: Commit, branch: str, parent: str) -> str | None:
     """The revision of the branch if it is new and holds exactly what was sent."""
     with contextlib.suppress(Exception):
         head = str(api.repo_info(change.repo, revision=branch).sha)
         tree = api.list_repo_tree(change.repo, revision=head, recursive=True)
-        listed = {entry.path: listed_record(entry) for entry in tree if hasattr(entry, "blob_id")}
-        whole = all(same(content, listed.get(path)) for path, content in change.files.items())
+        listed = {
+            entry.path: record_from_listing(entry) for entry in tree if hasattr(entry, "blob_id")
+        }
+        whole = all(
+            is_same_content(content, listed.get(path)) for path, content in change.files.items()
+        )
         if head != parent and whole and not {*change.delete} - {*change.files} & listed.keys():
             return head
     return None
 
 
-def listed_record(entry: Any) -> FileRecord:
+def record_from_listing(entry: Any) -> FileRecord:
     """What a listing says of a file: SHA-256 of large ones, git's hash of others."""
     if entry.lfs is not None:
         return FileRecord(int(entry.lfs.size), sha256=str(entry.lfs.sha256))

@@ -22,7 +22,7 @@ VERSION = "adapters.1.3.0"
 
 
 @dataclass(frozen=True)
-class Writer:
+class AdapterHubWriter:
     """Writes objects of one backbone; `adapters` loads them without a missing or unexpected key."""
 
     facts: Facts
@@ -64,11 +64,11 @@ class Writer:
     def _keyed(
         self, method: Method, name: str, weights: Mapping[tuple[Site, str], torch.Tensor]
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        prefix = self.facts.layout.prefix(self.facts.type)
+        prefix = self.facts.layout.base_attribute(self.facts.model_type)
         shares: dict[str, dict[int, torch.Tensor]] = {}
         for site in method.sites(self.facts):
             for tensor, keys in method.adapterhub_keys(name, site, self.facts).items():
-                packed = method.packed(tensor, site, self.facts)
+                packed = method.packed_slice(tensor, site, self.facts)
                 for key in (f"{prefix}.{key}" for key in keys):
                     if packed is None:
                         yield key, weights[site, tensor]
@@ -76,14 +76,14 @@ class Writer:
                     found = shares.setdefault(key, {})
                     found[packed.index] = weights[site, tensor]
                     if len(found) == packed.count:
-                        yield key, packed.join([found[index] for index in range(packed.count)])
+                        yield key, packed.pack([found[index] for index in range(packed.count)])
 
     def _describe(self, path: Path, name: str, more: Mapping[str, Any]) -> None:
         outer = {
             "hidden_size": self.facts.width,
-            "model_class": self.facts.layout.adapterhub.get(self.facts.type),
+            "model_class": self.facts.layout.adapterhub.get(self.facts.model_type),
             "model_name": self.facts.name or "",
-            "model_type": self.facts.type,
+            "model_type": self.facts.model_type,
             "name": name,
             "version": VERSION,
         }

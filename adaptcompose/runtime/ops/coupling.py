@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from adaptcompose.methods.invertible import AffineCoupling
-from adaptcompose.runtime.ops.primitives import RunningCoupling, State, runs
+from adaptcompose.runtime.ops.primitives import CouplingModule, State, implements
 
 _CLAMP = 5.0  # factors stay within exp(±_CLAMP)
 _SLOPE = 0.636  # about 2/π: atan reaches the clamp
 
 
-@runs(AffineCoupling)
-class RunningAffineCoupling(RunningCoupling):
+@implements(AffineCoupling)
+class AffineCouplingModule(CouplingModule):
     def _coupled(self, state: State, weights: Mapping[str, Tensor]) -> Tensor:
         first = self.node.width // 2
         one, two = state.h[..., :first], state.h[..., first:]

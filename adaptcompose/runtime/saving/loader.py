@@ -10,45 +10,49 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.opening import open_store
 from adaptcompose.hub.store import Store
 from adaptcompose.resolution.manifest import FILE, LOCK
-from adaptcompose.resolution.sources import own_files
-from adaptcompose.resolution.tokenizer import FILES
+from adaptcompose.resolution.sources import relevant_files
+from adaptcompose.resolution.tokenizer import TOKENIZER_FILES
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.reader import load_composition
-from adaptcompose.storage.yaml_source import open_source
+from adaptcompose.storage.yaml_source import read_source
 from adaptcompose.syntax.references import Ref, parse_ref
 
 
-def fetch(ref: str, hub: str | None = None) -> Path:
+def fetch_composition(ref: str, hub: str | None = None) -> Path:
     """The folder of a published composition, with verified files and none that is not needed."""
     if Path(ref).is_dir():
         return Path(ref)
     parsed = parse_ref(ref, ())
     if parsed.kind != "hub" or parsed.repo is None:
         raise Failed(AC412.at(path=ref, root=Path.cwd()))
-    return _needed(parsed, open_store("hf" if parsed.forced else hub or "hf", Path()))
+    return _fetch_needed_files(
+        parsed, open_store("hf" if parsed.has_hub_prefix else hub or "hf", Path())
+    )
 
 
-def _needed(ref: Ref, store: Store) -> Path:
+def _fetch_needed_files(ref: Ref, store: Store) -> Path:
     """First what the composition is, then the folders that it names: safetensors, no copies."""
     assert ref.repo is not None
     revision = store.resolve(ref.repo, ref.revision)
     start = f"{ref.subfolder}/" if ref.subfolder else ""
-    listed = store.files(ref.repo, revision)
+    listed = store.list_files(ref.repo, revision)
     if f"{start}{FILE}" not in listed:
         raise Failed(AC426.at(name=ref))
     described = [path for path in (f"{start}{FILE}", f"{start}{LOCK}") if path in listed]
     folder = store.fetch(ref.repo, revision, described) / start
-    text = open_source(folder / FILE).text
+    text = read_source(folder / FILE).text
     inside = {path.removeprefix(start) for path in listed if path.startswith(start)}
     tops = sorted({path.split("/")[0] for path in inside if "/" in path})
     parts = [
         f"{start}{top}/{name}"
         for top in tops
         if f"./{top}" in text
-        for name in own_files(listed, f"{start}{top}")
+        for name in relevant_files(listed, f"{start}{top}")
     ]
     if "./tokenizer" in text:
-        parts += [p for p in sorted(f"{start}tokenizer/{one}" for one in FILES) if p in listed]
+        parts += [
+            p for p in sorted(f"{start}tokenizer/{one}" for one in TOKENIZER_FILES) if p in listed
+        ]
     store.fetch(ref.repo, revision, [*described, *parts])
     return folder
 
@@ -60,11 +64,13 @@ def load(ref_or_dir: str | Path, backbone: Any = None, hub: str | None = None) -
     is "hf" or the folder of a hub, without which a saved composition looks where it was saved.
     """
     own = Path(ref_or_dir).is_dir()
-    folder = saved_folder(Path(ref_or_dir)) if own else fetch(str(ref_or_dir), hub)
+    folder = (
+        composition_folder(Path(ref_or_dir)) if own else fetch_composition(str(ref_or_dir), hub)
+    )
     return load_composition(folder, str(ref_or_dir), backbone=backbone, hub=hub, trusted=own)
 
 
-def saved_folder(folder: Path) -> Path:
+def composition_folder(folder: Path) -> Path:
     """The folder of a composition: itself, or of the best one of a run."""
     best = folder / "best"
     return best if not (folder / FILE).is_file() and (best / FILE).is_file() else folder

@@ -6,23 +6,23 @@ import re
 
 from adaptcompose.composition.graph import Adapter, Block, walk
 from adaptcompose.composition.operators import Fuse
-from adaptcompose.composition.operators.swap import worded
+from adaptcompose.composition.operators.swap import as_written
 from adaptcompose.syntax.references import Ref
 
 _NAME = re.compile(r"(?!(?:let|none|true|false)$)[a-z][a-z0-9_]*")
 
 
-def canonical(graph: Block) -> str:
+def format_canonical(graph: Block) -> str:
     """What a graph says, so that reading it again gives the same parts in the same places.
 
     >>> from adaptcompose.catalogue.cards import Catalogue
-    >>> from adaptcompose.composition.check import Context, check
+    >>> from adaptcompose.composition.checker import CheckContext, check_source
     >>> text = "let x = lora(); average(x, stack(./a, x))"
-    >>> canonical(check(text, Context(Catalogue.open())).raise_errors())
+    >>> format_canonical(check_source(text, CheckContext(Catalogue.open())).raise_errors())
     'let x = lora(); average(x, stack(./a, x))'
     """
-    graph = worded(graph)
-    several = shared(graph)
+    graph = as_written(graph)
+    several = shared_parts(graph)
     bound: dict[str, str] = {}
 
     def write(block: Block) -> Block:
@@ -37,11 +37,11 @@ def canonical(graph: Block) -> str:
     return "".join([*(f"let {name} = {text}; " for name, text in bound.items()), str(body)])
 
 
-def shared(graph: Block) -> dict[str, int]:
+def shared_parts(graph: Block) -> dict[str, int]:
     """The new parts that stand in several places, and in how many."""
     found: dict[str, list[Block]] = {}
     for block in walk(graph):
-        if isinstance(block, Adapter | Fuse) and block.new and _NAME.fullmatch(block.name):
+        if isinstance(block, Adapter | Fuse) and block.is_new and _NAME.fullmatch(block.name):
             found.setdefault(block.name, []).append(block)
     alike = {name: len(all_) for name, all_ in found.items() if len({*map(str, all_)}) == 1}
     return {name: count for name, count in alike.items() if count > 1}

@@ -13,71 +13,74 @@ from adaptcompose.composition.graph import (
     Block,
     Published,
     Slot,
-    complete,
+    has_known_methods,
     transform,
     walk,
 )
-from adaptcompose.composition.operator import Modifier, Takes, operator
-from adaptcompose.composition.operators.fuse import Fuse, fusions, parts_of
-from adaptcompose.composition.operators.stack import Stack, slots
-from adaptcompose.composition.operators.swap import strangers, worded
+from adaptcompose.composition.operator import ArgumentKind, Modifier, operator
+from adaptcompose.composition.operators.fuse import Fuse, fusions_of, parts_of
+from adaptcompose.composition.operators.stack import Stack, slot_names
+from adaptcompose.composition.operators.swap import as_written, unknown_name_problems
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 from adaptcompose.ir.primitives import Primitive
 from adaptcompose.syntax import parser as syntax
 
 
 @dataclass(frozen=True)
-class Training(Modifier):
+class Trainability(Modifier):
     """Says of parts to the left whether training changes them; outputs stay as they are."""
 
-    takes: ClassVar[Takes] = "names"
-    learns: ClassVar[bool]
+    takes: ClassVar[ArgumentKind] = "names"
+    makes_trainable: ClassVar[bool]
 
     names: tuple[str, ...] = ()
-    places: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
-    unnamed: tuple[Adapter | Fuse, ...] = field(default=(), compare=False, repr=False)
+    name_spans: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
+    unnamed_parts: tuple[Adapter | Fuse, ...] = field(default=(), compare=False, repr=False)
     """New parts that a `let` means, until they have names."""
-    late: bool = field(default=False, compare=False, repr=False)
+    is_deferred: bool = field(default=False, compare=False, repr=False)
     """Whether references to the left may bring parts that are not known yet."""
 
     @classmethod
-    def bound(
-        cls, call: syntax.Call, body: Block, scope: Mapping[str, Block | None], *, late: bool
-    ) -> Training:
+    def from_call(
+        cls, call: syntax.Call, body: Block, scope: Mapping[str, Block | None], *, is_deferred: bool
+    ) -> Trainability:
         """The modifier of a call; `scope` are the blocks that names stand for."""
-        known, parts = named_parts(body), {(one.name, one.span) for one in parts_in(body)}
+        known, parts = (
+            nameable_parts(body),
+            {(one.name, one.span) for one in part_occurrences(body)},
+        )
         places: dict[str, Span] = {}
         unnamed: list[Adapter | Fuse] = []
         for argument in call.arguments:
             written = str(argument)
             meant = scope.get(written) if written not in known else None
-            found = [one for one in parts_in(meant) if (one.name, one.span) in parts]
+            found = [one for one in part_occurrences(meant) if (one.name, one.span) in parts]
             places |= {one.name: argument.span for one in found if one.name}
             unnamed += [one for one in found if not one.name]
             if not found:
                 places[written] = argument.span
-        return cls(body, tuple(places), places, tuple(unnamed), late, span=call.span)
+        return cls(body, tuple(places), places, tuple(unnamed), is_deferred, span=call.span)
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         """AC310 for names that mean nothing to the left, once that is known."""
-        if not self.late or complete(self.body):
-            places = {name: self.places.get(name, self.span) for name in self.names}
-            yield from strangers(places, list(named_parts(self.body)))
+        if not self.is_deferred or has_known_methods(self.body):
+            places = {name: self.name_spans.get(name, self.span) for name in self.names}
+            yield from unknown_name_problems(places, list(nameable_parts(self.body)))
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        body, names = slotted(self.body, self.names)
-        return (*body.stages, f"{self.word}({', '.join(names)})")
+    def stage_texts(self) -> tuple[str, ...]:
+        body, names = with_named_slots(self.body, self.names)
+        return (*body.stage_texts, f"{self.word}({', '.join(names)})")
 
-    def options(self) -> list[str]:
+    def format_options(self) -> list[str]:
         return list(self.names)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         return self.body.at(site, facts)
 
-    def targets(self) -> frozenset[str]:
+    def target_parts(self) -> frozenset[str]:
         """The parts that the names mean; without names, all to the left."""
-        known = named_parts(self.body)
+        known = nameable_parts(self.body)
         if not self.names:
             return frozenset().union(*known.values())
         return frozenset().union(*(known.get(name, ()) for name in self.names))
@@ -85,7 +88,7 @@ class Training(Modifier):
 
 @operator
 @dataclass(frozen=True)
-class Train(Training):
+class Train(Trainability):
     """Train these slots or parts, even if they are loaded; without names, all to the left.
 
     New parts are always trained. Laws: e | train() computes e; train(a) | freeze(a) = freeze(a).
@@ -95,12 +98,12 @@ class Train(Training):
     """
 
     word: ClassVar[str] = "train"
-    learns: ClassVar[bool] = True
+    makes_trainable: ClassVar[bool] = True
 
 
 @operator
 @dataclass(frozen=True)
-class Freeze(Training):
+class Freeze(Trainability):
     """Do not train these slots or parts, even if they are new; without names, all to the left.
 
     Laws: e | freeze() computes e; freeze(a) | train(a) = train(a).
@@ -110,17 +113,17 @@ class Freeze(Training):
     """
 
     word: ClassVar[str] = "freeze"
-    learns: ClassVar[bool] = False
+    makes_trainable: ClassVar[bool] = False
 
 
-def named_parts(block: Block) -> dict[str, frozenset[str]]:
+def nameable_parts(block: Block) -> dict[str, frozenset[str]]:
     """What can be named in a composition, and the parts that it means.
 
     Parts by their own names, published compositions by their references, slots by what is in
     them, and `fuse` for all fusions.
     """
     found: dict[str, frozenset[str]] = {}
-    if mixed := fusions(block):
+    if mixed := fusions_of(block):
         found["fuse"] = frozenset(mixed)
     for inner in walk(block):
         for slot in inner.members if isinstance(inner, Stack) else ():
@@ -134,21 +137,21 @@ def named_parts(block: Block) -> dict[str, frozenset[str]]:
     return found
 
 
-def parts_in(block: Block | None) -> list[Adapter | Fuse]:
+def part_occurrences(block: Block | None) -> list[Adapter | Fuse]:
     """All adapters and fusions, as often as they stand there."""
     return [] if block is None else [b for b in walk(block) if isinstance(b, Adapter | Fuse)]
 
 
-def slotted(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[str, ...]]:
+def with_named_slots(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[str, ...]]:
     """The body with slots for the new parts that a `let` has named, and the names of all of them.
 
     A graph has no `let` that could be written, and stack(x=e) = e.
     """
-    known, found, body = slots(body), list(names), worded(body)
+    known, found, body = slot_names(body), list(names), as_written(body)
     wanted = set(names) - {*known, "fuse"}
 
     def called(block: Block) -> str | None:
-        part = block.name if isinstance(block, Adapter | Fuse) and block.new else None
+        part = block.name if isinstance(block, Adapter | Fuse) and block.is_new else None
         return part if part in wanted else None
 
     def wrapped(block: Block) -> Block:
@@ -165,7 +168,7 @@ def slotted(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[str, ...]
                 members.append(replace(slot, block=wrapped(slot.block)))
                 continue
             if any(one.name == name for one in members):
-                name = fresh(name, {*known, *found})
+                name = unique_name(name, {*known, *found})
                 found.append(name)
             members.append(replace(slot, name=name))
         return replace(block, members=tuple(members))
@@ -173,25 +176,25 @@ def slotted(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[str, ...]
     return (wrapped(transform(body, change)), tuple(found)) if wanted else (body, names)
 
 
-def fresh(word: str, taken: Container[str]) -> str:
+def unique_name(word: str, taken: Container[str]) -> str:
     """The word, with the first number that makes it new."""
     numbered = (f"{word}{number}" for number in count(2))
     return next(name for name in chain((word,), numbered) if name not in taken)
 
 
-def marks(graph: Block) -> dict[str, bool]:
+def explicit_trainability(graph: Block) -> dict[str, bool]:
     """Of which parts the expression says that they are trained, or frozen; the last word counts."""
     found: dict[str, bool] = {}
     for inner in graph.inner():
-        found |= marks(inner)
-    if isinstance(graph, Training):
-        found |= dict.fromkeys(graph.targets(), graph.learns)
+        found |= explicit_trainability(inner)
+    if isinstance(graph, Trainability):
+        found |= dict.fromkeys(graph.target_parts(), graph.makes_trainable)
     return found
 
 
-def learning(graph: Block) -> Iterator[str]:
+def trainable_parts(graph: Block) -> Iterator[str]:
     """The parts that are trained unless a spec says otherwise: what is new, and what is marked."""
-    said = marks(graph)
+    said = explicit_trainability(graph)
     for name, part in parts_of(graph).items():
-        if said.get(name, part.new):
+        if said.get(name, part.is_new):
             yield name

@@ -12,22 +12,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adaptcompose.backbones.layout import Facts, layouts, read_facts
+from adaptcompose.backbones.layout import Facts, read_facts, registered_layouts
 from adaptcompose.composition.graph import Head
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapter_folder as adapters
 from adaptcompose.formats import adapterhub, peft
-from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS, Described
-from adaptcompose.formats.adapterhub_setup import SETUP, expression
-from adaptcompose.formats.adapterhub_versions import modern_key, oddities
-from adaptcompose.formats.tensor_summary import Group, grouped, layers_in, parameters
+from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS, StoredObject
+from adaptcompose.formats.adapterhub_setup import SETUP, setup_expression
+from adaptcompose.formats.adapterhub_versions import modern_key, unusual_settings
+from adaptcompose.formats.tensor_summary import TensorGroup, group_tensors, layers_in, parameters
 from adaptcompose.formats.tensors import Shapes
-from adaptcompose.formats.transformers_heads import flexible
-from adaptcompose.resolution.file_listing import Shelf
-from adaptcompose.storage.yaml_source import load
+from adaptcompose.formats.transformers_heads import flexible_config
+from adaptcompose.resolution.file_listing import FileListing
+from adaptcompose.storage.yaml_source import load_yaml
 
 INTERFACE = "adapter_interface.json"
-COMPOSITION = "composition.yaml"
+COMPOSITION_FILE = "composition.yaml"
 _TYPES = {ADAPTER: "adapter", HEAD: "head", FUSION: "fusion"}
 
 
@@ -41,7 +41,7 @@ class Content:
     method: str = ""
     calls: str = ""
     why: str = ""
-    groups: tuple[Group, ...] = ()
+    groups: tuple[TensorGroup, ...] = ()
     parameters: int | None = None
     base: str = ""
     type: str = ""
@@ -59,17 +59,17 @@ class Content:
         return {name: value for name, value in plain.items() if value not in ("", None, (), {}, [])}
 
 
-def contents(shelf: Shelf, facts: Facts | None = None) -> list[Content]:
+def inspect_files(shelf: FileListing, facts: Facts | None = None) -> list[Content]:
     """Everything that is known, the shelf itself first; `facts` of the backbone it is meant for."""
     found: list[Content] = []
-    for place in shelf.places():
+    for place in shelf.folders():
         found += _objects(shelf, place, facts)
     return found
 
 
-def _objects(shelf: Shelf, place: str, facts: Facts | None) -> Iterator[Content]:
-    files = shelf.below(place)
-    if COMPOSITION in files:
+def _objects(shelf: FileListing, place: str, facts: Facts | None) -> Iterator[Content]:
+    files = shelf.files_in(place)
+    if COMPOSITION_FILE in files:
         yield _composition(shelf, place)
     if SETUP in files:
         yield _setup(shelf, place)
@@ -79,25 +79,25 @@ def _objects(shelf: Shelf, place: str, facts: Facts | None) -> Iterator[Content]
                 yield _object(shelf, place, kind, facts)
             except Failed as failed:
                 why = "; ".join(one.message for one in failed.diagnostics)
-                yield Content(_TYPES[kind], place, why=why, files=_own(files, kind))
-    if "config.json" in files and not set(files) & {ADAPTER, FUSION, SETUP, COMPOSITION}:
+                yield Content(_TYPES[kind], place, why=why, files=_object_files(files, kind))
+    if "config.json" in files and not set(files) & {ADAPTER, FUSION, SETUP, COMPOSITION_FILE}:
         yield _model(shelf, place)
 
 
-def _file(shelf: Shelf, place: str, name: str) -> Path:
+def _file(shelf: FileListing, place: str, name: str) -> Path:
     return shelf.path(f"{place}/{name}" if place else name)
 
 
-def _object(shelf: Shelf, place: str, kind: str, facts: Facts | None) -> Content:
+def _object(shelf: FileListing, place: str, kind: str, facts: Facts | None) -> Content:
     path = _file(shelf, place, kind)
     title = f"{shelf.title}/{place}".rstrip("/")
-    described = adapterhub.describe(path.parent, kind, title)
+    described = adapterhub.read_config(path.parent, kind, title)
     assert described is not None
     if peft.is_peft(described):
         return _peft(shelf, place, described, facts)
-    files = _own(shelf.below(place), kind)
+    files = _object_files(shelf.files_in(place), kind)
     shapes = _shapes(shelf, place, [name for name in WEIGHTS[kind] if name in files])
-    outer = described.outer
+    outer = described.document
     content = Content(
         _TYPES[kind],
         place,
@@ -108,32 +108,32 @@ def _object(shelf: Shelf, place: str, kind: str, facts: Facts | None) -> Content
         written=str(outer.get("version") or ""),
         files=files,
         parameters=None if shapes is None else parameters(shapes),
-        groups=tuple(grouped(shapes or {})),
+        groups=tuple(group_tensors(shapes or {})),
     )
     if kind == HEAD:
         return _head(content, described)
     if kind == FUSION:
         names = [str(name) for name in outer.get("adapter_names") or ()]
         return replace(content, method="AdapterFusion", calls=f"fuse({', '.join(names)}, load=…)")
-    return _adapter(content, described, shapes, facts, INTERFACE in shelf.below(place))
+    return _adapter(content, described, shapes, facts, INTERFACE in shelf.files_in(place))
 
 
 def _adapter(
     content: Content,
-    described: Described,
+    described: StoredObject,
     shapes: Shapes | None,
     facts: Facts | None,
     plugged: bool,
 ) -> Content:
     """With the method as the language says it, on the backbone or on one that fits the file."""
-    unusual = [*oddities(described.outer), *_missing(described)]
+    unusual = [*unusual_settings(described.document), *_missing(described)]
     if plugged:
         unusual.append(f"was made through a plug-in interface, {INTERFACE}")
     if set(content.files) & {WEIGHTS[ADAPTER][1]} and WEIGHTS[ADAPTER][0] not in content.files:
         unusual.append("has its weights only as a pickle, which is read without running any code")
-    content = replace(content, method=adapterhub.family_of(described.config))
-    assumed = facts or _assumed(described.outer, shapes or {})
-    if assumed is None and content.type and content.type not in layouts():
+    content = replace(content, method=adapterhub.family_label(described.config))
+    assumed = facts or _assumed(described.document, shapes or {})
+    if assumed is None and content.type and content.type not in registered_layouts():
         why = f"backbones of type `{content.type}` are not supported"
         return replace(content, why=why, unusual=tuple(unusual))
     if assumed is None:
@@ -145,23 +145,23 @@ def _adapter(
 
 def _read(
     content: Content,
-    described: Described,
+    described: StoredObject,
     shapes: Shapes | None,
     assumed: Facts,
     facts: Facts | None,
 ) -> Content:
     """With the call of the language; what does not fit a backbone that was guessed is no fault."""
     try:
-        method = adapters.read(described, assumed, shapes).method
+        method = adapters.read_adapter(described, assumed, shapes).method
     except Failed as failed:
         first = failed.diagnostics[0]
         guessed = facts is None and first.code == "AC408"
         return content if guessed else replace(content, why=first.message)
-    count = method.parameters(assumed)  # a file may have a tensor twice
+    count = method.parameter_count(assumed)  # a file may have a tensor twice
     return replace(content, calls=str(method), parameters=count)
 
 
-def _missing(described: Described) -> Iterator[str]:
+def _missing(described: StoredObject) -> Iterator[str]:
     if not described.name:
         yield "has no name"
     if not described.base:
@@ -204,20 +204,20 @@ class _Guess(dict[str, Any]):
         return self.size
 
 
-def _head(content: Content, described: Described) -> Content:
+def _head(content: Content, described: StoredObject) -> Content:
     config = described.config
     labels = Head("", config).labels if config.get("label2id") or config.get("num_labels") else ()
     unusual = []
-    if flexible(described.outer) is not None:
-        unusual.append(f"was saved from {described.outer.get('model_class')}")
+    if flexible_config(described.document) is not None:
+        unusual.append(f"was saved from {described.document.get('model_class')}")
     layers = f", {config['layers']} layers" if "layers" in config else ""
     kind = str(config.get("head_type") or "of an unknown class")
     return replace(content, method=f"{kind}{layers}", labels=labels, unusual=tuple(unusual))
 
 
-def _peft(shelf: Shelf, place: str, described: Described, facts: Facts | None) -> Content:
-    outer = described.outer
-    files = {n: s for n, s in shelf.below(place).items() if n in (ADAPTER, *peft.WEIGHTS)}
+def _peft(shelf: FileListing, place: str, described: StoredObject, facts: Facts | None) -> Content:
+    outer = described.document
+    files = {n: s for n, s in shelf.files_in(place).items() if n in (ADAPTER, *peft.WEIGHTS)}
     shapes = _shapes(shelf, place, [name for name in peft.WEIGHTS if name in files])
     told = ("r", "lora_alpha", "use_dora", "use_rslora", "num_virtual_tokens", "target_modules")
     given = [f"{key}={outer[key]}" for key in told if outer.get(key)]
@@ -229,7 +229,7 @@ def _peft(shelf: Shelf, place: str, described: Described, facts: Facts | None) -
         place,
         method=f"{outer['peft_type']} {' '.join(given)}".strip(),
         base=str(base or ""),
-        groups=tuple(grouped(shapes or {})),
+        groups=tuple(group_tensors(shapes or {})),
         parameters=None if shapes is None else parameters(shapes),
         written=f"PEFT {version or ''}".strip(),
         files=files,
@@ -240,20 +240,20 @@ def _peft(shelf: Shelf, place: str, described: Described, facts: Facts | None) -
     return _read(content, described, shapes, facts, facts)
 
 
-def _setup(shelf: Shelf, place: str) -> Content:
-    files = {SETUP: shelf.below(place)[SETUP]}
+def _setup(shelf: FileListing, place: str) -> Content:
+    files = {SETUP: shelf.files_in(place)[SETUP]}
     try:
         outer = json.loads(_file(shelf, place, SETUP).read_bytes())
-        found = expression(outer, f"./{place}".rstrip("/") if place else ".")
+        found = setup_expression(outer, f"./{place}".rstrip("/") if place else ".")
         written = str(outer.get("version") or "")
         return Content("setup", place, calls=found, written=written, files=files)
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         return Content("setup", place, why=str(error), files=files)
 
 
-def _composition(shelf: Shelf, place: str) -> Content:
-    files = {COMPOSITION: shelf.below(place)[COMPOSITION]}
-    data = load(_file(shelf, place, COMPOSITION).read_text("utf-8"), COMPOSITION)
+def _composition(shelf: FileListing, place: str) -> Content:
+    files = {COMPOSITION_FILE: shelf.files_in(place)[COMPOSITION_FILE]}
+    data = load_yaml(_file(shelf, place, COMPOSITION_FILE).read_text("utf-8"), COMPOSITION_FILE)
     told = data if isinstance(data, dict) else {}
     named = told.get("backbone")
     backbone = named if isinstance(named, dict) else {}
@@ -263,7 +263,7 @@ def _composition(shelf: Shelf, place: str) -> Content:
     )
 
 
-def _model(shelf: Shelf, place: str) -> Content:
+def _model(shelf: FileListing, place: str) -> Content:
     try:
         config = json.loads(_file(shelf, place, "config.json").read_bytes())
         facts = read_facts(config)
@@ -272,14 +272,14 @@ def _model(shelf: Shelf, place: str) -> Content:
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         return Content("model", place, why=f"config.json: {error}")
     count = facts.parameters
-    return Content("backbone", place, type=facts.type, width=facts.width, parameters=count)
+    return Content("backbone", place, type=facts.model_type, width=facts.width, parameters=count)
 
 
-def _own(files: Mapping[str, int], kind: str) -> dict[str, int]:
+def _object_files(files: Mapping[str, int], kind: str) -> dict[str, int]:
     return {name: files[name] for name in (kind, *WEIGHTS[kind]) if name in files}
 
 
-def _shapes(shelf: Shelf, place: str, names: list[str]) -> Shapes | None:
+def _shapes(shelf: FileListing, place: str, names: list[str]) -> Shapes | None:
     if not names:
         return None
     found = shelf.shapes(f"{place}/{names[0]}" if place else names[0])

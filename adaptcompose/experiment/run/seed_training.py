@@ -24,21 +24,24 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
-from adaptcompose.experiment.data.encoding import Encoded, collator, reduce_logits
-from adaptcompose.experiment.prepare.prepared_run import Prepared
-from adaptcompose.experiment.run.seed_dirs import STATE, Finished
+from adaptcompose.experiment.data.encoding import EncodedDataset, make_collator, make_logits_reducer
+from adaptcompose.experiment.prepare.prepared_run import PreparedRun
+from adaptcompose.experiment.run.seed_dirs import STATE_FILE, SeedResult
 from adaptcompose.experiment.spec.sections import TrainSection
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.training.robust_drop import RobustDrop
 
-HEAT, COOLING = 50.0, 0.05  # T of a fusion with temperature: falls per step to 1, as published
+INITIAL_TEMPERATURE, TEMPERATURE_STEP = (
+    50.0,
+    0.05,
+)  # T of a fusion with temperature: falls per step to 1, as published
 
-Report = Callable[[dict[str, Any]], None]
+ProgressCallback = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedSeed:
     """A seed at its end: the model with its best (or last) state, and how it came there.
 
     Without training there is no seed.
@@ -46,7 +49,7 @@ class Trained:
 
     seed: int | None
     model: ComposedModel
-    result: Finished
+    result: SeedResult
 
     def as_dict(self) -> dict[str, Any]:
         """The entry of report.json."""
@@ -54,45 +57,55 @@ class Trained:
 
 
 def train_seed(
-    prepared: Prepared, model: ComposedModel, data: TrainingData, seed: int, where: Place
-) -> Finished:
+    prepared: PreparedRun,
+    model: ComposedModel,
+    data: TrainingData,
+    seed: int,
+    output: TrainingOutput,
+) -> SeedResult:
     """Train the model in place from a seed; it goes on from an interrupted run by itself."""
     section, task = prepared.spec.train, prepared.task
     assert section is not None and task is not None
-    arguments = _arguments(section, where.folder, seed, data, task.metric.higher)
+    arguments = _training_arguments(
+        section, output.checkpoint_dir, seed, data, task.metric.higher_is_better
+    )
     levels = section.robust_drop
-    body = RobustDrop.of(model, range(levels.first, levels.last + 1)) if levels else model
-    interruption = Interruption(_steps(section, data)[0])
-    callbacks = [_Progress(where.report, model, body), interruption, *_stops(section)]
-    if trunk := prepared.trunk():
+    body = RobustDrop.from_model(model, range(levels.first, levels.last + 1)) if levels else model
+    interruption = Interruption(_step_counts(section, data)[0])
+    callbacks = [
+        _Progress(output.on_progress, model, body),
+        interruption,
+        *_stopping_callbacks(section),
+    ]
+    if trunk := prepared.plan_trunk():
         model.cache_trunk(trunk.layers)
-    collate = Hidden(collator(task, data.tokenizer, seed), seed)
+    collate = MaskingCollator(make_collator(task, data.tokenizer, seed), seed)
     trainer = CompositionTrainer(
         model=body,
         args=arguments,
         train_dataset=data.train,
         eval_dataset=data.validation,
-        data_collator=collate if task.kind == "masked-lm" else collate.inner,
+        data_collator=collate if task.kind == "masked-lm" else collate.collator,
         compute_metrics=None if data.validation is None else _scorer(data.validation),
-        preprocess_logits_for_metrics=reduce_logits(task),
+        preprocess_logits_for_metrics=make_logits_reducer(task),
         callbacks=callbacks,
     )
-    trainer.scoring = collator(task, data.tokenizer, masked=True)
-    trainer.remove_callback(_printer())
+    trainer.eval_collator = make_collator(task, data.tokenizer, masked=True)
+    trainer.remove_callback(_printer_callback())
     started = time.monotonic()
-    last, step = last_checkpoint(where.folder)
-    collate.number = _batches_before(step, section, data)
-    with interruption.awaited():
+    last, step = last_checkpoint(output.checkpoint_dir)
+    collate.batch_index = _batches_before(step, section, data)
+    with interruption.listen():
         trainer.train(resume_from_checkpoint=last)
     model.eval()
     model.set_temperature(1.0)
-    score = _score(trainer.state, section, task.metric.name)
+    score = _final_score(trainer.state, section, task.metric.name)
     curve = [dict(entry) for entry in trainer.state.log_history]
     seconds = round(time.monotonic() - started, 2)
-    return Finished(score, trainer.state.global_step, seconds, curve)
+    return SeedResult(score, trainer.state.global_step, seconds, curve)
 
 
-def _stops(section: TrainSection) -> Iterator[TrainerCallback]:
+def _stopping_callbacks(section: TrainSection) -> Iterator[TrainerCallback]:
     """What ends a training before its last step."""
     if section.patience:
         yield EarlyStoppingCallback(section.patience)
@@ -100,7 +113,7 @@ def _stops(section: TrainSection) -> Iterator[TrainerCallback]:
         yield _Budget(section.budget)
 
 
-def _score(state: Any, section: TrainSection, metric: str) -> float | None:
+def _final_score(state: Any, section: TrainSection, metric: str) -> float | None:
     """The score of the state that is kept."""
     found = [entry[name] for entry in state.log_history if (name := f"eval_{metric}") in entry]
     best = section.keep == "best" and state.best_metric is not None
@@ -122,7 +135,7 @@ def last_checkpoint(folder: Path) -> tuple[str | None, int]:
     return None, 0
 
 
-def _steps(section: TrainSection, data: TrainingData) -> tuple[int, int]:
+def _step_counts(section: TrainSection, data: TrainingData) -> tuple[int, int]:
     """Optimiser steps of an epoch, and of the whole training."""
     epoch = math.ceil(len(data.train) / (section.batch * section.accumulate))
     return epoch, section.steps or math.ceil(epoch * (section.epochs or 1))
@@ -130,26 +143,26 @@ def _steps(section: TrainSection, data: TrainingData) -> tuple[int, int]:
 
 def _batches_before(step: int, section: TrainSection, data: TrainingData) -> int:
     """How many batches were drawn up to a step: the last step of an epoch may take fewer."""
-    epochs, rest = divmod(step, _steps(section, data)[0])
+    epochs, rest = divmod(step, _step_counts(section, data)[0])
     return epochs * math.ceil(len(data.train) / section.batch) + rest * section.accumulate
 
 
 @dataclass
-class Hidden:
+class MaskingCollator:
     """A collator of masked-lm that hides by the number of the batch.
 
     A resumed run hides what the uninterrupted one would have hidden.
     """
 
-    inner: Any
+    collator: Any
     seed: int
-    number: int = 0
+    batch_index: int = 0
 
     def __call__(self, features: Any, **rest: Any) -> Any:
-        drawn = random.Random(f"{self.seed}/{self.number}").getrandbits(63)
-        self.inner.generator = torch.Generator().manual_seed(drawn)
-        self.number += 1
-        return self.inner(features, **rest)
+        drawn = random.Random(f"{self.seed}/{self.batch_index}").getrandbits(63)
+        self.collator.generator = torch.Generator().manual_seed(drawn)
+        self.batch_index += 1
+        return self.collator(features, **rest)
 
 
 @dataclass(frozen=True)
@@ -157,39 +170,39 @@ class TrainingData:
     """Encoded examples, and the tokenizer that pads them."""
 
     tokenizer: Any
-    train: Encoded
-    validation: Encoded | None
+    train: EncodedDataset
+    validation: EncodedDataset | None
 
 
 @dataclass(frozen=True)
-class Place:
+class TrainingOutput:
     """Where a seed keeps its checkpoints, and whom it tells how far it is."""
 
-    folder: Path
-    report: Report
+    checkpoint_dir: Path
+    on_progress: ProgressCallback
 
 
 class CompositionTrainer(Trainer):
     """A Trainer whose checkpoints hold what is trained, and nothing of the backbone."""
 
     data_collator: Any
-    scoring: Any = None
+    eval_collator: Any = None
     """Puts validation examples into batches: those of masked-lm have their masks already."""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_state(self._inner(), folder / STATE)
+        save_state(self._composed_model(), folder / STATE_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        load_state(self._inner(), Path(resume_from_checkpoint) / STATE)
+        load_state(self._composed_model(), Path(resume_from_checkpoint) / STATE_FILE)
 
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint:
-            load_state(self._inner(), Path(self.state.best_model_checkpoint) / STATE)
+            load_state(self._composed_model(), Path(self.state.best_model_checkpoint) / STATE_FILE)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        training, self.data_collator = self.data_collator, self.scoring
+        training, self.data_collator = self.data_collator, self.eval_collator
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
@@ -199,7 +212,7 @@ class CompositionTrainer(Trainer):
         # scores are computed against the examples in their order
         return SequentialSampler(eval_dataset)
 
-    def _inner(self) -> ComposedModel:
+    def _composed_model(self) -> ComposedModel:
         model = self.accelerator.unwrap_model(self.model)
         inner = model.full if isinstance(model, RobustDrop) else model
         assert isinstance(inner, ComposedModel)
@@ -208,13 +221,15 @@ class CompositionTrainer(Trainer):
 
 def save_state(model: ComposedModel, path: Path) -> None:
     """The trained tensors of a model."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state_of(model).items()}
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in trained_tensors(model).items()
+    }
     save_file(tensors, path)
 
 
 def load_state(model: ComposedModel, path: Path) -> None:
     """Put saved tensors back; the model must train exactly those."""
-    stored, trained = load_file(path), state_of(model)
+    stored, trained = load_file(path), trained_tensors(model)
     if stored.keys() != trained.keys():
         odd = min(stored.keys() ^ trained.keys())
         raise RuntimeError(f"{path} belongs to another composition: {odd}")
@@ -223,12 +238,12 @@ def load_state(model: ComposedModel, path: Path) -> None:
             value.copy_(stored[name])
 
 
-def state_of(model: ComposedModel) -> dict[str, torch.Tensor]:
+def trained_tensors(model: ComposedModel) -> dict[str, torch.Tensor]:
     """Every trained tensor as `part/site/name` or `head/name`, however the model runs them."""
     named = {
         f"{name}/{site}/{tensor}": value
         for name, part in model.parts.items()
-        for site in part.places
+        for site in part.sites
         for tensor, value in part[site].items()
     }
     if model.head is not None:
@@ -238,11 +253,11 @@ def state_of(model: ComposedModel) -> dict[str, torch.Tensor]:
     return found
 
 
-def _scorer(validation: Encoded) -> Callable[[Any], dict[str, float]]:
+def _scorer(validation: EncodedDataset) -> Callable[[Any], dict[str, float]]:
     return lambda outputs: validation.score(outputs.predictions)
 
 
-def _printer() -> type[TrainerCallback]:
+def _printer_callback() -> type[TrainerCallback]:
     from transformers.trainer_callback import PrinterCallback
 
     found: type[TrainerCallback] = PrinterCallback
@@ -253,10 +268,10 @@ _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with
 _OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
 
 
-def _arguments(
+def _training_arguments(
     section: TrainSection, folder: Path, seed: int, data: TrainingData, higher: bool
 ) -> TrainingArguments:
-    total = _steps(section, data)[1]
+    total = _step_counts(section, data)[1]
     validated = data.validation is not None
     strategy = "no" if not validated else "steps" if section.every else "epoch"
     made = TrainingArguments(
@@ -298,26 +313,28 @@ def _arguments(
 class _Progress(TrainerCallback):
     """Tells how far the training is; sets what changes from step to step."""
 
-    def __init__(self, report: Report, model: ComposedModel, robust: Any) -> None:
-        self.report, self.model, self.robust = report, model, robust
-        self.heat = any(
+    def __init__(self, report: ProgressCallback, model: ComposedModel, robust: Any) -> None:
+        self.on_progress, self.model, self.robust = report, model, robust
+        self.has_temperature = any(
             part.method.temperature
             for _, part in model.parts.items()
             if isinstance(part.method, Fusion)
         )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        if self.heat:
-            self.model.set_temperature(max(1.0, HEAT - COOLING * state.global_step))
+        if self.has_temperature:
+            self.model.set_temperature(
+                max(1.0, INITIAL_TEMPERATURE - TEMPERATURE_STEP * state.global_step)
+            )
         if isinstance(self.robust, RobustDrop):
-            self.robust.draw(args.seed, state.global_step)
+            self.robust.draw_level(args.seed, state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        self.report({"event": "step", "step": state.global_step, "steps": state.max_steps})
+        self.on_progress({"event": "step", "step": state.global_step, "steps": state.max_steps})
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
         if logs and "loss" in logs:
-            self.report({"event": "loss", "loss": logs["loss"], "step": state.global_step})
+            self.on_progress({"event": "loss", "loss": logs["loss"], "step": state.global_step})
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Any = None, **rest: Any
@@ -325,43 +342,43 @@ class _Progress(TrainerCallback):
         name = args.metric_for_best_model
         if metrics and name:
             score = metrics.get(f"eval_{name}")
-            self.report({"event": "score", "metric": name, "score": score})
+            self.on_progress({"event": "score", "metric": name, "score": score})
 
 
 class Interruption(TrainerCallback):
     """Ctrl-C ends the step, saves it and leaves; a second one leaves at once."""
 
     def __init__(self, epoch: int) -> None:
-        self.epoch, self.asked = epoch, False
+        self.epoch, self.is_requested = epoch, False
 
     @contextmanager
-    def awaited(self) -> Iterator[None]:
+    def listen(self) -> Iterator[None]:
         """Listen while a block runs. Only the main thread can."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, self._ask)
+        before = signal.signal(signal.SIGINT, self._request)
         try:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
-        if self.asked:
+        if self.is_requested:
             raise KeyboardInterrupt
 
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.asked:
+    def _request(self, number: int, frame: Any) -> None:
+        if self.is_requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.is_requested = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> Any:
         # at the end of an epoch the Trainer validates and saves by itself, or goes on a step
         within = args.save_strategy == "steps" or state.global_step % self.epoch
-        if self.asked and within and state.global_step < state.max_steps:
+        if self.is_requested and within and state.global_step < state.max_steps:
             control.should_save = True
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        if self.asked:
+        if self.is_requested:
             raise KeyboardInterrupt
 
 
@@ -369,16 +386,16 @@ class _Budget(TrainerCallback):
     """Stops cleanly when the time is up; the state is that of the last validation."""
 
     def __init__(self, seconds: float) -> None:
-        self.until = time.monotonic() + seconds
+        self.deadline = time.monotonic() + seconds
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> Any:
-        if time.monotonic() > self.until:
+        if time.monotonic() > self.deadline:
             control.should_training_stop = True
             control.should_evaluate = control.should_save = True
         return control
 
 
-def device_of(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """`auto` is an accelerator if there is one."""
     if name != "auto":
         return torch.device(name)

@@ -16,22 +16,22 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.formats import peft_virtual
 from adaptcompose.formats.adapterhub import ADAPTER
 from adaptcompose.formats.peft import WEIGHTS
-from adaptcompose.formats.peft_modules import STEM, Within
+from adaptcompose.formats.peft_modules import STEM, ModelClass
 from adaptcompose.formats.tensors import write_tensors
 from adaptcompose.methods import Method
 from adaptcompose.methods.dora import Dora
 from adaptcompose.methods.ia3 import IA3
 from adaptcompose.methods.layernorm import LayerNorm
 from adaptcompose.methods.lora import Lora
-from adaptcompose.methods.method import SHARED
-from adaptcompose.methods.targeted import Changing
+from adaptcompose.methods.method import SHARED_SITE
+from adaptcompose.methods.targeted import TargetedMethod
 from adaptcompose.methods.vera import Vera
 from adaptcompose.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     import torch
 
-BASE = Within()
+BASE_MODEL = ModelClass()
 """The base model itself."""
 
 _KINDS = {
@@ -47,12 +47,15 @@ _LOOKUP = {"A": "lora_embedding_A", "B": "lora_embedding_B", "m": "lora_magnitud
 _NORM = {"weight": "ln_tuning_layers.weight", "bias": "ln_tuning_layers.bias"}
 
 
-def writes(method: Method, facts: Facts, within: Within = BASE) -> bool:
+def can_write(method: Method, facts: Facts, within: ModelClass = BASE_MODEL) -> bool:
     """Whether PEFT has a form for these settings in models of a class."""
-    if not isinstance(method, Changing):
-        return peft_virtual.writes(method, facts)
-    places = [facts.layout.sites[site.name] for site in method.sites(facts) if site != SHARED]
-    if any(place.piece != (0, 1) or (place.outside and not within.vocabulary) for place in places):
+    if not isinstance(method, TargetedMethod):
+        return peft_virtual.can_write(method, facts)
+    places = [facts.layout.sites[site.name] for site in method.sites(facts) if site != SHARED_SITE]
+    if any(
+        place.piece != (0, 1) or (place.is_outside_base and not within.vocabulary)
+        for place in places
+    ):
         return False
     if isinstance(method, Lora) and not _separate(method, facts, within):
         return False
@@ -71,19 +74,19 @@ def writes(method: Method, facts: Facts, within: Within = BASE) -> bool:
     return isinstance(method, LayerNorm)
 
 
-def _separate(method: Lora, facts: Facts, within: Within) -> bool:
+def _separate(method: Lora, facts: Facts, within: ModelClass) -> bool:
     """Whether PEFT has all that is at its places: no bias beside embeddings, for one thing.
 
     What is saved whole is found by the ends of paths alone.
     """
-    kinds = {facts.layout.sites[site.name].kind for site in method.places(facts)}
-    paths = {within.module(site, facts) for site in facts.of_kind("linear", "lookup", "norm")}
+    kinds = {facts.layout.sites[site.name].kind for site in method.target_sites(facts)}
+    paths = {within.module(site, facts) for site in facts.sites_of_kind("linear", "lookup", "norm")}
     own = {within.module(site, facts) for site in _whole(method, facts)}
     alike = any(other != path and other.endswith(path) for path in own for other in paths)
     return not alike and not ("lookup" in kinds and method.bias == "own")
 
 
-def _whole(method: Changing, facts: Facts) -> list[Site]:
+def _whole(method: TargetedMethod, facts: Facts) -> list[Site]:
     """The maps and norms of which a method has another weight."""
     names = method.whole if isinstance(method, Lora) else ()
     return [site for site in method.sites(facts) if site.name in names]
@@ -94,19 +97,19 @@ def write(
     method: Method,
     weights: Mapping[tuple[Site, str], torch.Tensor],
     facts: Facts,
-    within: Within = BASE,
+    within: ModelClass = BASE_MODEL,
 ) -> None:
     """The two files of an adapter, for models of a class."""
-    assert writes(method, facts, within)
-    if isinstance(method, Changing):
+    assert can_write(method, facts, within)
+    if isinstance(method, TargetedMethod):
         settings = _settings(method, facts, within)
-        settings["target_modules"] = [_ending(s, facts, within) for s in method.places(facts)]
+        settings["target_modules"] = [_ending(s, facts, within) for s in method.target_sites(facts)]
         saved = [within.module(site, facts) for site in _whole(method, facts)]
         tensors = dict(_keyed(method, weights, facts, within))
         tensors |= {f"{STEM}{key}": tensor for key, tensor in within.head.items()}
     else:
         saved = []
-        settings, tensors = peft_virtual.written(method, weights, facts)
+        settings, tensors = peft_virtual.to_file(method, weights, facts)
         settings["task_type"] = within.task or "FEATURE_EXTRACTION"
         tensors |= {f"base_model.{key}": tensor for key, tensor in within.head.items()}
     saved += dict.fromkeys(key.partition(".")[0] for key in within.head)
@@ -125,25 +128,25 @@ def write(
     write_tensors(folder / WEIGHTS[0], tensors)
 
 
-def _mapping(within: Within, facts: Facts) -> dict[str, str] | None:
+def _mapping(within: ModelClass, facts: Facts) -> dict[str, str] | None:
     """What PEFT says of a class where it has no word for its task."""
     if within.task is not None or not within.name:
         return None
-    module = facts.type.replace("-", "_")
+    module = facts.model_type.replace("-", "_")
     library = f"transformers.models.{module}.modeling_{module}"
     return {"base_model_class": within.name, "parent_library": library}
 
 
-def _ending(site: Site, facts: Facts, within: Within) -> str:
+def _ending(site: Site, facts: Facts, within: ModelClass) -> str:
     """The end of a module's path that is the same in all classes that have it."""
     return facts.layout.path(site) or within.module(site, facts)
 
 
-def _settings(method: Changing, facts: Facts, within: Within) -> dict[str, Any]:
+def _settings(method: TargetedMethod, facts: Facts, within: ModelClass) -> dict[str, Any]:
     if isinstance(method, Lora):
         return _lora(method, facts, within)
     if isinstance(method, IA3):
-        inner = [s for s in method.places(facts) if s.name in method.inputs]
+        inner = [s for s in method.target_sites(facts) if s.name in method.inputs]
         paths = [facts.layout.path(site) for site in inner]
         return {"peft_type": "IA3", "feedforward_modules": paths, "init_ia3_weights": True}
     if isinstance(method, Vera):
@@ -153,8 +156,8 @@ def _settings(method: Changing, facts: Facts, within: Within) -> dict[str, Any]:
     return {"peft_type": "LN_TUNING"}
 
 
-def _lora(method: Lora, facts: Facts, within: Within) -> dict[str, Any]:
-    places = {_ending(site, facts, within): site for site in method.places(facts)}
+def _lora(method: Lora, facts: Facts, within: ModelClass) -> dict[str, Any]:
+    places = {_ending(site, facts, within): site for site in method.target_sites(facts)}
     ranks = {path: method.rank_at(site) for path, site in places.items()}
     alphas = {path: method.alpha_at(site) for path, site in places.items()}
     return {
@@ -174,15 +177,18 @@ def _lora(method: Lora, facts: Facts, within: Within) -> dict[str, Any]:
 
 
 def _keyed(
-    method: Changing, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts, within: Within
+    method: TargetedMethod,
+    weights: Mapping[tuple[Site, str], torch.Tensor],
+    facts: Facts,
+    within: ModelClass,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     whole = _whole(method, facts)
     for (site, name), tensor in weights.items():
-        module = within.module(site, facts) if site != SHARED else ""
-        if site == SHARED:
+        module = within.module(site, facts) if site != SHARED_SITE else ""
+        if site == SHARED_SITE:
             yield f"base_model.vera_{name}", tensor
         elif site in whole:
-            turned = name == "weight" and facts.transposed(site)
+            turned = name == "weight" and facts.is_transposed(site)
             yield f"{STEM}{module}.{name}", tensor.T.contiguous() if turned else tensor
         elif isinstance(method, IA3):
             yield f"{STEM}{module}.ia3_l", tensor.unsqueeze(0 if site.name in method.inputs else 1)
@@ -190,10 +196,10 @@ def _keyed(
             yield f"{STEM}{module}.{_kind(method, site, name, facts)}", tensor
 
 
-def _kind(method: Changing, site: Site, name: str, facts: Facts) -> str:
+def _kind(method: TargetedMethod, site: Site, name: str, facts: Facts) -> str:
     """What PEFT calls a tensor, behind the path of its module."""
     if facts.layout.sites[site.name].kind == "lookup":
         return _LOOKUP[name]
-    if name == "bias" and site not in method.places(facts):
+    if name == "bias" and site not in method.target_sites(facts):
         return name
     return (_NORM if isinstance(method, LayerNorm) else _KINDS)[name]

@@ -7,69 +7,69 @@ from pathlib import Path
 from typing import Any
 
 from adaptcompose.composition.graph import Head
-from adaptcompose.composition.heads import KINDS
+from adaptcompose.composition.heads import HEAD_TYPES_BY_TASK
 from adaptcompose.composition.operators import parts_of
 from adaptcompose.diagnostics.codes import AC412, AC418, AC508, AC512
 from adaptcompose.diagnostics.diagnostic import Failed, Source
-from adaptcompose.experiment.data.encoding import encode, longest_input, open_tokenizer
+from adaptcompose.experiment.data.encoding import encode, max_input_length, open_tokenizer
 from adaptcompose.experiment.data.tasks import Task
-from adaptcompose.experiment.prepare.trainable import untrained
-from adaptcompose.experiment.run.predict import records, texts_for
+from adaptcompose.experiment.prepare.trainable import untrained_diagnostic
+from adaptcompose.experiment.run.prediction import examples_for_task, prediction_records
 from adaptcompose.experiment.spec.spec import read_spec
 from adaptcompose.hub.opening import open_store
 from adaptcompose.resolution.manifest import FILE
-from adaptcompose.resolution.tokenizer import TOKENIZERS
+from adaptcompose.resolution.tokenizer import VOCABULARY_FILES
 from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.saving.loading import load
+from adaptcompose.runtime.saving.loader import load
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.references import is_glob, parse_ref
-from adaptcompose.tasks.metrics import KINDS as TASKS
 from adaptcompose.tasks.metrics import METRICS
+from adaptcompose.tasks.metrics import TASK_KINDS as TASKS
 
 
-def answer(
+def predict_texts(
     target: str, texts: Sequence[str], *, backbone: str | None = None, hub: str | None = None
 ) -> list[dict[str, Any]]:
     """One record a text: what the composition says, and `shown`, a line for people."""
-    model = _model(target, backbone, hub)
+    model = _open_model(target, backbone, hub)
     if not isinstance(model, BranchedModel):
-        return _answer(model, texts)
+        return _predict(model, texts)
     names = ", ".join(model.names)
-    if model.program.fan is None:
+    if model.program.branch_layer is None:
         raise Failed(AC512.at(operator="route", what="`adaptcompose predict`", known=names))
-    found = {name: _answer(model.branch(name), texts) for name in model.names}
+    found = {name: _predict(model.branch(name), texts) for name in model.names}
     return [
-        _joined(text, {n: records[row] for n, records in found.items()})
+        _join_branches(text, {n: records[row] for n, records in found.items()})
         for row, text in enumerate(texts)
     ]
 
 
-def _joined(text: str, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _join_branches(text: str, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What every branch says of a text."""
     predictions = {name: record["prediction"] for name, record in records.items()}
     shown = "\n".join(f"{name}: {record['shown']}" for name, record in records.items())
     return {"text": text, "predictions": predictions, "shown": shown}
 
 
-def _answer(model: ComposedModel, texts: Sequence[str]) -> list[dict[str, Any]]:
-    task = _task(model)
+def _predict(model: ComposedModel, texts: Sequence[str]) -> list[dict[str, Any]]:
+    task = _task_of_head(model)
     known = model.composition.tokenizer
     place = Path(str(model.config._name_or_path)) if known is None else known.folder()
-    if not any((place / name).is_file() for name in TOKENIZERS):
+    if not any((place / name).is_file() for name in VOCABULARY_FILES):
         raise Failed(AC418.at(name=str(place), missing="tokenizer.json"))
     tokenizer = open_tokenizer(place, task.kind)
-    examples = texts_for(task, texts)
-    encoded = encode(task, examples, tokenizer, longest_input(tokenizer, model.config))
+    examples = examples_for_task(task, texts)
+    encoded = encode(task, examples, tokenizer, max_input_length(tokenizer, model.config))
     mask = tokenizer.mask_token if task.kind == "masked-lm" else None
     return [
-        record | {"text": text, "shown": _shown(text, record["prediction"], mask)}
-        for text, record in zip(texts, records(model, encoded, tokenizer), strict=True)
+        record | {"text": text, "shown": _format_prediction(text, record["prediction"], mask)}
+        for text, record in zip(texts, prediction_records(model, encoded, tokenizer), strict=True)
     ]
 
 
-def _model(target: str, backbone: str | None, hub: str | None) -> ComposedModel:
+def _open_model(target: str, backbone: str | None, hub: str | None) -> ComposedModel:
     if target.endswith((".yaml", ".yml")):
         run = Path("runs") / read_spec(Path(target)).name
         if not (run / "best").is_dir():
@@ -87,8 +87,12 @@ def _model(target: str, backbone: str | None, hub: str | None) -> ComposedModel:
         raise Failed(AC412.at(source.span(), path=target, root=Path.cwd(), help=help))
     model = compose(source, backbone, hub=hub)
     parts = parts_of(model.composition.graph)
-    if new := {name for name, part in parts.items() if part.new}:
-        raise Failed(untrained(source.span(), new, "use an expression whose parts are all trained"))
+    if new := {name for name, part in parts.items() if part.is_new}:
+        raise Failed(
+            untrained_diagnostic(
+                source.span(), new, "use an expression whose parts are all trained"
+            )
+        )
     return model
 
 
@@ -100,16 +104,16 @@ def _is_published(target: str, hub: str | None) -> bool:
         return False
     if ref.kind != "hub" or ref.repo is None or is_glob(target):
         return False
-    store = open_store("hf" if ref.forced else hub or "hf", Path())
+    store = open_store("hf" if ref.has_hub_prefix else hub or "hf", Path())
     folder = f"{ref.subfolder}/" if ref.subfolder else ""
-    return f"{folder}{FILE}" in store.files(ref.repo, store.resolve(ref.repo, ref.revision))
+    return f"{folder}{FILE}" in store.list_files(ref.repo, store.resolve(ref.repo, ref.revision))
 
 
-def _task(model: ComposedModel) -> Task:
+def _task_of_head(model: ComposedModel) -> Task:
     """The task that the composition's head does."""
     labels: tuple[str, ...] = ()
     head = model.composition.head
-    kind = {kind: task for task, kind in KINDS.items()}.get(getattr(head, "kind", ""))
+    kind = {kind: task for task, kind in HEAD_TYPES_BY_TASK.items()}.get(getattr(head, "kind", ""))
     if isinstance(head, Head):
         labels = head.labels
     elif head == "backbone" and type(model.composition.backbone).__name__.endswith("ForMaskedLM"):
@@ -120,12 +124,12 @@ def _task(model: ComposedModel) -> Task:
     return Task(kind, labels, METRICS[TASKS[kind].metrics[0]])
 
 
-def _shown(text: str, prediction: Any, mask: str | None = None) -> str:
+def _format_prediction(text: str, prediction: Any, mask: str | None = None) -> str:
     """A label behind its text, or behind each word that has one; or the text with its masks filled.
 
-    >>> _shown("Amina anaishi Mombasa", ["B-PER", "O", "B-LOC"])
+    >>> _format_prediction("Amina anaishi Mombasa", ["B-PER", "O", "B-LOC"])
     'Amina/B-PER anaishi Mombasa/B-LOC'
-    >>> _shown("Amina <mask> <mask>", ["anaishi", "Mombasa"], "<mask>")
+    >>> _format_prediction("Amina <mask> <mask>", ["anaishi", "Mombasa"], "<mask>")
     'Amina anaishi Mombasa'
     """
     if mask is not None:
