@@ -123,7 +123,7 @@ def _published(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
 
 def _owned(by: str) -> Prepare:
     def prepare(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
-        from adaptcompose.experiment.run.run import OWNER_FILE
+        from adaptcompose.experiment.run.run_dirs import OWNER_FILE
 
         (shop.root / "other.yaml").write_text("")
         (shop.root / "runs/demo").mkdir(parents=True)

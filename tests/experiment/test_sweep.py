@@ -14,7 +14,7 @@ import pytest
 from adaptcompose.cli import main as cli
 from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.experiment.prepare.preparer import prepare_runs
-from adaptcompose.experiment.run.labels import combination_dir, combination_dirs
+from adaptcompose.experiment.run.run_dirs import combination_dir, combination_dirs
 from adaptcompose.experiment.spec.overrides import apply_overrides
 from adaptcompose.experiment.spec.sections import Spec
 from adaptcompose.experiment.spec.spec import parse_specs, read_specs

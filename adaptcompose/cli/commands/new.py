@@ -60,8 +60,11 @@ def new(
 
     On a terminal, it asks for everything that you leave out.
     """
-    from adaptcompose.experiment.spec.origin import answers_from_published
-    from adaptcompose.experiment.spec.starter import StarterAnswers, format_starter
+    from adaptcompose.experiment.spec.starter import (
+        StarterAnswers,
+        format_starter,
+        starter_from_published,
+    )
 
     path = Path(f"{name}.yaml")
     _check_name(name)
@@ -70,7 +73,7 @@ def new(
     given = {"train": train, "validation": validation, "test": test}
     files = {split: file for split, file in given.items() if file}
     start = StarterAnswers(name, backbone or "", compose or "", task, hub, files)
-    start = _ask_missing(answers_from_published(source, start) if source else start)
+    start = _ask_missing(starter_from_published(source, start) if source else start)
     _check_kind(start.kind)
     write_atomically(path, format_starter(start))
     _write_schema()

@@ -72,10 +72,10 @@ def _plan_spec(
 ) -> None:
     """One plan, or one for each combination of a sweep."""
     from adaptcompose.compiler.plan_diff import diff_plans
-    from adaptcompose.experiment.run.previous_run import previous_plan, run_folders
+    from adaptcompose.experiment.run.run_dirs import previous_plan, run_dirs
 
     specs = prepare_target(target, overrides)
-    plans = dict(zip(run_folders(specs), (one.make_plan() for one in specs), strict=True))
+    plans = dict(zip(run_dirs(specs), (one.make_plan() for one in specs), strict=True))
     plain = {folder: found.as_dict() for folder, found in plans.items()}
     since = {folder: diff_plans(previous_plan(folder), plain[folder]) for folder in plans}
     if form == "json":
@@ -102,7 +102,7 @@ def _plan_spec(
 
 def _format_changes(folder: Path, found: Sequence[PlanChange]) -> str:
     """What changed since the last run, if there was one."""
-    from adaptcompose.experiment.run.previous_run import previous_plan
+    from adaptcompose.experiment.run.run_dirs import previous_plan
 
     if previous_plan(folder) is None:
         return ""

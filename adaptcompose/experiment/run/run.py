@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +18,7 @@ from adaptcompose.composition.drawing.svg import render_svg
 from adaptcompose.composition.operators import fusions_of
 from adaptcompose.composition.operators.prune import ACTIVATIONS_FILE as ACTIVATIONS
 from adaptcompose.composition.operators.prune import format_activations
-from adaptcompose.diagnostics.codes import AC423
-from adaptcompose.diagnostics.diagnostic import Failed, counted
+from adaptcompose.diagnostics.diagnostic import counted
 from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 from adaptcompose.experiment.prepare.pruning import activation_batches
 from adaptcompose.experiment.prepare.spec_lock import lock_path
@@ -30,6 +28,7 @@ from adaptcompose.experiment.report import report
 from adaptcompose.experiment.report.report import Score
 from adaptcompose.experiment.run import prediction as predict
 from adaptcompose.experiment.run.context import RunContext
+from adaptcompose.experiment.run.run_dirs import BEST_DIR, OWNER_FILE, check_owner, replace_folder
 from adaptcompose.experiment.run.seed_dirs import STATE_FILE, SeedDir, SeedResult, seed_digest
 from adaptcompose.experiment.run.seed_training import (
     TrainedSeed,
@@ -46,8 +45,6 @@ from adaptcompose.runtime.fusion_attention import measure_attention
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.writer import save_composition
 from adaptcompose.storage.atomic import write_atomically
-
-BEST_DIR, OWNER_FILE = "best", ".spec"
 
 
 class ProgressSink(Protocol):
@@ -282,21 +279,3 @@ def _uses_trained_weights(
     if head and model.head.slots is source.head.slots:  # type: ignore[union-attr]
         return True
     return any(name in trained for name, _ in model.parts.items())
-
-
-@contextmanager
-def replace_folder(place: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of an old one when it is whole."""
-    draft = place.with_name(f".{place.name}")
-    shutil.rmtree(draft, ignore_errors=True)
-    yield draft
-    shutil.rmtree(place, ignore_errors=True)
-    draft.replace(place)
-
-
-def check_owner(folder: Path, spec: Path) -> None:
-    """Raise if the folder holds the run of another spec that is still there."""
-    note = folder / OWNER_FILE
-    other = Path(note.read_text("utf-8").strip()) if note.is_file() else spec.resolve()
-    if other != spec.resolve() and other.is_file():
-        raise Failed(AC423.at(path=folder, other=other))

@@ -17,14 +17,12 @@ from adaptcompose.experiment.prepare.spec_lock import lock_path
 from adaptcompose.experiment.report import html as page
 from adaptcompose.experiment.report import report
 from adaptcompose.experiment.report.report import Score
-from adaptcompose.experiment.run.labels import combination_dirs
-from adaptcompose.experiment.run.run import (
+from adaptcompose.experiment.run.run import ProgressSink, Run, RunResult
+from adaptcompose.experiment.run.run_dirs import (
     BEST_DIR,
     OWNER_FILE,
-    ProgressSink,
-    Run,
-    RunResult,
     check_owner,
+    combination_dirs,
     replace_folder,
 )
 from adaptcompose.hub.lock import Lock

@@ -60,10 +60,10 @@ def _check_shadows(document: YamlNode, reading: SectionReader) -> None:
     outer = document.data["each"].data
     for item in items.data if items is not None and isinstance(items.data, tuple) else ():
         each = item.data.get("each") if isinstance(item.data, dict) else None
-        for name, place in each.keys.items() if each is not None else ():
+        for name, span in each.key_spans.items() if each is not None else ():
             if isinstance(outer, dict) and name in outer:
                 help = "give one of them another name; the sweep already has this variable"
-                reading.problems.append(AC602.at(place, name=name, help=help))
+                reading.problems.append(AC602.at(span, name=name, help=help))
 
 
 def _combinations(item: YamlNode, reading: SectionReader, where: str) -> Iterator[YamlNode]:

@@ -1,26 +1,34 @@
-"""A spec to start from: what is known is filled in, what may follow stands in comments.
+"""The spec that `adaptcompose new` writes: known keys are filled in, optional ones are comments.
 
->>> print(format_starter(StarterAnswers("demo", "demo/base", "stack(lang=en, task=ner)")).splitlines()[1])
+>>> answers = StarterAnswers("demo", "demo/base", "stack(lang=en, task=ner)")
+>>> print(format_starter(answers).splitlines()[1])
 spec: 1
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from adaptcompose.diagnostics.codes import AC420, AC426
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.spec.schema import MODELINE
+from adaptcompose.resolution.manifest import FILE, Manifest
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.storage.yaml_source import dump_yaml
 from adaptcompose.syntax.formatting import as_yaml_scalar
 from adaptcompose.syntax.parser import parse_tree
+from adaptcompose.syntax.references import parse_ref
 
 
 @dataclass(frozen=True)
 class StarterAnswers:
-    """The answers; `files` are the data by split.
+    """What you answered; `files` maps splits to data files.
 
-    Of a published composition `replaced_backbone` is the expression, and `head` where its head is.
+    For a spec that starts from a published composition, `published_expression` is its expression,
+    and `head` is the value of `task.head`.
     """
 
     name: str
@@ -32,11 +40,38 @@ class StarterAnswers:
     known_as: str | None = None
     head: str | None = None
     description: str = ""
-    replaced_backbone: str = ""
+    published_expression: str = ""
+
+
+def starter_from_published(reference: str, answers: StarterAnswers) -> StarterAnswers:
+    """Complete answers with the manifest of a published composition; given answers win.
+
+    Raises AC420 if the reference is neither a repository nor a folder, AC426 if there is no
+    composition in it.
+    """
+    ref, sources = parse_ref(reference, ()), Sources(answers.hub or "hf", Path())
+    if ref.kind not in ("hub", "local"):
+        raise Failed(AC420.at(name=reference))
+    pin = sources.pin(ref)
+    if FILE not in pin.files:
+        raise Failed(AC426.at(name=reference))
+    manifest = Manifest.load(sources.fetch(ref, pin, [FILE]), reference)
+    backbone, head = manifest.backbone, manifest.heads().get("", "")
+    kind = str(manifest.task.get("kind", "")) if head != "none" else ""
+    return replace(
+        answers,
+        backbone=answers.backbone or backbone.get("model", "") or backbone.get("as", ""),
+        known_as=backbone.get("as") if answers.backbone or "model" in backbone else None,
+        compose=answers.compose or str(ref),
+        kind=answers.kind or kind or None,
+        head="of-backbone" if head == "backbone" else None,
+        description=manifest.description,
+        published_expression=manifest.expression,
+    )
 
 
 def format_starter(start: StarterAnswers) -> str:
-    """The text of the spec; Failed if the expression is none."""
+    """The text of the spec. Raises Failed if `compose` is not a valid expression."""
     return "\n".join(_lines(start)) + "\n"
 
 
@@ -51,8 +86,8 @@ def _lines(start: StarterAnswers) -> Iterator[str]:
     known = {"model": start.backbone, "as": start.known_as}
     yield _entry("backbone", known if start.known_as else start.backbone)
     yield ""
-    if start.replaced_backbone:
-        yield f"# published as {' '.join(start.replaced_backbone.split())}"
+    if start.published_expression:
+        yield f"# published as {' '.join(start.published_expression.split())}"
     yield f"compose: {as_yaml_scalar(str(parse_tree(start.compose)))}"
     yield ""
     yield from _task(start)
@@ -83,8 +118,10 @@ def _task(start: StarterAnswers) -> Iterator[str]:
 
 
 def _rows(start: StarterAnswers) -> Iterator[str]:
-    """Training and evaluation, in comments where there is nothing to read yet."""
-    trains = "" if start.kind and "train" in start.files and not start.replaced_backbone else "# "
+    """Sections `train` and `evaluate`; as comments if the data for them are not known yet."""
+    trains = (
+        "" if start.kind and "train" in start.files and not start.published_expression else "# "
+    )
     scores = "" if start.kind and {"test", "validation"} & start.files.keys() else "# "
     yield f"{trains}train:"
     for line in ("data: examples", "epochs: 3", "batch: 16", "lr: 1e-4", "seeds: [0, 1, 2]"):
