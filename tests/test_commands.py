@@ -14,10 +14,11 @@ import pytest
 
 import adaptcompose as ac
 from adaptcompose.cli import main as cli
-from adaptcompose.cli.terminal import colour_diagnostics, has_colour
-from adaptcompose.experiment.prepare.preparer import prepare_run
+from adaptcompose.cli.terminal import has_colour, style_for
+from adaptcompose.diagnostics.style import ANSI, PLAIN
+from adaptcompose.experiment.prepare.preparer import prepare_runs
 from adaptcompose.experiment.spec.schema import MODELINE
-from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.spec.spec import read_specs
 from adaptcompose.hub.lock import Lock
 from adaptcompose.storage.yaml_source import load_yaml
 from tests.test_errors import SPEC
@@ -203,7 +204,7 @@ def test_new_writes_a_spec_that_is_read(workshop: Workshop, capsys: Captured) ->
     )
     assert (code, out, err) == (0, "first-try.yaml written\n", "")
     path = root / "first-try.yaml"
-    spec = read_spec(path)
+    spec = read_specs(path)[0]
     assert spec.compose.text == "stack(./x, task=pfeiffer(reduction=4))"
     assert spec.train is not None
     assert spec.evaluate
@@ -229,14 +230,14 @@ def test_new_goes_on_with_what_was_published(shop: Workshop, capsys: Captured) -
     arguments = ("new", "next", "--from", "me/ner", "--hub", "./hub", "--backbone", "./base")
     data = ("--test", "data/test.conll", "--task", "token-classification")
     assert call(root, capsys, *arguments, *data)[0] == 0
-    spec = read_spec(root / "next.yaml")
+    spec = read_specs(root / "next.yaml")[0]
     assert spec.compose.text == "me/ner"
     assert re.search(
         r"^# published as stack\(lang=demo/sw@", (root / "next.yaml").read_text(), re.M
     )
     assert spec.backbone.model == "./base"
     assert call(root, capsys, "check", "next.yaml")[0] == 0
-    (row,) = prepare_run(spec, root / "next.yaml").rows
+    (row,) = prepare_runs((spec,), root / "next.yaml")[0].rows
     assert row.section.name == "as trained"
     code, _, err = call(root, capsys, "new", "x", "--from", "demo/ner", "--hub", "./hub")
     assert (code, "AC426" in err) == (1, True)
@@ -260,7 +261,7 @@ def test_behind_two_dashes_offline_is_a_word_like_any(
 
 def test_new_alone_is_a_start(tmp_path: Path, capsys: Captured) -> None:
     assert call(tmp_path, capsys, "new", "x", "--quiet") == (0, "", "")
-    spec = read_spec(tmp_path / "x.yaml")
+    spec = read_specs(tmp_path / "x.yaml")[0]
     assert (spec.name, spec.train, spec.evaluate) == ("x", None, ())
     # what stands in comments is YAML once they are gone
     text = re.sub(r"^# (?!yaml-)", "", (tmp_path / "x.yaml").read_text(), flags=re.M)
@@ -391,15 +392,12 @@ def test_colours_follow_terminal_and_environment(monkeypatch: pytest.MonkeyPatch
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    text = "error[AC101]: unknown\n  |\n1 | x\n  | ^\n  = help: y"
-    painted = colour_diagnostics(text, Stream(True))
-    assert painted.startswith("\x1b[1;31merror[AC101]\x1b[0m: unknown")
-    assert re.sub(r"\x1b\[[\d;]*m", "", painted) == text
-    assert colour_diagnostics(text, Stream(False)) == text
+    assert style_for(Stream(True)) is ANSI
+    assert style_for(Stream(False)) is PLAIN
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert has_colour(Stream(False))
     monkeypatch.setenv("NO_COLOR", "1")
-    assert colour_diagnostics(text, Stream(True)) == text
+    assert style_for(Stream(True)) is PLAIN
 
 
 def test_help_has_the_commands_in_groups(capsys: Captured) -> None:

@@ -1,4 +1,4 @@
-"""What commands are given: an expression, a file with one, or a spec; and what is said of it."""
+"""What a command gets as its target, and the printing of diagnostics about it."""
 
 from __future__ import annotations
 
@@ -8,30 +8,43 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptcompose.cli.terminal import colour_diagnostics, dim
-from adaptcompose.diagnostics.codes import AC413, AC607
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, render, select_errors
+from adaptcompose.cli.terminal import style_for
+from adaptcompose.diagnostics.codes import AC413, AC607, CODES
+from adaptcompose.diagnostics.diagnostic import (
+    Cause,
+    Diagnostic,
+    Failed,
+    OutputForm,
+    Source,
+    render,
+    select_errors,
+)
 
 if TYPE_CHECKING:
     from adaptcompose.composition.checker import CheckContext, CheckResult
     from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 
-EXIT_PROBLEMS, EXIT_INTERNAL, EXIT_HUB, EXIT_RUN, EXIT_CHANGES, EXIT_INTERRUPTED = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    130,
-)
-_HUB_CODES = {"AC404", "AC405", "AC419", "AC430", "AC431", "AC433"}
+EXIT_PROBLEMS = 1
+EXIT_INTERNAL = 2
+EXIT_HUB = 3
+EXIT_RUN = 4
+EXIT_CHANGES = 5
+EXIT_INTERRUPTED = 130
+_EXIT_CODES: dict[Cause, int] = {
+    "input": EXIT_PROBLEMS,
+    "internal": EXIT_INTERNAL,
+    "hub": EXIT_HUB,
+}
 SPEC_SUFFIXES = (".yaml", ".yml")
-_PATH_LIMIT = 1_000  # no folder has a longer name
-_INPUT_LIMIT = 1_000_000  # bytes; far more than an expression may have, and no more is read
+_PATH_LIMIT = 1_000  # characters; a longer target cannot be the path of a folder
+_INPUT_LIMIT = 1_000_000  # bytes; more than the longest expression that the parser accepts
 
 
 def read_expression(target: str) -> tuple[Source, Path]:
-    """The expression itself, or a run's, and the folder at which `./` starts in it."""
+    """The expression of a target, and the folder that `./` starts from in it.
+
+    A target is an expression, a .compose file, the folder of a run, or `-` for standard input.
+    """
     from adaptcompose.storage.yaml_source import decode_utf8
 
     if target == "-":
@@ -52,7 +65,7 @@ def read_expression(target: str) -> tuple[Source, Path]:
 def check_expression(
     target: str, backbone: str | None, hub: str | None, known_as: str | None = None
 ) -> tuple[CheckResult, CheckContext, Path]:
-    """An expression as far as text, catalogue and config.json tell."""
+    """Check an expression against the catalogue and, if given, the backbone's config.json."""
     from adaptcompose.resolution.expression_check import check_expression, context
 
     source, root = read_expression(target)
@@ -61,7 +74,7 @@ def check_expression(
 
 
 def prepare_target(target: str, overrides: Sequence[str] | None = None) -> tuple[PreparedRun, ...]:
-    """A spec, or all specs of a sweep, checked, resolved and pinned."""
+    """Check, resolve and pin a spec, or all specs of a sweep."""
     from adaptcompose.experiment.prepare.preparer import prepare_runs
     from adaptcompose.experiment.prepare.spec_check import read_checked_specs
 
@@ -76,7 +89,7 @@ def check_target(
     overrides: Sequence[str] | None = None,
     known_as: str | None = None,
 ) -> list[Diagnostic]:
-    """Everything there is to say about an expression or a spec; nothing is downloaded."""
+    """All diagnostics about an expression or a spec, found without downloading anything."""
     try:
         if not target.endswith(SPEC_SUFFIXES):
             from adaptcompose.resolution.expression_check import check_files
@@ -92,42 +105,52 @@ def check_target(
 
 
 def print_diagnostics(
-    found: Sequence[Diagnostic], target: str, form: str = "text", *, quiet: bool = False
+    diagnostics: Sequence[Diagnostic],
+    target: str,
+    form: OutputForm = "text",
+    *,
+    quiet: bool = False,
 ) -> int:
-    """Print what was found; the exit code."""
+    """Print the result of a check to stdout, and return its exit code."""
     if form != "text":
-        print(render(found, form))
-    elif found:
-        print(colour_diagnostics(render(found), sys.stdout))
+        print(render(diagnostics, form))
+    elif diagnostics:
+        print(render(diagnostics, style=style_for(sys.stdout)))
     elif not quiet:
         print("fine")
         if target.endswith(SPEC_SUFFIXES):
             print_next_command("plan", target)
-    return exit_code_for(found)
+    return exit_code_for(diagnostics)
+
+
+def print_failure(failure: Failed) -> int:
+    """Print why a command failed to stderr, and return its exit code."""
+    print(render(failure.diagnostics, style=style_for(sys.stderr)), file=sys.stderr)
+    return exit_code_for(failure.diagnostics)
 
 
 def print_notes(notes: Iterable[Diagnostic]) -> None:
-    """Warnings and notes, each once."""
-    for note in dict.fromkeys(map(str, notes)):
-        print(f"{colour_diagnostics(note, sys.stderr)}\n", file=sys.stderr)
+    """Print warnings and notes to stderr; those with the same text only once."""
+    style = style_for(sys.stderr)
+    for text in dict.fromkeys(note.render(style) for note in notes):
+        print(f"{text}\n", file=sys.stderr)
 
 
 def print_next_command(*words: str, quiet: bool = False) -> None:
-    """The command that comes next, where a person is looking."""
+    """Print the command that usually comes next, if stderr is a terminal."""
     if not quiet and sys.stderr is not None and sys.stderr.isatty():
-        print(dim(f"next: adaptcompose {shlex.join(words)}", sys.stderr), file=sys.stderr)
+        hint = f"next: adaptcompose {shlex.join(words)}"
+        print(style_for(sys.stderr).paint(hint, "hint"), file=sys.stderr)
 
 
 def os_error_diagnostic(error: OSError) -> Diagnostic:
-    """What an operating system says of a file of the user's."""
+    """AC413 for a file of the user that the operating system cannot open."""
     why = error.strerror or str(error)
     help = "check that it exists, and that you may read and write it"
     return AC413.at(file=error.filename or "a file", why=why, help=help)
 
 
-def exit_code_for(found: Iterable[Diagnostic]) -> int:
-    """0 without errors, 3 if the hub is one of them, else 1."""
-    wrong = select_errors(found)
-    if not wrong:
-        return 0
-    return EXIT_HUB if any(one.code in _HUB_CODES for one in wrong) else EXIT_PROBLEMS
+def exit_code_for(diagnostics: Iterable[Diagnostic]) -> int:
+    """0 without errors; otherwise the highest exit code among the causes of the errors."""
+    causes = (CODES[error.code].cause for error in select_errors(diagnostics))
+    return max((_EXIT_CODES[cause] for cause in causes), default=0)

@@ -10,47 +10,49 @@ from typing import Any
 from adaptcompose.cli.inputs import (
     EXIT_INTERNAL,
     EXIT_INTERRUPTED,
-    EXIT_PROBLEMS,
     check_target,
-    exit_code_for,
     os_error_diagnostic,
     print_diagnostics,
+    print_failure,
 )
-from adaptcompose.cli.terminal import colour_diagnostics
+from adaptcompose.cli.terminal import style_for
 from adaptcompose.diagnostics.codes import AC999
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.plugins import broken_plugins
 
 OFFLINE_OPTION = "--offline"
 
-EXIT_BROKEN_PIPE = 141  # as of any program that SIGPIPE ends: a shell says nothing of it
+EXIT_BROKEN_PIPE = 141  # the code of a program that SIGPIPE ended; shells do not report it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; users' mistakes become messages, errors of ours one sentence."""
+    """Run a command line and return its exit code.
+
+    Mistakes of users are printed as diagnostics, and so are internal errors (AC999), unless
+    ADAPTCOMPOSE_DEBUG is set: then an internal error is raised.
+    """
     for stream in (sys.stdout, sys.stderr):
-        # a text may hold characters that the terminal cannot show
+        # texts can contain characters that the encoding of the terminal does not have
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    given = _offline_first(list(sys.argv[1:] if arguments is None else arguments))
+    words = _offline_first(list(sys.argv[1:] if arguments is None else arguments))
     try:
-        match given:
+        match words:
             case ["check", target] if target == "-" or not target.startswith("-"):
-                # asked most often, and answered before typer would be imported
+                # the most frequent command, which editors run on every save, skips importing typer
                 code = print_diagnostics(check_target(target), target)
                 sys.stdout.flush()
                 return code
-        return _run_or_complete(given)
+        return _run_or_complete(words)
     except Failed as failed:
-        print(colour_diagnostics(str(failed), sys.stderr), file=sys.stderr)
-        return exit_code_for(failed.diagnostics)
+        return print_failure(failed)
     except KeyboardInterrupt:
         return _report_interruption()
-    except BrokenPipeError:  # who read the output has gone, as in `adaptcompose check … | head`
+    except BrokenPipeError:  # the reader of the output ended first, as in `adaptcompose … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
-    except SystemExit as left:  # typer has met the same
-        return EXIT_BROKEN_PIPE if left.code == 1 else int(left.code or 0)
+    except SystemExit as request:  # typer turns a broken pipe into an exit with code 1
+        return EXIT_BROKEN_PIPE if request.code == 1 else int(request.code or 0)
     except Exception as error:
         if os.environ.get("ADAPTCOMPOSE_DEBUG"):
             raise
@@ -59,56 +61,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _report_broken_plugins()
 
 
-def _offline_first(given: list[str]) -> list[str]:
-    """The words of a command, the option `--offline` in front; `doctor` has one of its own."""
-    end = given.index("--") if "--" in given else len(given)
-    words, values = given[:end], given[end:]
-    if OFFLINE_OPTION not in words or words[0] == "doctor":
-        return given
-    return [OFFLINE_OPTION, *(word for word in words if word != OFFLINE_OPTION), *values]
+def _offline_first(words: list[str]) -> list[str]:
+    """Move the global option `--offline` to the front, where typer expects it.
+
+    `doctor` has an option `--offline` of its own, which stays in place.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    options, values = words[:end], words[end:]
+    if OFFLINE_OPTION not in options or options[0] == "doctor":
+        return words
+    return [OFFLINE_OPTION, *(word for word in options if word != OFFLINE_OPTION), *values]
 
 
 def _report_exception(error: Exception) -> int:
-    """One message for what nothing closer to it has met: a file of the user's, or our mistake."""
+    """Print an exception that no command handles: an unreadable file, or an internal error."""
     if isinstance(error, OSError):
-        print(os_error_diagnostic(error), file=sys.stderr)
-        return EXIT_PROBLEMS
+        return print_failure(Failed(os_error_diagnostic(error)))
     why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    print(AC999.at(why=why), file=sys.stderr)
-    return EXIT_INTERNAL
+    return print_failure(Failed(AC999.at(why=why)))
 
 
-def _run_or_complete(given: Sequence[str]) -> int:
-    """The commands with all their options; bash has its own way to ask for words."""
+def _run_or_complete(words: Sequence[str]) -> int:
+    """Run a command, or answer bash when it asks for completions."""
     from adaptcompose.cli.completion import COMPLETION_VARIABLE, answer_bash
 
     if os.environ.get(COMPLETION_VARIABLE) == "complete_bash":
-        return answer_bash(lambda: _run(given))
-    return _run(given)
+        return answer_bash(lambda: _run(words))
+    return _run(words)
 
 
-def _run(given: Sequence[str]) -> int:
+def _run(words: Sequence[str]) -> int:
     import typer
 
     from adaptcompose.cli.commands import app
 
-    usage: Any = typer.BadParameter.__mro__[2]  # click's exception, wherever typer keeps its click
+    usage: Any = typer.BadParameter.__mro__[2]  # UsageError of click, which typer may vendor
     try:
-        code = int(app(given, prog_name="adaptcompose", standalone_mode=False) or 0)
+        code = int(app(words, prog_name="adaptcompose", standalone_mode=False) or 0)
     except typer.Abort:
         return _report_interruption()
     except usage as error:
         error.show()
         return EXIT_INTERNAL
-    # some versions of typer have caught the interrupt themselves
+    # some versions of typer catch the interrupt themselves
     return _report_interruption() if code == EXIT_INTERRUPTED else code
 
 
 def _report_broken_plugins() -> None:
-    """A package that adds something and cannot be imported is told, whatever was asked."""
-    for one in broken_plugins():
-        text = f"warning: cannot load the plug-in `{one.name}` of {one.package}: {one.error}"
-        print(colour_diagnostics(text, sys.stderr), file=sys.stderr)
+    """Warn about every plug-in that could not be imported, whatever the command was."""
+    for plugin in broken_plugins():
+        title = style_for(sys.stderr).paint("warning", "warning")
+        text = f"cannot load the plug-in `{plugin.name}` of {plugin.package}: {plugin.error}"
+        print(f"{title}: {text}", file=sys.stderr)
 
 
 def _report_interruption() -> int:

@@ -1,21 +1,22 @@
-"""What a terminal shows: stages, progress and tables. Data goes to stdout, the rest to stderr."""
+"""Stages, progress, tables and colours. Data goes to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from adaptcompose.diagnostics.style import ANSI, PLAIN, Style
+
 _SECONDS_BETWEEN_LINES = 10.0  # seconds between plain lines where there is no terminal
 
 
 @dataclass
 class Terminal:
-    """One live line per stage on a terminal, plain lines now and then elsewhere."""
+    """One live line per stage on a terminal; elsewhere a plain line every few seconds."""
 
     quiet: bool = False
     _stage: str = ""
@@ -69,14 +70,8 @@ class Terminal:
             print(text, file=sys.stderr, flush=True)
 
 
-_COLOURS = {"error": "1;31", "warning": "1;33", "note": "1;36"}
-_TITLE = re.compile(r"^(error|warning|note)(\[\w+\])?(?=: )", re.M)
-_MARKS = re.compile(r"^( *\| +)(\^+)$", re.M)
-_HELP = re.compile(r"^( *= )(help)(?=: )", re.M)
-
-
 def choose_colour(mode: str) -> None:
-    """`always` and `never` instead of what stream and environment say, for this process."""
+    """Make `always` and `never` override streams and environment, for the rest of the process."""
     if mode == "always":
         os.environ["FORCE_COLOR"] = "1"
         os.environ.pop("NO_COLOR", None)
@@ -85,9 +80,10 @@ def choose_colour(mode: str) -> None:
 
 
 def has_colour(stream: Any) -> bool:
-    """Whether colours may be written: on a terminal, unless NO_COLOR is set; or if FORCE_COLOR is.
+    """Whether to write colours to a stream.
 
-    See no-color.org and force-color.org.
+    NO_COLOR forbids them (no-color.org), FORCE_COLOR demands them (force-color.org); without
+    either, a terminal gets them.
     """
     if os.environ.get("NO_COLOR"):
         return False
@@ -96,25 +92,13 @@ def has_colour(stream: Any) -> bool:
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def colour_diagnostics(text: str, stream: Any) -> str:
-    """Diagnostics with colours, where the stream shows them."""
-    if not has_colour(stream):
-        return text
-    text = _TITLE.sub(lambda found: _shade(found[0], _COLOURS[found[1]]), text)
-    text = _MARKS.sub(lambda found: found[1] + _shade(found[2], "1;31"), text)
-    return _HELP.sub(lambda found: found[1] + _shade(found[2], "1;32"), text)
-
-
-def dim(text: str, stream: Any) -> str:
-    return _shade(text, "2") if has_colour(stream) else text
-
-
-def _shade(text: str, code: str) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m"
+def style_for(stream: Any) -> Style:
+    """How diagnostics and hints look on a stream."""
+    return ANSI if has_colour(stream) else PLAIN
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned, the first to the left and the others to the right.
+    """A table with aligned columns: the first one to the left, the others to the right.
 
     >>> print(format_table(["", "f1"], [["right", "70.1"], ["none", "9.0"]]))
              f1
@@ -133,7 +117,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def align_columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of texts that stand below each other; a column without any is left out.
+    """Rows with all columns aligned to the left; a column that is empty everywhere is left out.
 
     >>> print(*align_columns([["lang/sw", "", "Swahili"], ["lang/quy", "", "Quechua"]]), sep="\\n")
     lang/sw   Swahili
@@ -147,7 +131,7 @@ def align_columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def silence_transformers() -> None:
-    """Progress is ours to print; transformers' own bars and hints are for its own users."""
+    """Turn off the progress bars and hints of transformers: adaptcompose prints its own."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging
 

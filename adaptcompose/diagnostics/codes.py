@@ -222,11 +222,13 @@ AC404 = Code(
     "AC404",
     "`{repo}` is private or gated, and you have no access",
     "run `hf auth login`, then accept the terms of the repository",
+    cause="hub",
 )
 AC405 = Code(
     "AC405",
     "`{name}` is not in the cache, and offline mode is on",
     "run the command once with offline mode off",
+    cause="hub",
 )
 AC406 = Code("AC406", "`{name}` contains {what}, not {wanted}")
 AC407 = Code(
@@ -268,7 +270,12 @@ AC417 = Code(
 AC418 = Code(
     "AC418", "`{name}` is incomplete: {missing} is missing", "fetch it again, or publish it again"
 )
-AC419 = Code("AC419", "cannot reach the hub {hub}: {why}", "try again, or use a folder as the hub")
+AC419 = Code(
+    "AC419",
+    "cannot reach the hub {hub}: {why}",
+    "try again, or use a folder as the hub",
+    cause="hub",
+)
 AC420 = Code(
     "AC420",
     "`{name}` is not a valid repository name",
@@ -296,11 +303,13 @@ AC430 = Code(
     "AC430",
     "the hub {hub} rejected your token: {why}",
     "run `hf auth login`, or set `HF_TOKEN` to a valid token",
+    cause="hub",
 )
 AC431 = Code(
     "AC431",
     "somebody else changed `{repo}` during this push",
     "look at the changes with `--dry-run`, then push again; nothing was pushed",
+    cause="hub",
 )
 AC432 = Code(
     "AC432",
@@ -311,6 +320,7 @@ AC433 = Code(
     "AC433",
     "the hub {hub} does not support pull requests",
     "push to a branch: `--revision <branch>`",
+    cause="hub",
 )
 AC434 = Code(
     "AC434", "cannot register `hf compose`: {why}", "use the command `adaptcompose` instead"
@@ -441,6 +451,7 @@ AC999 = Code(
     "AC999",
     "internal error: {why}",
     "set `ADAPTCOMPOSE_DEBUG=1` to see the traceback, and report it",
+    cause="internal",
 )
 
 CODES = {value.id: value for value in list(globals().values()) if isinstance(value, Code)}

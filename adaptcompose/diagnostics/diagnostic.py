@@ -16,13 +16,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from adaptcompose.diagnostics.style import PLAIN, Style
+
 Severity = Literal["error", "warning", "note"]
+Cause = Literal["input", "hub", "internal"]
+"""Whose fault it is: the user's input, a hub that does not answer or refuses, or adaptcompose."""
+OutputForm = Literal["text", "json", "github"]
 _LINE_END = re.compile(r"\r\n?|\n")
 
 
@@ -30,8 +35,9 @@ _LINE_END = re.compile(r"\r\n?|\n")
 class Source:
     """A text that a user wrote.
 
-    A text cut out of a file (an expression inside spec.yaml) keeps its `host` and, for each of its
-    characters and its end, the `offsets` in the host, so that a caret points into the file.
+    If the text was cut out of a file (an expression inside spec.yaml), `host` is that file.
+    `offsets` then has one entry per character of the text, and one for its end: the offset of that
+    character in the host. With them, a caret points into the file.
     """
 
     text: str
@@ -44,10 +50,10 @@ class Source:
 
     @cached_property
     def _starts(self) -> list[int]:
-        return [0, *(found.end() for found in _LINE_END.finditer(self.text))]
+        return [0, *(line_end.end() for line_end in _LINE_END.finditer(self.text))]
 
     def line_and_column(self, offset: int) -> tuple[int, int]:
-        """Both counted from 1."""
+        """The line and the column of a character, both counted from 1."""
         from bisect import bisect_right
 
         line = bisect_right(self._starts, offset)
@@ -72,7 +78,7 @@ class Span:
         return self.source.text[self.start : self.end]
 
     def origin(self) -> Span:
-        """The same characters in the file that the source was cut out of."""
+        """The same characters in the outermost file that the source was cut out of."""
         if self.source.host is None:
             return self
         offsets = self.source.offsets
@@ -84,58 +90,60 @@ class Span:
         return Span(self.source, self.start, other.end)
 
     def first_line(self) -> Span:
-        """As much of it as stands on the first of its lines."""
+        """The part of the span on its first line, without trailing blanks."""
         text = self.text.split("\n")[0].rstrip()
         return Span(self.source, self.start, self.start + len(text))
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One message with its stable code, its place and its remedy."""
+    """One message with its stable code, its position and its remedy.
+
+    `values` are the arguments of the message by name, as the code that found the problem passed
+    them to `Code.at`. Use them to tell diagnostics of one code apart; the wording of a message may
+    change at any time. They take no part in comparisons and in the JSON form.
+    """
 
     code: str
     message: str
     span: Span | None = None
     help: str | None = None
     severity: Severity = "error"
-    subject: str = field(default="", repr=False, compare=False)
-    """The name in the message: of an argument, a slot, a key."""
-
-    def __str__(self) -> str:
-        return "\n".join(
-            [f"{self.severity}[{self.code}]: {self.message}", *self._place(), *self._help()]
-        )
-
-    def _place(self) -> list[str]:
-        if self.span is None:
-            return []
-        span = self.span.origin()
-        line, column = span.source.line_and_column(span.start)
-        gutter = " " * len(str(line))
-        text, margin, marks = _excerpt(span.source.line(line), column - 1, span.end - span.start)
-        return [
-            f"{gutter} --> {escape_unprintable(span.source.name)}:{line}:{column}",
-            f"{gutter} |",
-            f"{line} | {text}",
-            f"{gutter} | {margin}{marks}",
-        ]
-
-    def _help(self) -> list[str]:
-        if self.help is None:
-            return []
-        gutter = " " if self.span is None else " " * len(str(self._line))
-        return [f"{gutter} = help: {self.help}"]
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def _line(self) -> int:
-        assert self.span is not None
-        span = self.span.origin()
-        return span.source.line_and_column(span.start)[0]
+    def subject(self) -> str:
+        """The name in the message, of an argument, a slot or a key; empty if it has none."""
+        return str(self.values.get("name", ""))
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self, style: Style = PLAIN) -> str:
+        """The text for a terminal: title, excerpt with carets, and remedy."""
+        title = style.paint(f"{self.severity}[{self.code}]", self.severity)
+        lines = [f"{title}: {self.message}"]
+        gutter = " "
+        if self.span is not None:
+            span = self.span.origin()
+            number, column = span.source.line_and_column(span.start)
+            gutter = " " * len(str(number))
+            line = span.source.line(number)
+            excerpt, margin, carets = _excerpt(line, column - 1, span.end - span.start)
+            lines += [
+                f"{gutter} --> {escape_unprintable(span.source.name)}:{number}:{column}",
+                f"{gutter} |",
+                f"{number} | {excerpt}",
+                f"{gutter} | {margin}{style.paint(carets, 'caret')}",
+            ]
+        if self.help is not None:
+            lines.append(f"{gutter} = {style.paint('help', 'help')}: {self.help}")
+        return "\n".join(lines)
 
     def position(self) -> tuple[str, int]:
-        """Sorts diagnostics by place; those without one come last."""
+        """The key to sort diagnostics by: file and offset. Those without a span come last."""
         if self.span is None:
-            return ("￿", 0)
+            return ("\uffff", 0)
         span = self.span.origin()
         return (span.source.name, span.start)
 
@@ -156,34 +164,34 @@ class Diagnostic:
 
 
 def escape_unprintable(text: str) -> str:
-    r"""The text on one line of a terminal: what would move the cursor, or hide, is spelt out.
+    r"""Text that is safe to print: characters that move the cursor or are invisible are escaped.
 
     >>> print(escape_unprintable('a\x1b[2J\u200fb'))
     a\x1b[2J\u200fb
     """
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else _spelt(char) for char in text)
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
-def _spelt(char: str) -> str:
+def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
 def _excerpt(line: str, column: int, length: int) -> tuple[str, str, str]:
-    """A line as it is shown, the blanks up to a place in it, and the marks below that place.
+    """A line as a terminal shows it, the blanks below it up to `column`, and carets for `length`.
 
-    Of a long line the part around the place is shown; a character without a form of its own
-    takes the place of one.
+    Of a long line only the part around the column is shown. An unprintable character is replaced
+    by one that takes one column.
     """
-    start = max(0, column - _BEFORE) if len(line) > _LONGEST else 0
-    shown = line[start : start + _LONGEST]
+    start = max(0, column - _CONTEXT_BEFORE) if len(line) > _EXCERPT_LIMIT else 0
+    window = line[start : start + _EXCERPT_LIMIT]
     offset = column - start
-    margin = "".join("\t" if char == "\t" else " " * _cells(char) for char in shown[:offset])
-    marked = sum(map(_cells, shown[offset : offset + length]))
-    before, after = "…" if start else "", "…" if start + len(shown) < len(line) else ""
-    text = "".join(map(_glyph, shown))
-    return f"{before}{text}{after}", " " * len(before) + margin, "^" * max(1, marked)
+    margin = "".join("\t" if char == "\t" else " " * _cells(char) for char in window[:offset])
+    width = sum(map(_cells, window[offset : offset + length]))
+    before, after = "…" if start else "", "…" if start + len(window) < len(line) else ""
+    text = "".join(map(_glyph, window))
+    return f"{before}{text}{after}", " " * len(before) + margin, "^" * max(1, width)
 
 
 def _glyph(char: str) -> str:
@@ -203,28 +211,28 @@ def _cells(char: str) -> int:
     return 0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
 
 
-_LONGEST, _BEFORE = 160, 60
+_EXCERPT_LIMIT, _CONTEXT_BEFORE = 160, 60  # characters
 
 
 class Failed(Exception):
-    """The one exception for users' mistakes. Its text is what the command line prints."""
+    """The exception for mistakes of users. It carries one or more diagnostics."""
 
     def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic]):
-        found = [diagnostics] if isinstance(diagnostics, Diagnostic) else diagnostics
-        self.diagnostics = tuple(sorted(found, key=Diagnostic.position))
+        several = [diagnostics] if isinstance(diagnostics, Diagnostic) else diagnostics
+        self.diagnostics = tuple(sorted(several, key=Diagnostic.position))
         super().__init__(self.diagnostics)
 
     def __str__(self) -> str:
-        return "\n\n".join(map(str, self.diagnostics))
+        return render(self.diagnostics)
 
     def with_default_span(self, span: Span | None) -> Failed:
-        """The same; what has no place of its own stands here."""
-        return Failed(replace(one, span=one.span or span) for one in self.diagnostics)
+        """The same diagnostics; those without a span get this one."""
+        return Failed(replace(each, span=each.span or span) for each in self.diagnostics)
 
 
 @contextmanager
 def default_span(span: Span | None) -> Iterator[None]:
-    """What fails inside stands at a place, unless it has one of its own."""
+    """Give `span` to every diagnostic that is raised in the block and has none of its own."""
     try:
         yield
     except Failed as failed:
@@ -233,40 +241,51 @@ def default_span(span: Span | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Code:
-    """A kind of diagnostic: its stable name, its message and, where one fits all, its remedy."""
+    """A kind of diagnostic: its stable name, its message and, if one fits all cases, its remedy.
+
+    Message and remedy are format strings over the values that `at` gets. `cause` says whose fault
+    it is; the command line chooses its exit code by it.
+    """
 
     id: str
     message: str
     help: str | None = None
     severity: Severity = "error"
+    cause: Cause = "input"
 
     def at(self, span: Span | None = None, *, help: str | None = None, **values: Any) -> Diagnostic:
-        given = {name: _bounded(value) for name, value in values.items()}
-        remedy = help
+        """A diagnostic of this kind; `help` replaces the remedy of the code."""
+        texts = {name: _shorten(value) for name, value in values.items()}
         if help is None and self.help is not None:
-            remedy = self.help.format(**given)
-        message = escape_unprintable(self.message.format(**given))
-        remedy = remedy and escape_unprintable(remedy)
-        about = str(values.get("name", ""))
-        return Diagnostic(self.id, message, span, remedy, self.severity, about)
+            help = self.help.format(**texts)
+        message = escape_unprintable(self.message.format(**texts))
+        help = help and escape_unprintable(help)
+        return Diagnostic(self.id, message, span, help, self.severity, values)
 
 
-def _bounded(value: object) -> object:
-    """What is filled into a message: a text of any length has to end some time."""
-    text = value if isinstance(value, int | float) else str(value)
-    return f"{text[:_WORDY]}…" if isinstance(text, str) and len(text) > _WORDY else text
+def _shorten(value: object) -> object:
+    """A value as a message shows it: a number, or text of bounded length."""
+    if isinstance(value, int | float):
+        return value
+    text = str(value)
+    return f"{text[:_VALUE_LIMIT]}…" if len(text) > _VALUE_LIMIT else text
 
 
-_WORDY = 500
+_VALUE_LIMIT = 500  # characters
 
 
 def select_errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    return [found for found in diagnostics if found.severity == "error"]
+    """The diagnostics of severity `error`."""
+    return [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
 
 
-def deduplicate(found: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Each message once at its place, though what it is about was read for several runs or rows."""
-    return list({(one.code, one.message, one.position()): one for one in found}.values())
+def deduplicate(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """One diagnostic per code, message and position.
+
+    Several runs of a sweep, or several rows of a file, can find the same mistake.
+    """
+    unique = {(each.code, each.message, each.position()): each for each in diagnostics}
+    return list(unique.values())
 
 
 def counted(number: int, noun: str) -> str:
@@ -279,7 +298,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def either(words: Sequence[str]) -> str:
-    """Alternatives in a sentence.
+    """A list of alternatives, as in a sentence.
 
     >>> either(["linear", "ties", "dare"])
     'linear, ties or dare'
@@ -295,27 +314,35 @@ def suggest(word: str, known: Iterable[str]) -> str | None:
     """
     import difflib
 
-    words = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(word.casefold(), words, n=1, cutoff=0.6)
-    return f"did you mean `{words[near[0]]}`?" if near else None
+    words = {candidate.casefold(): candidate for candidate in known}
+    nearest = difflib.get_close_matches(word.casefold(), words, n=1, cutoff=0.6)
+    return f"did you mean `{words[nearest[0]]}`?" if nearest else None
 
 
-def render(diagnostics: Sequence[Diagnostic], form: str = "text") -> str:
-    """`text` with carets, `json` (one array) or `github` (workflow annotations)."""
+def render(
+    diagnostics: Iterable[Diagnostic], form: OutputForm = "text", style: Style = PLAIN
+) -> str:
+    """Diagnostics in the order of their positions.
+
+    `text` is for a terminal, and the only form with a style; `json` is one array, and `github` one
+    workflow annotation per line.
+    """
     ordered = sorted(diagnostics, key=Diagnostic.position)
     if form == "json":
-        return json.dumps([found.as_dict() for found in ordered], indent=2, ensure_ascii=False)
+        records = [diagnostic.as_dict() for diagnostic in ordered]
+        return json.dumps(records, indent=2, ensure_ascii=False)
     if form == "github":
         return "\n".join(map(_annotation, ordered))
-    return "\n\n".join(map(str, ordered))
+    return "\n\n".join(diagnostic.render(style) for diagnostic in ordered)
 
 
-def _annotation(found: Diagnostic) -> str:
-    record = found.as_dict()
-    level = {"error": "error", "warning": "warning", "note": "notice"}[found.severity]
+def _annotation(diagnostic: Diagnostic) -> str:
+    record = diagnostic.as_dict()
+    level = "notice" if diagnostic.severity == "note" else diagnostic.severity
     fields = [f"{key}={_property(record[name])}" for key, name in _ANNOTATION if name in record]
-    text = found.message + (f" (help: {found.help})" if found.help else "")
-    return f"::{level} {','.join([*fields, f'title={found.code}'])}::{_data(text)}"
+    remedy = f" (help: {diagnostic.help})" if diagnostic.help else ""
+    title = f"title={diagnostic.code}"
+    return f"::{level} {','.join([*fields, title])}::{_data(diagnostic.message + remedy)}"
 
 
 def _data(text: str) -> str:

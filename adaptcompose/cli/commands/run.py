@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +11,15 @@ import typer
 
 from adaptcompose.cli.app import FormatOption, OverridesOption, QuietOption, app
 from adaptcompose.cli.completion import complete_spec
-from adaptcompose.cli.inputs import EXIT_RUN, prepare_target, print_next_command, print_notes
+from adaptcompose.cli.inputs import (
+    EXIT_RUN,
+    prepare_target,
+    print_failure,
+    print_next_command,
+    print_notes,
+)
 from adaptcompose.diagnostics.codes import AC425
+from adaptcompose.diagnostics.diagnostic import Failed
 
 if TYPE_CHECKING:
     from adaptcompose.cli.terminal import Terminal
@@ -52,7 +58,7 @@ def run(
         result = _run(prepared, folder, terminal, fresh)
     except OSError as error:
         why, path = error.strerror or str(error), error.filename or folder
-        print(AC425.at(path=path, why=why), file=sys.stderr)
+        print_failure(Failed(AC425.at(path=path, why=why)))
         raise typer.Exit(EXIT_RUN) from error
     finally:
         terminal.close()
@@ -68,7 +74,7 @@ def run(
 def _run(
     prepared: Sequence[PreparedRun], folder: Path, terminal: Terminal, fresh: bool
 ) -> dict[str, Any]:
-    """Nothing is written before everything that the run reads was opened."""
+    """Run the experiment, without the output of transformers."""
     from adaptcompose.cli.terminal import silence_transformers
 
     silence_transformers()
