@@ -1,23 +1,22 @@
 """Installed packages that add methods, operators, layouts and hubs of their own.
 
-A package says so in its metadata:
+A package declares them as entry points:
 
     [project.entry-points."adaptcompose.methods"]
-    gain = "my_package.gain"            # a module whose classes stand under @method
+    gain = "my_package.gain"            # a module whose classes are decorated with @method
 
 The groups are `adaptcompose.methods`, `adaptcompose.operators`, `adaptcompose.layouts` and
-`adaptcompose.hubs`. The first three name modules (or what is in one) that register themselves when
-they are imported; an entry of the last one is called like the scheme it opens (`s3` for
-`hub: s3://…`) and names a function of the hub's address and the spec's folder.
+`adaptcompose.hubs`. Entries of the first three name a module, or an object in one, that registers
+itself when it is imported. An entry of `adaptcompose.hubs` has the name of the scheme that it opens
+(`s3` for `hub: s3://…`), and its target is a function of the hub's address and the spec's folder.
+
+Set ADAPTCOMPOSE_PLUGINS=0 to load none of them.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 PluginGroup = Literal["methods", "operators", "layouts", "hubs"]
@@ -26,7 +25,7 @@ PLUGIN_GROUPS: tuple[PluginGroup, ...] = ("methods", "operators", "layouts", "hu
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry of a package: what it names, or why that cannot be imported."""
+    """An entry point: its target, or the error that importing it raised."""
 
     group: PluginGroup
     name: str
@@ -39,25 +38,25 @@ _LOADED: dict[PluginGroup, list[Plugin]] = {}
 
 
 def load_plugins(group: PluginGroup) -> list[Plugin]:
-    """The entries of a kind; the first call imports them.
+    """The plug-ins of a group, sorted by name; the first call imports them.
 
-    A package that cannot be imported takes nothing from the others: its entry keeps the error.
+    A plug-in that cannot be imported does not affect the others: it is in the list with its error.
     """
     if group not in _LOADED:
-        _LOADED[group] = []  # a package that asks for the list while it is imported is not in it
+        _LOADED[group] = []  # a plug-in may call this function while it is being imported
         _LOADED[group] += [_load(group, entry) for entry in _entries(group)]
     return _LOADED[group]
 
 
 def broken_plugins() -> list[Plugin]:
-    """The entries that could not be imported so far."""
-    return [one for found in _LOADED.values() for one in found if one.error is not None]
+    """The plug-ins of the groups loaded so far that could not be imported."""
+    return [plugin for group in _LOADED.values() for plugin in group if plugin.error is not None]
 
 
 def _entries(group: PluginGroup) -> list[Any]:
-    if os.environ.get("ADAPTCOMPOSE_PLUGINS") == "0" or not _is_any_installed():
+    if os.environ.get("ADAPTCOMPOSE_PLUGINS") == "0":
         return []
-    from importlib.metadata import entry_points
+    from importlib.metadata import entry_points  # 10 ms that `import adaptcompose` does not need
 
     return sorted(entry_points(group=f"adaptcompose.{group}"), key=lambda entry: entry.name)
 
@@ -66,23 +65,6 @@ def _load(group: PluginGroup, entry: Any) -> Plugin:
     package = entry.dist.name if entry.dist is not None else entry.module
     try:
         return Plugin(group, entry.name, package, entry.load())
-    except Exception as error:  # whatever the code of others raises
+    except Exception as error:  # code of other people can raise anything
         why = str(error).split("\n")[0]
         return Plugin(group, entry.name, package, error=f"{type(error).__name__}: {why}")
-
-
-@cache
-def _is_any_installed() -> bool:
-    """Whether any installed package has an entry for us.
-
-    Reading these small files takes a tenth of what importing importlib.metadata does, and nearly
-    always the answer is no.
-    """
-    for folder in dict.fromkeys(sys.path):
-        for metadata in Path(folder or ".").glob("*-info/entry_points.txt"):
-            try:
-                if "[adaptcompose." in metadata.read_text("utf-8", "replace"):
-                    return True
-            except OSError:
-                continue
-    return False
