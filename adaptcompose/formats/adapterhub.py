@@ -97,7 +97,7 @@ def _modern(outer: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """`config` and `outer` as the newest generation would have written them."""
     if kind == FUSION:
         outer = modern_fusion(outer)
-        return {"config": outer["config"], "outer": outer}
+        return {"config": outer["config"], "document": outer}
     if kind == HEAD and (config := flexible_config(outer)) is not None:
         return {"config": config}
     if kind == ADAPTER and "config" in outer:
