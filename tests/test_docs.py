@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from adaptcompose.cli.commands import app
 from adaptcompose.composition.word_docs import WordDoc, describe_all_words
 from adaptcompose.diagnostics.diagnostic import Source
 from adaptcompose.experiment.spec.schema import SCHEMA_FILE, build_schema
-from adaptcompose.experiment.spec.spec import parse_spec
+from adaptcompose.experiment.spec.spec import parse_specs
 from adaptcompose.storage.yaml_source import load_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -114,7 +116,7 @@ def test_a_spec_is_read(page: str, text: str, tmp_path: Path) -> None:
     for section in load_yaml(text)["data"].values():
         for name in section["files"].values():
             (tmp_path / name).write_text("a O\n")
-    spec = parse_spec(Source(text, page), tmp_path)
+    spec = parse_specs(Source(text, page), tmp_path)[0]
     assert spec.evaluate
 
 
@@ -125,6 +127,14 @@ def test_a_script_runs(page: str, text: str, monkeypatch: pytest.MonkeyPatch) ->
     exec(text, names)
     logits = names["logits"]
     assert list(logits.shape) == [1, 4, 7]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md"])
+def test_the_session_of_a_page_prints_what_the_page_shows(page: str) -> None:
+    """In a process of its own: the examples register words of the language."""
+    command = [sys.executable, "-m", "tests.page_session", page]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
