@@ -11,12 +11,12 @@ backbone has no dropout; where it has, the trunk computes without it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.lower import weights_used
-from adaptcompose.ir.primitives import Primitive, Rows
+from adaptcompose.ir.primitives import ParametricPrimitive, Primitive, Rows, walk_primitives
 from adaptcompose.ir.program import Program
 
 
@@ -72,11 +72,9 @@ def _obstacle(site: Site, node: Primitive, level: int) -> str | None:
 
 
 def averages_over_tokens(node: Primitive) -> bool:
-    """Whether a gate in it averages over the tokens of a call."""
-    return any(getattr(inner, flag, False) for inner in _within(node) for flag in ("gate", "gates"))
-
-
-def _within(node: Primitive) -> Iterator[Primitive]:
-    yield node
-    for inner in node.inner():
-        yield from _within(inner)
+    """Whether a primitive, or one inside it, has a gate that averages over the tokens of a call."""
+    return any(
+        inner.averages_over_tokens
+        for inner in walk_primitives(node)
+        if isinstance(inner, ParametricPrimitive)
+    )

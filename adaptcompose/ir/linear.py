@@ -1,23 +1,31 @@
 """Primitives that change a map of the backbone: a linear map, or a norm.
 
-A map f becomes another one, f'; a chain changes it from left to right. So LoRAs on one map add up,
-what scales the input scales it for all that is there already, and DoRA normalises the weight that
-it finds. `W` and `b` are the weight and the bias of f.
+A map f: [batch, tokens, in] → [batch, tokens, out] becomes another map f'. At a linear map, f(x) is
+W x + b with the backbone's W [out, in] and b [out]. The members of a chain change the map from left
+to right: LoRAs on one map add up, an update that scales the input scales it for all members before
+it, and DoRA normalises the weight that the members before it have made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from adaptcompose.ir.mixing import TokenSplit
-from adaptcompose.ir.primitives import Chain, MergeRecipe, ParametricPrimitive, Placement, Primitive
+from adaptcompose.ir.primitives import (
+    FREE_IN_MERGE,
+    Chain,
+    MergeRecipe,
+    ParametricPrimitive,
+    Placement,
+    Primitive,
+)
 
 
 @dataclass(frozen=True)
 class LinearUpdate(ParametricPrimitive):
-    """A primitive that changes a map of `width` outputs."""
+    """A change of one map; `width` is the number of its outputs."""
 
     stackable: ClassVar[bool] = True
 
@@ -30,32 +38,34 @@ class LinearUpdate(ParametricPrimitive):
 
 @dataclass(frozen=True)
 class LowRank(LinearUpdate):
-    """f'(x) = f(x) + s·B A x (Hu et al., 2022).
+    """f'(x) = f(x) + s·B A x (LoRA, Hu et al., 2022).
 
-    In a `lookup`, x stands for a token by its number, and A x is a column of A. `gate` has
-    σ(w·x + v), its mean over the tokens, in place of s. `bias`: `own` adds s·c to it, `backbone`
-    replaces b.
+    x is [batch, tokens, in], A [rank, in], B [out, rank], s the number `scale`.
+
+    With `lookup`, x are token numbers [batch, tokens], and A x is the column of A with that number.
+    `gate` replaces s by g = mean_t σ(w·x_t + v), one number per example, w [1, in], v [1] (Mao et
+    al., 2022). `bias` set to `own` adds s·c, c [out]; set to `backbone`, it replaces b. In
+    training, `dropout` acts on x in front of A.
     """
 
+    kind: ClassVar[str] = "lowrank"
     label: ClassVar[str] = "low-rank"
+    is_rank_free_in_merge: ClassVar[bool] = True
 
     width_in: int
-    rank: int
-    scale: float = 1.0
+    rank: int = field(metadata=FREE_IN_MERGE)
+    scale: float = field(default=1.0, metadata=FREE_IN_MERGE)
     gate: bool = False
     bias: Literal["none", "own", "backbone"] = "none"
-    dropout: float = 0.0
+    dropout: float = field(default=0.0, metadata=FREE_IN_MERGE)
     lookup: bool = False
 
-    merge_ignored_fields: ClassVar[tuple[str, ...]] = (
-        *ParametricPrimitive.merge_ignored_fields,
-        "rank",
-        "scale",
-        "dropout",
-    )
+    @property
+    def averages_over_tokens(self) -> bool:
+        return self.gate
 
     def with_recipe(self, name: str, recipe: MergeRecipe) -> ParametricPrimitive:
-        """Ranks add up in a sum; what TIES or DARE leaves of B A has any rank."""
+        """In a sum, ranks add up; what TIES or DARE leaves of B A can have any rank."""
         most = min(self.width, self.width_in)
         ranks = [leaf.rank for leaf in recipe.members if isinstance(leaf, LowRank)]
         rank = sum(ranks) if recipe.method == "linear" else most
@@ -81,28 +91,35 @@ class LowRank(LinearUpdate):
 
 @dataclass(frozen=True)
 class DecomposedLowRank(LowRank):
-    """f'(x) = m ⊙ V x / ‖V‖ + b, V = W + s·B A, norms row by row (DoRA, Liu et al., 2024).
+    """f'(x) = m ⊙ V x / ‖V‖ + b with V = W + s·B A (DoRA, Liu et al., 2024, equation 5).
 
-    The norms count as constants where gradients are taken, as in the paper. With `peer` it is what
-    AdapterHub's files were trained with: ‖W + B A‖ without s, and b is multiplied, too.
+    V is [out, in], its norm ‖V‖ [out] is taken row by row, and m is [out]. The norm counts as a
+    constant where gradients are computed, as in section 4.3 of the paper. With `adapterhub_norm` it
+    is what the files of AdapterHub were trained with: ‖W + B A‖ without s, and m/‖V‖ multiplies b,
+    too.
     """
 
+    kind: ClassVar[str] = "decomposed"
     label: ClassVar[str] = "decomposed"
 
-    adapterhub_norm: bool = False
+    adapterhub_norm: bool = field(default=False, metadata={"label": "peer"})
 
 
 @dataclass(frozen=True)
 class SharedLowRank(LinearUpdate):
-    """f'(x) = f(x) + s·Λ_b B Λ_d A x, A and B shared by all sites (VeRA, Kopiczko et al., 2024).
+    """f'(x) = f(x) + s·Λ_b B Λ_d A x (VeRA, Kopiczko et al., 2024, equation 2).
 
-    A and B have as many columns and rows as the widest site needs; the first ones are used. They
-    come out of the generator `seed`, or are stored in the part `projection`.
+    Λ_b and Λ_d are the diagonal matrices of the site's vectors b [out] and d [rank]. All sites
+    share A [rank, columns] and B [rows, rank], and `projection_size` is (columns, rows): the sizes
+    of the widest site. A narrower site uses the first columns and rows. A and B are made by a
+    generator with `seed`, or they are stored in the part `projection`.
     """
+
+    kind: ClassVar[str] = "sharedlowrank"
 
     width_in: int
     rank: int
-    projection_size: tuple[int, int]
+    projection_size: tuple[int, int] = field(metadata={"label": "widest"})
     scale: float = 1.0
     seed: int = 0
     projection: str | None = None
@@ -120,15 +137,23 @@ class SharedLowRank(LinearUpdate):
 
 @dataclass(frozen=True)
 class Rescale(LinearUpdate):
-    """f'(x) = l ⊙ f(x), or f(l ⊙ x) (IA³, Liu et al., 2022).
+    """f'(x) = s·l ⊙ f(x), or f(s·l ⊙ x) (IA³, Liu et al., 2022, section 3.3).
 
-    `gate` multiplies by σ(w·x + v), its mean over the tokens, in place of `scale`.
+    `side` says which one: with `output`, l is [out], with `input`, l is [in]. s is the number
+    `scale`; `gate` replaces it by g = mean_t σ(w·x_t + v), one number per example, w [1, in],
+    v [1].
     """
+
+    kind: ClassVar[str] = "rescale"
 
     width_in: int
     side: Literal["output", "input"] = "output"
     scale: float = 1.0
     gate: bool = False
+
+    @property
+    def averages_over_tokens(self) -> bool:
+        return self.gate
 
     def __str__(self) -> str:
         size = self.width if self.side == "output" else self.width_in
@@ -138,10 +163,12 @@ class Rescale(LinearUpdate):
 
 @dataclass(frozen=True)
 class BiasDelta(LinearUpdate):
-    """f'(x) = f(x) + δ: another bias (BitFit, Ben Zaken et al., 2022).
+    """f'(x) = f(x) + δ, δ [out]: a trained bias (BitFit, Ben Zaken et al., 2022).
 
-    `whole` says that the bias itself is stored: δ is what it is more than the backbone's.
+    With `replaces_bias`, the trained bias b' [out] itself is stored, and δ = b' − b.
     """
+
+    kind: ClassVar[str] = "shift"
 
     replaces_bias: bool = False
 
@@ -154,12 +181,14 @@ class BiasDelta(LinearUpdate):
 
 @dataclass(frozen=True)
 class WeightReplacement(LinearUpdate):
-    """Another weight W' and bias b' of a map: f'(x) = f(x) + (W' − W) x + (b' − b).
+    """f'(x) = f(x) + (W' − W) x + (b' − b): a map whose weight and bias are trained as a whole.
 
-    W and b are the backbone's; alone it is the map with W' and b'. In a `lookup`, x stands for a
-    token by its number. Its matrices are too large to be stacked.
+    W' is [out, in], and b' is [out] if there is a `bias`; W and b are the backbone's. Alone on a
+    map, the result is W' x + b'. PEFT calls such maps `modules_to_save`. With `lookup`, x are token
+    numbers [batch, tokens]. The matrices are too large to be stacked.
     """
 
+    kind: ClassVar[str] = "replaced"
     stackable: ClassVar[bool] = False
 
     width_in: int
@@ -175,10 +204,13 @@ class WeightReplacement(LinearUpdate):
 
 @dataclass(frozen=True)
 class NormReplacement(LinearUpdate):
-    """Another weight w and bias c of a norm: f'(x) = f(x) + (w − w₀) ⊙ x̂ + (c − c₀).
+    """f'(x) = f(x) + (w − w₀) ⊙ x̂ + (c − c₀): a norm with trained weight and bias.
 
-    x̂ is the normalised x, w₀ and c₀ are the backbone's; alone it is the norm with w and c.
+    w is [d], and c is [d] if there is a `bias`; x̂ [batch, tokens, d] is the normalised x, w₀ and c₀
+    are the backbone's. Alone on a norm, the result is w ⊙ x̂ + c (Zhao et al., 2024).
     """
+
+    kind: ClassVar[str] = "renorm"
 
     bias: bool = True
 
@@ -190,24 +222,27 @@ class NormReplacement(LinearUpdate):
 
 
 def is_input_independent(node: Primitive) -> bool:
-    """Whether a primitive makes one weight of one weight: the same for all tokens and examples."""
-    if isinstance(node, LowRank | Rescale) and node.gate:
+    """Whether a primitive makes one weight from one weight, for all tokens and examples alike."""
+    if isinstance(node, NormReplacement):
         return False
     if not node.inner():
-        return isinstance(node, LinearUpdate) and not isinstance(node, NormReplacement)
+        return isinstance(node, LinearUpdate) and not node.averages_over_tokens
     return not isinstance(node, TokenSplit) and all(map(is_input_independent, node.inner()))
 
 
 def find_norms_without_weight(
-    node: Primitive, *, below: bool = True
+    node: Primitive, *, has_weight: bool = True
 ) -> Iterator[DecomposedLowRank]:
-    """What normalises a weight where there is none: behind a gate or a split of the tokens."""
-    if isinstance(node, DecomposedLowRank) and not below:
+    """The primitives that normalise a weight where there is none: after a gate or a token split.
+
+    `has_weight` says whether the map that `node` changes has one weight for all tokens.
+    """
+    if isinstance(node, DecomposedLowRank) and not has_weight:
         yield node
     if isinstance(node, Chain):
         for member in node.members:
-            yield from find_norms_without_weight(member, below=below)
-            below = below and is_input_independent(member)
+            yield from find_norms_without_weight(member, has_weight=has_weight)
+            has_weight = has_weight and is_input_independent(member)
         return
     for inner in node.inner():
-        yield from find_norms_without_weight(inner, below=below)
+        yield from find_norms_without_weight(inner, has_weight=has_weight)

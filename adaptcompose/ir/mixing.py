@@ -1,7 +1,8 @@
-"""Primitives that combine others by constants: a weighted mean, a factor, a split of the tokens.
+"""Primitives that combine others with constants: a weighted mean, a factor, a split of the tokens.
 
-None of them has weights of its own. Each is r + u like any other: where its branches are added to
-different states, r is h, and u is what the whole adds to it.
+They have no weights of their own. Like any primitive they return r + u. If their branches are added
+to different states, r is h, and u is the difference of the result from h. All states are
+[batch, tokens, d].
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from adaptcompose.syntax.signature import format_value
 
 
 def common_placement(branches: Sequence[Primitive]) -> Placement:
-    """What the branches read and are added to if they agree; else the whole is added to h."""
+    """The placement of the branches, with h as the residual unless all have the same residual."""
     places = [branch.placement for branch in branches]
     if len({place.residual_source for place in places}) == 1:
         return places[0]
@@ -24,7 +25,11 @@ def common_placement(branches: Sequence[Primitive]) -> Placement:
 
 @dataclass(frozen=True)
 class WeightedMean(Primitive):
-    """Σ wᵢ ⟦eᵢ⟧(h) + w₀ h with w₀ + Σ wᵢ = 1; `still` is w₀, of members that have nothing here."""
+    """Σ wᵢ ⟦eᵢ⟧(h) + w₀ h with w₀ + Σ wᵢ = 1 (output averaging, Wang et al., 2021).
+
+    h and each ⟦eᵢ⟧(h) are [batch, tokens, d], wᵢ are the numbers `weights`. `identity_weight` is
+    w₀, the sum of the weights of members that have nothing at this site.
+    """
 
     stackable: ClassVar[bool] = True
 
@@ -54,7 +59,10 @@ class WeightedMean(Primitive):
 
 @dataclass(frozen=True)
 class ScaledUpdate(Primitive):
-    """h + c (⟦e⟧(h) − h)."""
+    """h + c (⟦e⟧(h) − h): the update of e [batch, tokens, d] times the number c, the `factor`.
+
+    For a LoRA, c is the scaling factor of its update (Hu et al., 2022, section 4.1).
+    """
 
     stackable: ClassVar[bool] = True
 
@@ -80,9 +88,11 @@ class ScaledUpdate(Primitive):
 
 @dataclass(frozen=True)
 class TokenSplit(Primitive):
-    """Tokens before the first of `at` through the first branch, then to the next one's, and so on.
+    """y_t = ⟦e_k⟧(h[b_k : b_{k+1}])_t for b_k ≤ t < b_{k+1}: each token passes one branch.
 
-    None leaves its tokens as they are. A branch sees its own tokens only.
+    The b_k are 0, then the numbers `boundaries`; the last branch has all tokens that remain. Branch
+    k computes on its own tokens [batch, b_{k+1} − b_k, d] only, and None leaves them as they are.
+    It is the block `Split` of AdapterHub (Pfeiffer et al., 2020a).
     """
 
     stackable: ClassVar[bool] = True
@@ -107,7 +117,7 @@ class TokenSplit(Primitive):
         return common_placement(self.inner())
 
     def multiplications(self) -> int:
-        """Of its dearest branch: a token passes one of them."""
+        """Those of the most expensive branch, because a token passes only one."""
         return max(branch.multiplications() for branch in self.inner())
 
     def lines(self, depth: int = 0) -> Iterator[str]:
@@ -118,7 +128,7 @@ class TokenSplit(Primitive):
                 yield from branch.lines(depth + 2)
 
     def ranges(self) -> list[str]:
-        """The tokens of each branch, in words."""
+        """The tokens of each branch, as a program prints them."""
         starts = ["0", *map(str, self.boundaries)]
         return [
             f"{start}..{end - 1}" for start, end in zip(starts, self.boundaries, strict=False)
@@ -130,9 +140,12 @@ class TokenSplit(Primitive):
 
 @dataclass(frozen=True)
 class ConcatenatedBottlenecks(Primitive):
-    """Σ wᵢ uᵢ of bottlenecks that read one state, as one bottleneck with all their ranks.
+    """u = [w₁U₁ … wₙUₙ] σ([D₁; …; Dₙ] z + [b₁; …; bₙ]) + Σ wᵢcᵢ, equal to Σ wᵢ uᵢ.
 
-    `literal` is what it was made from, and what is computed where chance decides per member.
+    The members uᵢ = Uᵢ σ(Dᵢ z + bᵢ) + cᵢ read one state z [batch, tokens, d]. With R the sum of
+    their ranks, the products are [R, d] and [d, R]; scales are part of wᵢ. `literal` is the
+    primitive from which the pass `concatenate` made this one. It is computed instead of the formula
+    in training if dropout acts on each member separately.
     """
 
     stackable: ClassVar[bool] = True

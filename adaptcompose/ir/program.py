@@ -1,4 +1,4 @@
-"""The program that a composition is compiled to: per site of the backbone, a few primitives."""
+"""Programs, to which compositions are compiled: one primitive for each site of the backbone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from adaptcompose.syntax.signature import format_ranges
 
 @dataclass(frozen=True)
 class Program:
-    """Which primitive stands at which site; sites without one are the backbone's own.
+    """A primitive for each site; a site without one computes what the backbone computes.
 
-    `names` are those of the compositions that `Rows` choose between, if there are several. They
-    are chosen row by row by the caller, or, if `fan` is set, each works on a batch of its own: in
-    front of layer `fan` the batch is repeated once per name (−1: in front of the embeddings), or
-    `inside` of it, at the first site where the compositions differ.
+    If there are several compositions, `names` are their names. Without a `branch_layer`, the caller
+    chooses one of them for each row of a batch. With a `branch_layer`, every composition runs on
+    the whole batch: it is repeated once per name in front of that layer (−1: in front of the
+    embeddings). With `branch_inside_layer`, the batch is repeated inside of that layer, at the
+    first site at which the compositions differ.
     """
 
     facts: Facts
@@ -27,7 +28,7 @@ class Program:
     branch_inside_layer: bool = False
 
     def __str__(self) -> str:
-        """Equal layers are printed once.
+        """The program as text; equal layers are printed once.
 
         >>> print(Program(None))
         backbone only
@@ -36,8 +37,10 @@ class Program:
         for site, primitive in self.sites.items():
             name = (site.part, site.name, *primitive.lines())
             blocks.setdefault(name, []).append(site)
-        fan = None if self.branch_layer is None else self._branch_point(self.branch_layer)
-        texts = [f"{self.batch_repeats}x the batch from {fan} on"] if fan else []
+        texts = []
+        if self.branch_layer is not None:
+            start = self._branch_point(self.branch_layer)
+            texts.append(f"{self.batch_repeats}x the batch from {start} on")
         texts += ["\n  ".join([_where(sites), *lines[2:]]) for lines, sites in blocks.items()]
         text = "\n".join(texts) or "backbone only"
         return text + (f"\n{_SYMBOLS}" if "u(" in text else "")
@@ -49,22 +52,24 @@ class Program:
         return f"{next(firsts)} of layer {layer}" if self.branch_inside_layer else f"layer {layer}"
 
     def branches_differ_at(self, site: Site) -> bool:
-        """Whether not all of the compositions are the same at a site."""
+        """Whether two of the compositions differ at a site."""
         node = self.sites[site]
         return isinstance(node, Rows) and len(set(node.members)) > 1
 
     @property
     def batch_repeats(self) -> int:
-        """How often the batch is there behind the fan."""
+        """How many copies of the batch there are from the branch layer on."""
         return 1 if self.branch_layer is None else len(self.names)
 
     def parts(self) -> set[str]:
+        """The names of the parts whose weights the program uses."""
         return {part for primitive in self.sites.values() for part in primitive.parts()}
 
     def multiplications(self) -> int:
-        """Multiplications of matrix products per token that the composition adds.
+        """The number of scalar multiplications that the composition adds, per token.
 
-        Where rows choose, the mean over their compositions.
+        Only matrix products count. Where each row chooses a composition, it is the mean over the
+        compositions.
         """
         return sum(map(self._cost, self.sites.values()))
 
@@ -81,7 +86,7 @@ _SYMBOLS = "h: output of the sub-layer, x: its input, LN: the backbone's norm, u
 
 
 def _where(sites: list[Site]) -> str:
-    """`ffn.out of layers 5..9`."""
+    """The first line of a block of equal layers, such as `ffn.out of layers 5..9`."""
     layers = [site.layer for site in sites if site.layer is not None]
     first = Site(sites[0].name, None, sites[0].part)
     word = "layer" if len(layers) == 1 else "layers"

@@ -1,6 +1,6 @@
-"""Virtual tokens: embeddings that are learned and stand among those of the input.
+"""Virtual tokens: learned embeddings that are added to those of the input.
 
-[P; E(x)]                                                 (Lester et al., 2021)
+[P; E(x)]                                             (prompt tuning, Lester et al., 2021)
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from adaptcompose.ir.primitives import ParametricPrimitive, Placement
 
 @dataclass(frozen=True)
 class VirtualTokens(ParametricPrimitive):
-    """`length` virtual tokens in front of the input, or after its first token.
+    """[P; E(x)], or [E(x)₁; P; E(x)₂…] with `after_first`: virtual tokens (Lester et al., 2021).
 
-    In a chain the input of the next is what the ones before have made of it: its first token may be
-    a virtual one.
+    P is [length, width], E(x) is [batch, tokens, width], and the result has length + tokens tokens.
+    In a chain, each member extends the result of the members before it, so the first token that
+    `after_first` refers to can be a virtual one.
 
-    `shifted`: they are embedded like words, at the first positions. `kept`: they join the others
-    behind the embeddings, without a position, and the positions of the others stay.
+    With `positions` set to `shifted`, virtual tokens are embedded like words, at the first
+    positions. With `kept`, they are inserted after the embeddings, without position embeddings, and
+    the tokens keep their positions.
     """
 
     stackable: ClassVar[bool] = True
+    kind: ClassVar[str] = "tokens"
 
     length: int
     width: int

@@ -27,6 +27,7 @@ class AffineCoupling(AdditiveCoupling):
     within exp(±5): e(s) = exp(5·0.636·atan(s/5)).
     """
 
+    kind: ClassVar[str] = "affinecoupling"
     label: ClassVar[str] = "scale-couple"
 
     def multiplications(self) -> int:

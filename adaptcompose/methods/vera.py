@@ -127,13 +127,14 @@ class Vera(TargetedMethod):
         }
         fields |= {"rank": self.rank, "scale": self.scale, "dropout": self.dropout}
         if self.matrices:
-            fields |= {"form": "computed", "sources": (SHARED_SITE,), "gate": self.gate}
+            fields |= {"parameter_source": "computed", "source_sites": (SHARED_SITE,)}
+            fields["gate"] = self.gate
             if self.dora:
                 return DecomposedLowRank(part, site, **fields, adapterhub_norm=True)
             return LowRank(part, site, **fields)
         own: dict[str, Any] = {"seed": self.seed}
         if self.stored:
-            own = {"seed": 0, "projection": part, "sources": (SHARED_SITE,)}
+            own = {"seed": 0, "projection": part, "source_sites": (SHARED_SITE,)}
         return SharedLowRank(
             part, site, **fields, **own, projection_size=self.projection_size(facts)
         )

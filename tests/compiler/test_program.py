@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
-
-import pytest
-
 from adaptcompose.backbones.layout import read_facts
 from adaptcompose.compiler.lower import lower
 from adaptcompose.composition.graph import Adapter, Slot
 from adaptcompose.composition.operators import Drop, Fuse, Stack
-from adaptcompose.ir import linear as _linear  # noqa: F401 - its leaves are counted, too
-from adaptcompose.ir.primitives import ParametricPrimitive
 from adaptcompose.methods.bottleneck import Bottleneck
 
 FACTS = read_facts(
@@ -63,20 +56,3 @@ def test_layers_that_differ_are_printed_apart_with_their_settings() -> None:
         "ffn.out of layer 1",
         "  attention f 64 over 2 no value query_before_norm",
     ]
-
-
-def leaf_classes(
-    cls: type[ParametricPrimitive] = ParametricPrimitive,
-) -> Iterator[type[ParametricPrimitive]]:
-    yield cls
-    for below in cls.__subclasses__():
-        yield from leaf_classes(below)
-
-
-@pytest.mark.parametrize("cls", sorted(set(leaf_classes()), key=lambda cls: cls.__name__))
-def test_what_members_of_a_merge_may_differ_in_are_fields(cls: type[ParametricPrimitive]) -> None:
-    assert (
-        set(ParametricPrimitive.merge_ignored_fields)
-        <= set(cls.merge_ignored_fields)
-        <= {entry.name for entry in fields(cls)}
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
@@ -120,7 +120,7 @@ class Merge(BlockOperator):
             if (
                 self.rank is not None
                 and isinstance(leaf, ParametricPrimitive)
-                and "rank" not in leaf.merge_ignored_fields
+                and not leaf.is_rank_free_in_merge
             ):
                 yield self._option_problem("rank", "left out unless LoRA adapters are merged")
 
@@ -135,10 +135,9 @@ def _describe_difference(
     if obstacle := b.why_not_mergeable():
         return f"`{second}` has {obstacle}"
     if type(a) is not type(b):
-        return f"`{first}` is a {type(a).__name__.lower()}, `{second}` a {type(b).__name__.lower()}"
-    for item in fields(a):
-        left, right = getattr(a, item.name), getattr(b, item.name)
-        if item.name not in a.merge_ignored_fields and left != right:
-            name = item.name.replace("_", " ")
-            return f"`{first}` has {name} {left}, `{second}` has {right}"
+        return f"`{first}` is a {a.kind}, `{second}` a {b.kind}"
+    other_shape = b.merge_shape()
+    for name, value in a.merge_shape().items():
+        if value != other_shape[name]:
+            return f"`{first}` has {name} {value}, `{second}` has {other_shape[name]}"
     return None
