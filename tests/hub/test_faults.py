@@ -35,7 +35,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(time, "sleep", found.append)
     for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         monkeypatch.setattr(constants, name, 0.3)
-    monkeypatch.setattr(huggingface, "PATIENCE", 0.3)
+    monkeypatch.setattr(huggingface, "REQUEST_TIMEOUT", 0.3)
     monkeypatch.setattr(huggingface, "BUSY", 1)
     return found
 

@@ -103,7 +103,7 @@ def test_names_of_revisions(store: FolderStore) -> None:
 def test_an_ambiguous_prefix(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.commit(REPO, {"a": b"1"}, message="")
     known = ["a" * 39 + "1", "a" * 39 + "2"]
-    monkeypatch.setattr(store, "_known", lambda repo: known)
+    monkeypatch.setattr(store, "_known_revisions", lambda repo: known)
     with fails("AC402", "matches 2 revisions", "write more digits"):
         store.resolve(REPO, "a" * 10)
 

@@ -264,7 +264,7 @@ def test_patterns_are_those_of_peft(
     folder = spoilt("lora", lambda c, t: c.update(alpha_pattern={pattern: alpha}), tmp_path)
     method = read(folder, facts).method
     assert list(method.problems(facts)) == []
-    alphas = {site: method.alpha_at(site) for site in method.places(facts)}
+    alphas = {site: method.alpha_at(site) for site in method.target_sites(facts)}
     for site, found in alphas.items():
         at = site.layer in layers and (site.name == "attn.q" or pattern == r".*layer\.1.*")
         assert found == (alpha if at else 5)

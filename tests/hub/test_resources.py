@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def test_in_a_checkout_and_in_a_wheel(tmp_path: Path) -> None:
     (tmp_path / "adaptcompose").mkdir()
     script = shutil.copy(resources.__file__, tmp_path / "adaptcompose" / "resources.py")
-    resource = runpy.run_path(str(script))["resource"]
+    resource = runpy.run_path(str(script))["resource_folder"]
     beside, inside = tmp_path / "grammar", tmp_path / "adaptcompose" / "grammar"
     with pytest.raises(FileNotFoundError, match="grammar"):
         resource("grammar")

@@ -193,7 +193,7 @@ def rebuilt(offset: int, shape: tuple[int, ...], strides: tuple[int, ...], count
         False,
         collections.OrderedDict(),
     )
-    Writer(buffer, 2).dump_yaml({"a": Call(torch._utils._rebuild_tensor_v2, *arguments)})
+    Writer(buffer, 2).dump({"a": Call(torch._utils._rebuild_tensor_v2, *arguments)})
     return buffer.getvalue()
 
 
