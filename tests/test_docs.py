@@ -129,7 +129,7 @@ def test_a_script_runs(page: str, text: str, monkeypatch: pytest.MonkeyPatch) ->
     assert list(logits.shape) == [1, 4, 7]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/tour.md"])
 def test_the_session_of_a_page_prints_what_the_page_shows(page: str) -> None:
     """In a process of its own: the examples register words of the language."""
     command = [sys.executable, "-m", "tests.page_session", page]
