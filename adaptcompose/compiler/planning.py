@@ -12,14 +12,14 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.compiler.plan import Plan, PlanRow, backbone_sites
 from adaptcompose.composition.canonical_text import format_canonical
-from adaptcompose.composition.graph import Adapter, Block, Head, adapters_with_heads
+from adaptcompose.composition.graph import Block, Head, WeightedPart, adapters_with_heads
 from adaptcompose.composition.heads import (
     HEAD_TYPES_BY_TASK,
     NEW_HEAD_NAME,
     VOCABULARY_HEAD_TYPES,
     ResolvedHead,
 )
-from adaptcompose.composition.operators import Fuse, Stack, parts_of, trainable_parts
+from adaptcompose.composition.operators import parts_of, trainable_parts
 from adaptcompose.diagnostics.codes import AC416
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Pin
@@ -74,40 +74,34 @@ def slots_of(graph: Block) -> dict[str, tuple[str, ...]]:
     found: dict[str, dict[str, None]] = {}
 
     def visit(block: Block, slot: str | None) -> None:
-        if isinstance(block, Adapter | Fuse) and slot:
+        if isinstance(block, WeightedPart) and slot:
             found.setdefault(block.name, {})[slot] = None
-        if isinstance(block, Stack):
-            for member in block.members:
-                visit(member.block, member.name or slot)
-        else:
-            for inner in block.inner():
-                visit(inner, None if isinstance(block, Fuse) else slot)
+        for inner, inner_slot in block.inner_with_slots(slot):
+            visit(inner, inner_slot)
 
     visit(graph, None)
     return {name: tuple(slots) for name, slots in found.items()}
 
 
 def _item(
-    block: Adapter | Fuse,
+    block: WeightedPart,
     facts: Facts,
     sites: tuple[Site, ...],
     slots: tuple[str, ...],
     learns: bool,
 ) -> PlanRow:
-    method = block.build_fusion(facts) if isinstance(block, Fuse) else block.method
-    assert method is not None, f"{block} is not locked"
-    call = f"fusion of {len(block.members)}" if isinstance(block, Fuse) else str(method)
+    method = block.method_for(facts)
     return PlanRow(
         block.name,
-        "fusion" if isinstance(block, Fuse) else "adapter",
+        block.kind,
         block.is_new,
         learns,
         method.parameter_count_at(sites, facts),
         slots,
-        call,
+        block.summary,
         None if block.ref is None else str(block.ref),
         block.pin,
-        block.declared_backbone if isinstance(block, Adapter) else None,
+        block.declared_backbone,
         sites,
         None
         if block.is_new

@@ -1,11 +1,10 @@
-"""The text of a whole graph: what stands in several places is bound by a `let` and shared."""
+"""The canonical text of a graph, with a `let` for every part that occurs more than once."""
 
 from __future__ import annotations
 
 import re
 
-from adaptcompose.composition.graph import Adapter, Block, walk
-from adaptcompose.composition.operators import Fuse
+from adaptcompose.composition.graph import Adapter, Block, WeightedPart, walk
 from adaptcompose.composition.operators.swap import as_written
 from adaptcompose.syntax.references import Ref
 
@@ -13,7 +12,7 @@ _NAME = re.compile(r"(?!(?:let|none|true|false)$)[a-z][a-z0-9_]*")
 
 
 def format_canonical(graph: Block) -> str:
-    """What a graph says, so that reading it again gives the same parts in the same places.
+    """Write a graph as an expression that reads as the same graph.
 
     >>> from adaptcompose.catalogue.cards import Catalogue
     >>> from adaptcompose.composition.checker import CheckContext, check_source
@@ -22,26 +21,24 @@ def format_canonical(graph: Block) -> str:
     'let x = lora(); average(x, stack(./a, x))'
     """
     graph = as_written(graph)
-    several = shared_parts(graph)
-    bound: dict[str, str] = {}
+    shared = shared_parts(graph)
+    bindings: dict[str, str] = {}
 
-    def write(block: Block) -> Block:
-        written = block.rebuild(tuple(map(write, block.inner())))
-        name = getattr(block, "name", "")
-        if name not in several or not isinstance(block, Adapter | Fuse):
-            return written
-        bound.setdefault(name, str(written))
-        return Adapter(name, ref=Ref("bare", name=name))
+    def bind(block: Block) -> Block:
+        bound = block.rebuild(tuple(map(bind, block.inner())))
+        if not isinstance(block, WeightedPart) or block.name not in shared:
+            return bound
+        bindings.setdefault(block.name, str(bound))
+        return Adapter(block.name, ref=Ref("bare", name=block.name))
 
-    body = write(graph)
-    return "".join([*(f"let {name} = {text}; " for name, text in bound.items()), str(body)])
+    body = bind(graph)
+    return "".join([*(f"let {name} = {text}; " for name, text in bindings.items()), str(body)])
 
 
 def shared_parts(graph: Block) -> dict[str, int]:
-    """The new parts that stand in several places, and in how many."""
-    found: dict[str, list[Block]] = {}
+    """The new parts that occur more than once in a graph, with the number of occurrences."""
+    texts: dict[str, list[str]] = {}
     for block in walk(graph):
-        if isinstance(block, Adapter | Fuse) and block.is_new and _NAME.fullmatch(block.name):
-            found.setdefault(block.name, []).append(block)
-    alike = {name: len(all_) for name, all_ in found.items() if len({*map(str, all_)}) == 1}
-    return {name: count for name, count in alike.items() if count > 1}
+        if isinstance(block, WeightedPart) and block.is_new and _NAME.fullmatch(block.name):
+            texts.setdefault(block.name, []).append(str(block))
+    return {name: len(found) for name, found in texts.items() if len(found) > 1 == len({*found})}

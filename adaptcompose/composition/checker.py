@@ -20,7 +20,7 @@ from adaptcompose.composition.operator import (
     CheckedCall,
     Modifier,
     Operator,
-    operators,
+    registered_operators,
 )
 from adaptcompose.composition.operators import Stack, Swap, Trainability, flatten, slot_names
 from adaptcompose.composition.operators.swap import (
@@ -174,7 +174,9 @@ class Checker:
     def _pipe(self, pipe: syntax.Pipe) -> Block | None:
         done: list[Block | None] = []
         for stage in pipe.stages:
-            modifier = operators().get(stage.name) if isinstance(stage, syntax.Call) else None
+            modifier = (
+                registered_operators().get(stage.name) if isinstance(stage, syntax.Call) else None
+            )
             if modifier is not None and issubclass(modifier, Modifier):
                 assert isinstance(stage, syntax.Call)
                 body = self._stack_within_limits(done, pipe.span)
@@ -237,11 +239,11 @@ class Checker:
         return found.apply_where_known() if late else found.apply()
 
     def _call(self, call: syntax.Call, hint: str) -> Block | None:
-        operator = operators().get(call.name)
+        operator = registered_operators().get(call.name)
         if operator is not None:
             return self._operator(operator, call, hint)
         if call.name not in registered_methods():
-            known = [*operators(), *registered_methods()]
+            known = [*registered_operators(), *registered_methods()]
             remedy = suggest(call.name, known)
             self.problems.append(
                 codes.AC101.at(call.name_span, name=call.name, known=", ".join(known), help=remedy)
@@ -328,7 +330,7 @@ class Checker:
         """Weights and names where they mean nothing or are taken, modifiers for blocks."""
         found: Diagnostic | None = None
         node = argument.value
-        inner = operators().get(node.name) if isinstance(node, syntax.Call) else None
+        inner = registered_operators().get(node.name) if isinstance(node, syntax.Call) else None
         if argument.weight is not None and not operator.accepts_weights:
             found = codes.AC206.at(argument.weight_span, operator=operator.word)
         elif operator.takes == "slots" and argument.name in names:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.operator import operators
+from adaptcompose.composition.operator import registered_operators
 from adaptcompose.composition.word_docs import WordDoc, describe_word
 from adaptcompose.methods import registered_methods
 from adaptcompose.syntax.signature import Parameter, format_value
@@ -129,13 +129,13 @@ def _candidates(
 
 
 def _stages(catalogue: Catalogue, names: list[str]) -> Iterator[str]:
-    yield from (f"{word}(" for word in operators())
+    yield from (f"{word}(" for word in registered_operators())
     yield from _blocks(catalogue, names)
 
 
 def _blocks(catalogue: Catalogue, names: list[str]) -> Iterator[str]:
     yield from (f"{word}(" for word in registered_methods())
-    yield from (f"{word}(" for word, one in operators().items() if not one.is_modifier)
+    yield from (f"{word}(" for word, one in registered_operators().items() if not one.is_modifier)
     yield from (f"{space}/" for space in catalogue.spaces())
     yield from names
 

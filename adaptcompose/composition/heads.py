@@ -1,13 +1,11 @@
-"""Which head a composition has: brought by an adapter, the backbone's own, or a new one."""
+"""The head of a composition: an adapter's, the backbone's, or a new one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from adaptcompose.composition.graph import Adapter, Block, Head, Published, adapters_of
-from adaptcompose.composition.operator import Modifier
-from adaptcompose.composition.operators import Stack
+from adaptcompose.composition.graph import Block, Head, adapters_of
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed
 
@@ -19,10 +17,10 @@ HEAD_TYPES_BY_TASK = {
     "token-classification": "tagging",
     "masked-lm": "masked_lm",
 }
-"""Kinds of task, and the kinds of head that do them."""
+"""The type of head that each kind of task needs."""
 
 VOCABULARY_HEAD_TYPES = ("masked_lm", "causal_lm", "seq2seq_lm")
-"""Kinds of head that end in a vocabulary matrix."""
+"""Types of head that end in a vocabulary matrix."""
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "classification": {
@@ -43,11 +41,13 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 NEW_HEAD_NAME = "head"
-"""The name of a new head among the parts."""
+"""The name of a new head, among the names of the parts."""
 
 
 def new_head(task: str, labels: Sequence[str] = (), **settings: Any) -> Head:
-    """A new head for a kind of task, as `adapters` sets one up by default.
+    """Make a new head for a kind of task, with the defaults of the library `adapters`.
+
+    `settings` override the defaults. Raises Failed with AC604 for an unknown kind of task.
 
     >>> new_head("token-classification", ["O", "B-PER"]).labels
     ('O', 'B-PER')
@@ -63,7 +63,11 @@ def new_head(task: str, labels: Sequence[str] = (), **settings: Any) -> Head:
 
 
 def choose_head(graph: Block, choice: HeadChoice) -> ResolvedHead:
-    """Which head a choice means for this graph."""
+    """The head that a choice means for a graph.
+
+    A choice is "auto", "backbone", the name of an adapter, a head, the task and labels of a new
+    head, or None. Raises Failed with AC508 for the name of an adapter without a head.
+    """
     if choice is None or isinstance(choice, Head):
         return choice
     if isinstance(choice, Mapping):
@@ -71,7 +75,7 @@ def choose_head(graph: Block, choice: HeadChoice) -> ResolvedHead:
     if choice == "backbone":
         return "backbone"
     if choice == "auto":
-        return head_of(graph)
+        return graph.default_head
     leaves = adapters_of(graph)
     known = {name: leaf.head for name, leaf in leaves.items() if leaf.head is not None}
     if choice not in known:
@@ -81,9 +85,9 @@ def choose_head(graph: Block, choice: HeadChoice) -> ResolvedHead:
 
 
 def choose_heads(graph: Block, choice: HeadChoice) -> dict[str, ResolvedHead]:
-    """Which head each composition of a graph has; of a graph that is one composition, by "".
+    """The head of each branch of a graph by name; a graph without branches has one, named "".
 
-    A mapping of branch names gives each branch a choice of its own.
+    A mapping from branch names chooses a head for each branch.
     """
     branches = graph.branches
     if not branches:
@@ -94,24 +98,7 @@ def choose_heads(graph: Block, choice: HeadChoice) -> dict[str, ResolvedHead]:
 
 
 def needs_inverse(head: ResolvedHead) -> bool:
-    """Whether invertible parts are undone in front of a head: of a language model's vocabulary."""
+    """True if a head predicts words of the vocabulary, so that invertible parts must be inverted."""
     return head == "backbone" or (
         isinstance(head, Head) and head.head_type in VOCABULARY_HEAD_TYPES
     )
-
-
-def head_of(graph: Block) -> Head | None:
-    """The head of the last part of the outermost stack that brings one.
-
-    Members of fuse give none: what they were trained for is not what the fusion is for.
-    """
-    if isinstance(graph, Adapter):
-        return graph.head
-    if isinstance(graph, Published) and graph.head is not None:
-        return graph.head.head
-    if isinstance(graph, Modifier | Published):
-        return head_of(graph.body)
-    if isinstance(graph, Stack):
-        found = (head_of(slot.block) for slot in reversed(graph.members))
-        return next((head for head in found if head is not None), None)
-    return None

@@ -1,4 +1,4 @@
-"""What an operator is: how its arguments bind, how it is written, and the list of all of them."""
+"""The base classes of operators, and the registry of all operators."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
-from adaptcompose.composition.graph import Block, Empty, Slot, with_blocks
+from adaptcompose.backbones.layout import Facts
+from adaptcompose.composition.graph import Block, Empty, Head, Slot, with_blocks
 from adaptcompose.diagnostics.diagnostic import Span
 from adaptcompose.plugins import load_plugins
 from adaptcompose.syntax.references import Ref
@@ -17,10 +18,11 @@ ArgumentKind = Literal["slots", "adapters", "names", "nothing"]
 
 @dataclass(frozen=True)
 class Operator(Block):
-    """What the checker needs to know of an operator beside its arguments.
+    """A word of the language that takes arguments and blocks.
 
-    `takes` says what its unnamed or freely named arguments are, `least` how many it needs, and
-    `weighted` whether they may have weights, `a:0.3`.
+    The fields that `option` makes are the arguments. `takes` is the kind of the other arguments,
+    `min_members` the smallest number of them, and `accepts_weights` is True if they can have
+    weights, as in `average(a:0.3, b:0.7)`.
     """
 
     word: ClassVar[str]
@@ -30,18 +32,17 @@ class Operator(Block):
     min_members: ClassVar[int] = 0
 
     def format_options(self) -> list[str]:
-        """The arguments that differ from their defaults, as written."""
-        known = parameters(type(self))
-        given = [(parameter, getattr(self, parameter.field_name)) for parameter in known]
-        return [f"{p.name}={format_value(value)}" for p, value in given if value != p.default]
+        """The arguments that differ from their defaults, as source text."""
+        values = [(p, getattr(self, p.field_name)) for p in parameters(type(self))]
+        return [f"{p.name}={format_value(value)}" for p, value in values if value != p.default]
 
 
 @dataclass(frozen=True)
 class CheckedCall:
-    """A call of a block operator whose arguments fit.
+    """A call of a block operator, after its arguments are checked.
 
-    `name` is its `let`, alias or slot, or empty; `parse` reads a reference that stands in an
-    option, and raises Failed.
+    `name` is the name of the `let`, alias or slot that contains the call, or empty. `parse` reads
+    a reference in an option and raises Failed if it is not one.
     """
 
     members: tuple[Slot, ...]
@@ -53,18 +54,17 @@ class CheckedCall:
 
 @dataclass(frozen=True)
 class BlockOperator(Operator):
-    """A block operator around named or unnamed members."""
+    """An operator that is a block itself and contains members, named or not."""
 
     members: tuple[Slot, ...] = ()
 
     @classmethod
     def from_call(cls, call: CheckedCall) -> Block:
-        """The block that a checked call means."""
+        """Make the block for a call; override this if a call means another block."""
         return cls(call.members, span=call.span, **call.options)
 
-    @property
-    def drawing_label(self) -> str:
-        """What a drawing writes where the members come together: word, weights, arguments."""
+    def drawing_label(self, slot: str | None = None) -> str:
+        """The word, the weights of the members, and the arguments."""
         weights = [format_value(slot.weight) for slot in self.members if slot.weight is not None]
         return " ".join(filter(None, [self.word, ", ".join(weights), *self.format_options()]))
 
@@ -74,13 +74,18 @@ class BlockOperator(Operator):
     def rebuild(self, inner: tuple[Block, ...]) -> Block:
         return replace(self, members=with_blocks(self.members, inner))
 
+    def in_layer(self, facts: Facts, layer: int) -> Block:
+        members = [replace(s, block=s.block.in_layer(facts, layer)) for s in self.members]
+        present = tuple(slot for slot in members if not isinstance(slot.block, Empty))
+        return replace(self, members=present) if present else Empty()
+
     def __str__(self) -> str:
         return f"{self.word}({', '.join([*map(str, self.members), *self.format_options()])})"
 
 
 @dataclass(frozen=True)
 class Modifier(Operator):
-    """Changes the graph to its left."""
+    """An operator that changes the graph to its left, which is its `body`."""
 
     is_modifier: ClassVar[bool] = True
 
@@ -101,6 +106,18 @@ class Modifier(Operator):
         return replace(self, body=inner[0])
 
     @property
+    def topmost(self) -> Block:
+        return self.body.topmost
+
+    @property
+    def default_head(self) -> Head | None:
+        return self.body.default_head
+
+    def in_layer(self, facts: Facts, layer: int) -> Block:
+        body = self.body.in_layer(facts, layer)
+        return body if isinstance(body, Empty) else replace(self, body=body)
+
+    @property
     def stage_texts(self) -> tuple[str, ...]:
         return (*self.body.stage_texts, f"{self.word}({', '.join(self.format_options())})")
 
@@ -113,14 +130,14 @@ _OPERATORS: dict[str, type[Operator]] = {}
 C = TypeVar("C", bound=type[Operator])
 
 
-def operator(cls: C) -> C:
-    """Make an operator known to the language by its word."""
+def register_operator(cls: C) -> C:
+    """Register an operator under its word; ValueError if another operator has the word."""
     if _OPERATORS.setdefault(cls.word, cls) is not cls:
         raise ValueError(f"the operator `{cls.word}` already exists")
     return cls
 
 
-def operators() -> Mapping[str, type[Operator]]:
-    """The operators of the language by their words, those of installed packages among them."""
+def registered_operators() -> Mapping[str, type[Operator]]:
+    """All operators by their words, including those of installed packages."""
     load_plugins("operators")
     return _OPERATORS

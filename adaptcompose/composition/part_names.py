@@ -1,47 +1,35 @@
-"""Names of new parts: under these their weights are trained, saved and published."""
+"""Names for new parts: their weights are trained, saved and published under these names."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from adaptcompose.composition.graph import Adapter, Block, adapters_of, transform, walk
-from adaptcompose.composition.operators import Fuse, Trainability
+from adaptcompose.composition.graph import Adapter, Block, WeightedPart, transform
+from adaptcompose.composition.operators import parts_of
 from adaptcompose.composition.operators.trainability import unique_name
 from adaptcompose.diagnostics.diagnostic import Span
 
 
 def name_new_parts(graph: Block) -> Block:
-    """Give every new part its name: its let's or slot's, else fuse, fuse2, bottleneck, …
+    """Give every new part a name: that of its `let` or slot, otherwise fuse, fuse2, bottleneck, …
 
-    One call is one part wherever a let or a swap puts it, and two calls are two, whatever the
-    names of their slots.
+    One call is one part, even if `let` or `swap` puts it into several places. Two calls are two
+    parts, even if their slots have the same name.
     """
-    taken = {leaf.name for leaf in adapters_of(graph).values()}
-    taken |= {block.name for block in walk(graph) if isinstance(block, Fuse)}
-    assigned_names: dict[tuple[str, Span | None], str] = {}
+    taken = set(parts_of(graph))
+    assigned: dict[tuple[str, Span | None], str] = {}
 
     def name(block: Block) -> Block:
-        if isinstance(block, Trainability) and block.unnamed_parts:
-            meant = [assigned_names[part.name, part.span] for part in block.unnamed_parts]
-            return replace(block, names=(*block.names, *meant), unnamed_parts=())
-        if not isinstance(block, Adapter | Fuse) or (
-            isinstance(block, Adapter) and not block.is_new
-        ):
+        if not isinstance(block, WeightedPart):
+            return block.with_names(assigned)
+        if isinstance(block, Adapter) and not block.is_new:
             return block
         call = (block.name, block.span)
-        if call not in assigned_names or not (block.name or block.span):
-            free = block.name and block.name not in assigned_names.values()
-            assigned_names[call] = (
-                block.name if free else unique_name(block.name or _default_name(block), taken)
-            )
-            taken.add(assigned_names[call])
-        return replace(block, name=assigned_names[call])
+        if call not in assigned or not (block.name or block.span):
+            is_free = block.name and block.name not in assigned.values()
+            wanted = block.name or block.default_name
+            assigned[call] = block.name if is_free else unique_name(wanted, taken)
+            taken.add(assigned[call])
+        return replace(block, name=assigned[call])
 
     return transform(graph, name)
-
-
-def _default_name(block: Adapter | Fuse) -> str:
-    if isinstance(block, Fuse):
-        return block.word
-    assert block.method is not None
-    return block.method.word

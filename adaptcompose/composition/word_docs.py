@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import adaptcompose.composition.operators  # noqa: F401 - they register themselves
-from adaptcompose.composition.operator import Operator, operators
+from adaptcompose.composition.operator import Operator, registered_operators
 from adaptcompose.methods import Method, registered_methods
 from adaptcompose.syntax.signature import Parameter, format_value, parameters
 
@@ -89,8 +89,8 @@ class WordDoc:
 
 def describe_word(word: str) -> WordDoc | None:
     """What there is to say about a word, if the language has it."""
-    if word in operators():
-        return _describe_operator(operators()[word])
+    if word in registered_operators():
+        return _describe_operator(registered_operators()[word])
     if word in registered_methods():
         return _describe_method(word, registered_methods()[word])
     return None
@@ -98,12 +98,12 @@ def describe_word(word: str) -> WordDoc | None:
 
 def list_words() -> list[str]:
     """Everything that can be called."""
-    return [*operators(), *registered_methods()]
+    return [*registered_operators(), *registered_methods()]
 
 
 def describe_all_words() -> list[WordDoc]:
     """Every word: blocks, then modifiers, then methods, each with its settings."""
-    found = [_describe_operator(one) for one in operators().values()]
+    found = [_describe_operator(one) for one in registered_operators().values()]
     found.sort(key=lambda one: (one.kind != "block", one.word))
     order = {type(one): number for number, one in enumerate(registered_methods().values())}
     methods = sorted(registered_methods().items(), key=lambda one: list(order).index(type(one[1])))

@@ -15,26 +15,26 @@ from pathlib import Path
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.composition.checker import CheckContext, check_source
+from adaptcompose.composition.fusion_activations import ACTIVATIONS_FILE, read_activations
 from adaptcompose.composition.graph import (
     Adapter,
     Block,
     Head,
     Published,
+    WeightedPart,
     has_known_methods,
     transform,
 )
 from adaptcompose.composition.operators import Fuse, Prune, Swap, slot_names
-from adaptcompose.composition.operators.prune import ACTIVATIONS_FILE as ACTIVATIONS
-from adaptcompose.composition.operators.prune import read_activations
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, select_errors
-from adaptcompose.formats import adapter_folder as adapters
 from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapter_folder import AdapterFile, open_adapter_folder
 from adaptcompose.formats.adapterhub_setup import SETUP, setup_expression
 from adaptcompose.formats.tensors import Shapes
 from adaptcompose.hub.lock import Lock, Pin
 from adaptcompose.resolution.manifest import FILE, LOCK, Manifest
-from adaptcompose.resolution.sources import COMPOSITION_FILES, Sources
+from adaptcompose.resolution.sources import Sources
 from adaptcompose.resources import resource_folder
 from adaptcompose.syntax.references import Ref, is_safe_path, parse_ref
 
@@ -66,7 +66,7 @@ def resolve_where_known(graph: Block, facts: Facts | None, sources: Sources) -> 
 
     def pin(block: Block) -> Block:
         try:
-            ref = block.ref if isinstance(block, Adapter | Fuse) and not block.pin else None
+            ref = block.ref if isinstance(block, WeightedPart) and not block.pin else None
             if ref is not None and not (sources.may_read(ref) and _has_variant(block, ref)):
                 return block
             if ref is not None and facts is None:
@@ -105,8 +105,8 @@ def _probe(block: Block, ref: Ref, sources: Sources) -> None:
     if isinstance(block, Adapter) and block.variant is not None:
         return
     pin = sources.pin(ref, None, block.span)
-    if isinstance(block, Adapter) and not {COMPOSITION_FILES[0], SETUP} & pin.files.keys():
-        _read_adapter_config(block, pin, sources)
+    if isinstance(block, Adapter) and not {FILE, SETUP} & pin.files.keys():
+        _open_adapter(block, pin, sources)
 
 
 def _resolve_cached(
@@ -126,9 +126,9 @@ def _resolve_reference(
     """What a reference means: an adapter, a published composition, or a setup of AdapterHub."""
     assert leaf.ref is not None
     pin = sources.pin(leaf.ref, leaf.variant, leaf.span)
-    if COMPOSITION_FILES[0] not in pin.files and SETUP not in pin.files:
+    if FILE not in pin.files and SETUP not in pin.files:
         return _adapter(leaf, pin, facts, sources, notes)
-    if COMPOSITION_FILES[0] not in pin.files:
+    if FILE not in pin.files:
         found = expand_setup(leaf, pin, facts, sources)
         notes += found.diagnostics
         return found.graph
@@ -141,31 +141,32 @@ def _adapter(
     leaf: Adapter, pin: Pin, facts: Facts, sources: Sources, notes: list[Diagnostic]
 ) -> Adapter:
     assert leaf.ref is not None
-    described = _read_adapter_config(leaf, pin, sources)
-    safe, pickle = adapters.weight_files(described)
-    if safe not in pin.files and pickle in pin.files:
+    file = _open_adapter(leaf, pin, sources)
+    safetensors, pickle = file.weight_files
+    if safetensors not in pin.files and pickle in pin.files:
         notes.append(codes.AC409.at(leaf.span, name=str(leaf.ref)))
-    shapes = _shapes(leaf.ref, pin, (safe, pickle), sources, leaf.span)
-    if shapes is None and adapters.needs_tensors(described):
+    shapes = _shapes(leaf.ref, pin, file.weight_files, sources, leaf.span)
+    if shapes is None and file.needs_tensors:
         sources.fetch(leaf.ref, pin)
-    read = adapters.read_adapter(described, facts, shapes)
-    kept = None if read.head is None else Head(leaf.name, read.head)
-    method = read.method
+    stored = file.on(facts, shapes)
+    method = stored.method
+    head = None if stored.head is None else Head(leaf.name, stored.head)
     pin = replace(pin, method=str(method))
-    return replace(leaf, pin=pin, declared_backbone=described.base, method=method, head=kept)
+    base = file.adapter.base
+    return replace(leaf, pin=pin, declared_backbone=base, method=method, head=head)
 
 
-def _read_adapter_config(leaf: Adapter, pin: Pin, sources: Sources) -> adapterhub.StoredObject:
-    """What the configuration of an adapter says."""
+def _open_adapter(leaf: Adapter, pin: Pin, sources: Sources) -> AdapterFile:
+    """The configuration of an adapter; raises Failed with AC406 if it is something else."""
     assert leaf.ref is not None
     configurations = [adapterhub.ADAPTER, adapterhub.HEAD, adapterhub.FUSION]
     folder = sources.fetch(leaf.ref, pin, configurations)
-    described = adapterhub.read_adapter_config(folder, str(leaf.ref), leaf.span)
-    if described.document.get("adapter_names") is not None:
+    file = open_adapter_folder(folder, str(leaf.ref), leaf.span)
+    if file.adapter.document.get("adapter_names") is not None:
         what = {"what": "a fusion", "wanted": "an adapter"}
         help = f"load it: `fuse(…, load={leaf.ref})`"
         raise Failed(codes.AC406.at(leaf.span, name=str(leaf.ref), **what, help=help))
-    return described
+    return file
 
 
 def _shapes(
@@ -217,7 +218,7 @@ def expand_published(
     title = str(leaf.ref)
     if sources.depth >= DEEPEST:
         raise Failed(codes.AC108.at(leaf.span, name=title, cycle=f"{title} → … → {title}"))
-    folder = sources.fetch(leaf.ref, pin, [FILE, LOCK, ACTIVATIONS])
+    folder = sources.fetch(leaf.ref, pin, [FILE, LOCK, ACTIVATIONS_FILE])
     manifest, lock = Manifest.load(folder, title), Lock.load(folder / LOCK)
     if lock is None:
         raise Failed(codes.AC418.at(leaf.span, name=title, missing=LOCK))
@@ -259,11 +260,11 @@ def _head(manifest: Manifest, place: _PublishedContext, sources: Sources) -> Ada
         return None
     ref = place.part_ref(said)
     pin = sources.pin(ref)
-    found = adapterhub.read_config(sources.fetch(ref, pin), adapterhub.HEAD, str(ref))
-    if found is None or not found.config:
+    head = open_adapter_folder(sources.fetch(ref, pin), str(ref)).adapterhub_head
+    if head is None:
         missing = f"{said[2:]}/{adapterhub.HEAD}"
         raise Failed(codes.AC418.at(name=place.title, missing=missing))
-    return Adapter(str(ref), ref=ref, pin=pin, head=Head(str(ref), found.config))
+    return Adapter(str(ref), ref=ref, pin=pin, head=Head(str(ref), head.config))
 
 
 class _PublishedContext:
@@ -283,10 +284,12 @@ class _PublishedContext:
             self.fusion_names[block.name] = str(ref)
             return replace(block, ref=ref, load=str(ref), name=str(ref))
         if isinstance(block, Prune):
-            measured = read_activations(self.folder / ACTIVATIONS, f"{self.title}: {ACTIVATIONS}")
+            measured = read_activations(
+                self.folder / ACTIVATIONS_FILE, f"{self.title}: {ACTIVATIONS_FILE}"
+            )
             named = {self.fusion_names.get(name, name): found for name, found in measured.items()}
             return block.with_activations(named, self.title)
-        if isinstance(block, Adapter | Fuse):
+        if isinstance(block, WeightedPart):
             why = f"it has no weights for `{block}`"
             raise Failed(codes.AC413.at(file=self.title, why=why))
         return block

@@ -32,9 +32,8 @@ from adaptcompose.composition.operators import (
 )
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.formats import adapter_folder as formats
 from adaptcompose.formats import adapterhub
-from adaptcompose.formats.adapterhub import StoredObject
+from adaptcompose.formats.adapter_folder import StoredAdapter, open_adapter_folder
 from adaptcompose.ir.program import Program
 from adaptcompose.resolution.sources import Sources
 from adaptcompose.runtime.attach.attachment import attach
@@ -170,10 +169,10 @@ def _finish_loading(
     part: Part, leaf: Adapter, backbone: PreTrainedModel, sources: Sources, facts: Facts
 ) -> None:
     """What a file leaves to its backbone; AC408 where it has matrices of another one in it."""
-    found = _describe_adapter(leaf, sources)
-    if kind := formats.residual_init_kind(found):
+    stored = _open_adapter(leaf, facts, sources)
+    if kind := stored.residual_init_kind:
         complete_factors(part, kind, backbone, facts)
-    for site in mismatched_embeddings(formats.read_backbone_copies(found, facts), backbone, facts):
+    for site in mismatched_embeddings(stored.backbone_copies(), backbone, facts):
         detail = f"it was saved with other backbone weights at {site}"
         raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail))
 
@@ -219,7 +218,7 @@ def _require_sites(part: Part, block: Block, sites: tuple[Site, ...]) -> Part:
 
 def _fusion_part(block: Fuse, sites: tuple[Site, ...], sources: Sources, facts: Facts) -> Part:
     if block.ref is None:
-        return make_part(block.name, block.build_fusion(facts).restrict_to(sites, facts), facts)
+        return make_part(block.name, block.method_for(facts).restrict_to(sites, facts), facts)
     assert block.pin is not None and block.loaded_fusion is not None
     folder = sources.fetch(block.ref, block.pin)
     found = adapterhub.read_config(folder, adapterhub.FUSION, str(block.ref), block.span)
@@ -232,14 +231,14 @@ def _adapter_part(leaf: Adapter, sites: tuple[Site, ...], sources: Sources, fact
     assert leaf.method is not None
     if leaf.ref is None:
         return make_part(leaf.name, leaf.method.restrict_to(sites, facts), facts)
-    weights = formats.read_weights(_describe_adapter(leaf, sources), leaf.method, facts)
+    weights = _open_adapter(leaf, facts, sources).tensors()
     return load_part(leaf.name, leaf.method, weights, used=sites)
 
 
-def _describe_adapter(leaf: Adapter, sources: Sources) -> StoredObject:
+def _open_adapter(leaf: Adapter, facts: Facts, sources: Sources) -> StoredAdapter:
     assert leaf.ref is not None and leaf.pin is not None
     folder = sources.fetch(leaf.ref, leaf.pin)
-    return adapterhub.read_adapter_config(folder, str(leaf.ref), leaf.span)
+    return open_adapter_folder(folder, str(leaf.ref), leaf.span).on(facts)
 
 
 def _load_or_init_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> None:
@@ -247,10 +246,8 @@ def _load_or_init_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sour
     if leaf is None or leaf.ref is None or leaf.head is None:
         flex.init_weights(float(facts.config.get("initializer_range") or 0.02))
         return
-    assert leaf.pin is not None
-    folder = sources.fetch(leaf.ref, leaf.pin)
     try:
-        flex.load_tensors(formats.read_head(folder, str(leaf.ref), facts, leaf.span))
+        flex.load_tensors(_open_adapter(leaf, facts, sources).head_tensors())
     except (RuntimeError, KeyError) as error:
         detail = f"its head does not match its configuration: {str(error).splitlines()[-1].strip()}"
         raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail)) from None

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from adaptcompose.backbones.layout import Site
-from adaptcompose.composition.graph import transform
+from adaptcompose.composition.fusion_activations import Activations
 from adaptcompose.composition.operators.fuse import Fuse, fusions_of
-from adaptcompose.composition.operators.prune import Activations, Prune
+from adaptcompose.composition.operators.prune import without_prunes
 from adaptcompose.ir.primitives import Mixture
 from adaptcompose.runtime.build import build
 from adaptcompose.runtime.model import ComposedModel
@@ -44,7 +44,7 @@ def measure_attention(model: ComposedModel, batches: Iterable[Mapping[str, Tenso
     no padding. A member that has nothing at a site has 0 there.
     """
     made = model.composition
-    whole = transform(made.graph, lambda block: block.body if isinstance(block, Prune) else block)
+    whole = without_prunes(made.graph)
     given = dict(model.parts.items())
     literal = build(
         whole,

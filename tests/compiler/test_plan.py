@@ -18,7 +18,6 @@ from adaptcompose.compiler.planning import head_parameter_count, make_plan
 from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.composition.graph import Adapter, Block, Head, transform
 from adaptcompose.composition.heads import HEAD_TYPES_BY_TASK, choose_head, new_head
-from adaptcompose.composition.operators import Fuse
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub.lock import Pin
 from adaptcompose.hub.store import FileRecord
@@ -354,7 +353,7 @@ def test_the_plan_counts_what_the_model_has(expression: str, catalogue: Catalogu
     for item in found.rows:
         blocks = [b for b in _walk(graph) if getattr(b, "name", None) == item.name]
         block = blocks[0]
-        method = block.build_fusion(facts) if isinstance(block, Fuse) else block.method  # type: ignore[attr-defined]
+        method = block.method_for(facts)
         with torch.device("meta"):
             part = make_part(item.name, method.restrict_to(item.sites, facts), facts)
         assert item.parameters == sum(p.numel() for p in part.parameters())

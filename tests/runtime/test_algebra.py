@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes import run_passes
-from adaptcompose.composition.operators.prune import format_activations
+from adaptcompose.composition.fusion_activations import format_activations
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.ir.mixing import ConcatenatedBottlenecks, WeightedMean
 from adaptcompose.runtime.fusion_attention import measure_attention

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
-from adaptcompose.composition.operator import operators
-from adaptcompose.composition.operators.prune import format_activations
+from adaptcompose.composition.fusion_activations import format_activations
+from adaptcompose.composition.operator import registered_operators
 from adaptcompose.runtime.fusion_attention import measure_attention
 from adaptcompose.runtime.model import ComposedModel
 from tests.sampling import daily
@@ -57,7 +57,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def test_every_operator_is_here() -> None:
-    assert set(OPERATORS) == set(operators())
+    assert set(OPERATORS) == set(registered_operators())
 
 
 def model_of(family: str, text: str, folder: Path) -> ComposedModel:

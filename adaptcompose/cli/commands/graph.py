@@ -78,13 +78,13 @@ def _graphs(
 
 
 def _render(form: str, block: Block, facts: Facts | None, layer: int | None) -> str:
-    from adaptcompose.composition.drawing.terminal import render_terminal, restrict_to_layer
+    from adaptcompose.composition.drawing.terminal import render_terminal
 
     if layer is not None:
         if facts is None or layer >= facts.layers:
             why = f"the layers are 0..{facts.layers - 1}" if facts else "add --backbone"
             raise typer.BadParameter(why, param_hint="--layer")
-        block, facts = restrict_to_layer(block, facts, layer), None
+        block, facts = block.in_layer(facts, layer), None
     if form == "mermaid":
         from adaptcompose.composition.drawing.mermaid import render_mermaid
 

@@ -120,7 +120,6 @@ def _plan(
     target: str, backbone: str, hub: str | None, known_as: str | None
 ) -> tuple[Plan, list[Diagnostic]]:
     from adaptcompose.compiler.planning import make_plan
-    from adaptcompose.composition.heads import head_of
     from adaptcompose.composition.operators import parts_of
     from adaptcompose.composition.structure import structural_problems
     from adaptcompose.resolution.resolve import resolve
@@ -133,7 +132,7 @@ def _plan(
     resolved = resolve(graph, facts, sources)
     if problems := select_errors(structural_problems(resolved.graph, facts)):
         raise Failed(problems)
-    head, notes = head_of(resolved.graph), [*checked.diagnostics, *resolved.diagnostics]
+    head, notes = resolved.graph.default_head, [*checked.diagnostics, *resolved.diagnostics]
     parts = parts_of(resolved.graph).values()
     near = {part.name for part in parts if sources.is_on_disk(part.ref, part.pin)}
     found = make_plan(resolved.graph, facts, head=head, expression=str(checked.tree), cached=near)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from adaptcompose.backbones.layout import Facts
+from adaptcompose.composition.drawing.captions import invertible_adapters
 from adaptcompose.composition.drawing.picture import (
     Box,
     Fan,
@@ -30,7 +31,6 @@ from adaptcompose.composition.drawing.picture import (
     Style,
     build_picture,
 )
-from adaptcompose.composition.drawing.terminal import block_title, invertible_adapters
 from adaptcompose.composition.graph import Block
 
 _COLOURS: dict[Style, str] = {
@@ -42,7 +42,7 @@ _STATE = ', shape=plaintext, style=""'
 
 
 def render_dot(graph: Block, facts: Facts | None = None) -> str:
-    """The graph as a digraph; equal graphs give equal texts."""
+    """Write a graph as a DOT digraph; equal graphs give equal texts."""
     chart = _Chart()
     chart.line("rankdir=LR;")
     fill = 'style="rounded,filled", fillcolor="#ffffff", fontname="sans-serif"'
@@ -52,7 +52,7 @@ def render_dot(graph: Block, facts: Facts | None = None) -> str:
         chart.line(f"embeddings [label={_quote('embeddings')}{_STATE}];")
         starts = ["embeddings"]
         for leaf in found:
-            text = f"{block_title(leaf)}, invertible part"
+            text = f"{leaf.drawing_label()}, invertible part"
             starts = chart.box(Box(text, "new" if leaf.is_new else "loaded"), starts)
     chart.line(f"h [label={_quote('h')}{_STATE}];")
     chart.join(starts, "h")
@@ -63,7 +63,7 @@ def render_dot(graph: Block, facts: Facts | None = None) -> str:
 
 
 def _quote(text: str) -> str:
-    r"""A text as a string of DOT.
+    r"""Quote a text for DOT.
 
     >>> print(_quote('"./a b"'))
     "\"./a b\""
@@ -75,7 +75,7 @@ def _quote(text: str) -> str:
 
 @dataclass
 class _Chart:
-    """Nodes in their clusters first, edges after them; ids count up in the order of writing."""
+    """The lines of a digraph: nodes in their clusters, then edges; nodes are numbered in order."""
 
     lines: list[str] = field(default_factory=list)
     edges: list[str] = field(default_factory=list)
@@ -89,7 +89,7 @@ class _Chart:
         self.edges += [f"  {start} -> {end};" for start in starts]
 
     def draw(self, drawn: Picture, starts: list[str]) -> list[str]:
-        """Write a picture behind the nodes `starts`; the nodes that it ends with."""
+        """Draw a picture after the nodes `starts`; returns the nodes at its end."""
         if isinstance(drawn, Box):
             return self.box(drawn, starts)
         if isinstance(drawn, Frame):

@@ -1,4 +1,4 @@
-"""A composition as boxes in rows, fans and frames: what DOT and SVG are written from.
+"""A composition laid out as boxes in rows, fans and frames, for DOT, Mermaid and SVG.
 
 >>> from adaptcompose.composition.graph import Adapter, Slot
 >>> from adaptcompose.composition.operators import Stack
@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.composition.drawing.terminal import (
-    block_title,
+from adaptcompose.composition.drawing.captions import (
     layer_usage,
     modifier_note,
     other_modifiers,
     strip_modifiers,
+    usage_note,
 )
-from adaptcompose.composition.graph import Adapter, Block, Empty, Slot
+from adaptcompose.composition.graph import Block, Empty, WeightedPart
 from adaptcompose.composition.operator import BlockOperator, Modifier
-from adaptcompose.composition.operators import Fuse, Stack
+from adaptcompose.composition.operators import Stack
 
 Style = Literal["loaded", "new", "plain"]
 
 
 @dataclass(frozen=True)
 class Box:
-    """A block that holds no other; `slot` is its name in what it stands in."""
+    """One block; `slot` is the name of the slot that contains it."""
 
     text: str
     style: Style = "plain"
@@ -39,21 +39,21 @@ class Box:
 
 @dataclass(frozen=True)
 class Row:
-    """One after another."""
+    """Pictures one after another: each reads the state that the one before it writes."""
 
     items: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
 class Fan:
-    """One state to all of these; what follows takes all they give."""
+    """Branches that read the same state; the next picture reads the states of all of them."""
 
     branches: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Something that holds for all inside."""
+    """A labelled frame: the label applies to everything inside."""
 
     label: str
     inner: Picture
@@ -63,41 +63,38 @@ Picture = Box | Row | Fan | Frame
 
 
 def build_picture(graph: Block, facts: Facts | None = None) -> Picture:
-    """The boxes of a graph. Without `facts` nothing is said about layers."""
+    """Lay out a graph. Without `facts` the picture has no notes about layers."""
     if facts is None:
-        return _picture_of(graph, None, None)
-    found = list(layer_usage(graph, facts))
-    words = [layers if used else f"{layers}: backbone only" for layers, used in found]
-    inner = _picture_of(strip_modifiers(graph), None, facts)
-    more = other_modifiers(graph)
-    label = "; ".join([*words, *more])
-    return Frame(label, inner) if more or any(used for _, used in found) else inner
+        return picture_of(graph, None)
+    inner = picture_of(strip_modifiers(graph), facts)
+    is_used = any(used for _, used in layer_usage(graph, facts))
+    if is_used or other_modifiers(graph):
+        return Frame(usage_note(graph, facts), inner)
+    return inner
 
 
-def _picture_of(block: Block, slot: str | None, facts: Facts | None) -> Picture:
+def picture_of(block: Block, facts: Facts | None, slot: str | None = None) -> Picture:
+    """Lay out one block; `slot` is the name of the slot that contains it."""
     if isinstance(block, Modifier):
-        words = modifier_note(block, facts)
-        return Frame(
-            f"{slot}: {words}" if slot else words, _picture_of(strip_modifiers(block), None, facts)
-        )
+        note = modifier_note(block, facts)
+        label = f"{slot}: {note}" if slot else note
+        return Frame(label, picture_of(strip_modifiers(block), facts))
     if isinstance(block, Stack):
-        row = Row(tuple(_slot(member, facts) for member in block.members))
+        row = Row(_members(block, facts))
         return Frame(slot, row) if slot else row
     if isinstance(block, Empty):
         return Box("none", "plain", slot) if slot else Row(())
     if isinstance(block, BlockOperator):
-        fan = Fan(tuple(_slot(member, facts) for member in block.members))
-        return Row((fan, _leaf(block, slot)))
-    return _leaf(block, slot)
+        return Row((Fan(_members(block, facts)), _box(block, slot)))
+    return _box(block, slot)
 
 
-def _slot(slot: Slot, facts: Facts | None) -> Picture:
-    return _picture_of(slot.block, slot.name, facts)
+def _members(block: BlockOperator, facts: Facts | None) -> tuple[Picture, ...]:
+    return tuple(picture_of(slot.block, facts, slot.name) for slot in block.members)
 
 
-def _leaf(block: Block, slot: str | None) -> Box:
-    if isinstance(block, Adapter | Fuse):
-        return Box(block_title(block, slot), "new" if block.is_new else "loaded", slot)
-    return Box(
-        block.drawing_label if isinstance(block, BlockOperator) else str(block), "plain", slot
-    )
+def _box(block: Block, slot: str | None) -> Box:
+    style: Style = "plain"
+    if isinstance(block, WeightedPart):
+        style = "new" if block.is_new else "loaded"
+    return Box(block.drawing_label(slot), style, slot)

@@ -1,7 +1,7 @@
-"""A composition as an SVG picture of its own: no program, font or style sheet is needed.
+"""A composition as a self-contained SVG image: it needs no font, style sheet or script.
 
-The state runs from left to right; branches stand one above another. Colours follow the reader's
-light or dark theme.
+The state flows from left to right, and branches are drawn above each other. The colours follow
+the light or dark theme of the reader.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from xml.sax.saxutils import escape, quoteattr
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.composition.canonical_text import format_canonical
+from adaptcompose.composition.drawing.captions import elide_middle, invertible_adapters
 from adaptcompose.composition.drawing.picture import Box, Fan, Frame, Picture, build_picture
-from adaptcompose.composition.drawing.terminal import block_title, elide_middle, invertible_adapters
 from adaptcompose.composition.graph import Block
 
 _CHAR_WIDTH, _BOX_HEIGHT, _SLOT_HEIGHT, _PAD = 7.3, 34.0, 16.0, 14.0
 _COLUMN_GAP, _BRANCH_GAP, _FRAME_PADDING, _MARGIN = 34.0, 12.0, 14.0, 16.0
 _MAX_TEXT_LENGTH = 48
 
-# in a page, the style of one picture would hold for all the others
+# the class keeps this style away from other images in the same page
 _STYLE = """\
 .composition text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#1b2a41}
 .composition .small{font-size:10.5px;fill:#5b6675}
@@ -44,7 +44,10 @@ _STYLE = """\
 
 @dataclass(frozen=True)
 class _SvgTile:
-    """Lines of SVG around the origin of their own; the state enters and leaves at height `port`."""
+    """Lines of SVG; the state enters at (0, 0) and leaves at (width, 0).
+
+    The tile extends `above` and `below` that line. A forked tile begins with several branches.
+    """
 
     width: float
     above: float
@@ -54,11 +57,11 @@ class _SvgTile:
 
 
 def render_svg(graph: Block, facts: Facts | None = None) -> str:
-    """The picture as one text; equal graphs give equal texts."""
+    """Draw a graph as SVG; equal graphs give equal texts."""
     drawn = _row([_state("h"), _draw(build_picture(graph, facts)), _state("h")])
     if found := invertible_adapters(graph, facts):
         leaves = [
-            _box(Box(f"{block_title(leaf)}, invertible", "new" if leaf.is_new else "loaded"))
+            _box(Box(f"{leaf.drawing_label()}, invertible", "new" if leaf.is_new else "loaded"))
             for leaf in found
         ]
         drawn = _row([_state("embeddings"), *leaves, drawn])
@@ -102,7 +105,7 @@ def _text(words: str, x: float, y: float, kind: str = "", anchor: str = "middle"
 
 
 def _printable(words: str) -> str:
-    """XML has no place for the rest, whatever a folder is called."""
+    """Replace the characters that XML does not allow, which a folder's name may contain."""
     return "".join(char if char.isprintable() else " " for char in words)
 
 
@@ -125,14 +128,14 @@ def _box(box: Box) -> _SvgTile:
 
 
 def _arrow(x: float, end: float, *, is_forked: bool) -> str:
-    """Into what forks by itself there is a line without a tip."""
+    """A horizontal line to `end`; it has no tip before a fork, whose branches have tips."""
     if is_forked:
         return f'<path d="M{x:.1f} 0H{end + 3:.1f}"/>'
     return f'<path d="M{x:.1f} 0H{end:.1f}" marker-end="url(#tip)"/>'
 
 
 def _row(items: list[_SvgTile]) -> _SvgTile:
-    """In one line, with an arrow into each that is something by itself."""
+    """Put tiles in one line, with an arrow between them; tiles without content are left out."""
     present = [item for item in items if item.width]
     lines: list[str] = []
     x = 0.0
@@ -148,22 +151,24 @@ def _row(items: list[_SvgTile]) -> _SvgTile:
 
 
 def _fan(branches: list[_SvgTile]) -> _SvgTile:
-    """One above another, with curves from the left and to the right."""
-    height = sum(one.above + one.below for one in branches) + _BRANCH_GAP * (len(branches) - 1)
-    widest = max((one.width for one in branches), default=0.0)
+    """Put tiles above each other, with curves from the left end and to the right end."""
+    height = sum(branch.above + branch.below for branch in branches) + _BRANCH_GAP * (
+        len(branches) - 1
+    )
+    widest = max((branch.width for branch in branches), default=0.0)
     lines: list[str] = []
     y, end = -height / 2, widest + 2 * _COLUMN_GAP
-    for one in branches:
-        port = y + one.above
+    for branch in branches:
+        port = y + branch.above
         half = _COLUMN_GAP / 2
         curve = f"M0 0C{half:.1f} 0 {half:.1f} {port:.1f} {_COLUMN_GAP - 3:.1f} {port:.1f}"
         lines.append(f'<path d="{curve}" marker-end="url(#tip)"/>')
-        lines += _translate(one, _COLUMN_GAP, port)
-        start = _COLUMN_GAP + one.width + 3
+        lines += _translate(branch, _COLUMN_GAP, port)
+        start = _COLUMN_GAP + branch.width + 3
         bend = widest + _COLUMN_GAP + half
         back = f"M{start:.1f} {port:.1f}H{widest + _COLUMN_GAP:.1f}"
         lines.append(f'<path d="{back}C{bend:.1f} {port:.1f} {bend:.1f} 0 {end:.1f} 0"/>')
-        y += one.above + one.below + _BRANCH_GAP
+        y += branch.above + branch.below + _BRANCH_GAP
     return _SvgTile(end, height / 2, height / 2, tuple(lines), is_forked=True)
 
 

@@ -16,15 +16,21 @@ with drop(bottom=5)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.composition.canonical_text import shared_parts
-from adaptcompose.composition.graph import Adapter, Block, Empty, Slot, adapters_of, walk
+from adaptcompose.composition.drawing.captions import (
+    elide_middle,
+    invertible_adapters,
+    layer_usage,
+    modifier_note,
+    other_modifiers,
+    strip_modifiers,
+)
+from adaptcompose.composition.graph import Adapter, Block, Empty, Slot, WeightedPart, walk
 from adaptcompose.composition.operator import BlockOperator, Modifier
-from adaptcompose.composition.operators import Fuse, LayerFilter, Stack
-from adaptcompose.methods.invertible import EMBEDDINGS_SITE
-from adaptcompose.syntax.signature import format_ranges
+from adaptcompose.composition.operators import Stack
 
 WIDTH = 100
 _MAX_BRANCHES = 16  # rows of a fusion that a screen shows beside everything else
@@ -47,105 +53,11 @@ def render_terminal(graph: Block, facts: Facts | None = None) -> str:
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
-def block_title(block: Adapter | Fuse, slot: str | None = None) -> str:
-    """`= lang/sw` for what is loaded, `+ ner bottleneck(reduction=8)` for what is new."""
-    if not block.is_new:
-        return f"= {block.ref}" if isinstance(block, Adapter) else f"= {block.word} {block.ref}"
-    call = block.word if isinstance(block, Fuse) else str(block.method)
-    known = (slot, call, call.removesuffix("()"), "")
-    return f"+ {call}" if block.name in known else f"+ {block.name} {call}"
-
-
-def modifier_note(block: Modifier, facts: Facts | None) -> str:
-    """The layers that a chain of modifiers leaves, or its own words where they are not known."""
-    words: list[str] = []
-    stages: list[Modifier] = []
-    inner: Block = block
-    while isinstance(inner, Modifier):
-        words.insert(0, inner.stage_texts[-1])
-        stages.append(inner)
-        inner = inner.body
-    layers = [stage for stage in stages if isinstance(stage, LayerFilter)]
-    if facts is None or len(layers) < len(stages):
-        return " | ".join(words)
-    found = {}
-    for part, depth in facts.layers_by_part.items():
-        kept = frozenset(range(depth)).intersection(*(s.active_layers(facts, part) for s in layers))
-        found[part] = format_ranges(sorted(kept)) or "none"
-    if len(set(found.values())) == 1:
-        return f"layers {found.popitem()[1]}"
-    return ", ".join(f"{part} layers {numbers}" for part, numbers in found.items())
-
-
-def other_modifiers(graph: Block) -> list[str]:
-    """What a chain of modifiers says of other things than layers, from left to right."""
-    words: list[str] = []
-    while isinstance(graph, Modifier):
-        words += [] if isinstance(graph, LayerFilter) else [graph.stage_texts[-1]]
-        graph = graph.body
-    return words[::-1]
-
-
-def strip_modifiers(block: Block) -> Block:
-    """What a chain of modifiers stands around."""
-    while isinstance(block, Modifier):
-        block = block.body
-    return block
-
-
-def invertible_adapters(graph: Block, facts: Facts | None) -> list[Adapter]:
-    """The adapters with an invertible part, as far as their methods are known."""
-    if facts is None:
-        return []
-    known = [leaf for leaf in adapters_of(graph).values() if leaf.method is not None]
-    return [leaf for leaf in known if leaf.at(EMBEDDINGS_SITE, facts) is not None]
-
-
-def occupied_layers(graph: Block, facts: Facts, part: str) -> frozenset[int]:
-    """The layers of a part of the backbone in which something of the graph stands."""
-    if isinstance(graph, Adapter):
-        if graph.method is None:
-            return frozenset(range(facts.layers_by_part[part]))
-        sites = [site for site in graph.method.sites(facts) if site.part == part]
-        return frozenset(site.layer for site in sites if site.layer is not None)
-    if isinstance(graph, LayerFilter):
-        return occupied_layers(graph.body, facts, part) & graph.active_layers(facts, part)
-    return frozenset().union(*(occupied_layers(inner, facts, part) for inner in graph.inner()))
-
-
-def layer_usage(graph: Block, facts: Facts) -> Iterator[tuple[str, bool]]:
-    """`layers 5..11`, or `encoder layers 5..11`, and whether something of the graph is there."""
-    for part, depth in facts.layers_by_part.items():
-        here = occupied_layers(graph, facts, part)
-        for layers, used in ((here, True), (frozenset(range(depth)) - here, False)):
-            if layers:
-                yield f"{part} layers {format_ranges(sorted(layers))}".strip(), used
-
-
-def restrict_to_layer(graph: Block, facts: Facts, layer: int) -> Block:
-    """What stands in one layer; `none` where that is the backbone only."""
-    if isinstance(graph, LayerFilter):
-        return (
-            restrict_to_layer(graph.body, facts, layer)
-            if layer in graph.all_active_layers(facts)
-            else Empty()
-        )
-    if isinstance(graph, BlockOperator):
-        inner = [(slot, restrict_to_layer(slot.block, facts, layer)) for slot in graph.members]
-        left = [replace(slot, block=block) for slot, block in inner if not isinstance(block, Empty)]
-        return replace(graph, members=tuple(left)) if left else Empty()
-    if isinstance(graph, Modifier):
-        body = restrict_to_layer(graph.body, facts, layer)
-        return body if isinstance(body, Empty) else replace(graph, body=body)
-    here = any(layer in occupied_layers(graph, facts, part) for part in facts.layers_by_part)
-    return graph if here else Empty()
-
-
 def _embeddings(graph: Block, facts: Facts | None) -> list[str]:
     found = invertible_adapters(graph, facts)
     if not found:
         return []
-    line = f"embeddings ─▶ {' ─▶ '.join(block_title(leaf) for leaf in found)}, invertible ─▶ h"
+    line = f"embeddings ─▶ {' ─▶ '.join(leaf.drawing_label() for leaf in found)}, invertible ─▶ h"
     if len(line) > WIDTH:
         line = f"embeddings ─▶ {len(found)} invertible parts ─▶ h"
     return [line, "(before the vocabulary of a language-model head: the inverse)", ""]
@@ -161,22 +73,10 @@ def _legend(graph: Block, facts: Facts | None) -> Iterator[str]:
             yield elide_middle(f"with {' | '.join(words)}", WIDTH)
         for layers, used in layer_usage(graph, facts):
             yield f"{layers}: {'as drawn' if used else 'backbone only'}"
-    if any(isinstance(block, Adapter | Fuse) for block in walk(graph)):
+    if any(isinstance(block, WeightedPart) for block in walk(graph)):
         yield "= loaded   + new"
     for name, count in shared_parts(graph).items():
         yield elide_middle(f"{name}: the same weights in {count} places", WIDTH)
-
-
-def elide_middle(text: str, width: int) -> str:
-    """The middle of a long text gives way to `…`; its mark stays.
-
-    >>> elide_middle("= glue/mnli", 8), elide_middle("= sw", 8)
-    ('= gl…nli', '= sw')
-    """
-    if len(text) <= width:
-        return text
-    behind = (width - 1) // 2
-    return text[: width - 1 - behind] + "…" + text[len(text) - behind :]
 
 
 def _rows(graph: Block, facts: Facts | None) -> list[str]:
@@ -197,14 +97,12 @@ def _rows(graph: Block, facts: Facts | None) -> list[str]:
 
 def _texts(graph: Block, facts: Facts | None) -> Iterator[str]:
     for block in walk(graph):
-        if isinstance(block, Adapter | Fuse):
-            yield block_title(block)
-        elif isinstance(block, BlockOperator) and not isinstance(block, Stack):
-            yield block.drawing_label
         if isinstance(block, Modifier):
             yield modifier_note(block, facts)
-        if isinstance(block, Stack):
-            yield from (slot.name for slot in block.members if slot.name)
+        elif isinstance(block, Stack):
+            yield from (str(slot.name) for slot in block.named_slots)
+        elif isinstance(block, WeightedPart | BlockOperator):
+            yield block.drawing_label()
 
 
 def _break_rows(stages: list[TextTile]) -> list[TextTile]:
@@ -340,13 +238,9 @@ class _TextRenderer:
         if isinstance(block, Empty):
             return _text_tile("─▶ ")
         name = elide_middle(slot, self.max_title_length) if slot else None
+        text = elide_middle(block.drawing_label(slot), self.max_title_length)
         if isinstance(block, BlockOperator):
-            end = block_title(block, slot) if isinstance(block, Fuse) else block.drawing_label
-            return _join_horizontally(
-                self._branches(block), _box(elide_middle(end, self.max_title_length), name)
-            )
-        text = block_title(block, slot) if isinstance(block, Adapter) else str(block)
-        text = elide_middle(text, self.max_title_length)
+            return _join_horizontally(self._branches(block), _box(text, name))
         return _box(text, name) if framed or name else _text_tile(f"─▶ {text} ")
 
     def _chain(self, stack: Stack, *, framed: bool) -> TextTile:

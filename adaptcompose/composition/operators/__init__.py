@@ -5,9 +5,6 @@ Laws stand in the docstrings; tests hold them on random compositions.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 from adaptcompose.composition.operators.average import inversion_problems
 from adaptcompose.composition.operators.branches import (
     BranchOperator,
@@ -25,6 +22,7 @@ from adaptcompose.composition.operators.trainability import (
     nameable_parts,
     trainable_parts,
 )
+from adaptcompose.registration import import_modules_of
 
 __all__ = [
     "BranchOperator",
@@ -48,5 +46,4 @@ __all__ = [
     "trainable_parts",
 ]
 
-for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(_module.name)
+import_modules_of(__name__, __path__)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block, has_known_methods, walk
-from adaptcompose.composition.operator import ArgumentKind, BlockOperator, operator
+from adaptcompose.composition.operator import ArgumentKind, BlockOperator, register_operator
 from adaptcompose.composition.operators.member_weights import (
     additivity_problems,
     member_weights,
@@ -23,7 +23,7 @@ from adaptcompose.methods.invertible import EMBEDDINGS_SITE, HEAD_SITE
 from adaptcompose.syntax.signature import option
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Average(BlockOperator):
     """The weighted mean of what its members compute: average(a:0.3, b:0.7).

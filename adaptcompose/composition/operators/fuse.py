@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -11,15 +11,20 @@ from adaptcompose.composition.graph import (
     Adapter,
     Block,
     Slot,
+    WeightedPart,
     adapters_of,
     has_known_methods,
     walk,
 )
-from adaptcompose.composition.operator import ArgumentKind, BlockOperator, CheckedCall, operator
+from adaptcompose.composition.operator import (
+    ArgumentKind,
+    BlockOperator,
+    CheckedCall,
+    register_operator,
+)
 from adaptcompose.composition.operators.member_weights import suggest_operators
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.hub.lock import Pin
 from adaptcompose.ir.primitives import Mixture, Placement, Primitive
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.invertible import EMBEDDINGS_SITE, HEAD_SITE
@@ -27,9 +32,9 @@ from adaptcompose.syntax.references import Ref, local_ref
 from adaptcompose.syntax.signature import option, parameters
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
-class Fuse(BlockOperator):
+class Fuse(WeightedPart, BlockOperator):
     """AdapterFusion: learned attention over the outputs of its members (Pfeiffer et al., 2021).
 
     ⟦fuse(e₁, …, eₙ)⟧(h) = r + Σ αᵢ W_v uᵢ, α = softmaxᵢ((W_q q + b_q)·(W_k uᵢ + b_k) / T), over the
@@ -45,6 +50,7 @@ class Fuse(BlockOperator):
     """
 
     word: ClassVar[str] = "fuse"
+    kind = "fusion"
     takes: ClassVar[ArgumentKind] = "adapters"
     min_members: ClassVar[int] = 2
 
@@ -59,10 +65,7 @@ class Fuse(BlockOperator):
         "after",
         "compute the query from h (before), or from the state that the members read (after)",
     )
-    name: str = ""
     loaded_fusion: Fusion | None = None
-    ref: Ref | None = None
-    pin: Pin | None = None
     active_members: frozenset[int] | None = None
 
     @classmethod
@@ -75,23 +78,42 @@ class Fuse(BlockOperator):
         return cls(call.members, span=call.span, name=call.name, ref=ref, **call.options)
 
     @property
-    def is_new(self) -> bool:
-        return self.ref is None
+    def default_name(self) -> str:
+        return self.word
 
-    def as_loaded(self, reference: str) -> Fuse:
-        """The same fusion as one that is loaded: its settings are in the file."""
-        settings = {p.name: p.default for p in parameters(Fuse)}
-        return replace(self, **(settings | {"load": reference}))
+    @property
+    def summary(self) -> str:
+        return f"fusion of {len(self.members)}"
 
-    def build_fusion(self, facts: Facts) -> Fusion:
-        """The settings with the sites at which a member is present."""
-        names = [slot.block for slot in self.members]
-        sites = facts.sublayer_sites()
-        present = tuple(s for s in sites if any(block.at(s, facts) is not None for block in names))
+    def drawing_label(self, slot: str | None = None) -> str:
+        """`= fuse ./fusion` for a loaded fusion, `+ fuse` or `+ NAME fuse` for a new one."""
+        if not self.is_new:
+            return f"= {self.word} {self.ref}"
+        is_named = self.name not in (slot, self.word, "")
+        return f"+ {self.name} {self.word}" if is_named else f"+ {self.word}"
+
+    def pinned(self, reference_of: Callable[[WeightedPart], Ref]) -> Block:
+        # a loaded fusion has its settings in its file, so the arguments go
+        defaults = {p.name: p.default for p in parameters(Fuse)}
+        return replace(self, **(defaults | {"load": str(reference_of(self))}))
+
+    def inner_with_slots(self, slot: str | None) -> Iterator[tuple[Block, str | None]]:
+        for block in self.inner():
+            yield block, None  # the slot contains the fusion, not its members
+
+    def narrowed(self, means: Sequence[float], count: int) -> Fuse:
+        """This fusion with the `count` members that have the largest means, the first of equals."""
+        active = range(len(self.members)) if self.active_members is None else self.active_members
+        ranked = sorted(active, key=lambda member: (-means[member], member))
+        return replace(self, active_members=frozenset(ranked[:count]))
+
+    def method_for(self, facts: Facts) -> Fusion:
+        """The settings, with one attention at each site where a member is present."""
         if self.loaded_fusion is not None:
             return self.loaded_fusion
+        sites = facts.sublayer_sites()
         return Fusion(
-            fused_sites=present,
+            fused_sites=tuple(site for site in sites if self._is_present(site, facts)),
             value=self.value,
             query_before_ln=self.query == "before",
             temperature=self.temperature,
@@ -99,20 +121,22 @@ class Fuse(BlockOperator):
             value_regularisation=self.pull if self.value else 0.0,
         )
 
+    def _is_present(self, site: Site, facts: Facts) -> bool:
+        return any(block.at(site, facts) is not None for block in self.inner())
+
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        kept = [
-            b
-            for i, b in enumerate(self.inner())
-            if self.active_members is None or i in self.active_members
-        ]
-        branches = [block.at(site, facts) for block in kept]
-        present = tuple(branch for branch in branches if branch is not None)
+        primitives = (
+            block.at(site, facts)
+            for number, block in enumerate(self.inner())
+            if self.active_members is None or number in self.active_members
+        )
+        present = tuple(primitive for primitive in primitives if primitive is not None)
         if site in (EMBEDDINGS_SITE, HEAD_SITE):
             # members share one part at the embeddings, or bring none
             return present[0] if present else None
         if not present:
             return None
-        return Mixture(present, self.build_fusion(facts).lower_attention(self.name, site, facts))
+        return Mixture(present, self.method_for(facts).lower_attention(self.name, site, facts))
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         for slot in self.members:
@@ -158,20 +182,26 @@ class Fuse(BlockOperator):
                 yield codes.AC314.at(self.span, detail=detail)
                 return
 
-    def coverage_problems(self, facts: Facts, sites: Iterable[Site]) -> Iterator[Diagnostic]:
-        """AC417 where members are mixed at a site for which the loaded fusion has no weights."""
-        for site in sites if self.loaded_fusion is not None and has_known_methods(self) else ():
-            used = any(slot.block.at(site, facts) is not None for slot in self.members)
-            if used and site not in self.loaded_fusion.fused_sites:  # type: ignore[union-attr]
+    def coverage_problems(self, facts: Facts, sites: Sequence[Site]) -> Iterator[Diagnostic]:
+        """Yield AC417 if members are mixed at a site where the loaded fusion has no weights."""
+        if self.loaded_fusion is not None and has_known_methods(self):
+            fused = self.loaded_fusion.fused_sites
+            missing = (s for s in sites if s not in fused and self._is_present(s, facts))
+            if (site := next(missing, None)) is not None:
                 yield codes.AC417.at(self.span, name=self.load, site=site)
-                return
+        yield from super().coverage_problems(facts, sites)
+
+
+def fusion_occurrences(block: Block) -> list[Fuse]:
+    """The fusions of a graph in the order in which they are written, shared ones repeatedly."""
+    return [inner for inner in walk(block) if isinstance(inner, Fuse)]
 
 
 def fusions_of(block: Block) -> dict[str, Fuse]:
-    """Every fusion once, by name."""
-    return {inner.name: inner for inner in walk(block) if isinstance(inner, Fuse)}
+    """The fusions of a graph by name."""
+    return {fusion.name: fusion for fusion in fusion_occurrences(block)}
 
 
-def parts_of(block: Block) -> dict[str, Adapter | Fuse]:
-    """Everything that has weights of its own, by name."""
+def parts_of(block: Block) -> dict[str, WeightedPart]:
+    """The adapters and fusions of a graph, which have weights of their own, by name."""
     return {**adapters_of(block), **fusions_of(block)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.composition.graph import Block
-from adaptcompose.composition.operator import Modifier, operator
+from adaptcompose.composition.graph import Block, Empty
+from adaptcompose.composition.operator import Modifier, register_operator
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, counted
 from adaptcompose.ir.primitives import Primitive
@@ -56,6 +56,17 @@ class LayerFilter(Modifier):
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         return self.body.at(site, facts) if self.is_active_at(site, facts) else None
 
+    def occupied_layers(self, facts: Facts, part: str) -> frozenset[int]:
+        return self.body.occupied_layers(facts, part) & self.active_layers(facts, part)
+
+    def in_layer(self, facts: Facts, layer: int) -> Block:
+        is_active = layer in self.all_active_layers(facts)
+        return self.body.in_layer(facts, layer) if is_active else Empty()
+
+    def coverage_problems(self, facts: Facts, sites: Sequence[Site]) -> Iterator[Diagnostic]:
+        active = [site for site in sites if self.is_active_at(site, facts)]
+        yield from super().coverage_problems(facts, active)
+
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         if facts is None:
             return
@@ -93,7 +104,7 @@ def reachable_layers(block: Block, facts: Facts) -> dict[str, frozenset[int]]:
     return found
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Drop(LayerFilter):
     """AdapterDrop: remove the adapters from these layers (Rücklé et al., 2021).
@@ -111,7 +122,7 @@ class Drop(LayerFilter):
         return frozenset(range(facts.layers_by_part[part])) - self.selected_layers(facts, part)
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Keep(LayerFilter):
     """Keep the adapters in these layers only. Law: keep(S) = drop(all layers without S).

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Adapter, Block, has_known_methods
-from adaptcompose.composition.operator import ArgumentKind, BlockOperator, operator
+from adaptcompose.composition.operator import ArgumentKind, BlockOperator, register_operator
 from adaptcompose.composition.operators.member_weights import (
     member_weights,
     missing_weight_problems,
@@ -21,7 +21,7 @@ from adaptcompose.ir.primitives import MergeRecipe, ParametricPrimitive, Primiti
 from adaptcompose.syntax.signature import format_value, option
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Merge(BlockOperator):
     """One adapter computed from the weights of several, before anything runs: merge(a:0.7, b:-0.3).

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adaptcompose.composition.operator import operator
+from adaptcompose.composition.operator import register_operator
 from adaptcompose.composition.operators.branches import BranchOperator
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Parallel(BranchOperator):
     """Run several compositions on one input: a dict of outputs by name, each with its own head.

@@ -1,30 +1,24 @@
-"""`prune`: fewer members in a fusion, where attention has shown that it needs no more."""
+"""`prune`: fusions with the members only that get the most attention."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.composition.graph import Block, transform, walk
-from adaptcompose.composition.operator import Modifier, operator
-from adaptcompose.composition.operators.fuse import Fuse, fusions_of
+from adaptcompose.composition.fusion_activations import ACTIVATIONS_FILE, Activations
+from adaptcompose.composition.graph import Block, WeightedPart, transform, walk
+from adaptcompose.composition.operator import Modifier, register_operator
+from adaptcompose.composition.operators.fuse import Fuse, fusion_occurrences, fusions_of
 from adaptcompose.diagnostics import codes
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.storage.yaml_source import dump_yaml, load_yaml, read_source
+from adaptcompose.syntax.references import Ref
 from adaptcompose.syntax.signature import option
 
-Activations = Mapping[str, Mapping[str, tuple[float, ...]]]
-"""Per fusion and site the mean attention on each member, 0 where it has nothing."""
 
-ACTIVATIONS_FILE = "activations.yaml"
-"""What a run keeps of its fusions."""
-
-
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Prune(Modifier):
     """Keep the members of every fusion that get the most attention, site by site.
@@ -50,17 +44,13 @@ class Prune(Modifier):
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         if self.activations is None:
             return self.body.at(site, facts)
-        found = self.activations
+        means_by_fusion = self.activations
 
         def narrow(block: Block) -> Block:
-            means = found.get(block.name, {}).get(str(site)) if isinstance(block, Fuse) else None
-            if means is None or not isinstance(block, Fuse):
+            if not isinstance(block, Fuse):
                 return block
-            left = (
-                range(len(block.members)) if block.active_members is None else block.active_members
-            )
-            ranked = sorted(left, key=lambda member: (-means[member], member))
-            return replace(block, active_members=frozenset(ranked[: self.keep]))
+            means = means_by_fusion.get(block.name, {}).get(str(site))
+            return block if means is None else block.narrowed(means, self.keep)
 
         return transform(self.body, narrow).at(site, facts)
 
@@ -69,27 +59,34 @@ class Prune(Modifier):
             help = f"put it after a fusion: `fuse(…) | {self.word}(…)`"
             yield codes.AC301.at(self.span, operator=self.word, help=help)
         if (self.by is None) == (self.data is None):
-            expected, got = "given when there is no `data`", "missing"
+            values = {"expected": "given when there is no `data`", "got": "missing"}
             if self.by is not None:
-                expected, got = "left out when `data` is given", f"`{self.by}`"
-            yield codes.AC204.at(
-                self.span, name="by", operator=self.word, expected=expected, got=got
-            )
+                values = {"expected": "left out when `data` is given", "got": f"`{self.by}`"}
+            yield codes.AC204.at(self.span, name="by", operator=self.word, **values)
+
+    def pinned(self, reference_of: Callable[[WeightedPart], Ref]) -> Block:
+        if not self.activations:
+            return self.body
+        return replace(self, by=ACTIVATIONS_FILE, data=None)
 
     def with_activations(self, activations: Activations, title: str) -> Prune:
-        """The same with what was measured, if that was measured on these fusions."""
+        """This modifier with measured attention; `title` names its source in messages.
+
+        Raises Failed with AC413 unless the attention was measured on the fusions to the left.
+        """
         for name, fusion in fusions_of(self.body).items():
             sizes = {len(means) for means in activations.get(name, {}).values()}
             if name not in activations or sizes - {len(fusion.members)}:
                 known = ", ".join(activations) or "nothing"
-                told = f"it has `{name}` with {sizes.pop()} members" if sizes else None
-                why = told or f"it has the attention of {known}, not of `{name}`"
+                why = f"it has the attention of {known}, not of `{name}`"
+                if sizes:
+                    why = f"it has `{name}` with {sizes.pop()} members"
                 raise Failed(codes.AC413.at(self.span, file=title, why=why))
         return replace(self, activations=activations)
 
 
 def spec_only_problems(graph: Block) -> Iterator[Diagnostic]:
-    """AC204 for `data=` outside of a spec: an expression alone has none."""
+    """Yield AC204 for every `data=` in an expression that is not in a spec, which names the data."""
     for block in unmeasured_prunes(graph):
         if block.data is not None:
             expected = "left out of an expression that is not in a spec (use `by`)"
@@ -97,41 +94,45 @@ def spec_only_problems(graph: Block) -> Iterator[Diagnostic]:
             yield codes.AC204.at(block.span, **values, got=f"`{block.data}`")
 
 
-def read_activations(path: Path, title: str, span: Span | None = None) -> Activations:
-    """What a run, or a file, says of its fusions."""
-    place = path / ACTIVATIONS_FILE if path.is_dir() else path
-    if not place.is_file():
-        raise Failed(codes.AC607.at(span, path=title, root=path.parent))
-    plain = load_yaml(read_source(place, title).text, title)
-    try:
-        return parse_activations(plain["fusions"])
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise Failed(
-            codes.AC413.at(span, file=title, why="it does not contain the attention of fusions")
-        ) from None
-
-
-def parse_activations(plain: Any) -> Activations:
-    """Activations as files have them; ValueError or the like if they are not."""
-    return {
-        str(name): {
-            str(site): tuple(float(mean) for mean in means) for site, means in sites.items()
-        }
-        for name, sites in plain.items()
-    }
-
-
-def format_activations(activations: Activations) -> str:
-    """The content of a file of activations."""
-    plain = {
-        name: {site: [round(mean, 6) for mean in means] for site, means in sites.items()}
-        for name, sites in activations.items()
-    }
-    return dump_yaml({"activations": 1, "fusions": plain})
+def prunes_on(graph: Block, data: str) -> list[Prune]:
+    """The `prune` modifiers of a graph that measure attention on `data`."""
+    return [block for block in walk(graph) if isinstance(block, Prune) and block.data == data]
 
 
 def unmeasured_prunes(graph: Block) -> Iterator[Prune]:
-    """Where a fusion is to be pruned by what nobody has measured yet."""
+    """Yield the `prune` modifiers of a graph that have no measured attention yet."""
     for block in walk(graph):
         if isinstance(block, Prune) and block.activations is None:
             yield block
+
+
+def measure_prunes(graph: Block, data: str | None, activations: Activations) -> Block:
+    """The graph with `activations` in every unmeasured `prune(data=…)` on that data.
+
+    Raises Failed with AC413 if the activations belong to other fusions.
+    """
+
+    def measure(block: Block) -> Block:
+        if isinstance(block, Prune) and block.activations is None and block.data == data:
+            return block.with_activations(activations, str(data))
+        return block
+
+    return transform(graph, measure)
+
+
+def without_prunes(graph: Block) -> Block:
+    """The graph with all members in all fusions."""
+    return transform(graph, lambda block: block.body if isinstance(block, Prune) else block)
+
+
+def recorded_activations(graph: Block) -> Activations:
+    """The attention by which a graph is pruned, as a saved composition records it.
+
+    The names of the fusions are those that they get when the saved expression is read again.
+    """
+    known: dict[str, Mapping[str, tuple[float, ...]]] = {}
+    for block in walk(graph):
+        known |= (block.activations or {}) if isinstance(block, Prune) else {}
+    numbered = enumerate(fusion_occurrences(graph), 1)
+    names = ((f"fuse{number}" if number > 1 else "fuse", fusion) for number, fusion in numbered)
+    return {name: known[fusion.name] for name, fusion in names if fusion.name in known}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adaptcompose.composition.operator import operator
+from adaptcompose.composition.operator import register_operator
 from adaptcompose.composition.operators.branches import BranchOperator
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Route(BranchOperator):
     """Give every row of a batch its own composition: `model(**batch, rows=["a", "b", None])`.

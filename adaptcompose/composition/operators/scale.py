@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Adapter, Block, has_known_methods, walk
-from adaptcompose.composition.operator import Modifier, operator
+from adaptcompose.composition.operator import Modifier, register_operator
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.mixing import ScaledUpdate
@@ -17,7 +17,7 @@ from adaptcompose.methods.invertible import EMBEDDINGS_SITE, HEAD_SITE
 from adaptcompose.syntax.signature import format_value, option
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Scale(Modifier):
     """Multiply what the composition to its left adds to each hidden state.

@@ -9,7 +9,12 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block, adapters_of, has_known_methods
-from adaptcompose.composition.operator import ArgumentKind, BlockOperator, CheckedCall, operator
+from adaptcompose.composition.operator import (
+    ArgumentKind,
+    BlockOperator,
+    CheckedCall,
+    register_operator,
+)
 from adaptcompose.composition.operators.average import mixed_ending_problems
 from adaptcompose.composition.operators.member_weights import additivity_problems
 from adaptcompose.diagnostics import codes
@@ -24,7 +29,7 @@ SHARED_SITES = (TOKENS_SITE, EMBEDDINGS_SITE, Site("vocabulary"), HEAD_SITE)
 POOLER = Site("pooler")
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Split(BlockOperator):
     """Different adapters for different tokens: the first up to token `at`, the second from there.

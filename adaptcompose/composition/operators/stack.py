@@ -10,13 +10,19 @@ from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import (
     Adapter,
     Block,
+    Head,
     Slot,
     adapters_of,
     has_known_methods,
     make_chain,
     walk,
 )
-from adaptcompose.composition.operator import ArgumentKind, BlockOperator, CheckedCall, operator
+from adaptcompose.composition.operator import (
+    ArgumentKind,
+    BlockOperator,
+    CheckedCall,
+    register_operator,
+)
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
 from adaptcompose.ir.linear import find_norms_without_weight
@@ -24,7 +30,7 @@ from adaptcompose.ir.primitives import Primitive
 from adaptcompose.methods.invertible import HEAD_SITE
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Stack(BlockOperator):
     """Blocks on top of each other, the lowest first; a name makes a slot that `swap` can refill.
@@ -46,6 +52,23 @@ class Stack(BlockOperator):
         flat = flatten(call.members)
         lone = len(flat) == 1 and flat[0].name is None
         return flat[0].block if lone else cls(flat, span=call.span)
+
+    @property
+    def named_slots(self) -> tuple[Slot, ...]:
+        return tuple(slot for slot in self.members if slot.name)
+
+    def inner_with_slots(self, slot: str | None) -> Iterator[tuple[Block, str | None]]:
+        for member in self.members:
+            yield member.block, member.name or slot
+
+    @property
+    def topmost(self) -> Block:
+        return self.members[-1].block.topmost
+
+    @property
+    def default_head(self) -> Head | None:
+        heads = (block.default_head for block in reversed(self.inner()))
+        return next((head for head in heads if head is not None), None)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         # the inverse of a composition undoes its last part first
@@ -114,6 +137,6 @@ def flatten(members: Sequence[Slot]) -> tuple[Slot, ...]:
 
 
 def slot_names(block: Block) -> list[str]:
-    """Names of the slots in a graph, in the order in which they are written."""
-    stacks = [inner for inner in walk(block) if isinstance(inner, Stack)]
-    return list(dict.fromkeys(s.name for stack in stacks for s in stack.members if s.name))
+    """The names of the slots in a graph, in the order in which they are written."""
+    names = (slot.name for inner in walk(block) for slot in inner.named_slots)
+    return list(dict.fromkeys(name for name in names if name))

@@ -17,7 +17,7 @@ from adaptcompose.composition.graph import (
     walk,
     with_blocks,
 )
-from adaptcompose.composition.operator import ArgumentKind, Modifier, operator
+from adaptcompose.composition.operator import ArgumentKind, Modifier, register_operator
 from adaptcompose.composition.operators.stack import Stack, slot_names
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span, suggest
@@ -28,7 +28,7 @@ from adaptcompose.syntax.references import Ref
 NO_SLOTS = "give an adapter a slot first, as in `stack(lang=sw)`"
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Swap(Modifier):
     """Put another block, or `none`, into a named slot anywhere to its left.

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import (
-    Adapter,
     Block,
     Published,
     Slot,
+    WeightedPart,
     has_known_methods,
     transform,
     walk,
 )
-from adaptcompose.composition.operator import ArgumentKind, Modifier, operator
-from adaptcompose.composition.operators.fuse import Fuse, fusions_of, parts_of
+from adaptcompose.composition.operator import ArgumentKind, Modifier, register_operator
+from adaptcompose.composition.operators.fuse import fusions_of, parts_of
 from adaptcompose.composition.operators.stack import Stack, slot_names
 from adaptcompose.composition.operators.swap import as_written, unknown_name_problems
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 from adaptcompose.ir.primitives import Primitive
 from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax.references import Ref
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Trainability(Modifier):
 
     names: tuple[str, ...] = ()
     name_spans: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
-    unnamed_parts: tuple[Adapter | Fuse, ...] = field(default=(), compare=False, repr=False)
+    unnamed_parts: tuple[WeightedPart, ...] = field(default=(), compare=False, repr=False)
     """New parts that a `let` means, until they have names."""
     is_deferred: bool = field(default=False, compare=False, repr=False)
     """Whether references to the left may bring parts that are not known yet."""
@@ -50,7 +51,7 @@ class Trainability(Modifier):
             {(one.name, one.span) for one in part_occurrences(body)},
         )
         places: dict[str, Span] = {}
-        unnamed: list[Adapter | Fuse] = []
+        unnamed: list[WeightedPart] = []
         for argument in call.arguments:
             written = str(argument)
             meant = scope.get(written) if written not in known else None
@@ -78,6 +79,13 @@ class Trainability(Modifier):
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         return self.body.at(site, facts)
 
+    def pinned(self, reference_of: Callable[[WeightedPart], Ref]) -> Block:
+        return self.body  # a published part is trained already
+
+    def with_names(self, names: Mapping[tuple[str, Span | None], str]) -> Block:
+        meant = tuple(names[part.name, part.span] for part in self.unnamed_parts)
+        return replace(self, names=(*self.names, *meant), unnamed_parts=())
+
     def target_parts(self) -> frozenset[str]:
         """The parts that the names mean; without names, all to the left."""
         known = nameable_parts(self.body)
@@ -86,7 +94,7 @@ class Trainability(Modifier):
         return frozenset().union(*(known.get(name, ()) for name in self.names))
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Train(Trainability):
     """Train these slots or parts, even if they are loaded; without names, all to the left.
@@ -101,7 +109,7 @@ class Train(Trainability):
     makes_trainable: ClassVar[bool] = True
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Freeze(Trainability):
     """Do not train these slots or parts, even if they are new; without names, all to the left.
@@ -126,10 +134,10 @@ def nameable_parts(block: Block) -> dict[str, frozenset[str]]:
     if mixed := fusions_of(block):
         found["fuse"] = frozenset(mixed)
     for inner in walk(block):
-        for slot in inner.members if isinstance(inner, Stack) else ():
-            if slot.name:
-                found[slot.name] = found.get(slot.name, frozenset()) | {*parts_of(slot.block)}
-        if isinstance(inner, Adapter | Fuse) and inner.name:
+        for slot in inner.named_slots:
+            name = str(slot.name)
+            found[name] = found.get(name, frozenset()) | {*parts_of(slot.block)}
+        if isinstance(inner, WeightedPart) and inner.name:
             found.setdefault(inner.name, frozenset({inner.name}))
         if isinstance(inner, Published):
             ref = str(inner.ref)
@@ -137,9 +145,9 @@ def nameable_parts(block: Block) -> dict[str, frozenset[str]]:
     return found
 
 
-def part_occurrences(block: Block | None) -> list[Adapter | Fuse]:
+def part_occurrences(block: Block | None) -> list[WeightedPart]:
     """All adapters and fusions, as often as they stand there."""
-    return [] if block is None else [b for b in walk(block) if isinstance(b, Adapter | Fuse)]
+    return [] if block is None else [b for b in walk(block) if isinstance(b, WeightedPart)]
 
 
 def with_named_slots(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[str, ...]]:
@@ -151,7 +159,7 @@ def with_named_slots(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[
     wanted = set(names) - {*known, "fuse"}
 
     def called(block: Block) -> str | None:
-        part = block.name if isinstance(block, Adapter | Fuse) and block.is_new else None
+        part = block.name if isinstance(block, WeightedPart) and block.is_new else None
         return part if part in wanted else None
 
     def wrapped(block: Block) -> Block:

@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.composition.canonical_text import format_canonical
-from adaptcompose.composition.graph import Block, transform, walk
+from adaptcompose.composition.fusion_activations import Activations
+from adaptcompose.composition.graph import Block
 from adaptcompose.composition.operators import Prune, fusions_of
-from adaptcompose.composition.operators.prune import Activations, unmeasured_prunes
+from adaptcompose.composition.operators.prune import measure_prunes, prunes_on, unmeasured_prunes
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, suggest
 from adaptcompose.experiment.spec.sections import Spec
@@ -71,21 +72,9 @@ def prune_data_refs(graphs: Sequence[Block]) -> Iterator[DataRef]:
     yield from (prune_data_ref(block) for graph in graphs for block in unmeasured_prunes(graph))
 
 
-def with_activations(graph: Block, data: str | None, activations: Activations) -> Block:
-    """The graph with what was measured on some data."""
-
-    def change(block: Block) -> Block:
-        open_ = isinstance(block, Prune) and block.activations is None
-        if open_ and isinstance(block, Prune) and block.data == data:
-            return block.with_activations(activations, str(data))
-        return block
-
-    return transform(graph, change)
-
-
 def select_members(graph: Block, data: str, activations: Activations) -> PrunedMembers:
     """What the lock says of the fusions of a composition that are pruned by some data."""
-    prunes = [b for b in walk(graph) if isinstance(b, Prune) and b.data == data]
+    prunes = prunes_on(graph, data)
     keep = max(block.keep for block in prunes)
     named = {name for block in prunes for name in fusions_of(block.body)}
     return {
@@ -114,7 +103,7 @@ def activations_from_members(graph: Block, members: PrunedMembers) -> Activation
 def with_recorded_members(graph: Block, held: Mapping[str, Mapping[str, PrunedMembers]]) -> Block:
     """A composition with the members that a lock records for it."""
     for data, kept in held.get(format_canonical(graph), {}).items():
-        graph = with_activations(graph, data, activations_from_members(graph, kept))
+        graph = measure_prunes(graph, data, activations_from_members(graph, kept))
     return graph
 
 

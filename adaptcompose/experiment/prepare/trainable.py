@@ -7,18 +7,15 @@ from dataclasses import dataclass
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.composition.graph import Adapter, Block, Head, adapters_of, walk
+from adaptcompose.composition.graph import Block, Head, adapters_of, walk
 from adaptcompose.composition.heads import (
     HEAD_TYPES_BY_TASK,
     NEW_HEAD_NAME,
     ResolvedHead,
-    head_of,
     needs_inverse,
     new_head,
 )
 from adaptcompose.composition.operators import (
-    Fuse,
-    Stack,
     explicit_trainability,
     fusions_of,
     inversion_problems,
@@ -39,7 +36,6 @@ from adaptcompose.experiment.spec.sections import (
 )
 
 RowSection = EvaluateSection | PredictSection | PublishSection | ServedSection
-WeightedPart = Adapter | Fuse
 
 
 @dataclass(frozen=True)
@@ -72,9 +68,8 @@ def parts_by_slot(graph: Block) -> dict[str, list[str]]:
     """The names of the parts in each named slot."""
     found: dict[str, list[str]] = {}
     for block in walk(graph):
-        for slot in block.members if isinstance(block, Stack) else ():
-            if slot.name:
-                found.setdefault(slot.name, []).extend(adapters_of(slot.block))
+        for slot in block.named_slots:
+            found.setdefault(str(slot.name), []).extend(adapters_of(slot.block))
     return found
 
 
@@ -82,7 +77,7 @@ def needs_training_labels(section: TaskSection, graph: Block) -> bool:
     """Whether only the training data can tell what the labels are."""
     if section.kind == "masked-lm" or section.labels:
         return False
-    brought = head_of(graph)
+    brought = graph.default_head
     fits = brought is not None and brought.head_type == HEAD_TYPES_BY_TASK[section.kind]
     return section.head == "new" or (section.head == "auto" and not fits)
 
@@ -93,13 +88,13 @@ def choose_task(
     """The task with its labels, and the head that does it."""
     section = spec.task
     if section is None:
-        return None, head_of(graph)
+        return None, graph.default_head
     if section.kind == "masked-lm" and (found := list(inversion_problems(graph, facts))):
         raise Failed(found)
     if section.head == "of-backbone" or (section.head == "auto" and section.kind == "masked-lm"):
         return _backbone_task(section, facts), "backbone"
     named = section.head not in ("auto", "new", "of-adapter")
-    brought = _named_head(graph, section) if named else head_of(graph)
+    brought = _named_head(graph, section) if named else graph.default_head
     fits = brought is not None and brought.head_type == HEAD_TYPES_BY_TASK[section.kind]
     may_be_new = section.head == "auto" and spec.train is not None
     if section.head == "new" or (may_be_new and not fits):
@@ -171,7 +166,7 @@ def choose_row_head(graph: Block, head: ResolvedHead, task: Task | None) -> Reso
     """The head of an item: the run's own where it is new or the backbone's, else the item's."""
     if not isinstance(head, Head) or head.part == NEW_HEAD_NAME:
         return head
-    brought = head_of(graph)
+    brought = graph.default_head
     fits = brought is not None and task is not None and brought.labels == task.labels
     return brought if fits else head
 

@@ -10,7 +10,7 @@ from adaptcompose.composition.canonical_text import format_canonical
 from adaptcompose.composition.graph import Block, Head
 from adaptcompose.composition.heads import ResolvedHead
 from adaptcompose.composition.operators import parts_of
-from adaptcompose.composition.operators.prune import unmeasured_prunes
+from adaptcompose.composition.operators.prune import measure_prunes, unmeasured_prunes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.experiment.data.encoding import (
     EncodedDataset,
@@ -23,7 +23,6 @@ from adaptcompose.experiment.prepare.pruning import (
     activation_batches,
     prune_data_ref,
     select_members,
-    with_activations,
     with_recorded_members,
 )
 from adaptcompose.experiment.run import prediction as predict
@@ -136,7 +135,7 @@ class RunContext:
             if loaded:
                 name = str(block.data)
                 self.pruned_members.setdefault(text, {})[name] = select_members(graph, name, found)
-            graph = with_activations(graph, block.data, found)
+            graph = measure_prunes(graph, block.data, found)
         return graph
 
     def training_data(self) -> TrainingData:

@@ -19,31 +19,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.composition.fusion_activations import ACTIVATIONS_FILE, format_activations
 from adaptcompose.composition.graph import (
     Adapter,
     Block,
     Head,
-    Published,
+    WeightedPart,
     adapters_of,
     transform,
-    walk,
 )
-from adaptcompose.composition.heads import NEW_HEAD_NAME, ResolvedHead, head_of
-from adaptcompose.composition.operator import Modifier
-from adaptcompose.composition.operators import (
-    Fuse,
-    Prune,
-    Stack,
-    Trainability,
-    branch_of,
-    fusions_of,
-    parts_of,
-)
-from adaptcompose.composition.operators.prune import ACTIVATIONS_FILE as ACTIVATIONS
-from adaptcompose.composition.operators.prune import Activations, format_activations
-from adaptcompose.formats import adapter_folder as formats
-from adaptcompose.formats import peft
-from adaptcompose.formats import peft_writer as peft_writing
+from adaptcompose.composition.heads import NEW_HEAD_NAME, ResolvedHead
+from adaptcompose.composition.operators import branch_of, fusions_of, parts_of
+from adaptcompose.composition.operators.prune import recorded_activations
+from adaptcompose.formats.adapter_folder import write_adapter
 from adaptcompose.formats.adapterhub_writer import AdapterHubWriter
 from adaptcompose.formats.peft_modules import ModelClass
 from adaptcompose.hub.lock import Lock, Pin
@@ -56,7 +44,7 @@ from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.storage.yaml_source import dump_yaml
 from adaptcompose.syntax.references import Ref
 
-PEFT, TOKENIZER = "peft", "tokenizer"
+TOKENIZER = "tokenizer"
 IsPublic = Callable[[Pin, Ref | None], bool]
 """Whether what is pinned can be had by whoever gets the composition."""
 
@@ -88,8 +76,8 @@ def save_composition(
     base = _backbone_entry(model, public) | own
     text = str(Manifest(str(_with_pinned_refs(made.graph, names)), base, head, **more))
     write_atomically(folder / LOCK, str(_lock(model, names)))
-    if measured := _fusion_activations(made.graph):
-        write_atomically(folder / ACTIVATIONS, format_activations(measured))
+    if measured := recorded_activations(made.graph):
+        write_atomically(folder / ACTIVATIONS_FILE, format_activations(measured))
     _write_local_sources(model, folder / LOCAL_PATHS_FILE)
     write_atomically(folder / FILE, text)
     return names
@@ -119,17 +107,6 @@ def _write_tokenizer(model: ComposedModel, folder: Path, public: IsPublic) -> di
     for name in pin.files:
         write_atomically(folder / TOKENIZER / name, (source / name).read_bytes())
     return {"tokenizer": f"./{TOKENIZER}"}
-
-
-def _fusion_activations(graph: Block) -> Activations:
-    """What fusions were pruned by, under the names that they have when the text is read again."""
-    known: dict[str, Any] = {}
-    for block in walk(graph):
-        known |= (block.activations or {}) if isinstance(block, Prune) else {}
-    mixed = [block for block in walk(graph) if isinstance(block, Fuse)]
-    names = [f"fuse{number}" if number > 1 else "fuse" for number in range(1, len(mixed) + 1)]
-    pairs = zip(names, mixed, strict=True)
-    return {name: known[fusion.name] for name, fusion in pairs if fusion.name in known}
 
 
 def _write_local_sources(model: ComposedModel, path: Path) -> None:
@@ -181,11 +158,7 @@ def _write_part(
 ) -> None:
     part = model.parts[name]
     if not isinstance(part.method, Fusion):
-        tensors = part.tensors()
-        formats.write_adapter(writer, folder, folder.name, part.method, tensors, within)
-        is_peft = (folder / peft.WEIGHTS[0]).is_file()
-        if not is_peft and peft_writing.can_write(part.method, writer.facts, within):
-            peft_writing.write(folder / PEFT, part.method, tensors, writer.facts, within)
+        write_adapter(writer, folder, folder.name, part.method, part.tensors(), within)
         return
     block = fusions_of(model.composition.graph)[name]
     taken = set(names.values())
@@ -247,7 +220,7 @@ class _BranchHead:
         head = self.head
         if head == "backbone":
             return "backbone"
-        brought = head_of(self.graph)
+        brought = self.graph.default_head
         if not isinstance(head, Head) or self.flex is None:
             return None if brought is None else "none"
         leaf = adapters_of(self.graph).get(head.part)
@@ -271,34 +244,21 @@ class _BranchHead:
 
     def _topmost_adapter_folder(self, names: Mapping[str, str]) -> str | None:
         """The folder of the topmost adapter, which a head goes with; None if it is not written."""
-        block = self.graph
-        while isinstance(block, Modifier | Stack):
-            block = block.body if isinstance(block, Modifier) else block.members[-1].block
+        block = self.graph.topmost
         return names.get(block.name) if isinstance(block, Adapter) else None
 
 
 def _with_pinned_refs(graph: Block, names: Mapping[str, str]) -> Block:
-    """The graph with own parts as `./folder` and all others as repository@revision."""
+    """The graph with written parts as `./folder` and all others as `repository@revision`."""
 
-    def change(block: Block) -> Block:
-        if isinstance(block, Prune):
-            return replace(block, by=ACTIVATIONS, data=None) if block.activations else block.body
-        if isinstance(block, Trainability | Published):
-            return block.body  # what was to be trained is, and what is published is pinned inside
-        if isinstance(block, Fuse):
-            load_from = names.get(block.name)
-            reference = f"./{load_from}" if load_from else str(_pinned_ref(block))
-            return block.as_loaded(reference)
-        if not isinstance(block, Adapter):
-            return block
-        if block.name in names:
-            return replace(block, ref=Ref("local", path=f"./{names[block.name]}"))
-        return replace(block, ref=_pinned_ref(block))
+    def reference_of(part: WeightedPart) -> Ref:
+        folder = names.get(part.name)
+        return Ref("local", path=f"./{folder}") if folder else _pinned_ref(part)
 
-    return transform(graph, change)
+    return transform(graph, lambda block: block.pinned(reference_of))
 
 
-def _pinned_ref(block: Adapter | Fuse) -> Ref:
+def _pinned_ref(block: WeightedPart) -> Ref:
     """The reference by its commit; `hf://` stays what it is."""
     pin, forced = block.pin, block.ref is not None and block.ref.has_hub_prefix
     assert pin is not None and pin.repo is not None
