@@ -133,13 +133,13 @@ def _owned(by: str) -> Prepare:
 
 
 def _locked(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
-    from adaptcompose.experiment.prepare.preparer import lock_path, prepare_run
-    from adaptcompose.experiment.spec.spec import read_spec
+    from adaptcompose.experiment.prepare.preparer import lock_path, prepare_runs
+    from adaptcompose.experiment.spec.spec import read_specs
 
     text = (shop.root / "demo.yaml").read_text()
     path = shop.root / "demo.yaml"
     path.write_text(text.replace("lang=en", "lang=sw"))
-    prepare_run(read_spec(path), path).lock.write(lock_path(path))
+    prepare_runs(read_specs(path), path)[0].lock.write(lock_path(path))
     path.write_text(text)
 
 

@@ -20,9 +20,9 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFa
 
 from adaptcompose.cli.main import main
 from adaptcompose.cli.terminal import Terminal
-from adaptcompose.experiment.prepare.preparer import lock_path, prepare_run
+from adaptcompose.experiment.prepare.preparer import lock_path, prepare_runs
 from adaptcompose.experiment.run.run import Run
-from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.spec.spec import read_specs
 from adaptcompose.hub.folder import FolderStore
 from adaptcompose.hub.store import walk_files
 from adaptcompose.runtime.compose import compose
@@ -145,7 +145,7 @@ class Workshop:
 
     def run(self, path: Path, sink: Any = None, **options: Any) -> dict[str, Any]:
         """What `adaptcompose run` does, in this process; runs/ is beside the spec."""
-        prepared = prepare_run(read_spec(path), path)
+        prepared = prepare_runs(read_specs(path), path)[0]
         prepared.read_inputs()
         made = Run(
             prepared,

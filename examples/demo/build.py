@@ -49,12 +49,12 @@ def publish_backbone() -> None:
 def train(name: str, seed: int = 0) -> None:
     """Run a spec through the tool; another seed than 0 goes to a repository of its own."""
     from adaptcompose.cli.terminal import Terminal, silence_transformers
-    from adaptcompose.experiment.prepare.preparer import prepare_run
+    from adaptcompose.experiment.prepare.preparer import prepare_runs
     from adaptcompose.experiment.run.run import Run
-    from adaptcompose.experiment.spec.spec import read_spec
+    from adaptcompose.experiment.spec.spec import read_specs
 
     path = SPECS / f"{name}.yaml"
-    spec = read_spec(path)
+    spec = read_specs(path)[0]
     assert spec.train is not None and spec.publish is not None
     suffix = f"-{seed}" if seed else ""
     spec = replace(

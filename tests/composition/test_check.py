@@ -117,13 +117,13 @@ def test_a_composition_has_a_limit_of_size_and_of_depth() -> None:
 
 
 def test_aliases_of_a_spec_have_the_same_limit(tmp_path: Path) -> None:
-    from adaptcompose.experiment.prepare.spec_check import check_spec
-    from adaptcompose.experiment.spec.spec import parse_spec
+    from adaptcompose.experiment.prepare.spec_check import check_specs
+    from adaptcompose.experiment.spec.spec import parse_specs
 
     aliases = {f"a{n}": f"average(a{n - 1}, a{n - 1})" for n in range(1, 40)}
     spec = {"spec": 1, "name": "x", "backbone": "user/base", "compose": "a39"}
     text = json.dumps(spec | {"adapters": {"a0": "lang/sw"} | aliases})
-    found = check_spec(parse_spec(Source(text), tmp_path), tmp_path / "x.yaml")
+    found = check_specs(parse_specs(Source(text), tmp_path), tmp_path / "x.yaml")
     assert {one.code for one in found} == {"AC904"}
 
 

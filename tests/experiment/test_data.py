@@ -13,10 +13,10 @@ from adaptcompose.experiment.data.examples import (
     Examples,
     examples_from_texts,
     read_example_files,
-    read_split_columns,
 )
+from adaptcompose.experiment.prepare.data_sources import read_split
 from adaptcompose.experiment.spec.sections import DataSection
-from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.spec.spec import read_specs
 from adaptcompose.experiment.spec.value_types import DataRef, ScalarText
 
 TOKENS, LABELS = ("tokens", "labels"), ("text", "labels")
@@ -213,11 +213,11 @@ def test_data_of_a_spec(tmp_path: Path) -> None:
     (tmp_path / "sw.conll").write_text("a O\n")
     (tmp_path / "more.conll").write_text("b O\n\nc O\n")
     (tmp_path / "spec.yaml").write_text(
-        "spec: 1\nname: x\nbackbone: b\ncompose: a\n"
+        "spec: 1\nname: x\nbackbone: b\ncompose: a\ntask: {kind: token-classification}\n"
         'data: {ner: {files: {test: ["{config}.conll", more.conll]}}}\n'
     )
-    spec = read_spec(tmp_path / "spec.yaml")
-    found = read_split_columns(spec, DataRef("ner", "sw", "test"), TOKENS)
+    spec = read_specs(tmp_path / "spec.yaml")[0]
+    found = read_split(spec, DataRef("ner", "sw", "test"))
     assert found.column("tokens") == [("a",), ("b",), ("c",)]
     assert [file.name for file in found.files] == ["sw.conll", "more.conll"]
     assert found.origin(2) == (str(tmp_path / "more.conll"), 3)

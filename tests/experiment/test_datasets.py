@@ -14,10 +14,10 @@ from pyarrow import parquet
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.experiment.prepare.prepared_run import PreparedRun
-from adaptcompose.experiment.prepare.preparer import prepare_run, prepare_runs
-from adaptcompose.experiment.prepare.spec_check import check_spec
+from adaptcompose.experiment.prepare.preparer import prepare_runs
+from adaptcompose.experiment.prepare.spec_check import check_specs
 from adaptcompose.experiment.prepare.spec_lock import lock_path
-from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.spec.spec import read_specs
 from adaptcompose.experiment.spec.value_types import DataRef
 from adaptcompose.hub.lock import Lock
 from adaptcompose.resolution.dataset_splits import read_layout
@@ -107,7 +107,7 @@ def spec(shop: Workshop, data: dict[str, Any], **more: Any) -> Path:
 
 
 def prepared(path: Path) -> PreparedRun:
-    made = prepare_run(read_spec(path), path)
+    made = prepare_runs(read_specs(path), path)[0]
     made.read_inputs()
     return made
 
@@ -163,7 +163,7 @@ def test_the_lock_pins_revision_and_hashes(
     assert prepared(path).lock == first.lock
     assert len(hub.requests) == asked
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    again = prepare_runs((read_spec(spec(shop, PACKED)),), path, rewrite_lock=True)[0]
+    again = prepare_runs(read_specs(spec(shop, PACKED)), path, rewrite_lock=True)[0]
     assert again.lock.data["d/train"].repo == "user/packed"
 
 
@@ -173,7 +173,7 @@ def test_a_pin_stays_unless_it_is_upgraded(shop: Workshop, hub: Hub) -> None:
     old.write(lock_path(path))
     files = dict(hub.files("datasets/user/places"))
     hub.add("datasets/user/places", files | {"tables/train-b.csv": table(3, numbers=True)})
-    specs = (read_spec(path),)
+    specs = read_specs(path)
     assert prepare_runs(specs, path, rewrite_lock=True)[0].lock == old
     new = prepare_runs(specs, path, rewrite_lock=True, upgrade=("d",))[0].lock
     assert "tables/train-b.csv" in new.data["d[plain]/train"].files
@@ -183,7 +183,7 @@ def test_offline_without_a_cache_says_what_to_fetch(
     shop: Workshop, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = spec(shop, PACKED)
-    lock = prepare_run(read_spec(path), path).lock
+    lock = prepare_runs(read_specs(path), path)[0].lock
     lock.write(lock_path(path))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "nobody"))
@@ -230,7 +230,7 @@ def test_a_wrong_name_is_told_once_where_it_stands(
 def test_a_plan_counts_the_bytes_of_data(shop: Workshop, hub: Hub) -> None:
     labelled = {"kind": "text-classification", "labels": CLASSES}
     path = spec(shop, PACKED, task=labelled, evaluate=[{"name": "e", "data": "d/train"}])
-    made, files = prepare_run(read_spec(path), path), hub.files("datasets/user/packed")
+    made, files = prepare_runs(read_specs(path), path)[0], hub.files("datasets/user/packed")
     wanted = sum(len(files[name]) for name in files if "/train-" in name or "/valid" in name)
     assert made.make_plan().other_downloads["data"] == made.make_plan().download_bytes == wanted
     assert "(data)" in str(made.make_plan())
@@ -240,7 +240,7 @@ def test_a_plan_counts_the_bytes_of_data(shop: Workshop, hub: Hub) -> None:
 
 def test_a_check_does_not_ask_the_hub(shop: Workshop, hub: Hub) -> None:
     path = spec(shop, PACKED)
-    assert check_spec(read_spec(path), path) == []
+    assert check_specs(read_specs(path), path) == []
     assert hub.requests == []
 
 
@@ -258,7 +258,7 @@ def test_a_folder_and_a_folder_hub_hold_data_sets_too(shop: Workshop, hub: Hub) 
         path = spec(shop, PACKED | {"repo": repo}, evaluate=[{"name": "v", "data": "d/validation"}])
         made = prepared(path)
         assert made.task is not None and made.task.labels == tuple(CLASSES)
-        assert check_spec(read_spec(path), path) == []
+        assert check_specs(read_specs(path), path) == []
     assert "data/train-00000-of-00002.parquet" in made.lock.data["d/train"].files
     assert len(hub.requests) == asked
 

@@ -9,10 +9,10 @@ import pytest
 
 from adaptcompose.cli.inputs import check_target
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.experiment.prepare.preparer import prepare_run
-from adaptcompose.experiment.prepare.spec_check import check_spec
+from adaptcompose.experiment.prepare.preparer import prepare_runs
+from adaptcompose.experiment.prepare.spec_check import check_specs
 from adaptcompose.experiment.run.seed_dirs import seed_digest
-from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.spec.spec import read_specs
 from adaptcompose.storage.yaml_source import dump_yaml
 from tests.workshop import Workshop
 
@@ -30,7 +30,7 @@ def write(root: Path, **changes: Any) -> Path:
 
 
 def found(path: Path) -> list[Diagnostic]:
-    return check_spec(read_spec(path), path)
+    return check_specs(read_specs(path), path)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_problems_are_sorted_by_their_place_and_none_is_told_twice(shop: Worksho
     places = [one.position() for one in problems]
     assert places == sorted(set(places))
     with pytest.raises(Failed) as failed:
-        prepare_run(read_spec(path), path)
+        prepare_runs(read_specs(path), path)
     assert list(failed.value.diagnostics) == problems
 
 
@@ -104,7 +104,7 @@ def test_the_digest_of_a_seed_is_of_what_decides_it(shop: Workshop) -> None:
             "train": train,
         }
         path = shop.spec("demo", **(start | changes))
-        return seed_digest(prepare_run(read_spec(path), path))
+        return seed_digest(prepare_runs(read_specs(path), path)[0])
 
     usual = digest()
     assert usual == digest(description="x", train={"seeds": [0, 1], "budget": "5m"})
@@ -139,7 +139,7 @@ def test_what_is_served_is_checked_and_locked(shop: Workshop) -> None:
     assert (note.code, note.severity) == ("AC604", "note")
     assert note.span is not None
     assert note.span.text.startswith("allow:")
-    assert "lang/sw" in prepare_run(read_spec(path), path).lock.adapters
+    assert "lang/sw" in prepare_runs(read_specs(path), path)[0].lock.adapters
 
     def told(**allow: str) -> list[tuple[str, str]]:
         problems = found(shop.spec(**changes, serve={"allow": allow}))
@@ -195,6 +195,6 @@ def test_chains_of_aliases_are_read_or_refused(tmp_path: Path) -> None:
 def test_a_plan_knows_in_what_the_backbone_is_loaded(shop: Workshop) -> None:
     base = {"model": "./base", "as": "demo/base"}
     half = shop.spec(backbone=base | {"dtype": "bfloat16"}, compose="lora()")
-    assert prepare_run(read_spec(half), half).facts.dtype == "bfloat16"
+    assert prepare_runs(read_specs(half), half)[0].facts.dtype == "bfloat16"
     stored = shop.spec(backbone=base, compose="lora()")
-    assert prepare_run(read_spec(stored), stored).facts.dtype == "float32"
+    assert prepare_runs(read_specs(stored), stored)[0].facts.dtype == "float32"

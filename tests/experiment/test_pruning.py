@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.experiment.prepare.preparer import prepare_run, prepare_runs
-from adaptcompose.experiment.spec.spec import read_spec, read_specs
+from adaptcompose.experiment.prepare.preparer import prepare_runs
+from adaptcompose.experiment.spec.spec import read_specs
 from adaptcompose.hub.lock import Lock
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.saving.writer import save_composition
@@ -79,7 +79,7 @@ def test_what_cannot_be_pruned_is_told_before_training(
     path = shop.root / "demo.yaml"
     path.write_text(SPEC.replace(old, new))
     with pytest.raises(Failed) as failed:
-        prepare_run(read_spec(path), path)
+        prepare_runs(read_specs(path), path)
     assert {found.code for found in failed.value.diagnostics} == {code}
 
 
@@ -101,7 +101,7 @@ def test_what_is_unknown_moves_no_other_composition_to_the_front(shop: Workshop)
     text = SPEC.replace("demo/ner)", "demo/nosuch)").replace('pipe: "prune(keep=1, data=d)"', other)
     (shop.root / "demo.yaml").write_text(text)
     with pytest.raises(Failed) as caught:
-        prepare_run(read_spec(shop.root / "demo.yaml"), shop.root / "demo.yaml")
+        prepare_runs(read_specs(shop.root / "demo.yaml"), shop.root / "demo.yaml")
     assert {one.code for one in caught.value.diagnostics} == {"AC401"}
 
 
@@ -132,12 +132,12 @@ def test_the_lock_records_what_is_kept_of_a_loaded_fusion(shop: Workshop) -> Non
     far = dict.fromkeys(sites, (0, 7))
     replace(lock, members={text: {"d": {fusion: far}}}).write(shop.root / "loaded.lock")
     with pytest.raises(Failed, match="AC410"):
-        prepare_run(read_spec(spec), spec)
+        prepare_runs(read_specs(spec), spec)
     lock.write(shop.root / "loaded.lock")
     data = shop.root / "data/train.jsonl"
     data.write_text("".join(data.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(Failed, match="AC410"):
-        prepare_run(read_spec(spec), spec)
+        prepare_runs(read_specs(spec), spec)
     assert not again(spec).members
 
 
@@ -157,7 +157,7 @@ def test_a_plan_shows_what_the_lock_keeps(fused: Workshop, tmp_path: Path) -> No
     shop = fused.copy(tmp_path)
     spec = shop.root / "loaded.yaml"
     spec.write_text(LOADED)
-    before = prepare_run(read_spec(spec), spec)
+    before = prepare_runs(read_specs(spec), spec)[0]
     everything = {item.name: len(item.sites) for item in before.make_plan().rows}
     layers = set(range(3))
     lock = before.lock
@@ -167,7 +167,9 @@ def test_a_plan_shows_what_the_lock_keeps(fused: Workshop, tmp_path: Path) -> No
     kept = {f"{layer}.{site}": (0, 2) if layer else (1, 0) for layer in layers}
     text = load_yaml(LOADED)["compose"]
     replace(lock, members={text: {"d": {"fuse": kept}}}).write(shop.root / "loaded.lock")
-    after = {item.name: item.layers for item in prepare_run(read_spec(spec), spec).make_plan().rows}
+    after = {
+        item.name: item.layers for item in prepare_runs(read_specs(spec), spec)[0].make_plan().rows
+    }
     assert after["demo/glue-a"] == (0, 1, 2)
     assert after["demo/glue-b"] == (0,)
     assert after["demo/ner"] == (1, 2)
@@ -204,7 +206,7 @@ def test_a_sweep_records_the_members_of_every_combination(
 
 def again(spec: Path, upgrade: tuple[str, ...] | None = None) -> Lock:
     """The lock of a spec, written anew."""
-    return prepare_runs((read_spec(spec),), spec, upgrade=upgrade, rewrite_lock=True)[0].lock
+    return prepare_runs(read_specs(spec), spec, upgrade=upgrade, rewrite_lock=True)[0].lock
 
 
 def run(shop: Workshop, *arguments: str) -> None:

@@ -13,10 +13,10 @@ from safetensors import safe_open
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.data.encoding import encode, open_tokenizer
 from adaptcompose.experiment.data.examples import examples_from_texts
-from adaptcompose.experiment.prepare.preparer import lock_path, prepare_run
+from adaptcompose.experiment.prepare.preparer import lock_path, prepare_runs
 from adaptcompose.experiment.run.prediction import predict_examples as run_model
 from adaptcompose.experiment.run.text_prediction import predict_texts
-from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.spec.spec import read_specs
 from adaptcompose.runtime.saving.loader import load as load_model
 from adaptcompose.storage.yaml_source import load_yaml
 from tests.workshop import Workshop, sentences, tags
@@ -144,8 +144,8 @@ def test_masked_lm_is_scored_as_its_numbers_say(shop: Workshop) -> None:
     report = shop.run(path)
     model = load_model(shop.root / "runs/demo")
     assert model.composition.head == "backbone"
-    spec = read_spec(path)
-    task = prepare_run(spec, path).task
+    spec = read_specs(path)[0]
+    task = prepare_runs((spec,), path)[0].task
     assert task is not None
     tokenizer = open_tokenizer(shop.root / "base", "masked-lm")
     encoded = encode(

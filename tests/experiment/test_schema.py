@@ -11,7 +11,7 @@ import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed, Source
 from adaptcompose.experiment.spec.schema import build_schema
-from adaptcompose.experiment.spec.spec import parse_spec, spec_keys
+from adaptcompose.experiment.spec.spec import parse_specs, spec_keys
 from adaptcompose.storage.yaml_source import dump_yaml, load_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ TRAINED = {"data": "d", "epochs": 1}
 def test_a_validator_refuses_what_the_reader_refuses(validator: Any, wrong: dict[str, Any]) -> None:
     assert list(validator.iter_errors(START | wrong)) != []
     with pytest.raises(Failed):
-        parse_spec(Source(dump_yaml(START | wrong), "spec.yaml"), Path())
+        parse_specs(Source(dump_yaml(START | wrong), "spec.yaml"), Path())
 
 
 @pytest.mark.parametrize(

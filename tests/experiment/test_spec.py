@@ -11,7 +11,7 @@ import pytest
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
 from adaptcompose.experiment.spec.sections import Spec
-from adaptcompose.experiment.spec.spec import parse_spec, read_spec, spec_keys
+from adaptcompose.experiment.spec.spec import parse_specs, read_specs, spec_keys
 from adaptcompose.experiment.spec.value_types import DataRef, LayerRange
 from adaptcompose.storage.yaml_source import dump_yaml, load_yaml
 
@@ -74,7 +74,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def spec_of(text: str, root: Path = Path()) -> Spec:
-    return parse_spec(Source(text, "spec.yaml"), root)
+    return parse_specs(Source(text, "spec.yaml"), root)[0]
 
 
 def problems(text: str, root: Path = Path()) -> list[str]:
@@ -344,7 +344,7 @@ def test_a_file_of_a_config_that_does_not_exist(folder: Path) -> None:
 
 def test_a_missing_spec_is_told(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="AC607"):
-        read_spec(tmp_path / "none.yaml")
+        read_specs(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "spec: 1", "- a", "spec:\n"])
@@ -367,8 +367,8 @@ def test_reading_a_spec_imports_no_heavy_library(folder: Path) -> None:
     (folder / "spec.yaml").write_text(FULL)
     program = (
         "import sys; from pathlib import Path;"
-        "from adaptcompose.experiment.spec.spec import read_spec;"
-        f"read_spec(Path({str(folder / 'spec.yaml')!r}));"
+        "from adaptcompose.experiment.spec.spec import read_specs;"
+        f"read_specs(Path({str(folder / 'spec.yaml')!r}));"
         "heavy = {'torch', 'transformers', 'datasets', 'seqeval', 'sklearn', 'numpy', 'rich'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

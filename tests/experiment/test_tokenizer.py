@@ -10,10 +10,10 @@ from transformers import PreTrainedTokenizerFast
 
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.experiment.data.encoding import open_tokenizer
-from adaptcompose.experiment.prepare.preparer import prepare_run, prepare_runs
+from adaptcompose.experiment.prepare.preparer import prepare_runs
 from adaptcompose.experiment.prepare.spec_lock import lock_path
 from adaptcompose.experiment.run.text_prediction import predict_texts
-from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.spec.spec import read_specs
 from adaptcompose.hub.lock import Lock
 from adaptcompose.runtime.saving.loader import load
 from tests.workshop import SPECIAL, WORDS, Workshop
@@ -76,22 +76,22 @@ def test_it_is_used_and_published(shop: Workshop, name: str) -> None:
 def test_it_is_pinned(shop: Workshop) -> None:
     in_hub(shop)
     path = spec(shop, "demo/tok")
-    lock = prepare_run(read_spec(path), path).lock
+    lock = prepare_runs(read_specs(path), path)[0].lock
     lock.write(lock_path(path))
     assert Lock.load(lock_path(path)) == lock
     make_other(shop.root / "other", "more")
     newer = shop.commit("demo/tok", shop.root / "other")
-    assert prepare_run(read_spec(path), path).lock == lock
-    specs = (read_spec(path),)
+    assert prepare_runs(read_specs(path), path)[0].lock == lock
+    specs = read_specs(path)
     assert prepare_runs(specs, path, rewrite_lock=True)[0].lock == lock
     upgraded = prepare_runs(specs, path, rewrite_lock=True, upgrade=("tokenizer",))[0].lock
     assert upgraded.tokenizer is not None and upgraded.tokenizer.revision == newer
     lock_path(path).unlink()
     local = spec(shop, "./other")
-    prepare_run(read_spec(local), local).lock.write(lock_path(local))
+    prepare_runs(read_specs(local), local)[0].lock.write(lock_path(local))
     make_other(shop.root / "other", "less")
     with pytest.raises(Failed, match=r"AC410.*`backbone.tokenizer` \(tokenizer.json"):
-        prepare_run(read_spec(local), local)
+        prepare_runs(read_specs(local), local)
 
 
 def test_its_tokens_must_have_embeddings(shop: Workshop) -> None:
@@ -110,7 +110,7 @@ def test_its_tokens_must_have_embeddings(shop: Workshop) -> None:
 def test_a_place_without_a_tokenizer(shop: Workshop, name: str, code: str) -> None:
     path = spec(shop, name)
     with pytest.raises(Failed) as caught:
-        prepare_run(read_spec(path), path)
+        prepare_runs(read_specs(path), path)
     (found,) = caught.value.diagnostics
     assert found.code == code and found.span is not None and found.span.text == name
 

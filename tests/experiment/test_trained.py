@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.experiment.prepare.preparer import prepare_run
-from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.prepare.preparer import prepare_runs
+from adaptcompose.experiment.spec.spec import read_specs
 from tests.workshop import Workshop
 
 SPEC = """\
@@ -27,7 +27,7 @@ def trained(shop: Workshop, pipe: str, update: str = "") -> frozenset[str]:
     path = shop.root / "demo.yaml"
     text = SPEC.replace("task=new)", f"task=new){pipe}")
     path.write_text(text.replace("steps: 1", f"steps: 1{update}"))
-    return prepare_run(read_spec(path), path).trained_parts
+    return prepare_runs(read_specs(path), path)[0].trained_parts
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub import constants
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.experiment.prepare.preparer import prepare_run
-from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.prepare.preparer import prepare_runs
+from adaptcompose.experiment.spec.spec import read_specs
 from adaptcompose.formats.tensors import read_header, read_shapes
 from tests.workshop import Workshop, inside
 
@@ -88,7 +88,7 @@ def files_of(shop: Workshop, *names: str) -> dict[str, bytes]:
 
 def prepared(shop: Workshop) -> None:
     with inside(shop.root):
-        prepare_run(read_spec(shop.root / "demo.yaml"), shop.root / "demo.yaml")
+        prepare_runs(read_specs(shop.root / "demo.yaml"), shop.root / "demo.yaml")
 
 
 def fetched(shop: Workshop) -> list[str]:

@@ -22,8 +22,7 @@ from adaptcompose.diagnostics.codes import AC605, AC606, AC607, AC608
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, counted, suggest
 from adaptcompose.experiment.data.parquet import open_parquet
 from adaptcompose.experiment.data.readers import READERS, LineReader, Record
-from adaptcompose.experiment.spec.sections import DataSection, Spec
-from adaptcompose.experiment.spec.value_types import DataRef
+from adaptcompose.experiment.spec.sections import DataSection
 from adaptcompose.resolution.dataset_splits import GZIP, Classes
 from adaptcompose.resolution.datasets import MOST_BYTES
 
@@ -68,16 +67,6 @@ def examples_from_texts(texts: Iterable[str | tuple[str, ...]]) -> Examples:
     """
     rows = tuple((text,) for text in texts)
     return Examples(("text",), rows, tuple((0, number) for number in range(1, len(rows) + 1)))
-
-
-def read_split_columns(
-    spec: Spec, ref: DataRef, roles: Sequence[str], optional: Sequence[str] = ()
-) -> Examples:
-    """The examples of a split, with the columns that a task needs."""
-    section = spec.data[ref.name]
-    paths, held = spec.split_files(ref), section.dataset
-    classes = held.classes(ref.config) if held else {}
-    return read_example_files(paths, section, roles, optional, name=ref.name, classes=classes)
 
 
 def read_example_files(

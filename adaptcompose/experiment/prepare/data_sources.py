@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.experiment.data.examples import Examples, read_split_columns
+from adaptcompose.experiment.data.examples import Examples, read_example_files
 from adaptcompose.experiment.data.tasks import roles_of
 from adaptcompose.experiment.prepare.spec_lock import find_data_pin
 from adaptcompose.experiment.spec.sections import BackboneSection, Spec
@@ -58,8 +58,12 @@ def with_tokenizer(
 
 
 def read_split(spec: Spec, ref: DataRef, *, labelled: bool = True) -> Examples:
-    """The examples of a split; labels are optional where nothing is scored."""
+    """Read the examples of a split. Unless `labelled`, labels may be missing."""
     assert spec.task is not None
     inputs, outputs = roles_of(spec.task.kind)
-    wanted, optional = ((*inputs, *outputs), ()) if labelled else (inputs, outputs)
-    return read_split_columns(spec, ref, wanted, optional)
+    required, optional = ((*inputs, *outputs), ()) if labelled else (inputs, outputs)
+    section = spec.data[ref.name]
+    classes = section.dataset.classes(ref.config) if section.dataset else {}
+    return read_example_files(
+        spec.split_files(ref), section, required, optional, name=ref.name, classes=classes
+    )

@@ -1,4 +1,4 @@
-"""A spec of which everything is checked, resolved and pinned: what it runs on, and its plan."""
+"""A spec that is ready to run: its composition, backbone, data and lock, and its plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.compiler.lower import lower
-from adaptcompose.composition.graph import Block
+from adaptcompose.composition.graph import Block, WeightedPart
 from adaptcompose.composition.heads import ResolvedHead
 from adaptcompose.composition.operators import parts_of
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, deduplicate, select_errors
@@ -18,7 +18,7 @@ from adaptcompose.experiment.data.tasks import Task
 from adaptcompose.experiment.prepare.data_sources import read_split
 from adaptcompose.experiment.prepare.pruning import prune_data_refs, with_recorded_members
 from adaptcompose.experiment.prepare.spec_lock import data_download_bytes, data_refs
-from adaptcompose.experiment.prepare.trainable import ExperimentRow, WeightedPart
+from adaptcompose.experiment.prepare.trainable import ExperimentRow
 from adaptcompose.experiment.spec.sections import Spec
 from adaptcompose.experiment.spec.value_types import DataRef
 from adaptcompose.hub.lock import Lock
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A spec of which everything is checked, resolved and pinned, and nothing has run."""
+    """A spec that is checked, resolved and pinned. Nothing has run yet.
+
+    `graph` is the composition that is trained, `rows` are those of `evaluate`, `predict`,
+    `publish` and `serve`. Examples are read when they are first needed, and then kept.
+    """
 
     spec: Spec
     path: Path
@@ -47,7 +51,7 @@ class PreparedRun:
     rows: tuple[ExperimentRow, ...]
     lock: Lock
     notes: tuple[Diagnostic, ...] = ()
-    _examples: dict[str, tuple[Examples, list[Diagnostic]]] = field(
+    _examples: dict[tuple[DataRef, bool], Examples] = field(
         default_factory=dict, repr=False, compare=False
     )
 
@@ -56,7 +60,7 @@ class PreparedRun:
         return self.backbone.facts
 
     def plan_trunk(self) -> TrunkPlan | None:
-        """The layers that training computes once per example; None if nobody asks for that."""
+        """The layers that training computes once per example; None without `trunk: cached`."""
         from adaptcompose.compiler.passes import optimise
         from adaptcompose.compiler.trunk import TrunkPlan, trunk_of
 
@@ -70,15 +74,19 @@ class PreparedRun:
         return trunk_of(optimise(lower(self.pruned_graph(), self.facts)), self.trained_parts)
 
     def pruned_graph(self) -> Block:
-        """The composition with the members that the lock records for its fusions, if it does."""
+        """The composition, with its fusions pruned to the members that the lock records."""
         return with_recorded_members(self.graph, self.lock.members)
 
     def make_plan(self) -> Plan:
-        """What the run loads, creates and trains, and what it has to fetch for that."""
+        """The plan of the run: what it loads, creates, trains and downloads."""
         from adaptcompose.compiler.planning import make_plan
 
-        parts = [("backbone", self.backbone), *((part.name, part) for part in self.parts())]
-        made = make_plan(
+        cached = {
+            part.name for part in self.parts() if self.sources.is_on_disk(part.ref, part.pin)
+        }
+        if self.sources.is_on_disk(self.backbone.ref, self.backbone.pin):
+            cached.add("backbone")
+        plan = make_plan(
             self.pruned_graph(),
             self.facts,
             trained=self.trained_parts,
@@ -86,59 +94,60 @@ class PreparedRun:
             title=self.spec.name,
             expression=str(self.tree),
             pin=self.backbone.pin,
-            cached={name for name, one in parts if self.sources.is_on_disk(one.ref, one.pin)},
+            cached=cached,
         )
         return replace(
-            made,
+            plan,
             trunk=self.plan_trunk(),
-            other_downloads={**made.other_downloads, **self._other_downloads()},
+            other_downloads={**plan.other_downloads, **self._other_downloads()},
         )
 
     def _other_downloads(self) -> dict[str, int]:
-        """The bytes to fetch of another tokenizer, and of data sets."""
-        other, graphs = self.backbone.tokenizer, [item.graph for item in self.rows]
-        near = other is None or self.sources.is_on_disk(other.ref, other.pin)
-        kept = [with_recorded_members(graph, self.lock.members) for graph in (self.graph, *graphs)]
-        data = data_download_bytes(self.spec, prune_data_refs(kept))
-        return {"tokenizer": 0 if near or other is None else other.pin.size, "data": data}
+        """Bytes to download for the tokenizer of `backbone.tokenizer`, and for data sets."""
+        tokenizer, size = self.backbone.tokenizer, 0
+        if tokenizer and not self.sources.is_on_disk(tokenizer.ref, tokenizer.pin):
+            size = tokenizer.pin.size
+        graphs = [self.graph, *(row.graph for row in self.rows)]
+        pruned = [with_recorded_members(graph, self.lock.members) for graph in graphs]
+        data = data_download_bytes(self.spec, prune_data_refs(pruned))
+        return {"tokenizer": size, "data": data}
 
     def read_examples(self, ref: DataRef, *, labelled: bool = True) -> Examples:
-        """The examples of a split, labels optional where nothing is scored."""
-        return self._read_once(ref, labelled)[0]
-
-    def _read_once(self, ref: DataRef, labelled: bool) -> tuple[Examples, list[Diagnostic]]:
-        """The examples of a split, read once, and what there is to say about them."""
-        key = f"{ref} {labelled}"
+        """The examples of a split, read once. Unless `labelled`, labels may be missing."""
+        key = (ref, labelled)
         if key not in self._examples:
-            found = read_split(self.spec, ref, labelled=labelled)
-            notes = self.task.check(found) if self.task else []
-            if problems := select_errors(notes):
-                raise Failed(problems)
-            self._examples[key] = found, notes
+            self._examples[key] = read_split(self.spec, ref, labelled=labelled)
         return self._examples[key]
 
     def read_inputs(self) -> list[Diagnostic]:
-        """Read all examples, fetch all adapters; everything wrong with them is in one Failed."""
-        problems = [found for part in self.parts() for found in self._fetch_problems(part)]
+        """Read all examples and fetch all adapters; return warnings about the examples.
+
+        Raises one Failed with all problems.
+        """
+        problems = [problem for part in self.parts() for problem in self._fetch_problems(part)]
         try:
             self.sources.check_offline(self.backbone.pins)
         except Failed as failed:
             problems += failed.diagnostics
-        notes: list[Diagnostic] = []
+        diagnostics: list[Diagnostic] = []
         for ref, labelled in data_refs(self.spec):
             try:
-                notes += self._read_once(ref, labelled)[1]
+                examples = self.read_examples(ref, labelled=labelled)
             except Failed as failed:
                 problems += failed.diagnostics
-        if problems:
+                continue
+            diagnostics += self.task.check(examples) if self.task else []
+        if problems := [*problems, *select_errors(diagnostics)]:
             raise Failed(deduplicate(problems))
-        return deduplicate(notes)
+        return deduplicate(diagnostics)
 
     def parts(self) -> list[WeightedPart]:
-        """Every part of every composition of the run, each once."""
-        graphs = (self.graph, *(item.graph for item in self.rows))
-        found = {name: part for graph in reversed(graphs) for name, part in parts_of(graph).items()}
-        return list(found.values())
+        """The parts of all compositions of the run, each once."""
+        graphs = (self.graph, *(row.graph for row in self.rows))
+        by_name: dict[str, WeightedPart] = {}
+        for graph in reversed(graphs):
+            by_name |= parts_of(graph)
+        return list(by_name.values())
 
     def _fetch_problems(self, part: WeightedPart) -> Iterator[Diagnostic]:
         if part.ref is not None and part.pin is not None:

@@ -1,8 +1,8 @@
-"""Everything that a run can know before it starts: check, lock and plan, without torch."""
+"""From specs to prepared runs: check, resolve and pin, without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,10 @@ from adaptcompose.composition.checker import (
     check_aliases,
     check_tree,
 )
-from adaptcompose.composition.graph import Adapter, Block, Published, adapters_of, walk
+from adaptcompose.composition.graph import Block, Published, WeightedPart, adapters_of, walk
 from adaptcompose.composition.heads import ResolvedHead
-from adaptcompose.composition.operators import Fuse
 from adaptcompose.composition.structure import structural_problems
+from adaptcompose.diagnostics.codes import AC412, AC604
 from adaptcompose.diagnostics.diagnostic import (
     Diagnostic,
     Failed,
@@ -33,7 +33,6 @@ from adaptcompose.experiment.prepare.data_sources import (
     read_split,
     with_tokenizer,
 )
-from adaptcompose.experiment.prepare.later import move_to_hub_key, serve_notes
 from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 from adaptcompose.experiment.prepare.pruning import (
     prune_data_refs,
@@ -72,11 +71,6 @@ from adaptcompose.syntax.references import is_path
 T = TypeVar("T")
 
 
-def prepare_run(spec: Spec, path: Path) -> PreparedRun:
-    """Check, resolve and pin a spec; everything that is wrong comes as one Failed."""
-    return prepare_runs((spec,), path)[0]
-
-
 def prepare_runs(
     specs: Sequence[Spec],
     path: Path,
@@ -84,112 +78,138 @@ def prepare_runs(
     upgrade: Collection[str] | None = None,
     rewrite_lock: bool = False,
 ) -> tuple[PreparedRun, ...]:
-    """The specs of a file, prepared, with one lock for all of them.
+    """Check, resolve and pin the specs of a file, and give all of them one lock.
 
-    The lock that is there decides, unless it is written `rewrite_lock`: then what the specs say counts, and
-    its pins stay where they are still needed and not among those to `upgrade`.
+    The lock next to the file decides which revisions are used. With `rewrite_lock` the specs
+    decide; pins of the old lock stay if they still fit, except those named in `upgrade` (all of
+    them if it is empty). Raises one Failed with the problems of all specs.
     """
-    old, code = Lock.load(lock_path(path)), spec_digest(specs)
-    pins = (
-        retained_pins(old, specs, upgrade)
-        if rewrite_lock
-        else old
-        if old and old.spec == code
-        else None
-    )
-    found: list[PreparedRun] = []
+    runs, problems, _ = try_prepare_runs(specs, path, upgrade=upgrade, rewrite_lock=rewrite_lock)
+    if problems:
+        raise Failed(problems)
+    return runs
+
+
+def try_prepare_runs(
+    specs: Sequence[Spec],
+    path: Path,
+    *,
+    upgrade: Collection[str] | None = None,
+    rewrite_lock: bool = False,
+    may_query: bool = True,
+) -> tuple[tuple[PreparedRun, ...], list[Diagnostic], list[Diagnostic]]:
+    """The runs that can be prepared, the problems, and the notes of all specs.
+
+    Without `may_query` only files on this machine are read, and a spec that needs others is left
+    out of the runs. Runs get their lock only if no spec is missing.
+    """
+    old, digest = Lock.load(lock_path(path)), spec_digest(specs)
+    pins = old if old is not None and old.spec == digest else None
+    if rewrite_lock:
+        old, pins = None, retained_pins(old, specs, upgrade)
+    runs: list[PreparedRun] = []
     problems: list[Diagnostic] = []
+    notes: list[Diagnostic] = []
     for spec in specs:
-        preparation = Preparer(spec, path, pins)
+        preparer = Preparer(spec, path, pins)
         try:
-            found.append(preparation.prepare(preparation.check_expressions()))
+            checked = preparer.check_expressions(may_query=may_query)
+            if may_query or preparer.has_local_files(checked):
+                runs.append(preparer.prepare(checked))
         except Failed as failed:
             problems += failed.diagnostics
-    if problems:
-        raise Failed(deduplicate(problems))
-    return with_shared_lock(found, path, code, None if rewrite_lock else old)
+        notes += preparer.notes
+    if len(runs) == len(specs):
+        try:
+            runs = _with_shared_lock(runs, path, digest, old)
+        except Failed as failed:
+            problems += failed.diagnostics
+    return tuple(runs), deduplicate(problems), notes
 
 
-def with_shared_lock(
+def _with_shared_lock(
     runs: Sequence[PreparedRun], path: Path, digest: str, old: Lock | None
-) -> tuple[PreparedRun, ...]:
-    """The specs of a file with the lock of all of them; AC410 where it is not the old one."""
-    lock = replace(merge_locks([one.lock for one in runs]), spec=digest)
-    # values from a command line are no part of what was locked
-    bound = old is not None and (old.spec == digest or not runs[0].spec.overrides)
-    if bound and old is not None and (changed := compare_locks(old, lock, lock_path(path).name)):
-        raise Failed(replace(one, help=f"run `adaptcompose lock {path}`") for one in changed)
-    return tuple(replace(one, lock=lock) for one in runs)
+) -> list[PreparedRun]:
+    """The runs with one lock for all of them; AC410 if it differs from the old one."""
+    lock = replace(merge_locks([run.lock for run in runs]), spec=digest)
+    # overrides of the command line are not part of the spec that the old lock was written for
+    binds = old is not None and (old.spec == digest or not runs[0].spec.overrides)
+    if binds and old is not None and (changes := compare_locks(old, lock, lock_path(path).name)):
+        help = f"run `adaptcompose lock {path}`"
+        raise Failed(replace(change, help=help) for change in changes)
+    return [replace(run, lock=lock) for run in runs]
 
 
 class Preparer:
-    """The steps of preparing a spec; each goes as far as it can and says all that is wrong."""
+    """The steps of preparing one spec. Each step goes on after a problem and collects them all.
+
+    `pins` is a lock that was written for this spec: pins of another one may belong to another
+    backbone or hub.
+    """
 
     def __init__(self, spec: Spec, path: Path, pins: Lock | None) -> None:
-        # pins of another spec may belong to another backbone or hub
         self.spec, self.path, self.pins = spec, path, pins
-        self.sources = Sources(spec.hub, spec.root, self.pins.adapters if self.pins else {})
+        self.sources = Sources(spec.hub, spec.root, pins.adapters if pins else {})
         self.backbone: Backbone | None = None
         self.globs: dict[str, tuple[str, ...]] = {}
         self.notes: list[Diagnostic] = []
         self.problems: list[Diagnostic] = []
 
-    def check_expressions(self, *, ask: bool = True) -> list[CheckResult]:
-        """The composition and that of every item, by what text, cards and config.json tell.
+    def check_expressions(self, *, may_query: bool = True) -> list[CheckResult]:
+        """Check the composition and those of all rows against the text, the cards and config.json.
 
-        Unless `ask`, a backbone on a hub that is no folder is left open.
+        Without `may_query`, a backbone on a remote hub stays unknown.
         """
-        self.spec, problems = locate_data_sets(
-            self.spec, replace(self.sources, may_query=ask), self.pins
-        )
+        local = replace(self.sources, may_query=may_query)
+        self.spec, problems = locate_data_sets(self.spec, local, self.pins)
         self.problems += problems
-        if ask or not self.sources.is_remote or is_path(self.spec.backbone.model):
-            self.backbone = self._try(self._find_backbone, ask)
-        checked = self._check_compositions(ask)
+        if may_query or not self.sources.is_remote or is_path(self.spec.backbone.model):
+            self.backbone = self._try(self._find_backbone, may_query)
+        checked = self._check_compositions(may_query)
         spec, main = self.spec, checked[0].graph if checked else None
         uses = spec.evaluate or spec.predict or spec.publish or spec.serve
         if main is not None and spec.train is None and uses and (new := new_parts(main)):
             self.problems.append(untrained_diagnostic(spec.compose.span(), set(new)))
         sections = (None, *_row_sections(spec))
-        graphs = [one.graph for one in checked]
+        graphs = [result.graph for result in checked]
         self.problems += branch_problems(spec, zip(graphs, sections, strict=False))
-        self.notes += serve_notes(spec)
+        self.notes += _serve_notes(spec)
         self._raise_problems()
         return checked
 
     def check_text(self) -> list[Diagnostic]:
-        """What expressions have to be told before anything is known of hub and backbone."""
-        if isinstance(self.spec.compose, Source):  # of a spec with mistakes it may be missing
-            self._check_compositions(ask=False)
+        """Check the expressions of a draft, without looking at hub or backbone."""
+        if isinstance(self.spec.compose, Source):  # a draft may lack it
+            self._check_compositions(may_query=False)
         return [*self.problems, *self.notes]
 
     def has_local_files(self, checked: list[CheckResult]) -> bool:
         """Whether all files that the compositions refer to are on this machine."""
-        refs = [
-            leaf.ref for one in checked if one.graph for leaf in adapters_of(one.graph).values()
-        ]
-        near = not self.sources.is_remote
+        graphs = [result.graph for result in checked if result.graph]
+        refs = [adapter.ref for graph in graphs for adapter in adapters_of(graph).values()]
+        is_local_hub = not self.sources.is_remote
         if any(section.is_unresolved for section in self.spec.data.values()):
             return False
         if self.backbone is None or (self.spec.backbone.tokenizer and not self.backbone.tokenizer):
             return False
         return all(
-            ref is None or ref.kind == "local" or (near and not ref.has_hub_prefix) for ref in refs
+            ref is None or ref.kind == "local" or (is_local_hub and not ref.has_hub_prefix)
+            for ref in refs
         )
 
     def prepare(self, checked: list[CheckResult]) -> PreparedRun:
-        """The prepared spec, or Failed with all problems of the first step that has any."""
+        """The prepared run. Raises Failed with all problems of the first step that has any."""
         assert self.backbone is not None
         self._try(self.backbone.check_files, self._backbone_span())
         graph, *others = graphs = self._resolve_graphs(checked)
         facts = self.backbone.facts
         task, head = self._choose_task(graph)
         trained = choose_trained_parts(self.spec, graph, head)
-        items = tuple(
+        rows = tuple(
             ExperimentRow(section, other, choose_row_head(other, head, task))
             for section, other in zip(_row_sections(self.spec), others, strict=True)
         )
-        self.problems += untrained_use_problems(graph, items, trained, facts)
+        self.problems += untrained_use_problems(graph, rows, trained, facts)
         self._raise_problems()
         tree = checked[0].tree
         assert tree is not None
@@ -203,87 +223,91 @@ class Preparer:
             head,
             task,
             trained,
-            items,
+            rows,
             self._make_lock(graphs),
             tuple(sorted(deduplicate(self.notes), key=Diagnostic.position)),
         )
 
-    def _try(self, step: Callable[..., T], *given: Any) -> T | None:
-        """The result of a step, or its problems with the others."""
+    def _try(self, step: Callable[..., T], *arguments: Any) -> T | None:
+        """The result of a step; None if it failed, and its problems join the others."""
         try:
-            return step(*given)
+            return step(*arguments)
         except Failed as failed:
-            self.problems += (move_to_hub_key(self.spec, one) for one in failed.diagnostics)
+            self.problems += (_move_to_hub_key(self.spec, one) for one in failed.diagnostics)
             return None
 
     def _raise_problems(self) -> None:
-        """Raise what was found so far."""
+        """Raise Failed if there are problems so far."""
         if self.problems:
             raise Failed(deduplicate(self.problems))
 
-    def _find_backbone(self, ask: bool) -> Backbone:
+    def _find_backbone(self, may_query: bool) -> Backbone:
         section = self.spec.backbone
-        found = find_backbone(
+        backbone = find_backbone(
             section.model,
             self.sources,
             known_as=section.known_as,
             pin=self.pins.backbone if self.pins and self.pins.backbone.files else None,
             span=self._backbone_span(),
         )
-        found = with_tokenizer(found, section, replace(self.sources, may_query=ask), self.pins)
-        return found if section.dtype == "auto" else found.loaded_in(section.dtype)
+        sources = replace(self.sources, may_query=may_query)
+        backbone = with_tokenizer(backbone, section, sources, self.pins)
+        return backbone if section.dtype == "auto" else backbone.loaded_in(section.dtype)
 
     def _backbone_span(self) -> Span | None:
         return self.spec.backbone.span_of("model") or self.spec.span_of("backbone")
 
-    def _check_compositions(self, ask: bool) -> list[CheckResult]:
+    def _check_compositions(self, may_query: bool) -> list[CheckResult]:
         cards = Catalogue.open(resource_folder("hub_cards"), self.spec.root / "hub_cards")
         facts = self.backbone.facts if self.backbone else None
         globs = self.pins.globs if self.pins else {}
-        listing, composed = (
-            self.sources.list_repositories if ask else None,
-            self.sources.may_be_published,
+        list_repositories = self.sources.list_repositories if may_query else None
+        may_be_published = self.sources.may_be_published
+        context = CheckContext(
+            cards, facts, self.spec.adapters, {}, globs, list_repositories, may_be_published
         )
-        context = CheckContext(cards, facts, self.spec.adapters, {}, globs, listing, composed)
         tree = self._try(syntax.parse_tree, self.spec.compose)
         main = self._check_tree(tree, context) if tree is not None else None
         context = replace(context, parts=new_parts(main.graph) if main and main.graph else {})
-        found = [main]
+        results = [main]
         for section in _row_sections(self.spec):
-            whole = self._try(row_tree, section, tree or syntax.parse_tree("none"))
-            # without its composition, an item's parts and slots are not known
-            if whole is not None and tree is not None:
-                found.append(self._check_tree(whole, context))
+            own_tree = self._try(row_tree, section, tree or syntax.parse_tree("none"))
+            # the parts and slots that a row may name come from the main composition
+            if own_tree is not None and tree is not None:
+                results.append(self._check_tree(own_tree, context))
         self._check_aliases(context)
-        return [one for one in found if one is not None]
+        return [result for result in results if result is not None]
 
     def _check_aliases(self, context: CheckContext) -> None:
-        """What is wrong with an alias, also if nothing uses it; what it names is not locked."""
-        for one in check_aliases(replace(context, parts={})):
-            self.problems += select_errors(one.diagnostics)
-            for leaf in adapters_of(one.graph).values() if one.graph else ():
-                if leaf.ref is not None and leaf.ref.kind == "local":
-                    self._try(self.sources.local_folder, leaf.ref.path, leaf.span)
+        """Check every alias, even if no expression uses it. Unused aliases are not pinned."""
+        for result in check_aliases(replace(context, parts={})):
+            self.problems += select_errors(result.diagnostics)
+            for adapter in adapters_of(result.graph).values() if result.graph else ():
+                if adapter.ref is not None and adapter.ref.kind == "local":
+                    self._try(self.sources.local_folder, adapter.ref.path, adapter.span)
 
     def _check_tree(self, tree: syntax.Tree, context: CheckContext) -> CheckResult:
-        checked = check_tree(tree, context)
-        found = select_errors(checked.diagnostics)
-        self.problems += found
-        self.notes += [one for one in checked.diagnostics if one not in found]
-        self.globs |= checked.globs
-        return checked
+        result = check_tree(tree, context)
+        errors = select_errors(result.diagnostics)
+        self.problems += errors
+        self.notes += [one for one in result.diagnostics if one not in errors]
+        self.globs |= result.globs
+        return result
 
     def _resolve_graphs(self, checked: list[CheckResult]) -> list[Block]:
-        """The compositions with their references pinned and read, and their structure verified."""
+        """Pin and read the references of all compositions, then check their structure."""
         assert self.backbone is not None
         facts = self.backbone.facts
-        found = [self._try(resolve, one.raise_errors(), facts, self.sources) for one in checked]
-        for one in filter(None, found):
-            self.problems += select_errors(structural_problems(one.graph, facts))
-            self.notes += one.diagnostics
-        self.problems += prune_problems([one.graph if one else None for one in found], self.spec)
+        resolutions = [
+            self._try(resolve, result.raise_errors(), facts, self.sources) for result in checked
+        ]
+        for resolution in filter(None, resolutions):
+            self.problems += select_errors(structural_problems(resolution.graph, facts))
+            self.notes += resolution.diagnostics
+        graphs = [resolution.graph if resolution else None for resolution in resolutions]
+        self.problems += prune_problems(graphs, self.spec)
         self._raise_problems()
-        return [one.graph for one in found if one]
+        return [graph for graph in graphs if graph is not None]
 
     def _choose_task(self, graph: Block) -> tuple[Task | None, ResolvedHead]:
         assert self.backbone is not None
@@ -302,11 +326,11 @@ class Preparer:
             str(block.ref): block.pin
             for graph in graphs
             for block in walk(graph)
-            if isinstance(block, Adapter | Fuse | Published) and block.ref and block.pin
+            if isinstance(block, WeightedPart | Published) and block.ref and block.pin
         }
         pin, data = self.backbone.pin, dict(pin_data(self.spec, prune_data_refs(graphs)))
-        other = self.backbone.pins.get("tokenizer")
-        lock = Lock("", pin, self.spec.hub, self.globs, pinned, data, tokenizer=other)
+        tokenizer = self.backbone.pins.get("tokenizer")
+        lock = Lock("", pin, self.spec.hub, self.globs, pinned, data, tokenizer=tokenizer)
         return replace(lock, members=reusable_members(self.pins, lock, graphs))
 
 
@@ -317,9 +341,25 @@ def _row_sections(spec: Spec) -> tuple[RowSection, ...]:
 
 
 def row_tree(section: RowSection, tree: syntax.Tree) -> syntax.Tree:
-    """What an item runs: its own composition, or the main one with its pipe behind it."""
+    """The composition of a row: its own, or the main one followed by its pipe."""
     if section.compose is not None:
         return syntax.parse_tree(section.compose)
     if section.pipe is not None:
         return syntax.append_stages(tree, syntax.parse_tree(section.pipe))
     return tree
+
+
+def _serve_notes(spec: Spec) -> Iterator[Diagnostic]:
+    """AC604 as a note: `serve` is checked and locked, but a run does not use it."""
+    if spec.serve is not None:
+        help = "remove it, or keep it for a later version: it is checked and locked"
+        span = spec.span_of("serve")
+        note = AC604.at(span and span.first_line(), name="serve", known="", help=help)
+        yield replace(note, severity="note")
+
+
+def _move_to_hub_key(spec: Spec, problem: Diagnostic) -> Diagnostic:
+    """Point a problem with a missing hub folder at the key `hub`, whatever was looked up in it."""
+    if problem.code != AC412.id or problem.values.get("path") != spec.hub:
+        return problem
+    return replace(problem, span=spec.span_of("hub"))

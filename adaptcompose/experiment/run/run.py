@@ -15,9 +15,8 @@ from transformers import set_seed
 from adaptcompose.compiler.plan import Plan
 from adaptcompose.composition.canonical_text import format_canonical
 from adaptcompose.composition.drawing.svg import render_svg
+from adaptcompose.composition.fusion_activations import ACTIVATIONS_FILE, format_activations
 from adaptcompose.composition.operators import fusions_of
-from adaptcompose.composition.operators.prune import ACTIVATIONS_FILE as ACTIVATIONS
-from adaptcompose.composition.operators.prune import format_activations
 from adaptcompose.diagnostics.diagnostic import counted
 from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 from adaptcompose.experiment.prepare.pruning import activation_batches
@@ -40,7 +39,6 @@ from adaptcompose.experiment.run.seed_training import (
 from adaptcompose.experiment.share import publish
 from adaptcompose.experiment.spec.sections import EvaluateSection, PredictSection
 from adaptcompose.hub.lock import Lock
-from adaptcompose.hub.opening import open_store
 from adaptcompose.runtime.fusion_attention import measure_attention
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.writer import save_composition
@@ -147,7 +145,7 @@ class Run:
             return {}
         data = self.context.encode_split(train.data, train=True)
         found = measure_attention(best.model, activation_batches(data, self.context.tokenizer))
-        write_atomically(self.folder / ACTIVATIONS, format_activations(found))
+        write_atomically(self.folder / ACTIVATIONS_FILE, format_activations(found))
         members = {name: [str(slot.block) for slot in known[name].members] for name in found}
         return {
             "attention": {name: {"members": members[name], "sites": found[name]} for name in found}
@@ -246,7 +244,7 @@ class Run:
             "graph": format_canonical(prepared.graph),
             "lock": prepared.lock.as_plain(),
             "scores": [score.as_dict() for score in scores],
-            "own": list(publish.rows_of_graph(prepared, format_canonical(prepared.graph))),
+            "own": list(publish.rows_with_graph(prepared, prepared.graph)),
             "table": report.report_cells(scores, self._baseline),
             "seeds": [one.as_dict() for one in seeds if one.seed is not None],
             "best_seed": best.seed,
@@ -263,11 +261,11 @@ class Run:
         section = self.prepared.spec.publish
         assert section is not None
         self.sink.stage("publish", section.repo)
-        spec = self.prepared.spec
-        item = next(one for one in self.prepared.rows if one.section is section)
-        model = self.context.build_model(item.graph, item.head, best.model)
-        result = publish.Publication(self.prepared, model, scores, self.plan.as_dict(), best.seed)
-        revision = publish.publish_run(result, open_store(spec.hub, spec.root))
+        row = next(row for row in self.prepared.rows if row.section is section)
+        model = self.context.build_model(row.graph, row.head, best.model)
+        counts = self.plan.as_dict()["parameters"]
+        results = publish.published_eval_results(self.prepared, scores, counts, best.seed)
+        revision = publish.publish_run(self.prepared, model, results)
         return {"repo": section.repo, "revision": revision}
 
 

@@ -15,7 +15,7 @@ from adaptcompose.experiment.data.encoding import encode, max_input_length, open
 from adaptcompose.experiment.data.tasks import Task
 from adaptcompose.experiment.prepare.trainable import untrained_diagnostic
 from adaptcompose.experiment.run.prediction import examples_for_task, prediction_records
-from adaptcompose.experiment.spec.spec import read_spec
+from adaptcompose.experiment.spec.spec import read_specs
 from adaptcompose.hub.opening import open_store
 from adaptcompose.resolution.manifest import FILE
 from adaptcompose.resolution.tokenizer import VOCABULARY_FILES
@@ -71,7 +71,7 @@ def _predict(model: ComposedModel, texts: Sequence[str]) -> list[dict[str, Any]]
 
 def _open_model(target: str, backbone: str | None, hub: str | None) -> ComposedModel:
     if target.endswith((".yaml", ".yml")):
-        run = Path("runs") / read_spec(Path(target)).name
+        run = Path("runs") / read_specs(Path(target))[0].name
         if not (run / "best").is_dir():
             help = f"run the spec first: `adaptcompose run {target}`"
             raise Failed(AC412.at(path=run / "best", root=Path.cwd(), help=help))
@@ -113,7 +113,7 @@ def _task_of_head(model: ComposedModel) -> Task:
     """The task that the composition's head does."""
     labels: tuple[str, ...] = ()
     head = model.composition.head
-    kind = {kind: task for task, kind in HEAD_TYPES_BY_TASK.items()}.get(getattr(head, "kind", ""))
+    kind = {kind: task for task, kind in HEAD_TYPES_BY_TASK.items()}.get(getattr(head, "head_type", ""))
     if isinstance(head, Head):
         labels = head.labels
     elif head == "backbone" and type(model.composition.backbone).__name__.endswith("ForMaskedLM"):

@@ -1,12 +1,12 @@
-"""Publishing at the end of a run: the composition that its spec names, with what it scored."""
+"""Publish the best composition of a run, or the one that `publish` derives from it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from adaptcompose.composition.canonical_text import format_canonical
+from adaptcompose.composition.graph import Block
 from adaptcompose.experiment.data.tasks import Task
 from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 from adaptcompose.experiment.prepare.preparer import row_tree
@@ -14,31 +14,13 @@ from adaptcompose.experiment.report.report import Score
 from adaptcompose.experiment.share.model_card import EvalResults
 from adaptcompose.experiment.share.push import PushTarget, prepare_push
 from adaptcompose.experiment.spec.sections import EvaluateSection, PublishSection
-from adaptcompose.hub.store import Store
+from adaptcompose.hub.opening import open_store
 from adaptcompose.runtime.model import ComposedModel
 
 
-@dataclass(frozen=True)
-class Publication:
-    """What is published with a model; `seed` is the one that trained its weights."""
-
-    prepared: PreparedRun
-    model: ComposedModel
-    scores: Sequence[Score]
-    plan: Mapping[str, Any]
-    seed: int | None = None
-
-    def eval_results(self, section: PublishSection) -> EvalResults:
-        """The scores, and which of them are of what is published."""
-        item = next(one for one in self.prepared.rows if one.section is section)
-        expression = str(row_tree(section, self.prepared.tree))
-        own = rows_of_graph(self.prepared, format_canonical(item.graph))
-        return EvalResults(expression, tuple(self.scores), own, self.seed, self.plan["parameters"])
-
-
-def publish_run(result: Publication, store: Store) -> str:
-    """Commit everything at once; returns the new revision. The hub is old or new, never between."""
-    spec = result.prepared.spec
+def publish_run(prepared: PreparedRun, model: ComposedModel, eval_results: EvalResults) -> str:
+    """Push a model to the repository of `publish`, in one commit; return the new revision."""
+    spec = prepared.spec
     section = spec.publish
     assert section is not None
     target = PushTarget(
@@ -48,19 +30,40 @@ def publish_run(result: Publication, store: Store) -> str:
         includes_pinned=section.weights == "all",
         message=section.message or f"{spec.name}, by adaptcompose",
     )
-    told, findings = manifest_fields(result.prepared), result.eval_results(section)
-    with prepare_push(result.model, told, findings, target, store) as push:
+    store = open_store(spec.hub, spec.root)
+    with prepare_push(model, manifest_fields(prepared), eval_results, target, store) as push:
         return push.send().revision
 
 
-def rows_of_graph(found: PreparedRun, graph: str) -> tuple[str, ...]:
-    """The rows of `evaluate` that measure this composition."""
-    same = (one.section for one in found.rows if format_canonical(one.graph) == graph)
-    return tuple(dict.fromkeys(one.name for one in same if isinstance(one, EvaluateSection)))
+def published_eval_results(
+    prepared: PreparedRun, scores: Sequence[Score], parameters: Mapping[str, int], seed: int | None
+) -> EvalResults:
+    """The scores of a run, with the rows that measure the published composition.
+
+    `parameters` are the counts of its plan, `seed` is the one that trained the published weights.
+    """
+    section = prepared.spec.publish
+    assert section is not None
+    graph = next(row.graph for row in prepared.rows if row.section is section)
+    return EvalResults(
+        str(row_tree(section, prepared.tree)),
+        tuple(scores),
+        rows_with_graph(prepared, graph),
+        seed,
+        parameters,
+    )
+
+
+def rows_with_graph(prepared: PreparedRun, graph: Block) -> tuple[str, ...]:
+    """The names of the rows of `evaluate` that measure exactly this composition."""
+    text = format_canonical(graph)
+    sections = (row.section for row in prepared.rows if format_canonical(row.graph) == text)
+    names = (section.name for section in sections if isinstance(section, EvaluateSection))
+    return tuple(dict.fromkeys(names))
 
 
 def manifest_fields(prepared: PreparedRun) -> dict[str, Any]:
-    """What composition.yaml says beside the composition itself."""
+    """The entries of composition.yaml that describe the run: name, description, task, card."""
     spec = prepared.spec
     task, card = _task_entry(prepared.task), _card_entry(spec.publish)
     return {"name": spec.name, "description": spec.description, "task": task, "card": card}

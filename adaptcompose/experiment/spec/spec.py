@@ -1,7 +1,7 @@
-"""spec.yaml as a value: read strictly, with every problem told at once.
+"""Read spec.yaml into `Spec` values, strictly, and report all problems together.
 
 >>> try:
-...     parse_spec(Source("spec: 1\\nname: demo", "spec.yaml"), Path())
+...     parse_specs(Source("spec: 1\\nname: demo", "spec.yaml"), Path())
 ... except Failed as failed:
 ...     print(*[problem.message for problem in failed.diagnostics], sep="\\n")
 `spec.yaml` needs the key `backbone`
@@ -39,60 +39,58 @@ RESERVED = {"none", "true", "false", "let"}
 _ARCHIVE_SUFFIXES = (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tar.gz", ".tgz")
 
 
-def read_spec(path: Path) -> Spec:
-    """The spec in a file, of a sweep its first. Everything wrong with it is in one Failed."""
-    return read_specs(path)[0]
-
-
 def read_specs(path: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
-    """The specs in a file, one for each combination of a sweep, with values set instead."""
-    return _raise_problems(*read_drafts(path, overrides))
+    """The specs in a file: one, or one per combination of a sweep.
 
-
-def read_drafts(
-    path: Path, overrides: Sequence[str] = ()
-) -> tuple[tuple[Spec, ...], list[Diagnostic]]:
-    """The specs in a file as far as they can be read, and what is wrong with them."""
-    if not path.is_file():
-        raise Failed(AC607.at(path=str(path), root=str(Path.cwd())))
-    return _parse_all(read_source(path), path.parent, overrides)
-
-
-def parse_spec(source: Source, root: Path) -> Spec:
-    """The spec in a text; relative paths start at `root`."""
-    return parse_specs(source, root)[0]
+    `overrides` are assignments such as `train.lr=5e-5`, which replace values of the file.
+    Raises one Failed with all problems.
+    """
+    return parse_specs(_read_spec_source(path), path.parent, overrides)
 
 
 def parse_specs(source: Source, root: Path, overrides: Sequence[str] = ()) -> tuple[Spec, ...]:
-    """The specs in a text, one for each combination of a sweep."""
-    return _raise_problems(*_parse_all(source, root, overrides))
-
-
-def _raise_problems(specs: tuple[Spec, ...], problems: Sequence[Diagnostic]) -> tuple[Spec, ...]:
+    """The specs in a text, as `read_specs` reads them from a file. Paths are relative to `root`."""
+    specs, problems = _parse_drafts(source, root, overrides)
     if problems:
         raise Failed(problems)
     return specs
 
 
-def _parse_all(
+def read_drafts(
+    path: Path, overrides: Sequence[str] = ()
+) -> tuple[tuple[Spec, ...], list[Diagnostic]]:
+    """The specs in a file and their problems, for a check that goes on after a problem.
+
+    A value with a problem is replaced by its default, or by None if the key has no default.
+    """
+    return _parse_drafts(_read_spec_source(path), path.parent, overrides)
+
+
+def _read_spec_source(path: Path) -> Source:
+    if not path.is_file():
+        raise Failed(AC607.at(path=str(path), root=str(Path.cwd())))
+    return read_source(path)
+
+
+def _parse_drafts(
     source: Source, root: Path, overrides: Sequence[str]
 ) -> tuple[tuple[Spec, ...], list[Diagnostic]]:
-    reading = SectionReader()
-    documents = expand_sweep(apply_overrides(parse_yaml(source), overrides), reading)
-    found = list(reading.problems)
+    reader = SectionReader()
+    documents = expand_sweep(apply_overrides(parse_yaml(source), overrides), reader)
+    problems = list(reader.problems)
     specs = []
     for document in documents:
-        spec, problems = _parse(document, root)
+        spec, more = _parse_document(document, root)
         specs.append(replace(spec, overrides=tuple(overrides)))
-        found += problems
-    return tuple(specs), deduplicate(found)
+        problems += more
+    return tuple(specs), deduplicate(problems)
 
 
-def _parse(document: YamlNode, root: Path) -> tuple[Spec, list[Diagnostic]]:
-    reading = SectionReader()
-    spec = replace(reading.read_section(Spec, expand_rows(document, reading), ""), root=root)
-    spec, problems = resolve_splits(spec)
-    return spec, [*reading.problems, *problems, *_check(spec)]
+def _parse_document(document: YamlNode, root: Path) -> tuple[Spec, list[Diagnostic]]:
+    reader = SectionReader()
+    spec = replace(reader.read_section(Spec, expand_rows(document, reader), ""), root=root)
+    spec, split_problems = resolve_splits(spec)
+    return spec, [*reader.problems, *split_problems, *_check(spec)]
 
 
 def spec_keys() -> Iterator[KeyDoc]:
