@@ -3,7 +3,7 @@
 A package declares them as entry points:
 
     [project.entry-points."adaptcompose.methods"]
-    gain = "my_package.gain"            # a module whose classes are decorated with @method
+    gain = "my_package.gain"            # a module whose classes are decorated with @register_method
 
 The groups are `adaptcompose.methods`, `adaptcompose.operators`, `adaptcompose.layouts` and
 `adaptcompose.hubs`. Entries of the first three name a module, or an object in one, that registers

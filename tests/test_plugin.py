@@ -182,8 +182,8 @@ def test_what_cannot_be_loaded_is_told_once_and_takes_nothing_else() -> None:
 def test_a_word_is_taken_once() -> None:
     script = (
         "from adaptcompose.composition.operators import Stack\n"
-        "from adaptcompose.composition.operator import operator\n"
-        "operator(type('Other', (Stack,), {}))"
+        "from adaptcompose.composition.operator import register_operator\n"
+        "register_operator(type('Other', (Stack,), {}))"
     )
     done = process("-c", script)
     assert "ValueError: the operator `stack` already exists" in done.stderr

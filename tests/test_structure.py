@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "adaptcompose"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("."))
 
 FLOORS = """
-    version resources plugins
+    version resources plugins registration
     diagnostics
     syntax storage
     backbones hub

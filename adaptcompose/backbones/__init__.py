@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from adaptcompose.backbones import bart, bert, distilbert, gpt2, llama, t5
 from adaptcompose.backbones.layout import (
     Facts,
     Layout,
@@ -11,18 +10,8 @@ from adaptcompose.backbones.layout import (
     read_facts,
     registered_layouts,
 )
+from adaptcompose.registration import import_modules_of
 
-__all__ = [
-    "Facts",
-    "Layout",
-    "Site",
-    "bart",
-    "bert",
-    "distilbert",
-    "gpt2",
-    "layout_of",
-    "llama",
-    "read_facts",
-    "registered_layouts",
-    "t5",
-]
+__all__ = ["Facts", "Layout", "Site", "layout_of", "read_facts", "registered_layouts"]
+
+import_modules_of(__name__, __path__)

@@ -2,39 +2,9 @@
 
 from __future__ import annotations
 
-from adaptcompose.methods import (
-    bitfit,
-    bottleneck,
-    compacter,
-    dora,
-    ia3,
-    layernorm,
-    lora,
-    mam,
-    prefix,
-    prompt,
-    ptuning,
-    unipelt,
-    vera,
-)
 from adaptcompose.methods.method import Method, Shape, format_method, registered_methods
+from adaptcompose.registration import import_modules_of
 
-__all__ = [
-    "Method",
-    "Shape",
-    "bitfit",
-    "bottleneck",
-    "compacter",
-    "dora",
-    "format_method",
-    "ia3",
-    "layernorm",
-    "lora",
-    "mam",
-    "prefix",
-    "prompt",
-    "ptuning",
-    "registered_methods",
-    "unipelt",
-    "vera",
-]
+__all__ = ["Method", "Shape", "format_method", "registered_methods"]
+
+import_modules_of(__name__, __path__)

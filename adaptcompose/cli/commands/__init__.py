@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 from adaptcompose.cli.app import app
+from adaptcompose.registration import import_modules_of
 
-for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(_module.name)
+import_modules_of(__name__, __path__)
 
 __all__ = ["app"]

@@ -13,7 +13,7 @@ from adaptcompose.composition.operator import (
     BlockOperator,
     CheckedCall,
     Modifier,
-    operator,
+    register_operator,
 )
 from adaptcompose.diagnostics.codes import AC204
 from adaptcompose.diagnostics.diagnostic import Diagnostic
@@ -21,7 +21,7 @@ from adaptcompose.ir.primitives import Primitive
 from adaptcompose.syntax.signature import option
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Every(Modifier):
     """Adapters in every n-th layer only, the lowest one among them.
@@ -42,7 +42,7 @@ class Every(Modifier):
         return self.body.at(site, facts)
 
 
-@operator
+@register_operator
 @dataclass(frozen=True)
 class Pick(BlockOperator):
     """One of its members; which one may come from a sweep.
