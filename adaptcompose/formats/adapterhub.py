@@ -12,15 +12,13 @@ file says becomes a path, a module or an import.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.diagnostics.codes import AC403, AC406, AC407, AC408, AC413, AC418
+from adaptcompose.diagnostics.codes import AC407, AC408, AC418
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
 from adaptcompose.formats.adapterhub_versions import (
     may_lack_invertible,
@@ -28,12 +26,18 @@ from adaptcompose.formats.adapterhub_versions import (
     modern_fusion,
     modern_key,
 )
-from adaptcompose.formats.tensors import is_finite, read_shapes, read_tensors
+from adaptcompose.formats.stored_object import (
+    StoredObject,
+    check_base,
+    check_finite,
+    config_errors,
+    read_document,
+)
+from adaptcompose.formats.tensors import read_shapes, read_tensors
 from adaptcompose.formats.transformers_heads import flexible_config, renumber_slots, to_slots
 from adaptcompose.methods import Method, registered_methods
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.targeted import NATIVE_ARCHITECTURE
-from adaptcompose.syntax.references import canonical_id
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +49,6 @@ WEIGHTS = {
     HEAD: ("model_head.safetensors", "pytorch_model_head.bin"),
     FUSION: ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin"),
 }
-_JSON_LIMIT = 1_000_000
 _ALIAS = ".prefix_tuning.pool."  # under which the peer stores a prefix once more in every layer
 _LAYER = ".adapter_fusion_layer."
 _INVERTIBLE = ".invertible_adapters."
@@ -53,80 +56,39 @@ _INVERTIBLE = ".invertible_adapters."
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class StoredObject:
-    """What the configuration of one object says: `name` stands in the keys of its weights."""
-
-    folder: Path
-    title: str
-    name: str
-    config: Mapping[str, Any]
-    document: Mapping[str, Any]
-    span: Span | None = None
-
-    @property
-    def base(self) -> str | None:
-        """The backbone it was trained on, if the file tells a name and not a path."""
-        name = str(self.document.get("model_name") or "")
-        local = name.startswith((".", "/", "~")) or name.count("/") > 1
-        return canonical_id(name) if name and not local else None
-
-
 def read_config(
-    folder: Path, kind: str, title: str, span: Span | None = None
+    folder: Path, file: str, title: str, span: Span | None = None
 ) -> StoredObject | None:
-    """The configuration file of `kind` (ADAPTER, HEAD, FUSION), or None if there is none."""
-    path = folder / kind
-    if not path.is_file():
-        return None
-    try:
-        if path.stat().st_size > _JSON_LIMIT:
-            raise ValueError("it is larger than 1 MB")
-        outer = json.loads(path.read_bytes())
-        if not isinstance(outer, dict):
-            raise ValueError("it is not a mapping")
-    except (OSError, ValueError, RecursionError) as error:
-        raise Failed(AC413.at(span, file=f"{title}: {kind}", why=str(error))) from None
-    name = outer.get("name")
-    found = StoredObject(folder, title, name if isinstance(name, str) else "", {}, outer, span)
-    with config_errors(found, kind):
-        return replace(found, **_modern(outer, kind))
+    """The object that a configuration file describes, or None if the folder has no such file.
+
+    `file` is ADAPTER, HEAD or FUSION. Raises Failed with AC413 if the file is invalid.
+    """
+    document = read_document(folder, file, title, span)
+    return None if document is None else to_stored_object(document, folder, file, title, span)
 
 
-def _modern(outer: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """`config` and `outer` as the newest generation would have written them."""
-    if kind == FUSION:
-        outer = modern_fusion(outer)
-        return {"config": outer["config"], "document": outer}
-    if kind == HEAD and (config := flexible_config(outer)) is not None:
+def to_stored_object(
+    document: Mapping[str, Any], folder: Path, file: str, title: str, span: Span | None = None
+) -> StoredObject:
+    """The object that a document in `file` describes; Failed with AC413 if it is invalid."""
+    name, backbone = document.get("name"), str(document.get("model_name") or "")
+    name = name if isinstance(name, str) else ""
+    stored = StoredObject(folder, title, name, {}, document, span, backbone)
+    with config_errors(stored, file):
+        return replace(stored, **_modernise(document, file))
+
+
+def _modernise(document: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """`config`, and for fusions `document`, as the newest version would have written them."""
+    if file == FUSION:
+        document = modern_fusion(document)
+        return {"config": document["config"], "document": document}
+    if file == HEAD and (config := flexible_config(document)) is not None:
         return {"config": config}
-    if kind == ADAPTER and "config" in outer:
-        return {"config": modern_config(outer)}
-    config = outer.get("config")
+    if file == ADAPTER and "config" in document:
+        return {"config": modern_config(document)}
+    config = document.get("config")
     return {"config": config if isinstance(config, dict) else {}}
-
-
-def read_adapter_config(folder: Path, title: str, span: Span | None = None) -> StoredObject:
-    """The adapter of a folder; AC406 or AC407 say what else is there."""
-    found = read_config(folder, ADAPTER, title, span)
-    if found is None:
-        what, help = _what_else(folder, title)
-        raise Failed(AC406.at(span, name=title, what=what, wanted="an adapter", help=help))
-    if "peft_type" in found.document:  # peft.py reads the rest of these
-        base = found.document.get("base_model_name_or_path")
-        return replace(found, document={**found.document, "model_name": base})
-    return found
-
-
-def _what_else(folder: Path, title: str) -> tuple[str, str]:
-    """What a folder without an adapter contains, and how to use that."""
-    kinds = {
-        "composition.yaml": ("a composition", "name it alone, or as a slot of a stack"),
-        FUSION: ("a fusion", f"load it: `fuse(…, load={title})`"),
-        "config.json": ("a full model", f"use it as the backbone: `backbone: {title}`"),
-    }
-    found = (what for name, what in kinds.items() if (folder / name).is_file())
-    return next(found, ("other files", f"name a folder or repository with {ADAPTER}"))
 
 
 def _unknown(found: StoredObject, method: str) -> Diagnostic:
@@ -174,36 +136,6 @@ def family_label(config: Mapping[str, Any]) -> str:
         odd = config.get("inv_adapter") not in (None, "nice", "glow")
         return f"invertible parts of kind {config['inv_adapter']}" if odd else "bottleneck"
     return str(kind or "an unknown method")
-
-
-@contextmanager
-def config_errors(found: StoredObject, kind: str) -> Iterator[None]:
-    """What goes wrong inside is the fault of the file's configuration: AC413."""
-    try:
-        yield
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        why = f"its configuration is invalid: {error}"
-        raise Failed(AC413.at(found.span, file=f"{found.title}: {kind}", why=why)) from None
-
-
-def check_base(found: StoredObject, facts: Facts) -> None:
-    """Facts first, then names: an adapter of another backbone is refused."""
-    model_type, width = found.document.get("model_type"), found.document.get("hidden_size")
-    if model_type is not None and model_type != facts.model_type:
-        base = found.base or f"a {model_type} model"
-        raise Failed(
-            AC403.at(
-                found.span,
-                name=found.title,
-                base=base,
-                backbone=facts.name or f"a {facts.model_type} model",
-            )
-        )
-    if width is not None and width != facts.width:
-        detail = f"it was made for width {width}, but the backbone has width {facts.width}"
-        raise Failed(AC408.at(found.span, name=found.title, detail=detail))
-    if found.base and facts.name and found.base != facts.name:
-        raise Failed(AC403.at(found.span, name=found.title, base=found.base, backbone=facts.name))
 
 
 def read_fusion(found: StoredObject, facts: Facts, keys: Collection[str] | None = None) -> Fusion:
@@ -304,14 +236,6 @@ def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, 
     for site in method.sites(facts):
         for tensor, keys in method.adapterhub_keys(name, site, facts).items():
             yield site, tensor, [f"{stem}{key}" for key in keys for stem in stems]
-
-
-def check_finite(found: StoredObject, weights: Mapping[tuple[Site, str], torch.Tensor]) -> None:
-    """AC413 where a tensor has anything but finite numbers."""
-    for (site, name), tensor in weights.items():
-        if not tensor.is_floating_point() or not is_finite(tensor):
-            why = f"{name} at {site} contains values that are not finite floating-point numbers"
-            raise Failed(AC413.at(found.span, file=found.title, why=why))
 
 
 def read_head(found: StoredObject) -> dict[str, torch.Tensor]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.diagnostics.codes import AC407, AC408, AC418
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
-from adaptcompose.formats import adapterhub, peft_heads
-from adaptcompose.formats.adapterhub import StoredObject
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span
+from adaptcompose.formats import peft_heads
 from adaptcompose.formats.peft_heads import StoredHead
 from adaptcompose.formats.peft_modules import (
     PROJECTION,
@@ -32,12 +32,21 @@ from adaptcompose.formats.peft_settings import (
     UnsupportedError,
     unsupported_settings,
 )
+from adaptcompose.formats.stored_object import (
+    StoredObject,
+    check_base,
+    check_finite,
+    config_errors,
+)
 from adaptcompose.formats.tensors import Shapes, read_tensors
 from adaptcompose.methods import Method
 from adaptcompose.methods.method import SHARED_SITE
 
 if TYPE_CHECKING:
     import torch
+
+CONFIG = "adapter_config.json"
+"""The name of AdapterHub's file, too; `is_peft` tells them apart."""
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -57,17 +66,26 @@ class Contents:
     backbone_copies: Mapping[Site, str] = field(default_factory=dict)
 
 
-def is_peft(found: StoredObject) -> bool:
-    return "peft_type" in found.document
+def is_peft(document: Mapping[str, Any]) -> bool:
+    """Whether an adapter_config.json is PEFT's."""
+    return "peft_type" in document
+
+
+def to_stored_object(
+    document: Mapping[str, Any], folder: Path, title: str, span: Span | None = None
+) -> StoredObject:
+    """The adapter that PEFT's adapter_config.json describes; its keys contain no name."""
+    backbone = str(document.get("base_model_name_or_path") or "")
+    return StoredObject(folder, title, "", {}, document, span, backbone)
 
 
 def read_contents(found: StoredObject, facts: Facts, shapes: Shapes) -> Contents:
     """The contents of a folder on this backbone; AC403, AC407, AC408, AC413 or AC418 if none."""
-    adapterhub.check_base(found, facts)
+    check_base(found, facts)
     kind = str(found.document.get("peft_type")).rpartition(".")[2].upper()
     if kind not in READERS:
         raise Failed(unsupported_diagnostic(found, f"PEFT's {kind}"))
-    with adapterhub.config_errors(found, adapterhub.ADAPTER):
+    with config_errors(found, CONFIG):
         for key in unsupported_settings(found.document, kind):
             raise Failed(unsupported_diagnostic(found, f"PEFT's {kind} with {key}"))
         biases = found.document.get("bias") == "all"
@@ -200,7 +218,7 @@ def read_weights(
         shape = contents.method.tensors(site, facts)[name]
         tensor = tensor if place.packed is None else place.packed.extract(tensor, shape)
         weights[site, name] = tensor.reshape(shape).clone()
-    adapterhub.check_finite(found, weights)
+    check_finite(found, weights)
     return weights
 
 

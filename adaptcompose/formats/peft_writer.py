@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.formats import peft_virtual
-from adaptcompose.formats.adapterhub import ADAPTER
-from adaptcompose.formats.peft import WEIGHTS
+from adaptcompose.formats.peft import CONFIG, WEIGHTS
 from adaptcompose.formats.peft_modules import STEM, ModelClass
 from adaptcompose.formats.tensors import write_tensors
 from adaptcompose.methods import Method
@@ -124,7 +123,7 @@ def write(
         "task_type": within.task,
     } | settings
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
-    write_atomically(folder / ADAPTER, text)
+    write_atomically(folder / CONFIG, text)
     write_tensors(folder / WEIGHTS[0], tensors)
 
 

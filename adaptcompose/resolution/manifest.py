@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adaptcompose.composition.fusion_activations import ACTIVATIONS_FILE
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.storage.yaml_source import dump_yaml, load_yaml, read_source
 
 FILE, LOCK = "composition.yaml", "composition.lock"
+COMPOSITION_FILES = (FILE, LOCK, ACTIVATIONS_FILE)
+"""The files that describe a saved or published composition."""
+
 LOCAL_PATHS_FILE = ".here.yaml"
-"""Where hub and backbone lie on this machine if they are folders: hidden, so never published."""
+"""The folders of the hub and the backbone on this machine; hidden, so that no push includes it."""
+
 VERSION = 1
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from adaptcompose.catalogue.cards import Variant
 from adaptcompose.composition.graph import Block
-from adaptcompose.composition.operators.prune import ACTIVATIONS_FILE
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed, Span, default_span
 from adaptcompose.formats import adapter_folder as adapters
@@ -26,10 +25,8 @@ from adaptcompose.hub.store import (
     offline_diagnostic,
     verify_file,
 )
+from adaptcompose.resolution.manifest import COMPOSITION_FILES, FILE
 from adaptcompose.syntax.references import Ref
-
-COMPOSITION_FILES = ("composition.yaml", "composition.lock", ACTIVATIONS_FILE)
-"""What a folder with a published composition holds, and an adapter's does not."""
 
 
 @dataclass
@@ -118,10 +115,10 @@ class Sources:
         """Whether a reference may be a published composition, as far as that is known by now."""
         if ref.kind == "local":
             with suppress(Failed):
-                return (self.local_folder(ref.path or "") / COMPOSITION_FILES[0]).is_file()
+                return (self.local_folder(ref.path or "") / FILE).is_file()
             return False
         pin = self.pins.get(str(ref))
-        return ref.kind == "hub" and (pin is None or COMPOSITION_FILES[0] in pin.files)
+        return ref.kind == "hub" and (pin is None or FILE in pin.files)
 
     def is_on_disk(self, ref: Ref | None, pin: Pin | None) -> bool:
         """Whether all files of a pin are on this machine."""

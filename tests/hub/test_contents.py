@@ -17,6 +17,7 @@ from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.cli import main as cli
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.adapterhub import ADAPTER
 from adaptcompose.formats.adapterhub_setup import SETUP, setup_expression
 from adaptcompose.formats.tensors import write_bin, write_tensors
@@ -52,7 +53,7 @@ def test_every_adapter_of_the_goldens_is_described(case: str) -> None:
 
 
 def read(folder: Path, facts: Facts) -> tuple[Method, list[torch.Tensor]]:
-    described = adapterhub.read_adapter_config(folder, "golden")
+    described = open_adapter_folder(folder, "golden").adapter
     method = adapterhub.read_method(described, facts)
     return method, list(adapterhub.read_weights(described, method, facts).values())
 

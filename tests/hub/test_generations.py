@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from adaptcompose.backbones.layout import read_config, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.adapterhub import ADAPTER, FUSION
 from adaptcompose.formats.adapterhub_versions import (
     NAMED,
@@ -22,6 +23,7 @@ from adaptcompose.formats.adapterhub_versions import (
     modern_key,
     unusual_settings,
 )
+from adaptcompose.formats.stored_object import StoredObject
 from adaptcompose.formats.tensors import read_tensors
 from adaptcompose.formats.transformers_heads import STATIC_HEADS, renumber_slots
 from adaptcompose.methods import Method
@@ -149,7 +151,7 @@ def test_the_invertible_part_of_2020_keeps_its_own_activation() -> None:
 
 
 def method_of(outer: Mapping[str, Any]) -> Method:
-    found = adapterhub.StoredObject(Path(), "hand-made", "a", modern_config(outer), outer)
+    found = StoredObject(Path(), "hand-made", "a", modern_config(outer), outer)
     return adapterhub.read_method(found, FACTS)
 
 
@@ -208,7 +210,7 @@ def test_a_configuration_may_be_a_name(config: str | None, call: str) -> None:
 def test_a_name_that_means_nothing_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / ADAPTER).write_text(json.dumps({"config": text, "name": "a"}))
     with pytest.raises(Failed, match="AC413"):
-        adapterhub.read_adapter_config(tmp_path, "odd")
+        assert open_adapter_folder(tmp_path, "odd").adapter
 
 
 REFT_AND_MORE = {"architecture": "union", "configs": [{"architecture": "reft"}, NAMED["par_bn"]]}

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 import adaptcompose as ac
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.formats import adapterhub, peft
+from adaptcompose.formats import peft
+from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.adapterhub import ADAPTER
 from adaptcompose.formats.tensors import read_shapes
 from adaptcompose.runtime.build import load_backbone
@@ -36,7 +37,7 @@ def facts() -> Facts:
 
 
 def read(folder: Path, facts: Facts) -> peft.Contents:
-    found = adapterhub.read_adapter_config(folder, "theirs")
+    found = open_adapter_folder(folder, "theirs").adapter
     return peft.read_contents(found, facts, read_shapes(folder / peft.WEIGHTS[0]))
 
 
@@ -275,7 +276,7 @@ def test_numbers_have_to_be_finite(facts: Facts, tmp_path: Path) -> None:
         tensors[f"{QUERY}.lora_A.weight"][0, 0] = float("nan")
 
     folder = spoilt("lora", spoil, tmp_path)
-    found = adapterhub.read_adapter_config(folder, "theirs")
+    found = open_adapter_folder(folder, "theirs").adapter
     with pytest.raises(Failed, match="AC413"):
         peft.read_weights(found, read(folder, facts), facts)
 

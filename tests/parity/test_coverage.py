@@ -16,6 +16,7 @@ import pytest
 
 from adaptcompose.backbones.layout import Facts, read_config, read_facts, registered_layouts
 from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.adapterhub import ADAPTER, FUSION
 from adaptcompose.formats.peft_settings import READERS
 from adaptcompose.methods import Method, registered_methods
@@ -58,7 +59,7 @@ def pairs() -> Pairs:
     for path in sorted(HERE.glob(f"goldens/*/*/*/{ADAPTER}")):
         case, family = path.parents[1].name, path.parents[2].name
         method = adapterhub.read_method(
-            adapterhub.read_adapter_config(path.parent, case), facts_of(family)
+            open_adapter_folder(path.parent, case).adapter, facts_of(family)
         )
         found.setdefault((word(method), family), set()).add(case)
     for path in HERE.glob(f"goldens/*/*/*/{FUSION}"):

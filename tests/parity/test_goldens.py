@@ -15,8 +15,10 @@ from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD, WEIGHTS
 from adaptcompose.formats.adapterhub_writer import VERSION, AdapterHubWriter
+from adaptcompose.formats.stored_object import StoredObject
 from adaptcompose.formats.tensors import read_tensors
 from adaptcompose.methods import Method
 from adaptcompose.runtime.build import load_backbone
@@ -87,13 +89,13 @@ def newest(kind: str) -> list[Path]:
 @daily("folder", newest(ADAPTER), ids=lambda f: f"{label(f.parent)}/{f.name}")
 def test_an_adapter_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Path) -> None:
     facts = facts_of(folder.parent.parent.name)
-    found = adapterhub.read_adapter_config(folder, "golden")
+    found = open_adapter_folder(folder, "golden").adapter
     method = adapterhub.read_method(found, facts)
     weights = adapterhub.read_weights(found, method, facts)
     AdapterHubWriter(facts).adapter(tmp_path, found.name, method, weights)
     assert_same_files(folder, tmp_path, ADAPTER)
 
-    again = adapterhub.read_adapter_config(tmp_path, "ours")
+    again = open_adapter_folder(tmp_path, "ours").adapter
     assert adapterhub.read_method(again, facts) == method
     assert_equal(adapterhub.read_weights(again, method, facts), weights)
 
@@ -128,11 +130,11 @@ def test_a_head_is_written_as_the_peer_writes_it(folder: Path, tmp_path: Path) -
 def test_old_files_are_written_anew(year: str, tmp_path: Path) -> None:
     facts = facts_of("bert")
     for folder in (path for path in folders(ADAPTER) if path.parent == GOLDENS / "bert" / year):
-        found = adapterhub.read_adapter_config(folder, "golden")
+        found = open_adapter_folder(folder, "golden").adapter
         method = adapterhub.read_method(found, facts)
         weights = adapterhub.read_weights(found, method, facts)
         AdapterHubWriter(facts).adapter(tmp_path / folder.name, found.name, method, weights)
-        again = adapterhub.read_adapter_config(tmp_path / folder.name, "ours")
+        again = open_adapter_folder(tmp_path / folder.name, "ours").adapter
         assert again.document["version"] == VERSION
         assert adapterhub.read_method(again, facts) == method
         assert_equal(adapterhub.read_weights(again, method, facts), weights)
@@ -143,14 +145,14 @@ def test_both_of_our_files_hold_the_same(reader: str, tmp_path: Path) -> None:
     """The peer opens `.bin` by default; without the safetensors it is what we read, too."""
     folder = GOLDENS / "bert" / "ln_both_double" / "a"
     facts = facts_of("bert")
-    found = adapterhub.read_adapter_config(folder, "golden")
+    found = open_adapter_folder(folder, "golden").adapter
     method = adapterhub.read_method(found, facts)
     weights = adapterhub.read_weights(found, method, facts)
     AdapterHubWriter(facts).adapter(tmp_path, "a", method, weights)
     safe, pickle = (tmp_path / name for name in WEIGHTS[ADAPTER])
     assert read_tensors(safe).keys() == read_tensors(pickle).keys()
     (pickle if reader == "safetensors" else safe).unlink()
-    again = adapterhub.read_adapter_config(tmp_path, "ours")
+    again = open_adapter_folder(tmp_path, "ours").adapter
     assert_equal(adapterhub.read_weights(again, method, facts), weights)
 
 
@@ -175,7 +177,7 @@ def test_a_configuration_that_means_nothing_is_refused(
     outer = json.loads((GOLDENS / "bert" / "seq_bn" / "a" / ADAPTER).read_text())
     change(outer["config"])
     (tmp_path / ADAPTER).write_text(json.dumps(outer))
-    found = adapterhub.read_adapter_config(tmp_path, "spoilt")
+    found = open_adapter_folder(tmp_path, "spoilt").adapter
     with pytest.raises(adapterhub.Failed, match=rf"AC413(.|\n)*{says}"):
         adapterhub.read_method(found, facts_of("bert"))
 
@@ -189,7 +191,7 @@ def test_an_integer_scaling_is_written_as_the_float_that_the_peer_needs() -> Non
 
 
 def families(config: dict[str, Any], facts: Facts) -> Method:
-    found = adapterhub.StoredObject(Path(), "golden", "a", config, {"config": config})
+    found = StoredObject(Path(), "golden", "a", config, {"config": config})
     return adapterhub.read_method(found, facts)
 
 

@@ -22,6 +22,7 @@ from adaptcompose.formats import (
 from adaptcompose.formats import (
     peft_writer as peft_writing,
 )
+from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.peft_modules import ModelClass
 from adaptcompose.formats.tensors import read_shapes
 from adaptcompose.formats.transformers_heads import from_slots
@@ -108,7 +109,7 @@ def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
     What is not read is not written: copies of the backbone, and modules that are never called.
     """
     facts = facts_of(folder.parent.name)
-    found = adapterhub.read_adapter_config(folder / "a", "golden")
+    found = open_adapter_folder(folder / "a", "golden").adapter
     theirs = folder / "a" / peft.WEIGHTS[0]
     contents = peft.read_contents(found, facts, read_shapes(theirs))
     weights = peft.read_weights(found, contents, facts)
@@ -144,7 +145,7 @@ def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
         stored = {key: stored[key][half] for key, half in halves.items()}
     assert all(torch.equal(stored[key], expected[key]) for key in expected)
 
-    again = adapterhub.read_adapter_config(tmp_path, "ours")
+    again = open_adapter_folder(tmp_path, "ours").adapter
     read = peft.read_contents(again, facts, read_shapes(tmp_path / peft.WEIGHTS[0]))
     assert read.method == contents.method
     assert read.head == contents.head
@@ -175,7 +176,7 @@ def test_a_prefix_of_an_encoder_decoder_is_what_peft_runs() -> None:
     It cuts keys and values for two attentions a layer, and then leaves the second attention out.
     """
     folder, facts = GOLDENS / "t5" / "prefix_language_model" / "a", facts_of("t5")
-    found = adapterhub.read_adapter_config(folder, "golden")
+    found = open_adapter_folder(folder, "golden").adapter
     contents = peft.read_contents(found, facts, read_shapes(folder / peft.WEIGHTS[0]))
     assert str(contents.method) == "deep_prompt(length=3, encoder=false, cross=false)"
     weights = peft.read_weights(found, contents, facts)
@@ -202,6 +203,6 @@ def test_settings_that_peft_does_not_run_are_refused(
     folder = GOLDENS / "t5" / "prefix_language_model" / "a"
     config = json.loads((folder / adapterhub.ADAPTER).read_text()) | change
     (tmp_path / adapterhub.ADAPTER).write_text(json.dumps(config))
-    found = adapterhub.read_adapter_config(tmp_path, "theirs")
+    found = open_adapter_folder(tmp_path, "theirs").adapter
     with pytest.raises(Failed, match=says):
         peft.read_contents(found, facts_of("t5"), read_shapes(folder / peft.WEIGHTS[0]))

@@ -20,6 +20,7 @@ from transformers.utils import logging
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.adapterhub import ADAPTER, FUSION, HEAD
 from adaptcompose.formats.adapterhub_writer import AdapterHubWriter
 from adaptcompose.methods import Method
@@ -49,7 +50,7 @@ def write_part(golden: Path, folder: Path, facts: Facts) -> None:
     """Adapter, fusion and head that the golden's folder holds, with other weights."""
     writer, seed = AdapterHubWriter(facts), f"{facts.model_type}/{golden.parent.name}/{golden.name}"
     if (golden / ADAPTER).is_file():
-        found = adapterhub.read_adapter_config(golden, golden.name)
+        found = open_adapter_folder(golden, golden.name).adapter
         method = adapterhub.read_method(found, facts)
         writer.adapter(folder, found.name, method, weights(method, facts, seed))
     if (found_fusion := adapterhub.read_config(golden, FUSION, golden.name)) is not None:

@@ -20,8 +20,9 @@ from transformers.utils import logging
 from write import fresh
 
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
-from adaptcompose.formats import adapterhub, peft
+from adaptcompose.formats import peft
 from adaptcompose.formats import peft_writer as peft_writing
+from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.peft_modules import ModelClass
 from adaptcompose.formats.tensors import read_shapes
 from adaptcompose.formats.transformers_heads import from_slots
@@ -39,7 +40,7 @@ UNWRITTEN = {"lora_all_biases_tagger", "prefix_language_model"}
 def write_adapter(golden: Path, folder: Path, base: Any, within: ModelClass) -> bool:
     """The adapter of a golden with other weights; False where PEFT has no form for it."""
     facts = facts_of(golden.parents[1].name)
-    found = adapterhub.read_adapter_config(golden, golden.parent.name)
+    found = open_adapter_folder(golden, golden.parent.name).adapter
     contents = peft.read_contents(found, facts, read_shapes(golden / peft.WEIGHTS[0]))
     method, seed = contents.method, f"{facts.model_type}/{golden.parent.name}/peft"
     if contents.head.name:

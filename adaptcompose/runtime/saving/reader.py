@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.composition.checker import CheckContext, check_source
 from adaptcompose.composition.graph import Head
@@ -16,7 +17,8 @@ from adaptcompose.composition.heads import NEW_HEAD_NAME, HeadChoice
 from adaptcompose.composition.structure import structural_problems
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed, Source, select_errors
-from adaptcompose.formats import adapterhub
+from adaptcompose.formats.adapter_folder import open_adapter_folder
+from adaptcompose.formats.adapterhub import HEAD
 from adaptcompose.hub.lock import Lock, Pin
 from adaptcompose.resolution.backbone import Backbone, find_backbone
 from adaptcompose.resolution.manifest import FILE, LOCK, Manifest, read_local_paths
@@ -122,7 +124,9 @@ def load_composition(
     graph = resolve(checked.raise_errors(), facts, sources).graph
     if problems := select_errors(structural_problems(graph, facts)):
         raise Failed(problems)
-    found = {name: _read_head(text, folder, title) for name, text in manifest.heads().items()}
+    found = {
+        name: _read_head(text, folder, title, facts) for name, text in manifest.heads().items()
+    }
     choices = {name: head for name, (head, _) in found.items()}
     if branches := graph.branches:
         head: HeadChoice = {name: choices.get(name, "auto") for name in branches}
@@ -142,7 +146,7 @@ def load_composition(
 _HOW = ("dtype", "attention")
 
 
-def _read_head(text: str, folder: Path, title: str) -> tuple[HeadChoice, Any]:
+def _read_head(text: str, folder: Path, title: str, facts: Facts) -> tuple[HeadChoice, Any]:
     """The head choice for `build`, and the tensors of an own head."""
     if text == "none":
         return None, None
@@ -151,7 +155,7 @@ def _read_head(text: str, folder: Path, title: str) -> tuple[HeadChoice, Any]:
     place = text[2:]
     if not is_safe_path(place):
         raise Failed(codes.AC413.at(file=f"{title}: {FILE}", why="its head is outside its folder"))
-    found = adapterhub.read_config(folder / place, adapterhub.HEAD, f"{title}: {place}")
-    if found is None or not found.config:
-        raise Failed(codes.AC418.at(name=title, missing=f"{place}/{adapterhub.HEAD}"))
-    return Head(NEW_HEAD_NAME, found.config), adapterhub.read_head(found)
+    stored = open_adapter_folder(folder / place, f"{title}: {place}").on(facts)
+    if stored.head is None:
+        raise Failed(codes.AC418.at(name=title, missing=f"{place}/{HEAD}"))
+    return Head(NEW_HEAD_NAME, stored.head), stored.head_tensors()
