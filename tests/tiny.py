@@ -20,6 +20,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "bert": {"type_vocab_size": 2},
     "roberta": {"type_vocab_size": 1},
     "xlm-roberta": {"type_vocab_size": 1},
+    "camembert": {"type_vocab_size": 1},
     "electra": {"type_vocab_size": 2, "embedding_size": 7},  # narrower, and odd
 }
 BART: dict[str, Any] = {

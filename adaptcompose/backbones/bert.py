@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., 2019) and the families of the same shape: RoBERTa, XLM-R, ELECTRA."""
+"""BERT (Devlin et al., 2019) and its shape: RoBERTa, XLM-R, CamemBERT, ELECTRA."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ BERT = register_layout(
             "bert": "bert",
             "roberta": "roberta",
             "xlm-roberta": "roberta",
+            "camembert": "roberta",
             "electra": "electra",
         },
         layers="encoder.layer",

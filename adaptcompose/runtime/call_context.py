@@ -22,12 +22,16 @@ class TokenPositions(NamedTuple):
 
     `first` is the number of the first of them, behind those in a cache. Where rows have different
     numbers of virtual tokens, `gap` says how many of the first are padding in front of a shorter
-    prompt, [rows]. A branch for a range of the tokens counts them from `start`.
+    prompt, [rows]. A branch for a range of the tokens counts them from `start`. `mask` is the
+    attention mask of the call, [rows, tokens], those in a cache included; it is set where a
+    primitive counts tokens. `has_cache` says whether the call continues from a cache.
     """
 
     first: int = 0
     padding: Tensor | None = None
     start: int = 0
+    mask: Tensor | None = None
+    has_cache: bool = False
 
     def own_mask(self, tokens: int) -> Tensor | None:
         """Which of so many tokens are a row's own, [rows, tokens]; None if all are."""
@@ -38,11 +42,34 @@ class TokenPositions(NamedTuple):
 
     def select_rows(self, rows: Tensor) -> Self:
         """Those of some rows."""
-        return self if self.padding is None else self._replace(padding=self.padding[rows])
+        padding = None if self.padding is None else self.padding[rows]
+        mask = None if self.mask is None else self.mask[rows]
+        return self._replace(padding=padding, mask=mask)
+
+    def repeat_rows(self, rows: int) -> Self:
+        """Those of a batch that was repeated to so many rows, one copy after another."""
+        if self.mask is None or len(self.mask) == rows:
+            return self
+        return self._replace(mask=self.mask.repeat(rows // len(self.mask), 1))
+
+    def distances(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """How far each of the tokens is from the first and from the last of its row, padding aside.
+
+        Both are [rows or 1, tokens], and negative for padding in front, and at the end.
+        """
+        number = torch.arange(self.first, self.first + tokens, device=device)[None]
+        if self.mask is None:
+            start = 0 if self.padding is None else self.padding[:, None]
+            return number - start, self.first + tokens - 1 - number
+        real = self.mask.to(device).ne(0).int()
+        start = real.argmax(dim=1, keepdim=True)
+        last = real.shape[1] - 1 - real.flip(1).argmax(dim=1, keepdim=True)
+        return number - start, last - number
 
     def without_padding(self, padding: int) -> Self:
         """Those of rows with so much padding in front, as they are counted behind it."""
-        return self._replace(first=max(self.first - padding, 0), padding=None)
+        mask = None if self.mask is None else self.mask[:, padding:]
+        return self._replace(first=max(self.first - padding, 0), padding=None, mask=mask)
 
     def select_range(self, start: int, end: int | None) -> tuple[slice, Self]:
         """The tokens with numbers from `start` to `end` among those of the call, and theirs."""

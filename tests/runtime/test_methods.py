@@ -42,6 +42,7 @@ SETTINGS = {
     "deep_prompt": "length=3",
     "mam": "length=3, hidden=5, reduction=3",
     "unipelt": "length=3, hidden=5, reduction=3, rank=2",
+    "loreft": "rank=2",
     "lora": "rank=2",
     "dora": "rank=2",
     "vera": "rank=4",
@@ -83,6 +84,8 @@ VARIANTS = [
     "ia3(gate=true)",
     "bitfit(targets=[attn.q, ffn.in, ffn.norm])",
     "layernorm(targets=[ffn.norm, embed.norm])",
+    "loreft(rank=2, prefix_positions=1, suffix_positions=2, leave_out=[1])",
+    "loreft(rank=3, prefix_positions=2, suffix_positions=1, tied_weights=true, activation=tanh)",
 ]
 NAMED = {
     settings: f"{word}({SETTINGS.get(word, '')})" for word, settings in registered_methods().items()
@@ -93,6 +96,8 @@ VIRTUAL_START = "virtual keys and tokens start random, and attention sees them"
 STARTS_ELSEWHERE: dict[str, str] = dict.fromkeys(
     ("prefix", "prefix_tuning", "prefix_tuning_flat", "deep_prompt", "prompt", "prompt_tuning",
      "ptuning", "mam", "unipelt"), VIRTUAL_START
+) | dict.fromkeys(
+    ("loreft", "noreft", "direft"), "W starts as torch starts a linear map, and so does the edit"
 )  # fmt: skip
 """Methods whose papers start them with something that is not almost the backbone, and why."""
 

@@ -26,7 +26,7 @@ from adaptcompose.runtime.call_context import (
     TokenPositions,
 )
 from adaptcompose.runtime.heads import IGNORED_LABEL
-from adaptcompose.runtime.ops.mixing import TokenSplitModule
+from adaptcompose.runtime.ops.primitives import PrimitiveModule
 from adaptcompose.runtime.ops.tokens import (
     VIRTUAL_TOKENS,
     AlignedPooler,
@@ -47,12 +47,28 @@ def cached_token_count(given: Mapping[str, Any]) -> int:
     return 0 if cache is None else int(cache.get_seq_length())
 
 
+def token_mask(given: Mapping[str, Any]) -> Tensor | None:
+    """Which tokens of a call are real, [rows, tokens], those in a cache included.
+
+    None if the call has a mask of another form, which says nothing about padding.
+    """
+    mask = given.get("attention_mask")
+    if mask is not None:
+        return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+    ids, embeddings = given.get("input_ids"), given.get("inputs_embeds")
+    tokens = embeddings[..., 0] if ids is None and embeddings is not None else ids
+    if tokens is None:
+        return None
+    return tokens.new_ones(len(tokens), cached_token_count(given) + tokens.shape[1])
+
+
 class CacheAwareModel(Wrapper):
     """A model that reads tokens, which are counted from the first in its cache."""
 
     def __init__(self, stock: nn.Module, context: CallContext) -> None:
         super().__init__(stock)
         self.context = context
+        self.names = tuple(inspect.signature(stock_of(stock).forward).parameters)
 
     @property
     def config(self) -> Any:
@@ -70,12 +86,14 @@ class CacheAwareModel(Wrapper):
         return embeddings()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.run_at(TokenPositions(cached_token_count(kwargs)), *args, **kwargs)
+        given = dict(zip(self.names, args, strict=False)) | kwargs
+        return self.run_at(TokenPositions(cached_token_count(given)), **given)
 
-    def run_at(self, positions: TokenPositions, *args: Any, **kwargs: Any) -> Any:
+    def run_at(self, positions: TokenPositions, **given: Any) -> Any:
         """What it makes of tokens at `positions`."""
-        self.context.shared[TOKEN_POSITIONS] = positions
-        out = self.stock(*args, **kwargs)
+        mask, has_cache = token_mask(given), cached_token_count(given) > 0
+        self.context.shared[TOKEN_POSITIONS] = positions._replace(mask=mask, has_cache=has_cache)
+        out = self.stock(**given)
         self.context.shared.pop(TOKEN_POSITIONS)
         return out
 
@@ -103,7 +121,6 @@ class ExtendedInput(CacheAwareModel):
         self.first_position_id = first_position_id  # position id of the first token
         self.max_positions = max_positions
         self.has_own_head = has_own_head  # a model with a head of its own
-        self.names = tuple(inspect.signature(stock.forward).parameters)
         self.causal = any(getattr(module, "is_causal", False) for module in stock.modules())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -211,7 +228,6 @@ class ExtendedInputDecoder(CacheAwareModel):
     def __init__(self, stock: nn.Module, embedding: VirtualEmbedding, context: CallContext) -> None:
         super().__init__(stock, context)
         self.embedding = [embedding]  # it is registered where it stands
-        self.names = tuple(inspect.signature(stock.forward).parameters)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         given = dict(zip(self.names, args, strict=False)) | kwargs
@@ -276,12 +292,14 @@ def _positions(base: nn.Module, facts: Facts, context: CallContext) -> tuple[int
 
 
 def track_cached_tokens(base: nn.Module, context: CallContext) -> nn.Module:
-    """A base model that knows how many tokens are in its cache, where a site has to."""
-    if not any(isinstance(module, TokenSplitModule) for module in base.modules()):
+    """A base model that knows which tokens are padding or in its cache, where a site has to."""
+    running = (module for module in base.modules() if isinstance(module, PrimitiveModule))
+    if not any(module.counts_tokens for module in running):
         return base
     if not hasattr(base, "decoder"):
         return CacheAwareModel(base, context)
-    replace_module(base, "decoder", CacheAwareModel(module_at(base, "decoder"), context))
+    for part in ("encoder", "decoder"):
+        replace_module(base, part, CacheAwareModel(module_at(base, part), context))
     return base
 
 

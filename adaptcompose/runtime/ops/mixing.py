@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,8 @@ class ScaledUpdateModule(BranchesModule):
 @implements(combination.TokenSplit)
 class TokenSplitModule(BranchesModule):
     """Each branch on its own tokens."""
+
+    counts_tokens: ClassVar[bool] = True
 
     def __init__(self, node: combination.TokenSplit, parts: Parts) -> None:
         super().__init__(node.inner(), parts)

@@ -7,7 +7,7 @@ is r + u. Shapes: h, x, r, u are [batch, tokens, width].
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,8 @@ class State:
         """Where its tokens stand in their rows."""
         if self._positions is None:
             kept = {} if self._context is None else self._context.shared
-            self._positions = kept.get(TOKEN_POSITIONS, TokenPositions())
+            positions: TokenPositions = kept.get(TOKEN_POSITIONS, TokenPositions())
+            self._positions = positions.repeat_rows(len(self.h))
         return self._positions
 
     def at_positions(self, positions: TokenPositions) -> Self:
@@ -154,6 +155,9 @@ class PrimitiveModule(nn.Module):
     Given `weights`, it computes with these instead of its own: those of several primitives of its
     shape, `stacked`. Each tensor has a row in front for each, and the batch a block of rows.
     """
+
+    counts_tokens: ClassVar[bool] = False
+    """Whether it has to know where in its row a token is, padding and a cache considered."""
 
     def residual_and_update(
         self, state: State, weights: WeightTree | None = None
