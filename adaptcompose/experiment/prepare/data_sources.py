@@ -1,4 +1,4 @@
-"""What a spec names beside its expressions, where it lies: data sets, and another tokenizer."""
+"""Find the data sets and the tokenizer that a spec names, and read examples."""
 
 from __future__ import annotations
 
@@ -22,39 +22,41 @@ from adaptcompose.syntax.references import parse_repository_ref
 def locate_data_sets(
     spec: Spec, sources: Sources, pins: Lock | None
 ) -> tuple[Spec, list[Diagnostic]]:
-    """The spec with its data sets found and the splits of references filled in; what is wrong.
+    """Find the data sets of a spec and the splits that references leave out.
 
-    A data set that may not be asked for, because it is on another machine, stays open.
+    Returns the completed spec and the problems. A data set stays unresolved if `sources` may not
+    query its hub.
     """
-    found, problems = dict(spec.data), list[Diagnostic]()
+    sections, problems = dict(spec.data), list[Diagnostic]()
     for name, section in spec.data.items():
         if section.repo is None:
             continue
         try:
-            if sources.may_read(parse_dataset_ref(section.repo, section.span_of("repo"))):
-                pin, place = find_data_pin(name, pins), section.span_of("repo")
-                held = find_dataset(section.repo, sources, pin=pin, span=place)
-                found[name] = replace(section, dataset=held)
+            span = section.span_of("repo")
+            if sources.may_read(parse_dataset_ref(section.repo, span)):
+                pin = find_data_pin(name, pins)
+                dataset = find_dataset(section.repo, sources, pin=pin, span=span)
+                sections[name] = replace(section, dataset=dataset)
         except Failed as failed:
             problems += failed.diagnostics
-    if not any(section.dataset for section in found.values()):
+    if not any(section.dataset for section in sections.values()):
         return spec, problems
-    whole, more = resolve_splits(replace(spec, data=found))
-    return whole, problems + more
+    resolved, split_problems = resolve_splits(replace(spec, data=sections))
+    return resolved, problems + split_problems
 
 
 def with_tokenizer(
     backbone: Backbone, section: BackboneSection, sources: Sources, pins: Lock | None
 ) -> Backbone:
-    """The backbone with the tokenizer that its section names, unless that is not to be asked for.
+    """The backbone with the tokenizer that `backbone.tokenizer` names, at its pinned revision.
 
-    A pinned one keeps its revision.
+    Unchanged if there is no such key, or if `sources` may not query the hub of the tokenizer.
     """
-    text, place = section.tokenizer, section.span_of("tokenizer")
-    if text is None or not sources.may_read(parse_repository_ref(text, place)):
+    text, span = section.tokenizer, section.span_of("tokenizer")
+    if text is None or not sources.may_read(parse_repository_ref(text, span)):
         return backbone
     pin = pins.tokenizer if pins else None
-    return replace(backbone, tokenizer=find_tokenizer(text, sources, pin=pin, span=place))
+    return replace(backbone, tokenizer=find_tokenizer(text, sources, pin=pin, span=span))
 
 
 def read_split(spec: Spec, ref: DataRef, *, labelled: bool = True) -> Examples:

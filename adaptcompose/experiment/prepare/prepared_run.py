@@ -81,9 +81,7 @@ class PreparedRun:
         """The plan of the run: what it loads, creates, trains and downloads."""
         from adaptcompose.compiler.planning import make_plan
 
-        cached = {
-            part.name for part in self.parts() if self.sources.is_on_disk(part.ref, part.pin)
-        }
+        cached = {part.name for part in self.parts() if self.sources.is_on_disk(part.ref, part.pin)}
         if self.sources.is_on_disk(self.backbone.ref, self.backbone.pin):
             cached.add("backbone")
         plan = make_plan(

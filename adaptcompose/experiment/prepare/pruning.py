@@ -1,9 +1,11 @@
-"""`prune(data=…)` in a spec: fusions are measured on its data as soon as their weights are there.
+"""`prune(data=…)` in a spec: measure the attention of fusions, and record which members they keep.
 
-What is kept of them goes into the lock, and later runs keep the same without measuring, where all
-parts are loaded. What a run trains has no attention before: it is measured afterwards, each time.
-A composition that is trained is pruned before that, so its fusions have to be loaded; what an item
-of `evaluate`, `predict` or `publish` adds is measured on what was trained.
+If all parts of a composition are loaded from files, the members that its fusions keep are recorded
+in the lock, and later runs use them without measuring again. If a part is trained by the run, the
+attention is measured after every training and not recorded.
+
+The composition that is trained is pruned before training, so its fusions must not be new. A row of
+`evaluate` or `predict`, or `publish`, may prune a fusion that this run has trained.
 """
 
 from __future__ import annotations
@@ -28,20 +30,20 @@ if TYPE_CHECKING:
 
     from adaptcompose.experiment.data.encoding import EncodedDataset
 
-EXAMPLE_LIMIT = 2048  # so many examples are enough for a mean
+EXAMPLE_LIMIT = 2048  # enough for a stable mean
 BATCH_SIZE = 64
 
 
 def prune_data_ref(block: Prune) -> DataRef:
-    """The data that a call names; the split is train unless named."""
+    """The data that `prune` names; the default split is train."""
     ref = DataRef.parse(block.data or "")
     return ref if ref.split else replace(ref, split="train")
 
 
 def prune_problems(graphs: Sequence[Block | None], spec: Spec) -> Iterator[Diagnostic]:
-    """AC610 for data that the spec has not, AC501 where a fusion is pruned before it is trained.
+    """Yield AC610 for unknown data, AC501 for a fusion that is pruned before it is trained.
 
-    The first composition is the one that is trained; what could not be resolved is None.
+    The first graph is the composition that is trained. A graph that could not be resolved is None.
     """
     for number, graph in enumerate(graphs):
         for block in unmeasured_prunes(graph) if graph is not None else ():
@@ -68,12 +70,12 @@ def _data_problems(block: Prune, spec: Spec) -> Iterator[Diagnostic]:
 
 
 def prune_data_refs(graphs: Sequence[Block]) -> Iterator[DataRef]:
-    """The data that compositions are pruned by."""
+    """Yield the data that `prune` measures attention on."""
     yield from (prune_data_ref(block) for graph in graphs for block in unmeasured_prunes(graph))
 
 
 def select_members(graph: Block, data: str, activations: Activations) -> PrunedMembers:
-    """What the lock says of the fusions of a composition that are pruned by some data."""
+    """The members to record for fusions that are pruned on `data`, best first, by site."""
     prunes = prunes_on(graph, data)
     keep = max(block.keep for block in prunes)
     named = {name for block in prunes for name in fusions_of(block.body)}
@@ -89,31 +91,37 @@ def _largest(means: Sequence[float], keep: int) -> tuple[int, ...]:
 
 
 def activations_from_members(graph: Block, members: PrunedMembers) -> Activations:
-    """What a lock says, as attention that ranks the members alike."""
+    """Recorded members as activations that rank the members in the same order."""
     sizes = {name: len(fusion.members) for name, fusion in fusions_of(graph).items()}
-    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    activations: dict[str, dict[str, tuple[float, ...]]] = {}
     for name, sites in members.items():
         for site, first in sites.items():
             means = dict(zip(first, range(len(first), 0, -1), strict=True))
             row = tuple(float(means.get(n, 0)) for n in range(sizes.get(name, 0)))
-            found.setdefault(name, {})[site] = row
-    return found
+            activations.setdefault(name, {})[site] = row
+    return activations
 
 
-def with_recorded_members(graph: Block, held: Mapping[str, Mapping[str, PrunedMembers]]) -> Block:
-    """A composition with the members that a lock records for it."""
-    for data, kept in held.get(format_canonical(graph), {}).items():
-        graph = measure_prunes(graph, data, activations_from_members(graph, kept))
+def with_recorded_members(
+    graph: Block, recorded: Mapping[str, Mapping[str, PrunedMembers]]
+) -> Block:
+    """A composition, pruned to the members that a lock records for it."""
+    for data, members in recorded.get(format_canonical(graph), {}).items():
+        graph = measure_prunes(graph, data, activations_from_members(graph, members))
     return graph
 
 
 def reusable_members(
     old: Lock | None, new: Lock, graphs: Sequence[Block]
 ) -> dict[str, Mapping[str, PrunedMembers]]:
-    """What an older lock recorded that still holds: it was measured on the same, and fits."""
+    """The members of an older lock that are still valid.
+
+    They are if they were measured with the same backbone, tokenizer, adapters and data, and if the
+    fusions still have these members.
+    """
     if old is None or old.backbone != new.backbone or old.tokenizer != new.tokenizer:
         return {}
-    # the lock of a sweep pins what other combinations use, too
+    # the lock of a sweep also pins what other combinations use
     if not (old.adapters.items() >= new.adapters.items() and old.data.items() >= new.data.items()):
         return {}
     known = {format_canonical(graph): graph for graph in graphs}
@@ -136,7 +144,7 @@ def _fits_graph(graph: Block, data: str, kept: PrunedMembers) -> bool:
 
 
 def activation_batches(encoded: EncodedDataset, tokenizer: Any) -> Iterator[dict[str, Tensor]]:
-    """What a model reads of the first examples, without labels."""
+    """Yield batches of model inputs (tensors of batch × length) for the first 2048 examples."""
     from torch.utils.data import DataLoader, Subset
 
     from adaptcompose.experiment.data.encoding import make_collator

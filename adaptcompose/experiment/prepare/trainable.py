@@ -1,4 +1,4 @@
-"""What a run trains, and the head through which: decided from the graph and the task alone."""
+"""The parts and the head that a run trains, decided from the graph and the task alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RowSection = EvaluateSection | PredictSection | PublishSection | ServedSection
 
 @dataclass(frozen=True)
 class ExperimentRow:
-    """A row of `evaluate` or `predict`, or `publish`, with the composition that it runs."""
+    """A row of `evaluate` or `predict`, `publish`, or an entry of `serve`, with its composition."""
 
     section: RowSection
     graph: Block
@@ -48,33 +48,33 @@ class ExperimentRow:
 
     @property
     def expression(self) -> Source | None:
-        """The expression of the row itself."""
+        """The expression in the row, if it has one."""
         return self.section.compose or self.section.pipe
 
     @property
     def span(self) -> Span | None:
-        """Where the user wrote it."""
+        """The position of the expression, or else of the name of the row."""
         if self.expression is not None:
             return self.expression.span()
         return self.section.span_of("repo" if isinstance(self.section, PublishSection) else "name")
 
 
 def new_parts(graph: Block) -> dict[str, Block]:
-    """The new parts of a composition under their names, for the other compositions of a run."""
+    """The new parts of a composition by name. Rows refer to them."""
     return {name: part for name, part in parts_of(graph).items() if part.is_new}
 
 
 def parts_by_slot(graph: Block) -> dict[str, list[str]]:
     """The names of the parts in each named slot."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for block in walk(graph):
         for slot in block.named_slots:
-            found.setdefault(str(slot.name), []).extend(adapters_of(slot.block))
-    return found
+            names.setdefault(str(slot.name), []).extend(adapters_of(slot.block))
+    return names
 
 
 def needs_training_labels(section: TaskSection, graph: Block) -> bool:
-    """Whether only the training data can tell what the labels are."""
+    """Whether the labels of the task come from the training data."""
     if section.kind == "masked-lm" or section.labels:
         return False
     brought = graph.default_head
@@ -85,7 +85,11 @@ def needs_training_labels(section: TaskSection, graph: Block) -> bool:
 def choose_task(
     spec: Spec, graph: Block, facts: Facts, examples: Examples | None
 ) -> tuple[Task | None, ResolvedHead]:
-    """The task with its labels, and the head that does it."""
+    """The task with its labels, and its head.
+
+    Raises Failed with AC508 if a head is missing, AC503 if it does not fit the task, and the
+    codes of `make_task`.
+    """
     section = spec.task
     if section is None:
         return None, graph.default_head
@@ -138,7 +142,7 @@ def _backbone_task(section: TaskSection, facts: Facts) -> Task:
 
 
 def _named_head(graph: Block, section: TaskSection) -> Head:
-    """`task.head` names a part or a slot of the composition."""
+    """The head of the part or slot that `task.head` names. Raises AC605 for another name."""
     named = {name: leaf.head for name, leaf in adapters_of(graph).items() if leaf.head is not None}
     for slot, names in parts_by_slot(graph).items():
         named.update((slot, named[name]) for name in names if name in named)
@@ -163,7 +167,11 @@ def _head_mismatch(section: TaskSection, brought: Head, found: str, wanted: str)
 
 
 def choose_row_head(graph: Block, head: ResolvedHead, task: Task | None) -> ResolvedHead:
-    """The head of an item: the run's own where it is new or the backbone's, else the item's."""
+    """The head of a row.
+
+    The head of the run if it is new or the backbone's; else the head of the row's own adapter, if
+    it has the labels of the task.
+    """
     if not isinstance(head, Head) or head.part == NEW_HEAD_NAME:
         return head
     brought = graph.default_head
@@ -172,7 +180,10 @@ def choose_row_head(graph: Block, head: ResolvedHead, task: Task | None) -> Reso
 
 
 def choose_trained_parts(spec: Spec, graph: Block, head: ResolvedHead) -> frozenset[str]:
-    """The names of the parts that training changes, `head` among them."""
+    """The names of the parts that training changes; `head` is a new head.
+
+    Raises Failed with AC501 if a new part stays untrained, AC502 if nothing would be trained.
+    """
     train = spec.train
     new = set(new_parts(graph))
     new |= {NEW_HEAD_NAME} if isinstance(head, Head) and head.part == NEW_HEAD_NAME else set()
@@ -190,14 +201,14 @@ def choose_trained_parts(spec: Spec, graph: Block, head: ResolvedHead) -> frozen
         raise Failed(
             codes.AC502.at(train.span_of("update") or spec.span_of("compose"), known=known)
         )
-    if left := new - chosen:
-        help = "add them to `train.update`" if len(left) > 1 else "add it to `train.update`"
-        raise Failed(untrained_diagnostic(train.span_of("update"), left, help))
+    if untrained := new - chosen:
+        help = "add them to `train.update`" if len(untrained) > 1 else "add it to `train.update`"
+        raise Failed(untrained_diagnostic(train.span_of("update"), untrained, help))
     return frozenset(chosen)
 
 
 def _default_parts(graph: Block, head: ResolvedHead) -> set[str]:
-    """What is trained without `train.update`: what the expression says, and a new head."""
+    """The default of `train.update`: what the expression marks as trainable, and a new head."""
     return {
         *trainable_parts(graph),
         *({NEW_HEAD_NAME} if isinstance(head, Head) and head.part == NEW_HEAD_NAME else ()),
@@ -212,11 +223,11 @@ def untrained_diagnostic(
 
 
 def _updatable_parts(graph: Block, head: ResolvedHead) -> dict[str, set[str]]:
-    """What `train.update` may name, and the parts that it means."""
+    """The names that `train.update` accepts, each with the parts that it stands for."""
     known: dict[str, set[str]] = {name: {name} for name in parts_of(graph)}
     known |= {slot: set(names) for slot, names in parts_by_slot(graph).items() if names}
     known |= {"fuse": set(fusions_of(graph))} if fusions_of(graph) else {}
-    # the backbone is frozen, and its own head with it
+    # the head of the backbone is frozen like the backbone
     return known | ({NEW_HEAD_NAME: {NEW_HEAD_NAME}} if isinstance(head, Head) else {})
 
 
@@ -224,10 +235,10 @@ def _parts_to_update(spec: Spec, graph: Block, head: ResolvedHead) -> set[str]:
     train = spec.train
     assert train is not None and train.update is not None
     known, chosen, problems = _updatable_parts(graph, head), set(), []
-    said = explicit_trainability(graph)
+    explicit = explicit_trainability(graph)
     for index, name in enumerate(train.update):
         place, expected = train.span_of(f"update[{index}]"), f"one of {', '.join(known)}"
-        if any(said.get(part) is False for part in known.get(name, ())):
+        if any(explicit.get(part) is False for part in known.get(name, ())):
             problems.append(codes.AC507.at(place, name=name))
             continue
         if name in known:
@@ -241,26 +252,26 @@ def _parts_to_update(spec: Spec, graph: Block, head: ResolvedHead) -> set[str]:
 
 
 def untrained_use_problems(
-    graph: Block, items: Sequence[ExperimentRow], trained: frozenset[str], facts: Facts
+    graph: Block, rows: Sequence[ExperimentRow], trained: frozenset[str], facts: Facts
 ) -> Iterator[Diagnostic]:
-    """AC501 where an item makes a new part, or uses one at a site that training does not reach."""
+    """Yield AC501 for rows that add a new part, or use one at a site that is not trained."""
     reach = weights_used(lower(graph, facts))
     known = parts_of(graph)
-    for item in items:
-        if needs_inverse(item.head):
-            yield from inversion_problems(item.graph, facts)
-        new = new_parts(item.graph)
-        used = weights_used(lower(item.graph, facts)) if new else {}
+    for row in rows:
+        if needs_inverse(row.head):
+            yield from inversion_problems(row.graph, facts)
+        new = new_parts(row.graph)
+        used = weights_used(lower(row.graph, facts)) if new else {}
         for name, part in new.items():
             place = part.span
-            if place is not None and place.source is item.expression:
+            if place is not None and place.source is row.expression:
                 help = f"use a part of `compose` instead: {', '.join(known)}"
                 yield codes.AC501.at(place, names=f"`{name}`", help=help)
             elif site := _first_unreached(used.get(name, ()), reach.get(name, ())):
                 help = "drop it at this site, or train it there"
-                yield codes.AC501.at(item.span, names=f"`{name}` at {site}", help=help)
+                yield codes.AC501.at(row.span, names=f"`{name}` at {site}", help=help)
             elif name not in trained:
-                yield untrained_diagnostic(item.span, {name})
+                yield untrained_diagnostic(row.span, {name})
 
 
 def _first_unreached(used: Sequence[Site], reach: Sequence[Site]) -> Site | None:
@@ -270,7 +281,10 @@ def _first_unreached(used: Sequence[Site], reach: Sequence[Site]) -> Site | None
 def branch_problems(
     spec: Spec, compositions: Iterable[tuple[Block | None, RowSection | None]]
 ) -> Iterator[Diagnostic]:
-    """AC512 where a task, which has one output, meets several; None is the spec's own section."""
+    """Yield AC512 for compositions with several outputs where a task needs one.
+
+    Each composition comes with its row; None is the composition of the spec itself.
+    """
     for graph, section in compositions:
         free = isinstance(section, PublishSection) or (section is None and spec.task is None)
         if graph is None or free or not graph.branches:
