@@ -74,7 +74,7 @@ def test_places_of_nodes_and_keys() -> None:
     value = parse_yaml(Source(text))
     train = value.data["train"]
     assert train.span.text == "lr: 1e-4   # rate\n  seeds: [0, 1]"
-    assert train.keys["seeds"].text == "seeds"
+    assert train.key_spans["seeds"].text == "seeds"
     assert train.data["seeds"].span.text == "[0, 1]"
     assert value.data["list"].span.text == "- a\n- b: c"
     assert value.span.text == text[: text.index("\n\n#")]
@@ -140,7 +140,7 @@ LINES = st.text(alphabet="ab :#'\"\\\t-\n", max_size=30)
 @example("\n a\n", "|", 80)
 @example(" a\n\n b\nc\n\n", ">", 80)
 def test_places_in_whatever_another_writer_writes(text: str, style: str | None, width: int) -> None:
-    document = yaml.dump_yaml({"k": {"inner": _Styled(text, style)}}, Dumper=_Writer, width=width)
+    document = yaml.dump({"k": {"inner": _Styled(text, style)}}, Dumper=_Writer, width=width)
     value = parse_yaml(Source(document)).data["k"].data["inner"]
     # PyYAML's own writer loses the exact text of some block scalars; the places must hold anyhow.
     if isinstance(value.data, str):

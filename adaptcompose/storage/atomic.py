@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Atomic writes: a file is replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Afterwards the file is either the new one, complete and on the disk, or the old one."""
+    """Write a file so that, even after a crash, it has either its old or all of its new content.
+
+    Missing folders are created. The content is on the disk when the function returns.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")

@@ -1,7 +1,8 @@
-"""The only door to YAML: strict, with the place of everything that was read.
+"""Reading YAML strictly and with source positions, and writing it.
 
-Scalars are those of YAML 1.2's core schema: `no` is a text (Norwegian), `1e-4` a number. Keys are
-texts. Equal keys, tags, anchors, aliases and merge keys are refused.
+All YAML of the project goes through this module. Scalars follow the core schema of YAML 1.2: `no`
+is a string (Norwegian), `1e-4` a number. Keys are strings. Repeated keys, tags, anchors, aliases
+and merge keys are errors (AC602, AC611).
 
 >>> spec = parse_yaml(Source("lang: no\\ntrain: {lr: 1e-4}\\n", "spec.yaml"))
 >>> spec.as_plain()
@@ -28,15 +29,16 @@ from adaptcompose.diagnostics.diagnostic import Failed, Source, Span
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SIZE_LIMIT = 1_000_000
-DEPTH_LIMIT = 64
+SIZE_LIMIT = 1_000_000  # bytes
+DEPTH_LIMIT = 64  # levels
 
 
 @dataclass(frozen=True)
 class YamlNode:
-    """One YAML node: its data, its place in the file and, for a mapping, the places of its keys.
+    """A YAML node: its data, its span in the file and, for a mapping, the spans of its keys.
 
-    A text that was made from a template is `given` the places of its characters.
+    `data` is a dict of nodes, a tuple of nodes or a scalar. `known_offsets` are the offsets of a
+    string that cannot be computed from the file, because it was made from a template.
     """
 
     data: Any
@@ -47,32 +49,32 @@ class YamlNode:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """For a text: where in the file each of its characters, and its end, stands."""
+        """For a string: the offset in the file of each of its characters, and of its end."""
         if self.known_offsets or not isinstance(self.data, str):
             return self.known_offsets
         if self.style in ("|", ">"):
-            places = list(_block_places(self.span, self.data, self.style == ">"))
+            offsets = list(_block_offsets(self.span, self.data, self.style == ">"))
         else:
-            places = list(_flow_places(self.span, self.style))
-        places = places[: len(self.data)]
-        # Where libyaml reads an exotic line break otherwise, the place is still in the node.
-        places += [max(self.span.start, self.span.end - 1)] * (len(self.data) - len(places))
+            offsets = list(_flow_offsets(self.span, self.style))
+        offsets = offsets[: len(self.data)]
+        # libyaml may read an exotic line break in another way; offsets stay inside the node
+        offsets += [max(self.span.start, self.span.end - 1)] * (len(self.data) - len(offsets))
         if self.style in ("'", '"'):
-            return (*places, self.span.end - 1)
-        return (*places, places[-1] + 1 if places else self.span.start)
+            return (*offsets, self.span.end - 1)
+        return (*offsets, offsets[-1] + 1 if offsets else self.span.start)
 
     @property
     def text(self) -> str:
-        """A scalar as a text: what was written, if it is none."""
+        """The string, or the text of another scalar as it is in the file."""
         return self.data if isinstance(self.data, str) else self.span.text
 
     def source(self) -> Source:
-        """This text as a source of its own, whose carets point into the file."""
+        """The string as a source of its own, whose carets point into the file."""
         assert isinstance(self.data, str)
         return Source(self.data, self.span.source.name, self.span.source, self.offsets)
 
     def as_plain(self) -> Any:
-        """Dictionaries, lists and scalars without their places."""
+        """The node as dictionaries, lists and scalars, without spans."""
         if isinstance(self.data, dict):
             return {key: value.as_plain() for key, value in self.data.items()}
         if isinstance(self.data, tuple):
@@ -81,7 +83,10 @@ class YamlNode:
 
 
 def read_source(path: Path, name: str | None = None) -> Source:
-    """The text of a UTF-8 file. The caller has made sure that it exists."""
+    """Read a UTF-8 file that exists; `name` is its name in diagnostics.
+
+    Raises AC017 if it is not UTF-8 and AC611 if it is larger than SIZE_LIMIT.
+    """
     with path.open("rb") as file:
         content = file.read(SIZE_LIMIT + 4)
     _check_size(len(content), Source("", name or str(path)))
@@ -89,38 +94,39 @@ def read_source(path: Path, name: str | None = None) -> Source:
 
 
 def decode_utf8(content: bytes, name: str) -> Source:
-    """The text that bytes are in UTF-8, with or without a mark; AC017 at the first other byte."""
+    """Decode UTF-8, with or without a byte order mark; AC017 points at the first invalid byte."""
     try:
         return Source(content.decode("utf-8-sig"), name)
     except UnicodeDecodeError as error:
-        good = Source(content[: error.start].decode("utf-8-sig"), name)
-        place = good.span(len(good.text))
-        raise Failed(AC017.at(place, byte=f"0x{content[error.start]:02x}")) from None
+        valid = Source(content[: error.start].decode("utf-8-sig"), name)
+        end = valid.span(len(valid.text))
+        raise Failed(AC017.at(end, byte=f"0x{content[error.start]:02x}")) from None
 
 
 def parse_yaml(source: Source) -> YamlNode:
-    """One YAML document with places. An empty one is None."""
+    """Parse one YAML document; the data of an empty one is None. Raises AC602 or AC611."""
     _check_size(len(source.text.encode("utf-8", "surrogatepass")), source)
-    if found := _UNPRINTABLE.search(source.text):
-        char = f"U+{ord(found.group()):04X}"
-        raise _refusal(source, *found.span(), f"the character {char} is not allowed")
+    if match := _UNPRINTABLE.search(source.text):
+        char = f"U+{ord(match.group()):04X}"
+        raise _refusal(source, *match.span(), f"the character {char} is not allowed")
     try:
         return _Reader(source).document()
     except yaml.MarkedYAMLError as error:
-        raise _translation(source, error) from None
+        raise _translate_error(source, error) from None
     except yaml.YAMLError as error:
         raise _refusal(source, 0, 0, str(error)) from None
 
 
 def load_yaml(text: str, name: str = "<yaml>") -> Any:
-    """A document of ours (a card, a lock) as plain values, read as strictly."""
+    """Parse a document, such as a card or a lock, into plain values."""
     return parse_yaml(Source(text, name)).as_plain()
 
 
 def dump_yaml(data: Any) -> str:
-    """Block style, in the order given; `load(dump_yaml(data))` is the data again.
+    """Write data in block style, with keys in their order; `load_yaml` is the inverse.
 
-    A text that another YAML reader would take for something else is quoted.
+    A string that any YAML reader would take for another type is quoted. Raises TypeError for a key
+    that is not a string.
     """
     _check_keys(data)
     text: str = yaml.dump(
@@ -144,7 +150,7 @@ _INFINITE = re.compile(r"([-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
 def parse_scalar(text: str) -> bool | int | float | str | None:
-    """What an unquoted scalar means.
+    """The value of an unquoted scalar.
 
     >>> [parse_scalar(text) for text in ("no", "~", "0o17", "0x1F", ".5", "5.", "1_000", "12:30")]
     ['no', None, 15, 31, 0.5, 5.0, '1_000', '12:30']
@@ -157,29 +163,29 @@ def parse_scalar(text: str) -> bool | int | float | str | None:
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
     if _FLOAT.fullmatch(text):
         return float(text)
-    if found := _INFINITE.fullmatch(text):
-        return float(f"{found[1]}inf") if found[1] is not None else float("nan")
+    if match := _INFINITE.fullmatch(text):
+        return float(f"{match[1]}inf") if match[1] is not None else float("nan")
     return text
 
 
 class _Reader:
-    """Builds values out of libyaml's events."""
+    """Builds nodes from the events of libyaml."""
 
     def __init__(self, source: Source):
         self.source = source
-        # libyaml would count the mark as the first column.
+        # libyaml would count a byte order mark as the first column
         self.shift = 1 if source.text.startswith("\ufeff") else 0
         loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         self.events: Iterator[Any] = yaml.parse(source.text[self.shift :], Loader=loader)
 
     def document(self) -> YamlNode:
-        found: YamlNode | None = None
+        node: YamlNode | None = None
         for event in self.events:
-            if isinstance(event, yaml.DocumentStartEvent) and found is not None:
+            if isinstance(event, yaml.DocumentStartEvent) and node is not None:
                 raise self._refuse(event, "it contains more than one document")
             if isinstance(event, yaml.NodeEvent):
-                found = self._node(event, 0)
-        return found or YamlNode(None, self.source.span(0, 0))
+                node = self._node(event, 0)
+        return node or YamlNode(None, self.source.span(0, 0))
 
     def _node(self, event: Any, depth: int) -> YamlNode:
         self._check(event, depth)
@@ -219,9 +225,12 @@ class _Reader:
     def _sequence(self, event: Any, depth: int) -> YamlNode:
         start, end = self._range(event)
         items: list[YamlNode] = []
-        while not isinstance(after := next(self.events), yaml.SequenceEndEvent):
-            items.append(self._node(after, depth))
-        end = self._range(after)[1] if event.flow_style else (items[-1].span.end if items else end)
+        while not isinstance(event_inside := next(self.events), yaml.SequenceEndEvent):
+            items.append(self._node(event_inside, depth))
+        if event.flow_style:
+            end = self._range(event_inside)[1]
+        elif items:
+            end = items[-1].span.end
         return YamlNode(tuple(items), self.source.span(start, end))
 
     def _mapping(self, event: Any, depth: int) -> YamlNode:
@@ -229,8 +238,8 @@ class _Reader:
         data: dict[str, YamlNode] = {}
         keys: dict[str, Span] = {}
         repeated = []
-        while not isinstance(after := next(self.events), yaml.MappingEndEvent):
-            key, span = self._key(after, depth)
+        while not isinstance(key_event := next(self.events), yaml.MappingEndEvent):
+            key, span = self._key(key_event, depth)
             value = self._node(next(self.events), depth)
             end = max(span.end, value.span.end)
             if key in keys:
@@ -239,7 +248,7 @@ class _Reader:
         if repeated:
             raise Failed(repeated)
         if event.flow_style:
-            end = self._range(after)[1]
+            end = self._range(key_event)[1]
         return YamlNode(data, self.source.span(start, end), keys)
 
     def _key(self, event: Any, depth: int) -> tuple[str, Span]:
@@ -272,27 +281,27 @@ def _refusal(source: Source, start: int, end: int, why: str, help: str | None = 
     return Failed(AC611.at(source.span(start, max(start, end)), why=why, help=help))
 
 
-def _translation(source: Source, error: yaml.MarkedYAMLError) -> Failed:
+def _translate_error(source: Source, error: yaml.MarkedYAMLError) -> Failed:
     mark = error.problem_mark or error.context_mark
-    place = min(mark.index if mark else 0, len(source.text))
+    offset = min(mark.index if mark else 0, len(source.text))
     why = (error.problem or "unreadable").rstrip(".")
-    if source.text[place : place + 1] == "\t":
+    if source.text[offset : offset + 1] == "\t":
         return _refusal(
-            source, place, place + 1, "tabs cannot be used for indentation", "use spaces"
+            source, offset, offset + 1, "tabs cannot be used for indentation", "use spaces"
         )
     if why.startswith("mapping values are not allowed"):
         why, help = (
             "`: ` inside a text without quotes",
             "put the text in quotes, or remove the space after `:`",
         )
-        return _refusal(source, place, place + 1, why, help)
+        return _refusal(source, offset, offset + 1, why, help)
     remedy = (
         "put a text that contains { } [ ] or `, ` in quotes"
         if "flow" in (error.context or "")
         else None
     )
     why = f"{why} {error.context}" if error.context else why
-    return _refusal(source, place, place, why, remedy)
+    return _refusal(source, offset, offset, why, remedy)
 
 
 _BREAK = r"(?:\r\n|[\n\r\x85\u2028\u2029])"
@@ -302,20 +311,20 @@ _ONE_BREAK = re.compile(_BREAK)
 _ESCAPE_LENGTH = {"x": 4, "u": 6, "U": 10}
 
 
-def _flow_places(span: Span, quote: str) -> Iterator[int]:
-    """Where the characters of a plain or quoted scalar stand, line folding and escapes undone."""
+def _flow_offsets(span: Span, quote: str) -> Iterator[int]:
+    """The offset of each character of a plain or quoted scalar, after line folding and escapes."""
     text = span.source.text
     at, end = (span.start + 1, span.end - 1) if quote else (span.start, span.end)
     while at < end:
-        if found := _FOLD.match(text, at, end):
-            breaks = [one.start() for one in _ONE_BREAK.finditer(text, *found.span(1))]
+        if fold := _FOLD.match(text, at, end):
+            breaks = [each.start() for each in _ONE_BREAK.finditer(text, *fold.span(1))]
             yield from breaks[:1] if len(breaks) == 1 else breaks[1:]
             if len(breaks) > 1 and text[breaks[0]] in "\u2028\u2029":
                 yield breaks[-1]
-            at = found.end()
-        elif quote == '"' and (found := _ESCAPED_FOLD.match(text, at, end)):
-            yield from (one.start() for one in _ONE_BREAK.finditer(text, *found.span(1)))
-            at = found.end()
+            at = fold.end()
+        elif quote == '"' and (fold := _ESCAPED_FOLD.match(text, at, end)):
+            yield from (each.start() for each in _ONE_BREAK.finditer(text, *fold.span(1)))
+            at = fold.end()
         else:
             yield at
             if quote == '"' and text[at] == "\\":
@@ -324,8 +333,8 @@ def _flow_places(span: Span, quote: str) -> Iterator[int]:
                 at += 2 if quote == "'" and text[at] == "'" else 1
 
 
-def _block_places(span: Span, data: str, folded: bool) -> Iterator[int]:
-    """Where the characters of a `|` or `>` scalar stand, and those that were clipped."""
+def _block_offsets(span: Span, data: str, folded: bool) -> Iterator[int]:
+    """The offset of each character of a `|` or `>` scalar, with line breaks clipped at its end."""
     text = span.source.text
     lines = list(_lines(text, span.start))[1:]
     first = next(((start, end) for start, end, _ in lines if text[start:end].strip(" ")), None)
@@ -342,9 +351,9 @@ def _block_places(span: Span, data: str, folded: bool) -> Iterator[int]:
         if line:
             if text[start:end][:indent].strip(" "):
                 break
-            tight = folded and previous is not None
-            tight = tight and line[0] not in " \t" and previous not in (" ", "\t")
-            yield from pending[1:] if tight and len(pending) > 1 else pending
+            folds = folded and previous is not None
+            folds = folds and line[0] not in " \t" and previous not in (" ", "\t")
+            yield from pending[1:] if folds and len(pending) > 1 else pending
             yield from range(start + indent, end)
             pending, previous = [], line[0]
         elif text[start:end].strip(" "):
@@ -355,10 +364,10 @@ def _block_places(span: Span, data: str, folded: bool) -> Iterator[int]:
 
 
 def _lines(text: str, start: int) -> Iterator[tuple[int, int, int]]:
-    """Start, end and start of the next, of each line."""
-    for found in _ONE_BREAK.finditer(text, start):
-        yield start, found.start(), found.end()
-        start = found.end()
+    """Start and end of each line, and the start of the line after it."""
+    for line_break in _ONE_BREAK.finditer(text, start):
+        yield start, line_break.start(), line_break.end()
+        start = line_break.end()
     yield start, len(text), len(text)
 
 
@@ -368,8 +377,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    odd = any(char in text for char in "\r\x85\u2028\u2029\ufeff")
-    style = '"' if odd else "|" if "\n" in text.rstrip("\n") else None
+    needs_escapes = any(char in text for char in "\r\x85\u2028\u2029\ufeff")
+    style = '"' if needs_escapes else "|" if "\n" in text.rstrip("\n") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

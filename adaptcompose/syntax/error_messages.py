@@ -1,4 +1,4 @@
-"""What is said about a token that does not fit, given what came before it."""
+"""The diagnostics for a token that the grammar does not allow, by what comes before it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ CLOSING = {"(": ")", "[": "]"}
 
 
 class Phase(Enum):
-    """What the reader has just seen, and so what may come."""
+    """What the parser expects next."""
 
     START = auto()  # the start of an expression, an argument, an item
-    VALUE = auto()  # behind `name=`
-    STAGE = auto()  # behind `|`
-    WEIGHT = auto()  # behind `:`
-    REFERENCE = auto()  # behind `!`
-    LET_NAME = auto()  # behind `let`
-    EQUALS = auto()  # behind a name that is given a value
-    CALL = auto()  # behind a name that is called
-    COMPLETE_STAGE = auto()  # a stage is complete
-    COMPLETE_ARGUMENT = auto()  # an argument is complete, and no `|` can follow
+    VALUE = auto()  # after `name=`
+    STAGE = auto()  # after `|`
+    WEIGHT = auto()  # after `:`
+    REFERENCE = auto()  # after `!`
+    LET_NAME = auto()  # after `let`
+    EQUALS = auto()  # after a name that gets a value
+    CALL = auto()  # after a name that is called
+    COMPLETE_STAGE = auto()  # after a complete stage
+    COMPLETE_ARGUMENT = auto()  # after a complete argument, where no `|` can follow
 
 
 WANTING = set(Phase) - {Phase.COMPLETE_STAGE, Phase.COMPLETE_ARGUMENT}
@@ -41,7 +41,7 @@ WANTING = set(Phase) - {Phase.COMPLETE_STAGE, Phase.COMPLETE_ARGUMENT}
 
 @dataclass(frozen=True)
 class Bracket:
-    """An open bracket: of a `call`, a `group` or a `list`."""
+    """An open bracket; its kind is `call`, `group` or `list`."""
 
     kind: str
     token: Token
@@ -52,12 +52,12 @@ class Bracket:
 
 
 def unexpected(token: Token, expected: str, help: str | None = None) -> Diagnostic:
-    """`expected …, found …` at the token."""
+    """AC013, `expected …, found …`, at a token."""
     return codes.AC013.at(token.span, expected=expected, got=token.shown, help=help)
 
 
 def missing(phase: Phase, last: Token | None, token: Token, expected: str) -> Diagnostic:
-    """A mark, or the end, stands where a value should be; `last` is the token before it."""
+    """The diagnostic for a mark, or the end, in place of a value; `last` is the token before it."""
     if phase is Phase.STAGE and last:
         return codes.AC010.at(last.span, mark="|")
     if phase is Phase.WEIGHT and last:
@@ -66,13 +66,13 @@ def missing(phase: Phase, last: Token | None, token: Token, expected: str) -> Di
         return codes.AC009.at(token.span, problem="the composition starts with `|`")
     if phase is Phase.START and token.kind == END and last and last.kind == ";":
         return codes.AC010.at(last.span, mark=";")
-    place = last if token.kind == END and last else token
+    anchor = last if token.kind == END and last else token
     help = "remove it" if token.kind in (",", ";") and phase is Phase.START else None
-    return codes.AC013.at(place.span, expected=expected, got=token.shown, help=help)
+    return codes.AC013.at(anchor.span, expected=expected, got=token.shown, help=help)
 
 
 def bad_weight(token: Token) -> Diagnostic | None:
-    """What is wrong with a value behind `:`."""
+    """The diagnostic for a value after `:`, or None if it is a valid weight."""
     if token.kind in ("INT", "FLOAT"):
         return literals.literal_problem(token.kind, token.span)
     if token.kind == UNCLOSED:
@@ -85,11 +85,11 @@ _LATIN = dict(zip("асеорхуіѕјԁһкмтнвѵοαυνιρκ", "aceopxy
 
 
 def look_alike(token: Token) -> Diagnostic | None:
-    """A letter of another script in a word that is called, and the Latin one that is meant."""
-    for place, char in enumerate(token.text):
+    """AC003 for a letter of another script that looks like a Latin one, or None."""
+    for index, char in enumerate(token.text):
         latin = _LATIN.get(char.lower()) or unicodedata.normalize("NFKC", char)
         if not char.isascii() and latin.isascii():
-            start = token.span.start + place
+            start = token.span.start + index
             span = Span(token.span.source, start, start + 1)
             name = unicodedata.name(char, f"U+{ord(char):04X}")
             return codes.AC003.at(
@@ -99,19 +99,18 @@ def look_alike(token: Token) -> Diagnostic | None:
 
 
 def bad_name(token: Token) -> Diagnostic:
-    """What is wrong with the name of an argument."""
+    """The diagnostic for a token that is not a valid argument name."""
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", token.text):
         return codes.AC006.at(token.span, name=shorten(token.text), lower=lower_case(token.text))
     expected = "an argument name made of a-z, 0-9 and _"
     name = lower_case(token.text)
-    alike = len(name) == len(token.text)
-    return unexpected(
-        token, expected, f"write `{name}`" if alike else "write a name as in `lang=sw`"
-    )
+    is_similar = len(name) == len(token.text)
+    help = f"write `{name}`" if is_similar else "write a name as in `lang=sw`"
+    return unexpected(token, expected, help)
 
 
 def lower_case(text: str) -> str:
-    """The text as a name of the language.
+    """The nearest valid argument name.
 
     >>> lower_case("Lang-X")
     'lang_x'

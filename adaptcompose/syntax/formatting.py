@@ -1,4 +1,4 @@
-"""Canonical text for people, comments kept: what `adaptcompose fmt` writes.
+"""Formatting with comments preserved, as `adaptcompose fmt` does it.
 
 >>> print(format_expression("stack( lang=sw,task=ner )# zero-shot\\n|drop(bottom=5)"))
 stack(lang=sw, task=ner)  # zero-shot
@@ -22,7 +22,10 @@ _COMMENT = re.compile(r"""(?P<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?P<
 
 @dataclass
 class _Stage:
-    """One line: a stage of a pipe, with what is said above it and behind it."""
+    """A stage of a pipe, with the comments above it and at the end of its line.
+
+    `head` and `end` are the text around it: `let x = ` or `  | ` before it, `;` after it.
+    """
 
     text: str
     span: Span
@@ -33,20 +36,24 @@ class _Stage:
 
 
 def format_expression(text: str | Source, width: int = WIDTH) -> str:
-    """One line if it fits, else one stage a line; a comment stays with the stage it stands at."""
+    """The canonical text: one line if it fits into `width`, otherwise one line per stage.
+
+    A comment stays with the stage that it is next to. Raises `Failed` if the syntax is wrong.
+    """
     source = Source(text) if isinstance(text, str) else text
     tree = parse_tree(source)
-    found = [one for one in _COMMENT.finditer(source.text) if one["comment"]]
-    if not found:
+    comments = [match for match in _COMMENT.finditer(source.text) if match["comment"]]
+    if not comments:
         return format_tree(tree, width)
     parts = [list(_stages(part)) for part in (*tree.bindings, tree.body)]
     stages = [stage for part in parts for stage in part]
-    tail = [comment for one in found if (comment := _placed(one, source.text, stages))]
+    unattached = [_attach_comment(match, source.text, stages) for match in comments]
+    tail = filter(None, unattached)
     return "\n".join([*(line for part in parts for line in _lines(part, width)), *tail])
 
 
 def as_yaml_scalar(text: str) -> str:
-    """Canonical text as YAML takes it: quoted where another reader would see something else.
+    """Canonical text as a YAML scalar: quoted if YAML would read it as something else.
 
     >>> as_yaml_scalar("stack(lang=sw)"), as_yaml_scalar("no"), as_yaml_scalar('"./a b"')
     ('stack(lang=sw)', '"no"', '\\'"./a b"\\'')
@@ -58,7 +65,7 @@ def as_yaml_scalar(text: str) -> str:
 
 
 def single_quoted(text: str) -> str:
-    """One line between single quotes, as YAML doubles them inside."""
+    """One line of text as a single-quoted YAML scalar."""
     return "'{}'".format(text.replace("'", "''"))
 
 
@@ -68,43 +75,41 @@ def _stages(part: Node) -> Iterator[_Stage]:
         value, head, end = part.value, f"let {part.name} = ", ";"
     stages = value.stages if isinstance(value, Pipe) else (value,)
     for number, stage in enumerate(stages):
-        grouped = isinstance(stage, Pipe) and len(stages) > 1
-        text = f"({stage})" if grouped else str(stage)
+        needs_brackets = isinstance(stage, Pipe) and len(stages) > 1
+        text = f"({stage})" if needs_brackets else str(stage)
         first, last = number == 0, number == len(stages) - 1
         around = part.span.to(stage.span) if first else stage.span
         span = around.to(part.span) if last else around
         yield _Stage(text, span, head if first else "  | ", end if last else "")
 
 
-def _placed(found: re.Match[str], text: str, stages: list[_Stage]) -> str | None:
-    """Give a comment to its stage; back comes one that stands behind them all."""
-    comment = found["comment"].rstrip()
-    begun = [stage for stage in stages if stage.span.start < found.start()]
-    line = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
-    if line.strip(" \t|") and begun:
-        begun[-1].trailing_comments.append(comment)
-    elif begun and begun[-1].span.end > found.start():
-        begun[-1].leading_comments.append(comment)
-    elif len(begun) < len(stages):
-        stages[len(begun)].leading_comments.append(comment)
+def _attach_comment(match: re.Match[str], text: str, stages: list[_Stage]) -> str | None:
+    """Add a comment to the stage it is next to; return it instead if it follows the last stage."""
+    comment = match["comment"].rstrip()
+    earlier = [stage for stage in stages if stage.span.start < match.start()]
+    line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+    if line.strip(" \t|") and earlier:
+        earlier[-1].trailing_comments.append(comment)
+    elif earlier and earlier[-1].span.end > match.start():
+        earlier[-1].leading_comments.append(comment)
+    elif len(earlier) < len(stages):
+        stages[len(earlier)].leading_comments.append(comment)
     else:
         return comment
     return None
 
 
 def _lines(part: list[_Stage], width: int) -> Iterator[str]:
-    """A part on one line if it fits and no comment stands between its stages."""
+    """A part on one line if it fits and has no comment between its stages."""
     for stage in part:
         if len(stage.trailing_comments) > 1:
-            stage.leading_comments, stage.trailing_comments = (
-                [*stage.leading_comments, *stage.trailing_comments],
-                [],
-            )
-    inner = any(one.leading_comments for one in part[1:]) or any(
-        one.trailing_comments for one in part[:-1]
+            stage.leading_comments += stage.trailing_comments
+            stage.trailing_comments = []
+    has_inner_comment = any(stage.leading_comments for stage in part[1:]) or any(
+        stage.trailing_comments for stage in part[:-1]
     )
-    line = part[0].head + " | ".join(one.text for one in part) + part[-1].end
-    if not inner and len(line) <= width:
+    line = part[0].head + " | ".join(stage.text for stage in part) + part[-1].end
+    if not has_inner_comment and len(line) <= width:
         yield from part[0].leading_comments
         yield "  ".join([line, *part[-1].trailing_comments])
         return

@@ -1,4 +1,4 @@
-"""grammar/compose.lark as a parser."""
+"""The grammar, grammar/compose.lark, as a parser."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @cache
 def load_parser() -> Lark:
-    """The parser of grammar/compose.lark, made once in a process."""
+    """The LALR parser of grammar/compose.lark, built once per process."""
     from lark import Lark, lexer
 
-    # Where interegular is installed lark holds every terminal against every other, which takes
-    # longer than everything else here; a test does that once for the grammar.
-    thorough, lexer.has_interegular = lexer.has_interegular, False
+    # With interegular installed, lark compares every terminal with every other one, which takes
+    # longer than everything else here. A test does that once for the grammar.
+    has_interegular, lexer.has_interegular = lexer.has_interegular, False
     try:
         return Lark(
             (resource_folder("grammar") / "compose.lark").read_text(encoding="utf-8"),
@@ -29,4 +29,4 @@ def load_parser() -> Lark:
             maybe_placeholders=False,
         )
     finally:
-        lexer.has_interegular = thorough
+        lexer.has_interegular = has_interegular

@@ -1,7 +1,7 @@
-"""What a composition looks like once it is read: a tree of immutable nodes.
+"""The syntax tree of an expression: immutable nodes.
 
-A node prints itself as canonical text, one line that parses to an equal node. Two nodes are equal
-when they say the same, wherever they were written.
+`str(node)` is its canonical text, one line that parses to an equal node. Two nodes are equal if
+they have the same content; spans do not count.
 
 >>> Pipe((Call("stack", (Argument(Reference("sw")),)), Reference("ner")))
 <Pipe stack(sw) | ner>
@@ -23,7 +23,7 @@ NO_SPAN = Span(Source("", "<made by a program>"), 0, 0)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Node:
-    """A part of an expression. Printing, comparing and hashing need no recursion, however deep."""
+    """A part of an expression. Printing, comparing and hashing a deep tree needs no recursion."""
 
     span: Span = field(default=NO_SPAN, compare=False, kw_only=True)
 
@@ -54,31 +54,32 @@ class Node:
 
 
 def _flat(node: Node) -> list[str]:
+    """Types, lengths and values of a node and everything inside it, in a fixed order."""
     pending: list[Any] = [node]
-    found: list[str] = []
+    entries: list[str] = []
     while pending:
         value = pending.pop()
         if isinstance(value, Node):
-            found.append(type(value).__name__)
-            pending.extend(getattr(value, name) for name in _parts(value))
+            entries.append(type(value).__name__)
+            pending.extend(getattr(value, name) for name in _content_fields(value))
         elif isinstance(value, tuple):
-            found.append(f"{len(value)} parts")
+            entries.append(f"{len(value)} parts")
             pending.extend(value)
         else:
             # repr keeps 1, 1.0, True and "1" apart, as their canonical texts do
-            found.append(repr(value))
-    return found
+            entries.append(repr(value))
+    return entries
 
 
-def _parts(node: Any) -> tuple[str, ...]:
-    """The positional fields: what a node says, without its places."""
+def _content_fields(node: Any) -> tuple[str, ...]:
+    """The names of the positional fields, which are all but the spans."""
     names: tuple[str, ...] = node.__match_args__
     return names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reference(Node):
-    """An adapter, or several, by name: `ner`, `lang/sw`, `user/repo@main`, `glue/*`."""
+    """The name of an adapter, or of several: `ner`, `lang/sw`, `user/repo@main`, `glue/*`."""
 
     text: str
 
@@ -98,7 +99,7 @@ class Number(Node):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Range(Node):
-    """Whole numbers with both ends: `0..4` is five of them."""
+    """The whole numbers from `first` to `last`, both included: `0..4` has five."""
 
     first: int
     last: int
@@ -109,7 +110,7 @@ class Range(Node):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Text(Node):
-    """A quoted text, for instance the path of a folder: `"my adapters/ner"`."""
+    """A quoted string, such as the path of a folder: `"my adapters/ner"`."""
 
     value: str
 
@@ -151,7 +152,7 @@ class Call(Node):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Argument(Node):
-    """One argument, with its name and its weight where it has them: `lang=sw`, `a:0.3`."""
+    """An argument with an optional name and an optional weight: `lang=sw`, `a:0.3`."""
 
     value: Stage | ListValue | Pipe
     name: str | None = None
@@ -163,13 +164,13 @@ class Argument(Node):
         name: list[Node | str] = [] if self.name is None else [self.name, "="]
         if self.weight is None:
             return [*name, self.value]
-        # in `a | b:0.3` the weight would seem to be that of b alone
+        # without brackets, `a | b:0.3` would give the weight to b alone
         return [*name, *_grouped(self.value), f":{self.weight!r}"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Exclusion(Node):
-    """What is taken away from the globs before it: `!glue/wnli`."""
+    """A reference that is removed from the globs before it: `!glue/wnli`."""
 
     reference: Reference
 
@@ -217,13 +218,13 @@ Stage = Reference | Number | Range | Text | Flag | Call
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """The node and everything inside it, in the order of the text."""
+    """The node and all nodes inside it, in the order of the text."""
     pending: list[Any] = [node]
     while pending:
         value = pending.pop()
         if isinstance(value, Node):
             yield value
-            pending.extend(getattr(value, name) for name in reversed(_parts(value)))
+            pending.extend(getattr(value, name) for name in reversed(_content_fields(value)))
         elif isinstance(value, tuple):
             pending.extend(reversed(value))
 

@@ -65,13 +65,15 @@ __all__ = [
     "walk",
 ]
 
-SIZE_LIMIT = 65_536
-# every later step may walk a tree recursively: this keeps it far from Python's own limit
+SIZE_LIMIT = 65_536  # characters
+# later steps walk the tree recursively; this limit keeps them far from Python's own
 DEPTH_LIMIT = 64
 
 
 def parse_tree(source: Source | str) -> Tree:
-    """The tree of an expression; `Failed` with everything that is wrong with its syntax.
+    """The syntax tree of an expression.
+
+    Raises `Failed` with all its syntax errors, or with AC901 or AC902 if it is too large.
 
     >>> parse_tree("average(a: 0.3, b: 0.7)")
     <Tree average(a:0.3, b:0.7)>
@@ -85,9 +87,8 @@ def parse_tree(source: Source | str) -> Tree:
         raw = load_parser().parse(source.text)
     except UnexpectedInput:
         raise Failed(find_syntax_errors(source)) from None
-    # inner parts first, without recursion
-    parts = list(raw.iter_subtrees())
-    if any(_is_mistaken(part, source) for part in parts):
+    parts = list(raw.iter_subtrees())  # inner ones first
+    if any(_has_invalid_token(part, source) for part in parts):
         raise Failed(find_syntax_errors(source))
     return _build(parts, source)
 
@@ -108,7 +109,7 @@ def _check_size(source: Source) -> None:
 
 
 def bracket_depth(source: Source) -> int:
-    """How many brackets stand in each other.
+    """How deep the brackets of an expression are nested.
 
     >>> bracket_depth(Source("stack(fuse(a, b), ')(')"))
     2
@@ -117,18 +118,18 @@ def bracket_depth(source: Source) -> int:
 
 
 def _brackets(source: Source) -> Iterator[tuple[int, Span]]:
-    """Every opening bracket, with how deep it stands."""
+    """Every opening bracket with its depth, which starts at 1."""
     depth = 0
-    for found in _BRACKET.finditer(source.text):
-        if found["open"]:
+    for match in _BRACKET.finditer(source.text):
+        if match["open"]:
             depth += 1
-            yield depth, source.span(*found.span())
-        elif found[0] in (")", "]"):
+            yield depth, source.span(*match.span())
+        elif match[0] in (")", "]"):
             depth = max(0, depth - 1)
 
 
-def _is_mistaken(part: Raw[Token], source: Source) -> bool:
-    """Whether a token has a form that the grammar takes and the language does not."""
+def _has_invalid_token(part: Raw[Token], source: Source) -> bool:
+    """Whether the grammar accepts a token of this part that the language does not."""
     tokens = [child for child in part.children if isinstance(child, str)]
     if part.data == "exclude" and tokens[0].type != "REF":
         return True
@@ -136,15 +137,15 @@ def _is_mistaken(part: Raw[Token], source: Source) -> bool:
 
 
 def _build(parts: list[Raw[Token]], source: Source) -> Tree:
-    made: dict[int, Any] = {}
+    nodes: dict[int, Any] = {}
     for part in parts:
         children = [
-            _leaf(child, source) if isinstance(child, str) else made[id(child)]
+            _leaf(child, source) if isinstance(child, str) else nodes[id(child)]
             for child in part.children
         ]
         span = source.span(part.meta.start_pos, part.meta.end_pos)
-        made[id(part)] = _MAKE[part.data](children, span)
-    tree: Tree = made[id(parts[-1])]
+        nodes[id(part)] = _MAKE[part.data](children, span)
+    tree: Tree = nodes[id(parts[-1])]
     return tree
 
 
@@ -171,8 +172,8 @@ def _binding(children: list[Any], span: Span) -> Binding:
 
 def _call(children: list[Any], span: Span) -> Call:
     name, *arguments = children
-    named = (item if isinstance(item, Exclusion) else _argument(item) for item in arguments)
-    return Call(str(name), tuple(named), span=span, name_span=_token_span(name, span.source))
+    items = (item if isinstance(item, Exclusion) else _argument(item) for item in arguments)
+    return Call(str(name), tuple(items), span=span, name_span=_token_span(name, span.source))
 
 
 def _argument(item: Any) -> Argument:
@@ -214,27 +215,27 @@ _LEAVES: dict[str, Callable[[str, Span], Node]] = {
 
 
 def append_stages(tree: Tree, more: Tree) -> Tree:
-    """A composition with the stages of another one behind it: `compose` and `pipe` of a spec."""
+    """A composition followed by the stages of another: `compose` and `pipe` of a spec."""
     stages = more.body.stages if isinstance(more.body, Pipe) else (more.body,)
     body = Pipe((tree.body, *stages), span=more.body.span)
     return Tree((*tree.bindings, *more.bindings), body, span=tree.span)
 
 
 def argument_span(call: Span, name: str) -> Span:
-    """Where the text of a call has the value of an argument; the whole call, if it has none."""
+    """The span of an argument's value in the text of a call; the whole call if it is not there."""
     try:
         body = parse_tree(Source(call.text)).body
     except Failed:
         return call
-    for given in body.arguments if isinstance(body, Call) else ():
-        if isinstance(given, Argument) and given.name == name:
-            inner = given.value.span
+    for argument in body.arguments if isinstance(body, Call) else ():
+        if isinstance(argument, Argument) and argument.name == name:
+            inner = argument.value.span
             return Span(call.source, call.start + inner.start, call.start + inner.end)
     return call
 
 
 def format_tree(tree: Tree, width: int = 88) -> str:
-    """Canonical text for people: one line, or one stage a line where that is wider than `width`.
+    """Canonical text on one line, or with one line per stage where that is wider than `width`.
 
     >>> print(format_tree(parse_tree("stack(sw) | fuse(glue/*)"), width=20))
     stack(sw)
@@ -257,17 +258,17 @@ def _folded(part: Binding | Stage | Pipe, width: int) -> str:
     return head + "\n  | ".join(stages) + end
 
 
-# a word alone, without any mark of the language, may be a truth value, a number or a date to YAML
+# YAML may read a word without any mark of the language as a truth value, a number or a date
 _MARK = re.compile(r"[(|/@]")
 _WORD = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[^\W\d]", re.IGNORECASE)
 _BEGINNING = re.compile(r"[^\W_]|[_./(]|~/")
 
 
 def is_yaml_safe(text: str) -> bool:
-    """Whether canonical text may stand in YAML without quotes and is read back as it is.
+    """Whether YAML reads canonical text without quotes as the same text.
 
-    >>> is_yaml_safe("stack(lang=sw, task=ner) | fuse(glue/*)"), is_yaml_safe("no"), is_yaml_safe("*/x")
-    (True, False, False)
+    >>> [is_yaml_safe(text) for text in ("stack(lang=sw, task=ner) | fuse(glue/*)", "no", "*/x")]
+    [True, False, False]
     """
     return (
         text.isprintable()

@@ -1,4 +1,4 @@
-"""What a reference in an expression means, read off its letters alone.
+"""References in expressions, parsed from their text alone.
 
 >>> parse_ref("lang/sw@houlsby", {"lang"})
 Ref(kind='catalogue', space='lang', name='sw', variant='houlsby')
@@ -29,8 +29,8 @@ class Ref:
     """A reference to an adapter, a fusion, a composition or a backbone; printing is its inverse.
 
     `bare` and `catalogue` have name and variant, `hub` has repo, revision and subfolder, `local`
-    has a path. The name of a `bare` or `catalogue` reference, and the repo of a forced one, may
-    be a glob. `revision` is a branch, a tag, 7 to 40 hex digits or `refs/pr/3`.
+    has a path. The name of a `bare` or `catalogue` reference may be a glob, and so may the repo of
+    one with the prefix `hf://`. `revision` is a branch, a tag, 7 to 40 hex digits or `refs/pr/3`.
     """
 
     kind: RefKind
@@ -45,11 +45,11 @@ class Ref:
 
     @property
     def is_glob(self) -> bool:
-        """Whether it stands for several adapters."""
+        """Whether the reference is a glob, which can match several adapters."""
         return self.kind != "local" and is_glob(self.name or self.repo or "")
 
     def in_space(self, space: str) -> Ref:
-        """A bare name as the catalogue entry of a space: what it means as the value of a slot.
+        """The catalogue entry that a bare name means in a slot: a slot has the name of its space.
 
         >>> print(parse_ref("sw", ()).in_space("lang"))
         lang/sw
@@ -68,16 +68,17 @@ class Ref:
         return f"{space}{self.name}{f'@{self.variant}' if self.variant else ''}"
 
     def __repr__(self) -> str:
-        given = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return f"Ref({', '.join(f'{name}={value!r}' for name, value in given if value)})"
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return f"Ref({', '.join(f'{name}={value!r}' for name, value in values if value)})"
 
 
 def parse_ref(text: str, spaces: Collection[str], span: Span | None = None) -> Ref:
-    """The meaning of a reference, given the names of the catalogue's spaces.
+    """Parse a reference; `spaces` are the names of the catalogue's spaces.
 
-    A path with unusual characters stands in quotes. `x/y` is the catalogue's if `x` is a space,
-    the hub's if not; `hf://x/y` is always the Hugging Face Hub's. A glob of the shape `x/*` is
-    the catalogue's even if there is no such space, so that a slip never reaches the network.
+    `x/y` is an entry of the catalogue if `x` is a space, and a repository of the hub otherwise;
+    `hf://x/y` is always a repository of the Hugging Face Hub. A glob such as `x/*` always refers to
+    the catalogue, so that a typo never reaches the network. A path with unusual characters must be
+    in quotes. Raises AC109 or AC420.
     """
     if text[:1] in ('"', "'"):
         return local_ref(_unquote_path(text, span))
@@ -97,9 +98,10 @@ def parse_ref(text: str, spaces: Collection[str], span: Span | None = None) -> R
 def parse_repository_ref(
     text: str, span: Span | None = None, subfolder_help: str | None = None
 ) -> Ref:
-    """A repository as a whole, or a folder: a backbone, a tokenizer, a data set.
+    """Parse the reference of a backbone, a tokenizer or a data set: a repository or a folder.
 
-    `subfolder_help` is what helps who names a folder of a repository, `{folder}`.
+    Raises AC420 for anything else. `subfolder_help` is the remedy if the text names a folder
+    inside a repository; `{folder}` in it is replaced by the name of that folder.
 
     >>> print(parse_repository_ref("gpt2@v1"), parse_repository_ref("./my models/bert"))
     gpt2@v1 "./my models/bert"
@@ -107,7 +109,7 @@ def parse_repository_ref(
     if is_path(text):
         return local_ref(text)
     ref = parse_ref(text, (), span)
-    if ref.kind == "bare" and not ref.is_glob:  # the early ones of the Hub have one-word names
+    if ref.kind == "bare" and not ref.is_glob:  # the oldest ones have names without a user
         ref = Ref("hub", repo=ref.name, revision=ref.variant)
     if ref.kind == "local" or (ref.kind == "hub" and not ref.is_glob and not ref.subfolder):
         return ref
@@ -116,12 +118,12 @@ def parse_repository_ref(
 
 
 def is_path(text: str) -> bool:
-    """Whether a text names a folder of this machine."""
+    """Whether a text is a path on this machine."""
     return text.startswith((".", "/", "~"))
 
 
 def local_ref(path: str) -> Ref:
-    """A folder, however its name is spelt.
+    """The reference to a folder, whose path can contain any characters.
 
     >>> print(local_ref("my adapters/ner"))
     "my adapters/ner"
@@ -130,28 +132,33 @@ def local_ref(path: str) -> Ref:
 
 
 def is_glob(text: str) -> bool:
-    """Whether a reference has `*`, `?` or `{a,b}` in it."""
+    """Whether a reference contains `*`, `?` or `{a,b}`."""
     return any(mark in text for mark in "*?{")
 
 
 def matches_glob(pattern: str, name: str) -> bool:
-    """Whether a name fits a glob: `*` any characters, `?` one character, `{a,b}` either.
+    """Whether a glob matches a name: `*` any characters, `?` one character, `{a,b}` either.
 
     >>> [name for name in ("mnli", "qnli", "rte") if matches_glob("{q,m}nl?", name)]
     ['mnli', 'qnli']
     """
-    return len(name) in _reach(pattern, name, {0})
+    return len(name) in _match_ends(pattern, name, {0})
 
 
-def _reach(pattern: str, name: str, starts: set[int]) -> set[int]:
-    """The places in `name` where `pattern` can end: sets, so that no pattern takes long."""
+def _match_ends(pattern: str, name: str, starts: set[int]) -> set[int]:
+    """The indices at which a match of `pattern` can end, if it begins at one of `starts`.
+
+    All candidates advance together: the time is polynomial, whatever the pattern.
+    """
     for token in re.findall(r"\{[^{}]*\}|.", pattern):
         if not starts:
             return starts
         if token == "*":
             starts = set(range(min(starts), len(name) + 1))
         elif token.startswith("{"):
-            starts = set().union(*(_reach(part, name, starts) for part in token[1:-1].split(",")))
+            starts = set().union(
+                *(_match_ends(part, name, starts) for part in token[1:-1].split(","))
+            )
         else:
             starts = {i + 1 for i in starts if i < len(name) and token in ("?", name[i])}
     return starts
@@ -165,7 +172,7 @@ _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCI
 
 
 def is_repo_name(text: str) -> bool:
-    """Whether a hub could have a repository of this name, by the rules of the Hugging Face Hub.
+    """Whether a repository can have this name, by the rules of the Hugging Face Hub.
 
     >>> [is_repo_name(t) for t in ("user/repo", "gpt2", "a/b/c", "../x", "a/b.git", "a/b--c")]
     [True, True, False, False, False, False]
@@ -181,7 +188,7 @@ def is_repo_name(text: str) -> bool:
 
 
 def is_safe_path(text: str) -> bool:
-    """Whether a name from a hub stays inside the folder that it is put in, on every system.
+    """Whether a relative path stays inside the folder it is joined to, on every system.
 
     >>> [is_safe_path(t) for t in ("a/b.bin", "../a", "/a", "a//b", "C:/a", ".git/hooks/x")]
     [True, False, False, False, False, False]
@@ -236,26 +243,30 @@ def _catalogue_ref(text: str, span: Span | None) -> Ref:
 
 def _hub_ref(text: str, body: str, span: Span | None) -> Ref:
     head, at, tail = body.partition("@")
-    forced = body is not text
+    has_hub_prefix = body is not text
     parts = head.split("/")
-    if forced and len(parts) > 2 and parts[0] in ("datasets", "spaces"):
+    if has_hub_prefix and len(parts) > 2 and parts[0] in ("datasets", "spaces"):
         raise _fail(text, f"it is one of the Hub's {parts[0]}, not a model", span)
     repo, inner = "/".join(parts[:2]), "/".join(parts[2:])
-    globbed = is_glob(repo)
-    sample = re.sub(r"\{[^{}]*\}|[*?]", "x", repo) if globbed else repo
-    if not is_repo_name(sample) or (globbed and (len(parts) != 2 or is_glob(parts[0]))):
+    is_pattern = is_glob(repo)
+    sample = re.sub(r"\{[^{}]*\}|[*?]", "x", repo) if is_pattern else repo
+    if not is_repo_name(sample) or (is_pattern and (len(parts) != 2 or is_glob(parts[0]))):
         raise Failed(AC420.at(span, name=repo))
     revision, subfolder = _split_revision(text, tail, span) if at else (None, inner)
     if inner and at:
         raise _fail(
             text, "`@` is not directly after the repository", span, "write `user/repo@rev/sub/dir`"
         )
-    if globbed and (subfolder or is_glob(subfolder)):
+    if is_pattern and (subfolder or is_glob(subfolder)):
         raise _fail(text, "a glob matches whole repositories, without a folder in them", span)
     if (inner or subfolder) and not is_safe_path(subfolder):
         raise _fail(text, f"`{subfolder}` is not a valid folder in a repository", span)
     return Ref(
-        "hub", repo=repo, revision=revision, subfolder=subfolder or None, has_hub_prefix=forced
+        "hub",
+        repo=repo,
+        revision=revision,
+        subfolder=subfolder or None,
+        has_hub_prefix=has_hub_prefix,
     )
 
 
@@ -271,7 +282,7 @@ def _split_revision(text: str, tail: str, span: Span | None) -> tuple[str, str]:
 
 
 def is_revision(text: str) -> bool:
-    """Whether a branch, tag or commit could have this name."""
+    """Whether a branch, tag or commit can have this name."""
     return (
         is_safe_path(text)
         and not text.startswith("-")
@@ -280,7 +291,7 @@ def is_revision(text: str) -> bool:
 
 
 def _encode(revision: str | None) -> str:
-    """As written behind `@`: a slash in a branch is `%2F`, for `/` begins the folder."""
+    """A revision as written after `@`: a slash becomes `%2F`, because `/` starts the subfolder."""
     text = revision or ""
     return text if _SPECIAL_REVISION.fullmatch(text) else quote(text, safe="")
 
@@ -338,7 +349,7 @@ _CANONICAL = {
 
 
 def canonical_id(name: str) -> str:
-    """The one name of a backbone on the Hub: its early models moved into organisations.
+    """The current name of a backbone on the Hub, whose oldest models moved into organisations.
 
     >>> canonical_id("bert-base-uncased"), canonical_id("demo/xlmr-tiny")
     ('google-bert/bert-base-uncased', 'demo/xlmr-tiny')

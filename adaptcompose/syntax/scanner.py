@@ -1,7 +1,7 @@
-"""Cuts any text into tokens, also one that is no expression.
+"""The scanner: it cuts any text into tokens, even if the text is not a valid expression.
 
-The tokens are those of grammar/compose.lark. Whatever fits none of them becomes a token too: a
-string without an end, a web address, a run of one unknown character.
+The tokens are those of grammar/compose.lark, and a few for what fits none of them: an unterminated
+string, a web address, misplaced braces, repetitions of one unknown character.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 UNCLOSED, ADDRESS, BRACES, UNKNOWN = "UNCLOSED", "ADDRESS", "BRACES", "UNKNOWN"
 END = "END"
 
-
-_INSIDE = r"""[^{}()\[\];="'\n]*"""  # of braces
+_INSIDE = r"""[^{}()\[\];="'\n]*"""  # what a pair of braces can contain, apart from other braces
 
 
 class Token(NamedTuple):
-    """The kind is the terminal's name, or the mark itself: `(`, `|`, `=`."""
+    """A token; its kind is the name of its terminal, or a mark itself: `(`, `|`, `=`."""
 
     kind: str
     span: Span
@@ -47,30 +46,31 @@ def shorten(text: str) -> str:
 
 
 def scan(source: Source) -> Iterator[Token]:
-    """Every token of the text, blanks and comments left out.
+    """All tokens of a text, without blanks and comments.
 
     >>> [token.kind for token in scan(Source("drop(bottom=5) $ 'a"))]
     ['NAME', '(', 'KEY', '=', 'INT', ')', 'UNKNOWN', 'UNCLOSED']
     """
     pattern, kinds = _terminals()
-    for found in pattern.finditer(source.text):
-        assert found.lastgroup is not None
-        kind = kinds.get(found.lastgroup, found.lastgroup)
+    for match in pattern.finditer(source.text):
+        assert match.lastgroup is not None
+        kind = kinds.get(match.lastgroup, match.lastgroup)
         if kind not in ("BLANK", "COMMENT"):
-            yield Token(kind, source.span(*found.span()))
+            yield Token(kind, source.span(*match.span()))
 
 
 @cache
 def _terminals() -> tuple[re.Pattern[str], dict[str, str]]:
+    """A pattern with one group per terminal, and the mark of each terminal that is one."""
     terminals = sorted(load_parser().terminals, key=lambda terminal: -terminal.priority)
     parts = [r"(?P<ADDRESS>(?:https?://|[A-Za-z]:\\)[^\s,)\]|]*)"]
-    parts += [f"(?P<{known.name}>{known.pattern.to_regexp()})" for known in terminals]
+    parts += [f"(?P<{each.name}>{each.pattern.to_regexp()})" for each in terminals]
     parts += [
         r"""(?P<UNCLOSED>["'][^\n]*)""",
         rf"(?P<BRACES>/?\{{(?:{_INSIDE}(?:\{{{_INSIDE}\}}{_INSIDE})*\}}|[\w.,*?-]*))",
     ]
     parts += [r"(?P<UNKNOWN>(?P<char>(?s:.))(?P=char)*)"]
-    marks = {known.name: known.pattern.value for known in terminals if _is_mark(known.pattern)}
+    marks = {each.name: each.pattern.value for each in terminals if _is_mark(each.pattern)}
     return re.compile("|".join(parts)), marks
 
 
@@ -79,7 +79,7 @@ def _is_mark(pattern: object) -> bool:
 
 
 def token_problem(token: Token, before: Token | None) -> Diagnostic | None:
-    """What is wrong with a token that the grammar does not know."""
+    """The diagnostic for a token that is not in the grammar, or None if it is."""
     if token.kind == UNCLOSED:
         text = token.text.rstrip()
         span = Span(token.span.source, token.span.start, token.span.start + len(text))
@@ -118,8 +118,8 @@ _HELP = {
 def _unknown(token: Token, before: Token | None) -> Diagnostic:
     span = token.span
     char = token.text[0]
-    touching = before is not None and before.kind == "REF" and before.span.end == span.start
-    if char == "@" and touching and before is not None and "@" not in before.text:
+    follows_ref = before is not None and before.kind == "REF" and before.span.end == span.start
+    if char == "@" and follows_ref and before is not None and "@" not in before.text:
         return AC002.at(span)
     help = next((remedy for chars, remedy in _HELP.items() if char in chars), None)
     return AC003.at(span, char=_shown(token.text), help=help)
@@ -132,9 +132,9 @@ def _braces(span: Span) -> Diagnostic:
         return AC004.at(mark, bracket="{", closing="}")
     inside = span.source.text[start + 1 : span.end - 1]
     names = [name.strip() for name in re.split("[{},]", inside) if name.strip()]
-    simple = len(names) > 1 and all(re.fullmatch(r"[\w.*?-]+", name) for name in names)
-    wrong = "nested braces" if "{" in inside else "spaces"
-    help = f"write it without {wrong}: `{{{','.join(names)}}}`" if simple else None
+    are_names = len(names) > 1 and all(re.fullmatch(r"[\w.*?-]+", name) for name in names)
+    excess = "nested braces" if "{" in inside else "spaces"
+    help = f"write it without {excess}: `{{{','.join(names)}}}`" if are_names else None
     return AC003.at(mark, char="{", help=help or "write alternatives as in `glue/{mnli,qqp}`")
 
 

@@ -1,4 +1,4 @@
-"""Dataclass fields are the schema: the arguments of operators and methods, their types and checks.
+"""Signatures: the arguments of operators and methods, declared as fields of dataclasses.
 
 >>> from dataclasses import dataclass
 >>> @dataclass(frozen=True)
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from adaptcompose.diagnostics.codes import AC201, AC202, AC203, AC204, AC206, AC209, AC210, AC211
-from adaptcompose.diagnostics.diagnostic import Diagnostic, either, suggest
+from adaptcompose.diagnostics.diagnostic import Code, Diagnostic, either, suggest
 from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.literals import quote
 
@@ -37,9 +37,10 @@ def option(
     exclusive_maximum: float | None = None,
     alias: str | None = None,
 ) -> Any:
-    """A field that is an argument of the language: its default, one line of help, its bounds.
+    """A dataclass field that is an argument of an operator or method.
 
-    `alias` is its name in the language, where the field cannot have that one.
+    `doc` is its line in the help. A number must be at least `minimum` and less than
+    `exclusive_maximum`. `alias` is the name of the argument if the field cannot have it.
     """
     metadata = {"doc": doc, "least": minimum, "below": exclusive_maximum, "word": alias}
     return dataclasses.field(default=default, metadata=metadata)
@@ -47,7 +48,7 @@ def option(
 
 @dataclass(frozen=True)
 class Parameter:
-    """One named argument."""
+    """An argument of an operator or method, as `option` declares it."""
 
     name: str
     type: Any
@@ -62,17 +63,19 @@ class Parameter:
 
     @property
     def expected(self) -> str:
-        """The type in the user's words."""
+        """The type in words, as diagnostics and help show it."""
         return _in_words(_alternatives(self.type))
 
     @property
     def choices(self) -> tuple[str, ...]:
+        """The words that the argument accepts, if its type is a Literal."""
         kinds = _alternatives(self.type)
-        return tuple(str(v) for k in kinds for v in typing.get_args(k) if _is_literal(k))
+        literals = [kind for kind in kinds if _is_literal(kind)]
+        return tuple(str(word) for kind in literals for word in typing.get_args(kind))
 
 
 def parameters(cls: type) -> tuple[Parameter, ...]:
-    """The arguments of an operator or method: its fields made by `option`."""
+    """The arguments of an operator or method: those fields that `option` declares."""
     return _parameters(cls)
 
 
@@ -100,14 +103,14 @@ def _parameters(cls: Any) -> tuple[Parameter, ...]:
 
 
 _PLAIN = re.compile(r"(?:\.{1,2}/|~/|/|hf://)?[A-Za-z_][\w.-]*(?:/[\w.-]+)*(?:@[\w./-]+)?")
-_WORDLIKE = ("true", "false", "none", "let")  # as bare words they would be something else
+_RESERVED_WORDS = ("true", "false", "none", "let")  # without quotes they are no names
 
 
 def format_value(value: Any) -> str:
-    """A value as the language writes it.
+    """A value as an expression has it.
 
-    >>> format_value(True), format_value(0.5), format_value(frozenset({0, 1, 2, 7})), format_value("relu"), format_value("a b")
-    ('true', '0.5', '[0..2, 7]', 'relu', '"a b"')
+    >>> [format_value(value) for value in (True, 0.5, frozenset({0, 1, 2, 7}), "relu", "a b")]
+    ['true', '0.5', '[0..2, 7]', 'relu', '"a b"']
     """
     if value is None:
         return "none"
@@ -119,13 +122,13 @@ def format_value(value: Any) -> str:
         return f"[{', '.join(map(format_value, value))}]"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, str) and not (_PLAIN.fullmatch(value) and value not in _WORDLIKE):
+    if isinstance(value, str) and not (_PLAIN.fullmatch(value) and value not in _RESERVED_WORDS):
         return quote(value)
     return str(value)
 
 
 def format_ranges(numbers: list[int]) -> str:
-    """Whole numbers as inclusive ranges.
+    """Whole numbers as ranges that include both ends.
 
     >>> format_ranges([0, 1, 2, 5])
     '0..2, 5'
@@ -141,22 +144,24 @@ def format_ranges(numbers: list[int]) -> str:
 
 @dataclass
 class ArgumentBinder:
-    """Named arguments of one call, bound to the parameters of `operator`."""
+    """Binds the named arguments of one call to the parameters of `operator`.
+
+    What does not fit is appended to `problems`.
+    """
 
     operator: str
     parameters: tuple[Parameter, ...]
     problems: list[Diagnostic]
 
     def bind(self, arguments: Sequence[syntax.Argument | syntax.Exclusion]) -> dict[str, Any]:
-        """Values by name; what does not fit becomes a diagnostic."""
+        """The values of the valid arguments, by name."""
         values: dict[str, Any] = {}
         for argument in arguments:
             if isinstance(argument, syntax.Exclusion):
                 self.problems.append(AC210.at(argument.span, operator=self.operator))
                 continue
-            found = self._bind(argument, values)
-            if isinstance(found, Diagnostic):
-                self.problems.append(found)
+            if problem := self._bind(argument, values):
+                self.problems.append(problem)
         return values
 
     def _bind(self, argument: syntax.Argument, values: dict[str, Any]) -> Diagnostic | None:
@@ -171,16 +176,16 @@ class ArgumentBinder:
         if argument.name in values:
             return AC202.at(argument.name_span, name=argument.name)
         parameter = by_name[argument.name]
-        read = _read(parameter.type, argument.value)
-        if read is _UNREADABLE:
-            return self._misfit(AC204, parameter, argument, parameter.expected)
-        bounded = _bounds(parameter, read)
-        if bounded:
-            return self._misfit(AC209, parameter, argument, bounded)
-        values[argument.name] = read
+        value = _read(parameter.type, argument.value)
+        if value is _UNREADABLE:
+            return self._mismatch(AC204, parameter, argument, parameter.expected)
+        if violated := _violated_bound(parameter, value):
+            return self._mismatch(AC209, parameter, argument, violated)
+        values[argument.name] = value
         return None
 
     def unknown(self, argument: syntax.Argument) -> Diagnostic:
+        """AC201 for an argument with a name that the operator does not have."""
         assert argument.name is not None
         names = [parameter.name for parameter in self.parameters]
         remedy = suggest(argument.name, names) if names else "remove it"
@@ -193,25 +198,24 @@ class ArgumentBinder:
         )
 
     def unexpected_name(self, argument: syntax.Argument) -> Diagnostic:
-        """An adapter with a name where names mean nothing, or an option that there is not."""
+        """AC211 for a member with a name where names have no meaning, else AC201."""
         near = suggest(argument.name or "", [parameter.name for parameter in self.parameters])
         if near or not isinstance(argument.value, syntax.Reference | syntax.Call | syntax.Pipe):
             return self.unknown(argument)
         return AC211.at(argument.name_span, operator=self.operator, name=argument.name)
 
-    def _misfit(
-        self, code: Any, parameter: Parameter, argument: syntax.Argument, expected: str
+    def _mismatch(
+        self, code: Code, parameter: Parameter, argument: syntax.Argument, expected: str
     ) -> Diagnostic:
-        span, value = argument.value.span, argument.value
-        found: Diagnostic = code.at(
-            span,
+        value = argument.value
+        return code.at(
+            value.span,
             name=parameter.name,
             operator=self.operator,
             expected=expected,
             got=str(value) if isinstance(value, syntax.Number) else f"`{value}`",
             help=suggest(str(value), parameter.choices),
         )
-        return found
 
 
 _UNREADABLE = object()
@@ -256,13 +260,13 @@ def _read_none(node: syntax.Node) -> Any:
 
 def _read_layers(node: syntax.Node) -> Any:
     if isinstance(node, syntax.ListValue):
-        found: set[int] = set()
+        layers: set[int] = set()
         for part in map(_read_layers, node.items):
             if part is _UNREADABLE:
                 return _UNREADABLE
-            found |= part
-        return frozenset(found)
-    if isinstance(node, syntax.Range) and 0 <= node.first <= node.last < _MOST_LAYERS:
+            layers |= part
+        return frozenset(layers)
+    if isinstance(node, syntax.Range) and 0 <= node.first <= node.last < _LAYER_LIMIT:
         return frozenset(range(node.first, node.last + 1))
     number = _read_int(node)
     return _UNREADABLE if number is _UNREADABLE or number < 0 else frozenset({number})
@@ -289,7 +293,7 @@ def _read_ints(node: syntax.Node) -> Any:
     return _UNREADABLE if _UNREADABLE in values or not values else values
 
 
-_MOST_LAYERS = 1_000  # a range is spelt out; no backbone has more layers
+_LAYER_LIMIT = 1_000  # more than any backbone has; a range becomes a set of all its numbers
 
 _READERS: dict[Any, Callable[[syntax.Node], Any]] = {
     int: _read_int,
@@ -326,12 +330,13 @@ def _is_literal(kind: Any) -> bool:
 
 
 def _in_words(kinds: Sequence[Any]) -> str:
-    """What a value of one of these types is, for a sentence."""
+    """These types as alternatives in a sentence."""
     words = [[_WORDS[kind]] if kind in _WORDS else typing.get_args(kind) for kind in kinds]
     return either([str(word) for group in words for word in group])
 
 
-def _bounds(parameter: Parameter, value: Any) -> str | None:
+def _violated_bound(parameter: Parameter, value: Any) -> str | None:
+    """The bound that a value violates, in words, or None."""
     numbers = value if isinstance(value, tuple) else (value,)
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float):
@@ -344,7 +349,7 @@ def _bounds(parameter: Parameter, value: Any) -> str | None:
 
 
 def validate_value(cls: type, name: str, value: Any) -> Any:
-    """A value that a file gives for a field; ValueError says what it must be.
+    """The value of a field as read from a file; raises ValueError if it does not fit the field.
 
     >>> validate_value(Parameter, "name", 3)
     Traceback (most recent call last):
@@ -352,32 +357,32 @@ def validate_value(cls: type, name: str, value: Any) -> Any:
     ValueError: must be a name, not 3
     """
     kinds = _alternatives(_hints(cls)[name])
-    fitting = [kind for kind in kinds if _ACCEPTED.get(kind, _literal(kind))(value)]
-    if not fitting:
+    accepting = [kind for kind in kinds if _ACCEPTS.get(kind, _accepts_literal(kind))(value)]
+    if not accepting:
         raise ValueError(f"must be {_in_words(kinds)}, not {value!r}")
-    read = float(value) if fitting[0] is float else value
+    converted = float(value) if accepting[0] is float else value
     for parameter in parameters(cls):
-        if parameter.name == name and (bounded := _bounds(parameter, read)):
-            raise ValueError(f"must be {bounded}, not {value!r}")
-    return read
+        if parameter.name == name and (violated := _violated_bound(parameter, converted)):
+            raise ValueError(f"must be {violated}, not {value!r}")
+    return converted
 
 
-def _literal(kind: Any) -> Callable[[Any], bool]:
+def _accepts_literal(kind: Any) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and value in typing.get_args(kind)
 
 
-def _finite(value: Any) -> bool:
+def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-_ACCEPTED: dict[Any, Callable[[Any], bool]] = {
+_ACCEPTS: dict[Any, Callable[[Any], bool]] = {
     int: lambda value: type(value) is int,
-    float: _finite,
+    float: _is_finite,
     bool: lambda value: type(value) is bool,
     str: lambda value: isinstance(value, str),
     types.NoneType: lambda value: value is None,
     LayerSet: lambda value: all(type(layer) is int and layer >= 0 for layer in value),
-    tuple[float, ...]: lambda value: isinstance(value, tuple) and all(map(_finite, value)),
+    tuple[float, ...]: lambda value: isinstance(value, tuple) and all(map(_is_finite, value)),
     tuple[str, ...]: lambda value: (
         isinstance(value, tuple) and all(isinstance(name, str) for name in value)
     ),
@@ -385,8 +390,11 @@ _ACCEPTED: dict[Any, Callable[[Any], bool]] = {
 
 
 def diff_arguments(value: Any, default: Any) -> Iterator[tuple[str, Any]]:
-    """The arguments in which `value` differs from `default`, both of one dataclass."""
+    """Names and values of the arguments in which `value` differs from `default`.
+
+    Both must be instances of the same dataclass.
+    """
     for parameter in parameters(type(value)):
-        given = getattr(value, parameter.field_name)
-        if given != getattr(default, parameter.field_name):
-            yield parameter.name, given
+        argument = getattr(value, parameter.field_name)
+        if argument != getattr(default, parameter.field_name):
+            yield parameter.name, argument

@@ -191,7 +191,7 @@ def test_a_text_that_would_say_something_else_is_never_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "adaptcompose.experiment.spec.formatting.as_scalar", lambda text: text.upper()
+        "adaptcompose.experiment.spec.formatting.as_yaml_scalar", lambda text: text.upper()
     )
     with pytest.raises((RuntimeError, Failed)):
         format_spec(Source("compose: sw\n", "x.yaml"))
