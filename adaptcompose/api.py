@@ -1,7 +1,6 @@
 """The public surface, `ac.…`: everything that a Python program needs.
 
-The language alone (`parse`, `check`) is answered without torch; what runs a model imports it when
-it is called.
+`parse` and `check` need no torch; the functions that run a model import it when you call them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["Composition", "Diagnostic", "Failed", "check", "compose", "load", "p
 
 @dataclass(frozen=True)
 class Composition:
-    """A parsed expression; printing it is the inverse of parsing."""
+    """A parsed expression; `str` is the inverse of `parse`."""
 
     tree: Tree
 
@@ -35,7 +34,7 @@ class Composition:
 
 
 def parse(text: str) -> Composition:
-    """Parse an expression without looking up its names; `Failed` if its syntax is wrong.
+    """Parse an expression without looking up its names. Raises `Failed` if its syntax is wrong.
 
     >>> parse("stack(a, b)|swap(x = c)") == parse("stack(a, b) | swap(x=c)")
     True
@@ -49,11 +48,11 @@ def check(
     root: str | Path | None = None,
     hub: str | None = None,
 ) -> list[Diagnostic]:
-    """Everything that is wrong with an expression, sorted by position; empty if nothing is.
+    """The diagnostics about an expression, sorted by position; empty if there are none.
 
-    With a `backbone` (a folder, or a repository whose config.json can be read) variants and layers
-    are checked too. With a `root`, where `./` starts, or a `hub`, the folders behind references
-    are read, those of a hub that is a folder included; no other hub is asked.
+    Add `backbone` (a folder, or a repository whose config.json can be read) to check variants and
+    layers as well. Add `root`, the folder that `./` starts from, or `hub` to check the folders that
+    references name, including those of a hub that is a folder. Nothing is downloaded from others.
     """
     from adaptcompose.resolution.expression_check import check_expression, check_files, context
 
@@ -73,13 +72,13 @@ def compose(
     optimise: bool = True,
     hub: str | None = None,
 ) -> ComposedModel:
-    """Build a running model of `expr` on `backbone`, in eval mode; the backbone never changes.
+    """Build a running model of `expr` on `backbone`, in eval mode. The backbone stays unchanged.
 
     `backbone` is a repository, a folder or a loaded model. `root` is the folder that `./` starts
-    from. `head` is "auto" (the head of the last part of the outermost stack that brings one),
+    from. `head` is "auto" (the head of the last part in the outermost stack that has one),
     "backbone" (the checkpoint's own), the name of a part, {"task": …, "labels": […]} for a new
     head, or None. `optimise=False` runs the literal program, without any pass of the compiler.
-    `hub` is "hf", an endpoint, or a folder.
+    `hub` is "hf", an endpoint, or a folder. Raises `Failed`.
     """
     from adaptcompose.runtime import compose as pipeline
 
@@ -87,10 +86,11 @@ def compose(
 
 
 def load(ref_or_dir: str | Path, backbone: Any = None, hub: str | None = None) -> ComposedModel:
-    """Load a published or saved composition; its outputs are bit-equal to those that were saved.
+    """Load a published or saved composition; its outputs are bit-equal to those before saving.
 
     `ref_or_dir` is `user/repo@revision` or a folder. `backbone` replaces the recorded one. `hub` is
     "hf", an endpoint or a folder; without it, a saved composition uses the hub it was saved with.
+    Raises `Failed`.
     """
     from adaptcompose.runtime.saving import loader as loading
 
@@ -111,7 +111,7 @@ def push(  # noqa: PLR0913 - a public function: its arguments have names
     """Publish a model, a run or a saved folder in one commit, or as a pull request.
 
     `revision` names a branch. `private` applies to a repository that does not exist yet. A public
-    repository needs a `license`, unless the run's spec has one.
+    repository needs a `license`, unless the run's spec has one. Raises `Failed`.
     """
     from adaptcompose.experiment.share import push as publishing
 

@@ -1,4 +1,4 @@
-"""What `adaptcompose doctor` looks at: versions, environment, cache, hub, a composition."""
+"""The checks of `adaptcompose doctor`: versions, environment, cache, hub, a composition."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ PACKAGES = (
     "typer",
 )
 VARIABLES = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "ADAPTCOMPOSE_DEBUG")
-_KNOWN = "google-bert/bert-base-uncased"  # a repository that every copy of the Hub has
+_PROBE = "google-bert/bert-base-uncased"  # a repository that every mirror of the Hub has
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report."""
+    """One line of the report. The field names are the keys of its JSON form."""
 
     section: str
     name: str
@@ -45,7 +45,7 @@ class Finding:
 
 
 def run_checks(hub: str, *, offline: bool = False) -> Iterator[Finding]:
-    """Everything, in the order in which it is cheap to find out."""
+    """Run all checks, the fastest ones first."""
     yield from _versions()
     yield from _environment()
     yield from _files()
@@ -99,10 +99,13 @@ def _cache() -> str:
 
 
 def _plugins() -> Iterator[Finding]:
-    for kind in PLUGIN_GROUPS:
-        for one in load_plugins(kind):
-            told, state = (one.error, "problem") if one.error else (f"from {one.package}", "fine")
-            yield Finding("packages", f"{kind}: {one.name}", told or "", state)  # type: ignore[arg-type]
+    for group in PLUGIN_GROUPS:
+        for plugin in load_plugins(group):
+            name = f"{group}: {plugin.name}"
+            if plugin.error:
+                yield Finding("packages", name, plugin.error, "problem")
+            else:
+                yield Finding("packages", name, f"from {plugin.package}")
 
 
 def _hub(hub: str, *, offline: bool) -> Finding:
@@ -111,7 +114,7 @@ def _hub(hub: str, *, offline: bool) -> Finding:
     try:
         store = open_store(hub, Path())
         if "://" in hub or hub == "hf":
-            store.resolve(_KNOWN)
+            store.resolve(_PROBE)
             return Finding("hub", store.name, "answers")
         if not Path(hub).expanduser().is_dir():
             return Finding("hub", hub, "the folder does not exist", "unreachable")
@@ -132,16 +135,16 @@ def _torch() -> Iterator[Finding]:
     yield Finding("torch", "threads", str(torch.get_num_threads()))
 
 
-def _run_check(section: str, name: str, look: Callable[[], str]) -> Finding:
+def _run_check(section: str, name: str, check: Callable[[], str]) -> Finding:
     try:
-        return Finding(section, name, look())
-    except Exception as error:  # whatever is wrong with the installation is the finding
-        told = str(error).split("\n")[0]
-        return Finding(section, name, f"{type(error).__name__}: {told}", "problem")
+        return Finding(section, name, check())
+    except Exception as error:  # a broken installation can raise anything
+        why = str(error).split("\n")[0]
+        return Finding(section, name, f"{type(error).__name__}: {why}", "problem")
 
 
 def _composition() -> str:
-    """A fusion on a random backbone: the compiled program and the literal one agree."""
+    """Run a fusion on a random backbone, compiled and literally, and compare the outputs."""
     import torch
     from transformers import AutoConfig, AutoModel
 

@@ -1,4 +1,4 @@
-"""Where the files that come with adaptcompose lie: the grammar and the catalogue."""
+"""The data files of adaptcompose: the grammar and the catalogue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def resource_folder(name: str) -> Path:
-    """The folder `grammar` or `hub_cards`: inside the installed package, beside it in a checkout.
+    """The folder `grammar` or `hub_cards`: in an installed package, or next to it in a checkout.
 
     >>> resource_folder("hub_cards").name
     'hub_cards'
