@@ -1,4 +1,4 @@
-"""What a run reads, opened: backbone, tokenizer, adapters and examples, and the models of them."""
+"""The inputs of a run in memory, and the models that are built from them."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ if TYPE_CHECKING:
 
 
 class RunContext:
-    """Everything that a run reads, read once; whatever is missing or damaged is told here.
+    """Backbone, tokenizer, adapters and encoded examples of a run, each read once.
 
-    `members` are what `prune` keeps of fusions that are loaded: recorded by the lock, or measured.
+    Creating a RunContext reads all of them, and raises Failed if a file is missing or damaged.
+    `pruned_members` are the members that `prune` keeps of fusions that are loaded from files; they
+    come from the lock, or from a measurement of this run.
     """
 
     def __init__(self, prepared: PreparedRun) -> None:
         self.prepared, section = prepared, prepared.spec.backbone
         self.pruned_members: dict[str, dict[str, PrunedMembers]] = {
-            text: dict(found) for text, found in prepared.lock.members.items()
+            text: dict(members) for text, members in prepared.lock.members.items()
         }
         self._encoded: dict[tuple[str, bool, bool], EncodedDataset] = {}
         folder = prepared.backbone.folder()
@@ -70,76 +72,84 @@ class RunContext:
         self._encode_all()
 
     def _open_adapters(self) -> dict[str, Part]:
-        """Every part with weights of its own in a file, read once; those that stay as they are."""
+        """Read the weights of all parts; return the parts that training does not change."""
         prepared = self.prepared
-        found: dict[str, Part] = {}
+        loaded: dict[str, Part] = {}
         problems: list[Diagnostic] = []
-        for graph in (prepared.graph, *(item.graph for item in prepared.rows)):
+        for graph in (prepared.graph, *(row.graph for row in prepared.rows)):
             program = lower(graph, prepared.facts)
             for part in parts_of(graph).values():
                 try:
-                    found |= make_parts(part, prepared.sources, found, program)
+                    loaded |= make_parts(part, prepared.sources, loaded, program)
                 except Failed as failed:
                     problems += failed.with_default_span(part.span).diagnostics
         if problems:
             raise Failed(dict.fromkeys(problems))
         changing = {part.name for part in prepared.parts() if part.is_new} | prepared.trained_parts
-        return {name: part for name, part in found.items() if name not in changing}
+        return {name: part for name, part in loaded.items() if name not in changing}
 
     def _encode_all(self) -> None:
         spec = self.prepared.spec
         if spec.train is not None:
             self.training_data()
-        for item in self.prepared.rows:
-            if isinstance(item.section, EvaluateSection):
-                self.encode_split(item.section.data)
-            elif isinstance(item.section, PredictSection):
-                self.encode_inputs(item.section)
+        for row in self.prepared.rows:
+            if isinstance(row.section, EvaluateSection):
+                self.encode_split(row.section.data)
+            elif isinstance(row.section, PredictSection):
+                self.encode_inputs(row.section)
 
     def build_model(
         self, graph: Block, head: ResolvedHead, trained: ComposedModel | None = None
     ) -> ComposedModel:
-        """A composition over the parts of the run, those that were trained among them."""
+        """Build a model of a composition, which shares its parts with the other models of the run.
+
+        `trained` is a model that this run has trained; its parts and its head are used.
+        """
         prepared = self.prepared
-        given = self.frozen_parts | (dict(trained.parts.items()) if trained else {})
+        parts = self.frozen_parts | (dict(trained.parts.items()) if trained else {})
         own = trained.head if trained is not None and isinstance(head, Head) else None
         slots = own.slots if own is not None and head.part == own.part else None  # type: ignore[union-attr]
-        graph = self._prune(graph, given)
+        graph = self._prune(graph, parts)
         model = build(
             graph,
             prepared.facts,
             self.stock,
             prepared.sources,
             head=head,
-            existing_parts=given,
+            existing_parts=parts,
             head_slots=slots,
         )
         model.composition = model.composition.with_backbone_files(prepared.backbone)
         return model
 
-    def _prune(self, graph: Block, given: Mapping[str, Part]) -> Block:
-        """A graph with the attention by which its fusions are pruned: recorded, or measured now."""
+    def _prune(self, graph: Block, existing_parts: Mapping[str, Part]) -> Block:
+        """Give every `prune(data=…)` its attention: from the lock, or measured now."""
         prepared, text = self.prepared, format_canonical(graph)
         graph = with_recorded_members(graph, self.pruned_members)
         parts = parts_of(graph)
-        loaded = (
+        is_loaded = (
             not any(part.is_new for part in parts.values())
             and not {*parts} & prepared.trained_parts
         )
         for block in list(unmeasured_prunes(graph)):
-            plain = build(
-                graph, prepared.facts, self.stock, prepared.sources, head=None, existing_parts=given
+            model = build(
+                graph,
+                prepared.facts,
+                self.stock,
+                prepared.sources,
+                head=None,
+                existing_parts=existing_parts,
             )
             data = self.encode_split(prune_data_ref(block), labelled=False)
-            found = measure_attention(plain, activation_batches(data, self.tokenizer))
-            if loaded:
+            means = measure_attention(model, activation_batches(data, self.tokenizer))
+            if is_loaded:
                 name = str(block.data)
-                self.pruned_members.setdefault(text, {})[name] = select_members(graph, name, found)
-            graph = measure_prunes(graph, block.data, found)
+                self.pruned_members.setdefault(text, {})[name] = select_members(graph, name, means)
+            graph = measure_prunes(graph, block.data, means)
         return graph
 
     def training_data(self) -> TrainingData:
-        """What is trained on, and what is validated on."""
+        """The encoded training and validation splits."""
         section = self.prepared.spec.train
         assert section is not None
         validation = self.encode_split(section.validation) if section.validation else None
@@ -148,7 +158,10 @@ class RunContext:
     def encode_split(
         self, ref: DataRef, *, train: bool = False, labelled: bool = True
     ) -> EncodedDataset:
-        """Encoded once; masked-lm hides the same tokens whenever a split is scored."""
+        """The examples of a split as features, encoded once.
+
+        For masked-lm, training hides new tokens in every epoch; scoring always hides the same ones.
+        """
         key = (str(ref), train, labelled)
         if key not in self._encoded:
             task = self.prepared.task
@@ -159,7 +172,7 @@ class RunContext:
         return self._encoded[key]
 
     def encode_inputs(self, section: PredictSection) -> EncodedDataset:
-        """What an item of `predict` asks for: its texts, or its data without labels."""
+        """The features of a row of `predict`: of its texts, or of its data without labels."""
         task = self.prepared.task
         assert task is not None
         if section.data is None:

@@ -1,4 +1,4 @@
-"""Running a model over examples: scores and predictions."""
+"""Score a model on encoded examples, and predict with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH_SIZE = 64
 
 
 def predict_examples(model: ComposedModel, encoded: EncodedDataset, tokenizer: Any) -> list[Any]:
-    """What `Encoded.decode` needs of the logits, one entry per example, in order."""
+    """The reduced logits that `EncodedDataset.decode` reads, one entry per example, in order."""
     return [row for rows in _batches(model, encoded, tokenizer) for row in rows]
 
 
@@ -39,12 +39,12 @@ def score_model(
     tokenizer: Any,
     names: tuple[str, ...] | None = None,
 ) -> dict[str, float]:
-    """The scores of a model on labelled examples, by metric."""
+    """The scores of a model on labelled examples, by the names of the metrics."""
     return encoded.score(predict_examples(model, encoded, tokenizer), names)
 
 
 def examples_for_task(task: Task, texts: Sequence[str]) -> Examples:
-    """Texts as a task reads them: whole, or as words between blanks."""
+    """Texts as examples of a task. For tagging, each text is split into words at whitespace."""
     if task.inputs != ("tokens",):
         return examples_from_texts(texts)
     rows = tuple((tuple(text.split()),) for text in texts)
@@ -54,7 +54,7 @@ def examples_for_task(task: Task, texts: Sequence[str]) -> Examples:
 def fill_masks(
     model: ComposedModel, encoded: EncodedDataset, tokenizer: Any
 ) -> Iterator[list[str]]:
-    """For each text the most likely word at every mask token in it."""
+    """Yield, for each text, the most likely word at every mask token in it."""
     extra = {"special_tokens_mask", "labels"}
     plain = [{n: row[n] for n in row.keys() - extra} for row in encoded.features]
     collate = make_collator(encoded.task, tokenizer, masked=True)
@@ -64,14 +64,14 @@ def fill_masks(
             inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
             best = model(**inputs).logits.argmax(-1)
             hidden = inputs["input_ids"] == tokenizer.mask_token_id
-            for tokens, places in zip(best, hidden, strict=True):
-                yield [tokenizer.decode([token]).strip() for token in tokens[places].tolist()]
+            for tokens, is_mask in zip(best, hidden, strict=True):
+                yield [tokenizer.decode([token]).strip() for token in tokens[is_mask].tolist()]
 
 
 def prediction_records(
     model: ComposedModel, encoded: EncodedDataset, tokenizer: Any
 ) -> list[dict[str, Any]]:
-    """One record per example: its text or tokens, and what the model says."""
+    """One record per example: its text or tokens, and the prediction of the model."""
     if encoded.task.kind == "masked-lm":
         predictions: list[Any] = list(fill_masks(model, encoded, tokenizer))
     else:

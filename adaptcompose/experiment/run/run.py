@@ -1,4 +1,4 @@
-"""`adaptcompose run`: train, evaluate, predict, report and publish what was prepared."""
+"""One run of a prepared spec: train, evaluate, predict, report and publish."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ from adaptcompose.storage.atomic import write_atomically
 
 
 class ProgressSink(Protocol):
-    """Where a run tells what it does: a terminal, or nothing."""
+    """Shows the progress of a run, for instance on a terminal."""
 
     def stage(self, name: str, detail: str = "") -> None:
-        """A stage begins."""
+        """A stage such as `train` starts."""
 
     def event(self, entry: dict[str, Any]) -> None:
-        """Progress inside a stage."""
+        """Progress inside a stage: a step, a loss or a score, under the key `event`."""
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Scores."""
+        """The table of scores, with metrics as text."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run found before it is published."""
+    """The results of a run that is not published yet; `report` is the content of report.json."""
 
     best: TrainedSeed
     scores: list[Score]
@@ -69,10 +69,10 @@ class RunResult:
 
 @dataclass
 class Run:
-    """One run of a prepared spec; results go to `folder`.
+    """One run of a prepared spec, which writes its results to `folder`.
 
-    Making one opens everything that the run reads, so that nothing is written where a file is
-    missing or damaged.
+    Creating a Run opens every file that the run reads. If a file is missing or damaged, that
+    raises Failed before anything is written.
     """
 
     prepared: PreparedRun
@@ -87,11 +87,11 @@ class Run:
         self.context = RunContext(self.prepared)
 
     def run(self) -> dict[str, Any]:
-        """Every stage that the spec has; returns what report.json holds."""
+        """Run all stages of the spec; return the content of report.json."""
         return self.publish(self.execute())
 
     def execute(self) -> RunResult:
-        """Everything but publishing."""
+        """Run all stages except publishing."""
         write_atomically(self.folder / OWNER_FILE, f"{self.prepared.path.resolve()}\n")
         seeds = [self._train_seed(number) for number in self._seed_numbers()]
         best = self._choose_best(seeds)
@@ -100,24 +100,24 @@ class Run:
         scores = self._evaluate(seeds)
         self._predict(best)
         self._record_members()
-        found = self._build_report(seeds, scores, best) | attention
-        self._write_report(found)
-        return RunResult(best, scores, found)
+        content = self._build_report(seeds, scores, best) | attention
+        self._write_report(content)
+        return RunResult(best, scores, content)
 
-    def publish(self, measured: RunResult) -> dict[str, Any]:
-        """The report of a run, and its best composition on the hub if the spec says so."""
-        found = measured.report
+    def publish(self, result: RunResult) -> dict[str, Any]:
+        """Publish the best composition if the spec has `publish`; return the report."""
+        content = result.report
         if self.prepared.spec.publish is not None:
-            found["published"] = self._push_best(measured.best, measured.scores)
-            self._write_report(found)
-        return found
+            content["published"] = self._push_best(result.best, result.scores)
+            self._write_report(content)
+        return content
 
-    def _write_report(self, found: dict[str, Any]) -> None:
-        """What was found, for programs and for people."""
+    def _write_report(self, content: dict[str, Any]) -> None:
+        """Write report.json and report.html."""
         prepared = self.prepared
-        report.write_report(self.folder, found)
+        report.write_report(self.folder, content)
         drawing = render_svg(prepared.graph, prepared.facts)
-        page.write_page(self.folder, found, drawing, with_plots=prepared.spec.has_plots)
+        page.write_page(self.folder, content, drawing, with_plots=prepared.spec.has_plots)
 
     def _seed_numbers(self) -> tuple[int | None, ...]:
         train = self.prepared.spec.train
@@ -132,50 +132,53 @@ class Run:
         )
 
     def _record_members(self) -> None:
-        """What was kept goes into the lock, if that is the one of this run."""
+        """Record the members that `prune` kept in the lock file, if it is the lock of this run."""
         path, own = lock_path(self.prepared.path), self.prepared.lock
-        held = Lock.load(path)
-        if held is not None and replace(held, members={}) == replace(own, members={}):
-            replace(held, members={**held.members, **self.context.pruned_members}).write(path)
+        stored = Lock.load(path)
+        if stored is not None and replace(stored, members={}) == replace(own, members={}):
+            members = {**stored.members, **self.context.pruned_members}
+            replace(stored, members=members).write(path)
 
     def _measure_attention(self, best: TrainedSeed) -> dict[str, Any]:
-        """How much attention each member of the fusions gets: `prune(by=<this run>)`."""
-        train, known = self.prepared.spec.train, fusions_of(self.prepared.graph)
-        if train is None or not known:
+        """Measure the attention of the fusions on the training data, for `prune(by=<this run>)`."""
+        train, fusions = self.prepared.spec.train, fusions_of(self.prepared.graph)
+        if train is None or not fusions:
             return {}
         data = self.context.encode_split(train.data, train=True)
-        found = measure_attention(best.model, activation_batches(data, self.context.tokenizer))
-        write_atomically(self.folder / ACTIVATIONS_FILE, format_activations(found))
-        members = {name: [str(slot.block) for slot in known[name].members] for name in found}
+        means = measure_attention(best.model, activation_batches(data, self.context.tokenizer))
+        write_atomically(self.folder / ACTIVATIONS_FILE, format_activations(means))
+        members = {name: [str(slot.block) for slot in fusions[name].members] for name in means}
         return {
-            "attention": {name: {"members": members[name], "sites": found[name]} for name in found}
+            "attention": {
+                name: {"members": members[name], "sites": sites} for name, sites in means.items()
+            }
         }
 
     def _train_seed(self, seed: int | None) -> TrainedSeed:
-        """One trained seed: finished before, gone on with, or from the start."""
+        """Train a seed, from its last checkpoint if there is one. A finished seed is loaded."""
         prepared = self.prepared
         set_seed(seed or 0)
         model = self.context.build_model(prepared.graph, prepared.head)
         if seed is None:
             return TrainedSeed(None, model, SeedResult(None, 0, 0.0, []))
         model.update(prepared.trained_parts)
-        place = SeedDir(self.folder / f"seed-{seed}", seed_digest(prepared))
-        finished = None if self.fresh else place.read_result()
+        seed_dir = SeedDir(self.folder / f"seed-{seed}", seed_digest(prepared))
+        finished = None if self.fresh else seed_dir.read_result()
         if finished is not None:
-            load_state(model, place.path / STATE_FILE)
+            load_state(model, seed_dir.path / STATE_FILE)
             self.sink.stage("train", f"seed {seed} (already finished)")
             return TrainedSeed(seed, model, finished)
-        place.start(fresh=self.fresh)
+        seed_dir.start(fresh=self.fresh)
         self.sink.stage("train", f"seed {seed}")
         with self._timed("train"):
-            where = TrainingOutput(place.path, self.sink.event)
-            found = train_seed(prepared, model, self.context.training_data(), seed, where)
-        save_state(model, place.path / STATE_FILE)
-        place.write_result(found)
-        return TrainedSeed(seed, model, found)
+            output = TrainingOutput(seed_dir.path, self.sink.event)
+            result = train_seed(prepared, model, self.context.training_data(), seed, output)
+        save_state(model, seed_dir.path / STATE_FILE)
+        seed_dir.write_result(result)
+        return TrainedSeed(seed, model, result)
 
     def _choose_best(self, seeds: list[TrainedSeed]) -> TrainedSeed:
-        """The best on validation; the first where nothing was validated."""
+        """The seed with the best validation score; the first one without validation."""
         task = self.prepared.task
         if task is None or any(one.result.score is None for one in seeds):
             return seeds[0]
@@ -183,17 +186,17 @@ class Run:
         return max(seeds, key=lambda one: sign * (one.result.score or 0.0))
 
     def _save_best(self, best: TrainedSeed) -> None:
-        """The best composition, where `predict` of this run finds it; the old one until then."""
+        """Save the best composition to `best/`, from which `adaptcompose predict` loads it."""
         with replace_folder(self.folder / BEST_DIR) as draft:
             save_composition(best.model, draft, manifest=publish.manifest_fields(self.prepared))
 
     def _evaluate(self, seeds: list[TrainedSeed]) -> list[Score]:
-        items = [i for i in self.prepared.rows if isinstance(i.section, EvaluateSection)]
-        if not items:
+        rows = [row for row in self.prepared.rows if isinstance(row.section, EvaluateSection)]
+        if not rows:
             return []
-        self.sink.stage("evaluate", counted(len(items), "composition"))
+        self.sink.stage("evaluate", counted(len(rows), "composition"))
         with self._timed("evaluate"):
-            scores = [score for item in items for score in self._score_row(item, seeds)]
+            scores = [score for row in rows for score in self._score_row(row, seeds)]
         self.sink.table(*report.score_table(scores, self._baseline))
         return scores
 
@@ -202,30 +205,30 @@ class Run:
         section = self.prepared.spec.report
         return section.baseline if section else None
 
-    def _score_row(self, item: ExperimentRow, seeds: list[TrainedSeed]) -> Iterator[Score]:
-        """One score a seed, or one in all where nothing that was trained takes part."""
-        section = item.section
+    def _score_row(self, row: ExperimentRow, seeds: list[TrainedSeed]) -> Iterator[Score]:
+        """Yield the scores of each seed; of one only if the row uses no trained weights."""
+        section = row.section
         assert isinstance(section, EvaluateSection)
         data = self.context.encode_split(section.data)
         for trained in seeds:
-            model = self.context.build_model(item.graph, item.head, trained.model)
-            alone = not _uses_trained_weights(model, trained.model, self.prepared.trained_parts)
-            found = predict.score_model(model, data, self.context.tokenizer, section.metrics)
-            seed = None if alone else trained.seed
-            for metric, value in found.items():
+            model = self.context.build_model(row.graph, row.head, trained.model)
+            by_seed = _uses_trained_weights(model, trained.model, self.prepared.trained_parts)
+            values = predict.score_model(model, data, self.context.tokenizer, section.metrics)
+            seed = trained.seed if by_seed else None
+            for metric, value in values.items():
                 yield Score(
                     section.name, str(section.data), metric, float(value), seed, section.variables
                 )
-            if alone:
+            if not by_seed:
                 break
 
     def _predict(self, best: TrainedSeed) -> None:
-        for item in self.prepared.rows:
-            section = item.section
+        for row in self.prepared.rows:
+            section = row.section
             if not isinstance(section, PredictSection):
                 continue
             self.sink.stage("predict", section.name)
-            model = self.context.build_model(item.graph, item.head, best.model)
+            model = self.context.build_model(row.graph, row.head, best.model)
             records = predict.prediction_records(
                 model, self.context.encode_inputs(section), self.context.tokenizer
             )
@@ -272,7 +275,7 @@ class Run:
 def _uses_trained_weights(
     model: ComposedModel, source: ComposedModel, trained: frozenset[str]
 ) -> bool:
-    """Whether a model uses anything that was trained."""
+    """Whether a model uses weights that the run trained: of a part, or of the head."""
     head = model.head is not None and source.head is not None and "head" in trained
     if head and model.head.slots is source.head.slots:  # type: ignore[union-attr]
         return True

@@ -1,4 +1,4 @@
-"""The seeds of a run on the disk: what is finished stays, what was interrupted goes on."""
+"""The folders of the seeds of a run: a finished seed is reused, an interrupted one resumed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.version import __version__
 
 STATE_FILE, RESULT_FILE, DIGEST_FILE = "trained.safetensors", "done.json", "digest"
-_KEYS_WITHOUT_EFFECT = {"seeds", "budget", "device"}  # they change no step of a seed
+_KEYS_WITHOUT_EFFECT = {"seeds", "budget", "device"}  # on the training of one seed
 
 
 @dataclass(frozen=True)
 class SeedResult:
-    """A seed that was trained to its end."""
+    """The result of training a seed to its end.
+
+    `score` is on validation, `curve` the log of the Trainer: one entry per logged step.
+    """
 
     score: float | None
     steps: int
@@ -32,13 +35,13 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class SeedDir:
-    """`runs/<name>/seed-<n>`; `digest` is of everything that decides how the seed ends."""
+    """`runs/<name>/seed-<n>`. `digest` is the hash of everything that decides the result."""
 
     path: Path
     digest: str
 
     def read_result(self) -> SeedResult | None:
-        """What the seed left, if it was trained to its end from the same beginning."""
+        """The stored result, if the seed is finished and its digest is the same."""
         try:
             entry = json.loads((self.path / RESULT_FILE).read_text("utf-8"))
             if entry.pop("digest") == self.digest and (self.path / STATE_FILE).is_file():
@@ -48,16 +51,16 @@ class SeedDir:
         return None
 
     def start(self, *, fresh: bool) -> None:
-        """Make room; checkpoints of the same beginning stay, unless `fresh`."""
+        """Create the folder. Checkpoints stay if the digest is the same, unless `fresh`."""
         if fresh or self._stored_digest() != self.digest:
             shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / DIGEST_FILE, self.digest)
 
-    def write_result(self, found: SeedResult) -> None:
-        """Keep the result; the state is there already. Checkpoints are no longer needed."""
+    def write_result(self, result: SeedResult) -> None:
+        """Store the result, and delete the checkpoints. The state must be saved before."""
         write_atomically(
-            self.path / RESULT_FILE, json.dumps({"digest": self.digest} | vars(found), indent=2)
+            self.path / RESULT_FILE, json.dumps({"digest": self.digest} | vars(result), indent=2)
         )
         for checkpoint in self.path.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)
@@ -68,7 +71,7 @@ class SeedDir:
 
 
 def seed_digest(prepared: PreparedRun) -> str:
-    """The hash of everything that decides what a seed trains: not of what is done with it then."""
+    """The hash of everything that decides how a seed is trained, but not how it is evaluated."""
     spec, train = prepared.spec, prepared.spec.train
     assert train is not None and spec.task is not None and prepared.task is not None
     lock, head = prepared.lock.as_plain(), prepared.head

@@ -1,7 +1,7 @@
-"""Training of what is new, with transformers' Trainer; one run per seed.
+"""Train one seed with the Trainer of transformers.
 
-Checkpoints hold the trained tensors only, also where a language-model head is tied to the frozen
-embeddings; resuming and going back to the best state read exactly those.
+Checkpoints have the trained tensors only, even if a language-model head is tied to the frozen
+embeddings. Resuming, and returning to the best state, read exactly these tensors.
 """
 
 from __future__ import annotations
@@ -32,20 +32,15 @@ from adaptcompose.methods.fusion import Fusion
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.training.robust_drop import RobustDrop
 
-INITIAL_TEMPERATURE, TEMPERATURE_STEP = (
-    50.0,
-    0.05,
-)  # T of a fusion with temperature: falls per step to 1, as published
+# The temperature of AdapterFusion falls by this much per step, down to 1, as in its published code.
+INITIAL_TEMPERATURE, TEMPERATURE_STEP = 50.0, 0.05
 
 ProgressCallback = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class TrainedSeed:
-    """A seed at its end: the model with its best (or last) state, and how it came there.
-
-    Without training there is no seed.
-    """
+    """A trained model in its best (or last) state. Without training, `seed` is None."""
 
     seed: int | None
     model: ComposedModel
@@ -63,7 +58,7 @@ def train_seed(
     seed: int,
     output: TrainingOutput,
 ) -> SeedResult:
-    """Train the model in place from a seed; it goes on from an interrupted run by itself."""
+    """Train the model in place. If there is a checkpoint of this seed, training resumes from it."""
     section, task = prepared.spec.train, prepared.task
     assert section is not None and task is not None
     arguments = _training_arguments(
@@ -106,7 +101,7 @@ def train_seed(
 
 
 def _stopping_callbacks(section: TrainSection) -> Iterator[TrainerCallback]:
-    """What ends a training before its last step."""
+    """Yield the callbacks that may end training before its last step."""
     if section.patience:
         yield EarlyStoppingCallback(section.patience)
     if section.budget:
@@ -114,44 +109,48 @@ def _stopping_callbacks(section: TrainSection) -> Iterator[TrainerCallback]:
 
 
 def _final_score(state: Any, section: TrainSection, metric: str) -> float | None:
-    """The score of the state that is kept."""
-    found = [entry[name] for entry in state.log_history if (name := f"eval_{metric}") in entry]
-    best = section.keep == "best" and state.best_metric is not None
-    value = state.best_metric if best else found[-1] if found else None
+    """The validation score of the state that is kept; None without validation."""
+    name = f"eval_{metric}"
+    scores = [entry[name] for entry in state.log_history if name in entry]
+    is_best = section.keep == "best" and state.best_metric is not None
+    value = state.best_metric if is_best else scores[-1] if scores else None
     return None if value is None else float(value)
 
 
 def last_checkpoint(folder: Path) -> tuple[str | None, int]:
-    """The newest complete checkpoint and its step; what a killed process left is removed."""
-    found = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
-    for step in sorted(found, reverse=True):
+    """The newest complete checkpoint and its step; (None, 0) if there is none.
+
+    Newer incomplete checkpoints, which a killed process has left, are deleted.
+    """
+    by_step = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
+    for step in sorted(by_step, reverse=True):
         try:
             # the Trainer writes this file last
-            json.loads((found[step] / "trainer_state.json").read_text("utf-8"))
+            json.loads((by_step[step] / "trainer_state.json").read_text("utf-8"))
         except (OSError, ValueError):
-            shutil.rmtree(found[step], ignore_errors=True)
+            shutil.rmtree(by_step[step], ignore_errors=True)
             continue
-        return str(found[step]), step
+        return str(by_step[step]), step
     return None, 0
 
 
 def _step_counts(section: TrainSection, data: TrainingData) -> tuple[int, int]:
-    """Optimiser steps of an epoch, and of the whole training."""
+    """The optimiser steps of one epoch, and of the whole training."""
     epoch = math.ceil(len(data.train) / (section.batch * section.accumulate))
     return epoch, section.steps or math.ceil(epoch * (section.epochs or 1))
 
 
 def _batches_before(step: int, section: TrainSection, data: TrainingData) -> int:
-    """How many batches were drawn up to a step: the last step of an epoch may take fewer."""
+    """The number of batches before a step. The last step of an epoch may take fewer batches."""
     epochs, rest = divmod(step, _step_counts(section, data)[0])
     return epochs * math.ceil(len(data.train) / section.batch) + rest * section.accumulate
 
 
 @dataclass
 class MaskingCollator:
-    """A collator of masked-lm that hides by the number of the batch.
+    """A collator for masked-lm, whose masks depend on the seed and on the index of the batch.
 
-    A resumed run hides what the uninterrupted one would have hidden.
+    A resumed training therefore hides the same tokens as an uninterrupted one.
     """
 
     collator: Any
@@ -167,7 +166,7 @@ class MaskingCollator:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Encoded examples, and the tokenizer that pads them."""
+    """Encoded training and validation examples, and the tokenizer that pads them."""
 
     tokenizer: Any
     train: EncodedDataset
@@ -176,18 +175,18 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingOutput:
-    """Where a seed keeps its checkpoints, and whom it tells how far it is."""
+    """The folder for the checkpoints of a seed, and the callback for its progress."""
 
     checkpoint_dir: Path
     on_progress: ProgressCallback
 
 
 class CompositionTrainer(Trainer):
-    """A Trainer whose checkpoints hold what is trained, and nothing of the backbone."""
+    """A Trainer whose checkpoints have the trained tensors, without those of the backbone."""
 
     data_collator: Any
     eval_collator: Any = None
-    """Puts validation examples into batches: those of masked-lm have their masks already."""
+    """The collator for validation, where examples of masked-lm are already masked."""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -220,7 +219,7 @@ class CompositionTrainer(Trainer):
 
 
 def save_state(model: ComposedModel, path: Path) -> None:
-    """The trained tensors of a model."""
+    """Write the trained tensors of a model to a safetensors file."""
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in trained_tensors(model).items()
     }
@@ -228,7 +227,7 @@ def save_state(model: ComposedModel, path: Path) -> None:
 
 
 def load_state(model: ComposedModel, path: Path) -> None:
-    """Put saved tensors back; the model must train exactly those."""
+    """Load saved tensors into a model. Raises RuntimeError if the model trains other tensors."""
     stored, trained = load_file(path), trained_tensors(model)
     if stored.keys() != trained.keys():
         odd = min(stored.keys() ^ trained.keys())
@@ -239,7 +238,10 @@ def load_state(model: ComposedModel, path: Path) -> None:
 
 
 def trained_tensors(model: ComposedModel) -> dict[str, torch.Tensor]:
-    """Every trained tensor as `part/site/name` or `head/name`, however the model runs them."""
+    """Every trained tensor, named `part/site/name` or `head/name`.
+
+    The names do not depend on how the optimised program runs the tensors.
+    """
     named = {
         f"{name}/{site}/{tensor}": value
         for name, part in model.parts.items()
@@ -248,9 +250,9 @@ def trained_tensors(model: ComposedModel) -> dict[str, torch.Tensor]:
     }
     if model.head is not None:
         named |= {f"head/{name}": value for name, value in model.head.slots.named_parameters()}
-    found = {name: value for name, value in named.items() if value.requires_grad}
-    assert {id(value) for value in found.values()} == {id(value) for _, value in model.trained()}
-    return found
+    trained = {name: value for name, value in named.items() if value.requires_grad}
+    assert {id(value) for value in trained.values()} == {id(value) for _, value in model.trained()}
+    return trained
 
 
 def _scorer(validation: EncodedDataset) -> Callable[[Any], dict[str, float]]:
@@ -260,8 +262,8 @@ def _scorer(validation: EncodedDataset) -> Callable[[Any], dict[str, float]]:
 def _printer_callback() -> type[TrainerCallback]:
     from transformers.trainer_callback import PrinterCallback
 
-    found: type[TrainerCallback] = PrinterCallback
-    return found
+    callback: type[TrainerCallback] = PrinterCallback
+    return callback
 
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
@@ -306,12 +308,12 @@ def _training_arguments(
         restore_callback_states_from_checkpoint=True,
     )
     if made.n_gpu > 1:
-        made._n_gpu = 1  # one model: DataParallel would copy it for every batch
+        made._n_gpu = 1  # otherwise DataParallel would copy the model for every batch
     return made
 
 
 class _Progress(TrainerCallback):
-    """Tells how far the training is; sets what changes from step to step."""
+    """Reports progress, and sets the temperature of fusions and the level of robust AdapterDrop."""
 
     def __init__(self, report: ProgressCallback, model: ComposedModel, robust: Any) -> None:
         self.on_progress, self.model, self.robust = report, model, robust
@@ -346,14 +348,17 @@ class _Progress(TrainerCallback):
 
 
 class Interruption(TrainerCallback):
-    """Ctrl-C ends the step, saves it and leaves; a second one leaves at once."""
+    """On Ctrl-C, finish the step, save a checkpoint and stop. A second Ctrl-C stops at once.
+
+    `epoch` is the number of optimiser steps per epoch.
+    """
 
     def __init__(self, epoch: int) -> None:
         self.epoch, self.is_requested = epoch, False
 
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """Listen while a block runs. Only the main thread can."""
+        """Handle SIGINT while a block runs. Outside the main thread this does nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -371,9 +376,9 @@ class Interruption(TrainerCallback):
         self.is_requested = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> Any:
-        # at the end of an epoch the Trainer validates and saves by itself, or goes on a step
-        within = args.save_strategy == "steps" or state.global_step % self.epoch
-        if self.is_requested and within and state.global_step < state.max_steps:
+        # at the end of an epoch the Trainer validates and saves anyway
+        is_within_epoch = args.save_strategy == "steps" or state.global_step % self.epoch
+        if self.is_requested and is_within_epoch and state.global_step < state.max_steps:
             control.should_save = True
         return control
 
@@ -383,7 +388,7 @@ class Interruption(TrainerCallback):
 
 
 class _Budget(TrainerCallback):
-    """Stops cleanly when the time is up; the state is that of the last validation."""
+    """Stop training when `train.budget` is used up, after a last validation."""
 
     def __init__(self, seconds: float) -> None:
         self.deadline = time.monotonic() + seconds
@@ -396,7 +401,7 @@ class _Budget(TrainerCallback):
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is an accelerator if there is one."""
+    """The device of a name. `auto` is CUDA, else MPS, else the CPU."""
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():

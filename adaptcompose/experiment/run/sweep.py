@@ -1,7 +1,7 @@
-"""A sweep: one run for each combination of the values in `each`, and one table of all.
+"""Run a spec: once, or for a sweep once per combination of the values in `each`.
 
-The folder of a combination is `runs/<name>/<combination>`, a run like any other. What is best on
-validation is kept in `runs/<name>/best`, and published if the spec says so.
+Every combination is a run of its own in `runs/<name>/<combination>`. The one with the best
+validation score is copied to `runs/<name>/best`, and published if the spec has `publish`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from adaptcompose.storage.atomic import write_atomically
 
 @dataclass(frozen=True)
 class CombinationResult:
-    """One combination that has run."""
+    """A combination of a sweep that has run, and the name of its folder."""
 
     dir_name: str
     run: Run
@@ -41,44 +41,53 @@ class CombinationResult:
 def run_experiment(
     prepared: Sequence[PreparedRun], folder: Path, sink: ProgressSink, *, fresh: bool = False
 ) -> dict[str, Any]:
-    """Every run of a spec; returns what `report.json` in the folder holds.
+    """Run the prepared specs of a file; return the content of report.json in `folder`.
 
-    The lock is written once everything that the first run reads was opened.
+    The lock is written as soon as the first run has opened all files that it reads.
     """
-    if not prepared[0].spec.each:
-        made = Run(prepared[0], prepared[0].make_plan(), folder, sink, fresh=fresh)
-        _write_lock(prepared[0])
-        return made.run()
+    if prepared[0].spec.each:
+        return _run_sweep(prepared, folder, sink, fresh=fresh)
+    run = Run(prepared[0], prepared[0].make_plan(), folder, sink, fresh=fresh)
+    _write_lock(prepared[0])
+    return run.run()
+
+
+def _run_sweep(
+    prepared: Sequence[PreparedRun], folder: Path, sink: ProgressSink, *, fresh: bool
+) -> dict[str, Any]:
     check_owner(folder, prepared[0].path)
     done: list[tuple[str, list[Score]]] = []
     best: CombinationResult | None = None
-    found: list[dict[str, Any]] = []
-    for label, one in zip(combination_dirs([one.spec for one in prepared]), prepared, strict=True):
-        sink.stage("combination", label)
-        run = Run(one, one.make_plan(), folder / label, _CombinationSink(sink), fresh=fresh)
+    reports: list[dict[str, Any]] = []
+    names = combination_dirs([one.spec for one in prepared])
+    for name, one in zip(names, prepared, strict=True):
+        sink.stage("combination", name)
+        run = Run(one, one.make_plan(), folder / name, _CombinationSink(sink), fresh=fresh)
         _write_lock(one)
         write_atomically(folder / OWNER_FILE, f"{one.path.resolve()}\n")
-        last = CombinationResult(label, run, run.execute())
-        found.append(last.result.report)
+        last = CombinationResult(name, run, run.execute())
+        reports.append(last.result.report)
         best = _choose_better(best, last)
-        done.append((label, last.result.scores))  # a run holds a model: only the best one stays
+        # a result keeps its model in memory, so only the best one is kept
+        done.append((name, last.result.scores))
     assert best is not None
-    return _finish_sweep(done, best, found, folder, sink)
+    return _finish_sweep(done, best, reports, folder, sink)
 
 
-def _write_lock(one: PreparedRun) -> None:
-    """Beside the spec; what a command line set is no part of it.
+def _write_lock(prepared: PreparedRun) -> None:
+    """Write the lock next to the spec, unless overrides of the command line changed the spec.
 
-    Another combination may have recorded there what `prune` keeps.
+    A lock that differs only in the members of `prune` stays: an earlier combination has recorded
+    them there.
     """
-    held = Lock.load(path := lock_path(one.path))
-    same = held is not None and replace(held, members={}) == replace(one.lock, members={})
-    if not one.spec.overrides and not same:
-        one.lock.write(path)
+    stored = Lock.load(path := lock_path(prepared.path))
+    is_same = stored and replace(stored, members={}) == replace(prepared.lock, members={})
+    if not prepared.spec.overrides and not is_same:
+        prepared.lock.write(path)
 
 
 def _choose_better(best: CombinationResult | None, last: CombinationResult) -> CombinationResult:
-    """The one with the higher score on validation; the first where there is none."""
+    """The result with the better validation score; the first one without validation."""
     if best is None:
         return last
     old, new = (one.result.best.result.score for one in (best, last))
@@ -92,18 +101,18 @@ def _choose_better(best: CombinationResult | None, last: CombinationResult) -> C
 def _finish_sweep(
     done: Sequence[tuple[str, list[Score]]],
     best: CombinationResult,
-    found: list[dict[str, Any]],
+    reports: list[dict[str, Any]],
     folder: Path,
     sink: ProgressSink,
 ) -> dict[str, Any]:
     scores = [
         replace(
             score,
-            name=f"{label}: {score.name}",
-            variables={**one["variables"], **score.variables},
+            name=f"{name}: {score.name}",
+            variables={**content["variables"], **score.variables},
         )
-        for (label, own), one in zip(done, found, strict=True)
-        for score in own
+        for (name, own_scores), content in zip(done, reports, strict=True)
+        for score in own_scores
     ]
     if scores:
         sink.table(*report.score_table(scores))
@@ -116,7 +125,7 @@ def _finish_sweep(
         "best": best.dir_name,
         "scores": [score.as_dict() for score in scores],
         "table": report.report_cells(scores),
-        "combinations": dict(zip((label for label, _ in done), found, strict=True)),
+        "combinations": dict(zip((name for name, _ in done), reports, strict=True)),
     }
     _write_report(folder, whole, plotted=spec.has_plots)
     published = best.run.publish(best.result)
@@ -127,14 +136,14 @@ def _finish_sweep(
 
 
 def _write_report(folder: Path, whole: dict[str, Any], *, plotted: bool) -> None:
-    """The scores of all combinations, for programs and for people."""
+    """Write report.json and report.html of the whole sweep."""
     report.write_report(folder, whole)
     page.write_page(folder, whole, with_plots=plotted)
 
 
 @dataclass(frozen=True)
 class _CombinationSink:
-    """The stages of one combination; its scores are in the table of all."""
+    """Shows the stages of one combination, indented. The table of the sweep has its scores."""
 
     sink: ProgressSink
 

@@ -1,4 +1,4 @@
-"""`adaptcompose predict`: texts through a published composition, a run, a spec or an expression."""
+"""`adaptcompose predict`: predict texts with a published composition, a run or an expression."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from adaptcompose.tasks.metrics import TASK_KINDS as TASKS
 def predict_texts(
     target: str, texts: Sequence[str], *, backbone: str | None = None, hub: str | None = None
 ) -> list[dict[str, Any]]:
-    """One record a text: what the composition says, and `shown`, a line for people."""
+    """One record per text: the `prediction`, and `shown`, a line for the terminal."""
     model = _open_model(target, backbone, hub)
     if not isinstance(model, BranchedModel):
         return _predict(model, texts)
     names = ", ".join(model.names)
     if model.program.branch_layer is None:
         raise Failed(AC512.at(operator="route", what="`adaptcompose predict`", known=names))
-    found = {name: _predict(model.branch(name), texts) for name in model.names}
+    by_branch = {name: _predict(model.branch(name), texts) for name in model.names}
     return [
-        _join_branches(text, {n: records[row] for n, records in found.items()})
+        _join_branches(text, {name: records[row] for name, records in by_branch.items()})
         for row, text in enumerate(texts)
     ]
 
 
 def _join_branches(text: str, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What every branch says of a text."""
+    """One record for a text, with the prediction of every branch."""
     predictions = {name: record["prediction"] for name, record in records.items()}
     shown = "\n".join(f"{name}: {record['shown']}" for name, record in records.items())
     return {"text": text, "predictions": predictions, "shown": shown}
@@ -55,11 +55,11 @@ def _join_branches(text: str, records: dict[str, dict[str, Any]]) -> dict[str, A
 
 def _predict(model: ComposedModel, texts: Sequence[str]) -> list[dict[str, Any]]:
     task = _task_of_head(model)
-    known = model.composition.tokenizer
-    place = Path(str(model.config._name_or_path)) if known is None else known.folder()
-    if not any((place / name).is_file() for name in VOCABULARY_FILES):
-        raise Failed(AC418.at(name=str(place), missing="tokenizer.json"))
-    tokenizer = open_tokenizer(place, task.kind)
+    pinned = model.composition.tokenizer
+    folder = Path(str(model.config._name_or_path)) if pinned is None else pinned.folder()
+    if not any((folder / name).is_file() for name in VOCABULARY_FILES):
+        raise Failed(AC418.at(name=str(folder), missing="tokenizer.json"))
+    tokenizer = open_tokenizer(folder, task.kind)
     examples = examples_for_task(task, texts)
     encoded = encode(task, examples, tokenizer, max_input_length(tokenizer, model.config))
     mask = tokenizer.mask_token if task.kind == "masked-lm" else None
@@ -97,7 +97,7 @@ def _open_model(target: str, backbone: str | None, hub: str | None) -> ComposedM
 
 
 def _is_published(target: str, hub: str | None) -> bool:
-    """Whether a text names a repository, and that holds a composition and no adapter."""
+    """Whether a text is a reference to a repository with a composition, not with an adapter."""
     try:
         ref = parse_ref(target, ())
     except Failed:
@@ -110,10 +110,12 @@ def _is_published(target: str, hub: str | None) -> bool:
 
 
 def _task_of_head(model: ComposedModel) -> Task:
-    """The task that the composition's head does."""
+    """The task that fits the head of a composition. Raises AC508 if no task does."""
     labels: tuple[str, ...] = ()
     head = model.composition.head
-    kind = {kind: task for task, kind in HEAD_TYPES_BY_TASK.items()}.get(getattr(head, "head_type", ""))
+    kind = {kind: task for task, kind in HEAD_TYPES_BY_TASK.items()}.get(
+        getattr(head, "head_type", "")
+    )
     if isinstance(head, Head):
         labels = head.labels
     elif head == "backbone" and type(model.composition.backbone).__name__.endswith("ForMaskedLM"):
@@ -125,7 +127,7 @@ def _task_of_head(model: ComposedModel) -> Task:
 
 
 def _format_prediction(text: str, prediction: Any, mask: str | None = None) -> str:
-    """A label behind its text, or behind each word that has one; or the text with its masks filled.
+    """A prediction as a line of text: a label and the text, tagged words, or filled masks.
 
     >>> _format_prediction("Amina anaishi Mombasa", ["B-PER", "O", "B-LOC"])
     'Amina/B-PER anaishi Mombasa/B-LOC'
