@@ -36,19 +36,19 @@ def checked(text: str, **context: object) -> CheckResult:
     ],
 )  # fmt: skip
 def test_a_glob_is_every_repository_that_fits(text: str, names: list[str]) -> None:
-    graph = checked(text, listing=listing).raise_errors()
+    graph = checked(text, list_repositories=listing).raise_errors()
     assert list(adapters_of(graph)) == names
 
 
 def test_a_lock_fixes_what_it_stands_for() -> None:
-    found = checked("fuse(hf://A/bert-*)", listing=listing)
+    found = checked("fuse(hf://A/bert-*)", list_repositories=listing)
     assert found.globs == {"hf://A/bert-*": ("hf://A/bert-cola", "hf://A/bert-mnli")}
     locked = {"hf://A/bert-*": ("hf://A/bert-old", "hf://A/bert-mnli")}
 
     def never(glob: str) -> list[str]:
         raise AssertionError(glob)
 
-    graph = checked("fuse(hf://A/bert-*)", listing=never, globs=locked).raise_errors()
+    graph = checked("fuse(hf://A/bert-*)", list_repositories=never, globs=locked).raise_errors()
     assert list(adapters_of(graph)) == list(locked["hf://A/bert-*"])
 
 
@@ -57,7 +57,7 @@ def test_a_lock_fixes_what_it_stands_for() -> None:
     [("fuse(hf://A/gpt-*)", "AC105"), ("fuse(hf://A/bert-c*)", "AC304"), ("fuse(A/*)", "AC106")],
 )
 def test_a_glob_that_gives_too_few_is_told(text: str, code: str) -> None:
-    assert [found.code for found in checked(text, listing=listing).diagnostics] == [code]
+    assert [found.code for found in checked(text, list_repositories=listing).diagnostics] == [code]
 
 
 def test_without_a_hub_to_ask_the_rest_is_checked() -> None:
@@ -69,5 +69,5 @@ def test_a_hub_that_does_not_answer_is_told_at_the_glob() -> None:
     def dead(glob: str) -> list[str]:
         raise Failed(AC419.at(hub="https://huggingface.co", why="timed out"))
 
-    (found,) = checked("fuse(hf://A/bert-*)", listing=dead).diagnostics
+    (found,) = checked("fuse(hf://A/bert-*)", list_repositories=dead).diagnostics
     assert (found.code, found.position()[1]) == ("AC419", 5)
