@@ -28,7 +28,13 @@ from adaptcompose.syntax.signature import option
 class Average(BlockOperator):
     """The weighted mean of what its members compute: average(a:0.3, b:0.7).
 
-    ⟦average(e₁:w₁, …)⟧(h) = Σ wᵢ ⟦eᵢ⟧(h), Σ wᵢ = 1. At a site without a part of eᵢ, ⟦eᵢ⟧(h) = h.
+    Use it to combine trained adapters without further training. The weights must sum to 1;
+    `normalize=true` divides them by their sum, and members without weights all count the same.
+    `average` combines outputs; `merge` combines the weights of adapters.
+
+    ⟦average(e₁:w₁, …)⟧(h) = Σ wᵢ ⟦eᵢ⟧(h), Σ wᵢ = 1. At a site where eᵢ has no part,
+    ⟦eᵢ⟧(h) = h.
+
     Laws: average(a) = a; average(a, a) = a; average(a:1, b:0) = a;
     average(a:p, average(b:q, c:s):1−p) = average(a:p, b:(1−p)q, c:(1−p)s).
 

@@ -37,11 +37,17 @@ from adaptcompose.syntax.signature import option, parameters
 class Fuse(WeightedPart, BlockOperator):
     """AdapterFusion: learned attention over the outputs of its members (Pfeiffer et al., 2021).
 
-    ⟦fuse(e₁, …, eₙ)⟧(h) = r + Σ αᵢ W_v uᵢ, α = softmaxᵢ((W_q q + b_q)·(W_k uᵢ + b_k) / T), over the
-    members that are present at the site, with one attention per site. r and uᵢ are the residual and
-    the contribution of a member, q is the state that the members read. A member without a part at a
-    site is not a branch there. Laws: the order of the members does not matter; fuse(e, …, e) adds
-    W_v u_e, so fuse(e, …, e, value=false) = e.
+    Use it to draw on several trained adapters for one task: in each layer and for each token,
+    attention learns how much each member contributes. Train the fusion after its members, or
+    load a trained one with `load`.
+
+    ⟦fuse(e₁, …, eₙ)⟧(h) = r + Σ αᵢ W_v uᵢ, α = softmaxᵢ((W_q q + b_q)·(W_k uᵢ + b_k) / T), with
+    one attention per site. r is the residual, uᵢ is what member i adds to it, and q is the state
+    that the members read. A member that has no part at a site does not take part in the
+    attention there.
+
+    Laws: the order of the members does not matter; fuse(e, …, e) adds W_v u_e, so
+    fuse(e, …, e, value=false) = e.
 
     Examples:
         fuse(glue/*)

@@ -109,6 +109,13 @@ def reachable_layers(block: Block, facts: Facts) -> dict[str, frozenset[int]]:
 class Drop(LayerFilter):
     """AdapterDrop: remove the adapters from these layers (Rücklé et al., 2021).
 
+    Use it to make inference faster. In the lowest layers, adapters contribute least, and `parallel`
+    computes the lowest layers only once if its branches have no adapters there. Parts at the
+    embeddings belong to no layer and stay.
+
+    In an encoder-decoder, layers are counted separately in the encoder and the decoder, and
+    `part` restricts `drop` to one of them.
+
     Laws: drop(bottom=0) = identity; drop(S) | drop(T) = drop(S ∪ T); invertible parts stay.
 
     Examples:
@@ -125,7 +132,12 @@ class Drop(LayerFilter):
 @register_operator
 @dataclass(frozen=True)
 class Keep(LayerFilter):
-    """Keep the adapters in these layers only. Law: keep(S) = drop(all layers without S).
+    """Keep the adapters in these layers only.
+
+    Use it instead of `drop` if it is shorter to name the layers that have adapters. Parts at the
+    embeddings belong to no layer and stay.
+
+    Law: keep(S) = drop(all layers without S).
 
     Example:
         stack(lang=sw, task=ner) | keep(top=3)

@@ -26,13 +26,17 @@ from adaptcompose.syntax.signature import format_value, option
 class Merge(BlockOperator):
     """One adapter computed from the weights of several, before anything runs: merge(a:0.7, b:-0.3).
 
-    Weights can be any numbers; without weights, each member has 1/n. `linear` is
-    θ₀ + Σ wᵢ(θᵢ − θ₀), with θ₀ the weights of an adapter that does nothing (task arithmetic,
-    Ilharco et al., 2023). `ties` trims to `density`, elects signs and averages the values that
-    agree (Yadav et al., 2023). `dare` randomly drops all but `density` and rescales (Yu et al.,
-    2024). Members must have the same shapes at the same sites. Invertible parts are merged like all
-    others, and the result has an inverse. Laws: merge(a:1) = a;
-    merge(a, a) = a unless `dare` drops values;
+    Use it to combine adapters at the cost of one. The members must have the same shapes at the
+    same sites; use `average` for members that differ. Weights can be any numbers, and without
+    weights each member has 1/n. An invertible part is merged like any other, and the result has
+    an inverse.
+
+    `method=linear` is θ₀ + Σ wᵢ(θᵢ − θ₀), with θ₀ the weights of an adapter that does nothing
+    (task arithmetic, Ilharco et al., 2023). `ties` trims to `density`, elects signs and averages
+    the values that agree (Yadav et al., 2023). `dare` randomly drops all but `density` and
+    rescales (Yu et al., 2024).
+
+    Laws: merge(a:1) = a; merge(a, a) = a unless `dare` drops values;
     merge(merge(a:p, b:q):r, c:s) = merge(a:pr, b:qr, c:s).
 
     Examples:

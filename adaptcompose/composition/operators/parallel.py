@@ -14,9 +14,13 @@ from adaptcompose.composition.operators.branches import BranchOperator
 class Parallel(BranchOperator):
     """Run several compositions on one input: a dict of outputs by name, each with its own head.
 
-    ⟦parallel(a=e₁, …)⟧ = the family (⟦eₙ⟧)ₙ; the layers below the first one in which they
-    differ are computed only once. You pass labels by name; the losses are summed. No other block
-    can contain it. Laws: a branch of parallel = the branch alone; parallel(a=e).a = e.
+    Use it to predict several tasks at once, or to train them together: you pass labels by name,
+    and the losses are summed. Layers below the first one in which the compositions differ are
+    computed only once. `parallel` cannot be inside another block, but modifiers can follow it.
+
+    ⟦parallel(a=e₁, …)⟧ = the family (⟦eₙ⟧)ₙ.
+
+    Laws: a branch of parallel = the branch alone; parallel(a=e).a = e.
 
     Examples:
         parallel(mnli=glue/mnli, rte=glue/rte)

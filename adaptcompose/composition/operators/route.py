@@ -14,8 +14,13 @@ from adaptcompose.composition.operators.branches import BranchOperator
 class Route(BranchOperator):
     """Give every row of a batch its own composition: `model(**batch, rows=["a", "b", None])`.
 
-    ⟦route(a=e₁, …)⟧ at row i = ⟦eₙ⟧, where `rows` has the name n for the row; None means the
-    backbone alone. No other block can contain it. Law: a row of route = the row alone.
+    Use it to serve several tasks or languages with one backbone and mixed batches. `rows` names
+    a composition for each row; None means the backbone alone. `route` cannot be inside another
+    block, but modifiers can follow it.
+
+    ⟦route(a=e₁, …)⟧ at row i = ⟦eₙ⟧, where n is the name in `rows[i]`.
+
+    Law: a row of route = the row alone.
 
     Examples:
         route(en=stack(lang=en, task=ner), sw=stack(lang=sw, task=ner))

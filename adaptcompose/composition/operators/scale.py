@@ -22,9 +22,14 @@ from adaptcompose.syntax.signature import format_value, option
 class Scale(Modifier):
     """Multiply what the composition to its left adds to each hidden state.
 
-    ⟦scale(by=c)(e)⟧(h) = h + c (⟦e⟧(h) − h). Laws: scale(by=1) = identity; e | scale(by=0) = none;
-    scale(by=p) | scale(by=q) = scale(by=pq). A part that does more than
-    add to a state, such as an invertible part at the embeddings, can only be kept or removed.
+    Use it to weaken or strengthen trained adapters without training them again. A part that does
+    more than add to a hidden state, such as an invertible part at the embeddings, can only be
+    kept (`by=1`) or removed (`by=0`).
+
+    ⟦scale(by=c)(e)⟧(h) = h + c (⟦e⟧(h) − h).
+
+    Laws: scale(by=1) = identity; e | scale(by=0) = none;
+    scale(by=p) | scale(by=q) = scale(by=pq).
 
     Example:
         stack(lang=sw, task=ner) | scale(by=0.5)

@@ -34,10 +34,14 @@ POOLER = Site("pooler")
 class Split(BlockOperator):
     """Different adapters for different tokens: the first up to token `at`, the second from there.
 
-    split(a, b, c, at=[32, 64]) has three ranges. Tokens are counted from 0 in each row, and a
-    branch sees only its own tokens. Parts that all tokens share are ignored: virtual tokens,
-    invertible parts and updates of the vocabulary. Laws: split(a, b, at=0) = b;
-    split(a, a, at=n) = a if `a` processes each token on its own.
+    Use it if parts of the input are of different kinds, for example a question and a passage.
+    Tokens are counted from 0 in each row, after any padding on the left. A member computes on its
+    own tokens only. With three members, `split(a, b, c, at=[32, 64])`, there are three ranges.
+
+    Parts that all tokens share are ignored: virtual tokens, invertible parts and updates of the
+    vocabulary.
+
+    Laws: split(a, b, at=0) = b; split(a, a, at=n) = a if `a` processes each token on its own.
 
     Example:
         split(glue/mnli, glue/rte, at=64)

@@ -35,8 +35,13 @@ from adaptcompose.methods.invertible import HEAD_SITE
 class Stack(BlockOperator):
     """Blocks on top of each other, the lowest first; a name makes a slot that `swap` can refill.
 
-    ⟦stack(e₁, …, eₙ)⟧ = ⟦eₙ⟧ ∘ … ∘ ⟦e₁⟧. Laws: stack(a) = a; stack(a, stack(b, c)) =
-    stack(a, b, c); a | b = stack(a, b).
+    Use it to combine adapters that were trained for different purposes, for example a task
+    adapter on top of a language adapter (MAD-X, Pfeiffer et al., 2020). Each block reads the
+    hidden state that the block below it writes.
+
+    ⟦stack(e₁, …, eₙ)⟧ = ⟦eₙ⟧ ∘ … ∘ ⟦e₁⟧.
+
+    Laws: stack(a) = a; stack(a, stack(b, c)) = stack(a, b, c); a | b = stack(a, b).
 
     Examples:
         stack(lang=sw, task=ner)

@@ -33,7 +33,10 @@ NO_SLOTS = "give an adapter a slot first, as in `stack(lang=sw)`"
 class Swap(Modifier):
     """Put another block, or `none`, into a named slot anywhere to its left.
 
-    This includes the slots of published compositions. Law: swap(k=a) | swap(k=b) = swap(k=b).
+    Use it to run a trained composition on another language or domain: train with one language
+    adapter, then replace it. `swap` also reaches the slots of published compositions.
+
+    Law: swap(k=a) | swap(k=b) = swap(k=b).
 
     Examples:
         stack(lang=en, task=ner) | swap(lang=sw)

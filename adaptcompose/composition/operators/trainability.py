@@ -99,7 +99,10 @@ class Trainability(Modifier):
 class Train(Trainability):
     """Train these slots or parts, even if they are loaded; without names, all to the left.
 
-    New parts are always trained. Laws: e | train() computes e; train(a) | freeze(a) = freeze(a).
+    Use it to continue the training of loaded adapters. New parts are trained without it. `train`
+    changes no outputs; of several `train` and `freeze`, the last one that names a part decides.
+
+    Laws: e | train() computes e; train(a) | freeze(a) = freeze(a).
 
     Example:
         stack(lang=sw, task=ner) | train(lang)
@@ -113,6 +116,10 @@ class Train(Trainability):
 @dataclass(frozen=True)
 class Freeze(Trainability):
     """Do not train these slots or parts, even if they are new; without names, all to the left.
+
+    Use it to keep a part at its initial weights while others are trained. Loaded parts are frozen
+    without it. `freeze` changes no outputs; of several `train` and `freeze`, the last one that
+    names a part decides.
 
     Laws: e | freeze() computes e; freeze(a) | train(a) = train(a).
 
