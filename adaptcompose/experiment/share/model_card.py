@@ -1,4 +1,4 @@
-"""The card of a published composition: metadata for the hub, and what people want to know."""
+"""The README.md of a published composition: metadata for the Hub, and a page for its users."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ PIPELINES = {
     "masked-lm": "fill-mask",
 }
 METRICS = {"span-f1": "f1", "macro-f1": "f1", "masked-accuracy": "accuracy"}
-"""What the Hub calls our metrics."""
+"""The names of our metrics on the Hub."""
 _SIZE_LIMIT = 4_000_000
 
 
 @dataclass(frozen=True)
 class EvalResults:
-    """What a run found out about what is published, as scores.json beside it says.
+    """The scores of the run that a composition comes from, as in scores.json next to it.
 
-    `expression` is as it was written, `own` the rows that were measured with this very
-    composition, `seed` the one whose weights these are.
+    `expression` is as the user wrote it, `own` has the names of the rows that measure exactly this
+    composition, `seed` is the seed that trained its weights.
     """
 
     expression: str = ""
@@ -56,7 +56,7 @@ class EvalResults:
 
     @classmethod
     def read(cls, path: Path) -> EvalResults:
-        """The findings of a file; none if there is none, AC413 if it is damaged."""
+        """The results in a file; empty without a file. Raises AC413 if the file is damaged."""
         try:
             if path.stat().st_size > _SIZE_LIMIT:
                 raise ValueError("it is larger than 4 MB")
@@ -75,7 +75,7 @@ _COUNTED = ("trained", "total")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a card is about: a model, what its composition.yaml says, and where it is published."""
+    """The card of a model that is published in `repo`, with the manifest composition.yaml."""
 
     model: ComposedModel
     manifest: Manifest
@@ -83,58 +83,53 @@ class ModelCard:
     eval_results: EvalResults
 
     def render(self, folders: Mapping[str, str]) -> str:
-        """The whole README.md; `folders` are those of the parts that are written."""
+        """The text of README.md. `folders` has the folder of each published part."""
         import jinja2
 
         template = (resource_folder("hub_cards") / "_card.md.jinja").read_text("utf-8")
         environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined, keep_trailing_newline=True
         )
-        made, manifest, findings = self.model.composition, self.manifest, self.eval_results
+        composition, manifest, results = self.model.composition, self.manifest, self.eval_results
         return environment.from_string(template).render(
             metadata=dump_yaml(self.metadata()),
             name=manifest.name or self.repo.split("/")[-1],
             description=manifest.description,
-            written=findings.expression,
+            written=results.expression,
             published=manifest.expression,
-            graph=shorten_commits(render_mermaid(made.graph, made.facts)),
-            backbone=made.facts.title,
+            graph=shorten_commits(render_mermaid(composition.graph, composition.facts)),
+            backbone=composition.facts.title,
             tokenizer=shorten_commits(manifest.backbone.get("tokenizer", "")),
             parts=list(self._parts(folders)),
-            scores=format_markdown(findings.scores) if findings.scores else "",
-            own=findings.own,
-            parameters={"total": self._total(), **findings.parameters},
+            scores=format_markdown(results.scores) if results.scores else "",
+            own=results.own,
+            parameters={"total": self._total(), **results.parameters},
             repo=self.repo,
-            output="last_hidden_state" if made.head is None else "logits",
+            output="last_hidden_state" if composition.head is None else "logits",
         )
 
     def metadata(self) -> dict[str, Any]:
         """The front matter, with the keys that the Hub knows."""
-        made, told = self.model.composition, self.manifest.card
+        facts, card = self.model.composition.facts, self.manifest.card
         kind = PIPELINES.get(str(self.manifest.task.get("kind")))
         entry: dict[str, Any] = {"library_name": "adaptcompose"}
-        if told.get("license"):
-            entry["license"] = told["license"]
-        if made.facts.name:
-            entry |= {"base_model": made.facts.name, "base_model_relation": "adapter"}
+        if card.get("license"):
+            entry["license"] = card["license"]
+        if facts.name:
+            entry |= {"base_model": facts.name, "base_model_relation": "adapter"}
         if kind:
             entry["pipeline_tag"] = kind
         for key, name in (("language", "languages"), ("datasets", "datasets")):
-            if told.get(name):
-                entry[key] = list(told[name])
-        tags = (
-            "adapter-transformers",
-            "adaptcompose",
-            made.facts.model_type,
-            *told.get("tags", ()),
-        )
+            if card.get(name):
+                entry[key] = list(card[name])
+        tags = ("adapter-transformers", "adaptcompose", facts.model_type, *card.get("tags", ()))
         entry["tags"] = list(dict.fromkeys(tags))
         if kind and (results := list(self._results(kind))):
             entry["model-index"] = [{"name": self.manifest.name, "results": results}]
         return entry
 
     def _results(self, kind: str) -> Iterator[dict[str, Any]]:
-        """What this composition scored, with the weights that are published if that is known."""
+        """Yield the scores of this composition: of the published seed if there are any."""
         own = [score for score in self.eval_results.scores if score.name in self.eval_results.own]
         exact = [score for score in own if score.seed in (None, self.eval_results.seed)]
         for (_, data, metric), cell in pool_scores(exact or own).items():
@@ -145,7 +140,7 @@ class ModelCard:
             }
 
     def _parts(self, folders: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-        """Name, method and place of every part."""
+        """Yield name, method, and folder or pin of every part."""
         graph = self.model.composition.graph
         for block in parts_of(graph).values():
             method = str(self.model.parts[block.name].method)
@@ -153,19 +148,19 @@ class ModelCard:
             yield shorten_commits(block.name), method, f"./{folder}" if folder else str(block.pin)
 
     def _total(self) -> int:
-        made = self.model.composition
-        return made.facts.parameters + sum(p.numel() for p in self.model.parts.parameters())
+        facts = self.model.composition.facts
+        return facts.parameters + sum(p.numel() for p in self.model.parts.parameters())
 
 
 def _metric(name: str, value: float) -> dict[str, Any]:
-    """A score under the Hub's name of its kind, and its own."""
+    """A score as `model-index` has it: type (the Hub's name), our name if it differs, value."""
     kind = METRICS.get(name, name)
     named = {} if kind == name else {"name": name}
     return {"type": kind, **named, "value": round(value, 6)}
 
 
 def shorten_commits(text: str) -> str:
-    """Commits by their first digits, where a text is for people.
+    """Shorten commit hashes in a text to seven digits.
 
     >>> shorten_commits("user/ner@0123456789abcdef0123456789abcdef01234567/sub")
     'user/ner@0123456/sub'
@@ -174,7 +169,7 @@ def shorten_commits(text: str) -> str:
 
 
 def dataset_metadata(reference: str) -> dict[str, str]:
-    """A data set of a spec in the terms of `model-index`.
+    """A reference to data as an entry `dataset` of `model-index`.
 
     >>> dataset_metadata("swahili[mixed]/test")
     {'name': 'swahili[mixed]/test', 'type': 'swahili', 'config': 'mixed', 'split': 'test'}

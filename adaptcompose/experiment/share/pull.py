@@ -1,4 +1,4 @@
-"""Pulling a published composition into a folder, whole or not at all."""
+"""Pull a published composition into a folder, completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from adaptcompose.syntax.references import parse_ref
 
 
 def pull(ref: str, folder: Path | None, hub: str = "hf") -> Path:
-    """Fetch every file of a revision, each verified; `folder` appears when all are there."""
+    """Download a composition and verify every file; return its folder.
+
+    The folder appears when all files are complete; its default name is that of the repository.
+    Raises Failed with AC422 if it exists already, AC426 if there is no composition in `ref`.
+    """
     parsed = parse_ref(ref, ())
     if parsed.kind != "hub" or parsed.repo is None:
         raise Failed(AC420.at(name=ref))
-    place = folder or Path((parsed.subfolder or parsed.repo).split("/")[-1])
-    if place.exists():
-        raise Failed(AC422.at(path=place))
+    target = folder or Path((parsed.subfolder or parsed.repo).split("/")[-1])
+    if target.exists():
+        raise Failed(AC422.at(path=target))
     store = open_store("hf" if parsed.has_hub_prefix else hub, Path())
     revision = store.resolve(parsed.repo, parsed.revision)
     start = f"{parsed.subfolder}/" if parsed.subfolder else ""
@@ -33,16 +37,16 @@ def pull(ref: str, folder: Path | None, hub: str = "hf") -> Path:
     inside = (path.removeprefix(start) for path in listed)
     paths = [path for path in inside if not path.startswith(".") and "/." not in path]
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".pull-") as name:
-            whole = Path(name) / "whole"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pull-") as name:
+            draft = Path(name) / "draft"
             for path in paths:
-                (whole / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(fetched / path, whole / path)
+                (draft / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(fetched / path, draft / path)
             if hub != "hf" and not parsed.has_hub_prefix:
                 where = hub if "://" in hub else str(Path(hub).expanduser().resolve())
-                write_atomically(whole / LOCAL_PATHS_FILE, dump_yaml({"hub": where}))
-            whole.replace(place)
+                write_atomically(draft / LOCAL_PATHS_FILE, dump_yaml({"hub": where}))
+            draft.replace(target)
     except OSError as error:
-        raise Failed(AC425.at(path=place, why=error.strerror or error)) from None
-    return place
+        raise Failed(AC425.at(path=target, why=error.strerror or error)) from None
+    return target

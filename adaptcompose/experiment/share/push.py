@@ -1,4 +1,4 @@
-"""Pushing: everything of a composition goes to a hub in one commit, or in one pull request."""
+"""Push a composition to a hub, in one commit or as one pull request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ CONFIG_FILES = (adapterhub.ADAPTER, adapterhub.HEAD, adapterhub.FUSION)
 
 @dataclass(frozen=True)
 class PushTarget:
-    """Where a push goes, and how."""
+    """The repository that a push goes to, and how.
+
+    `branch` is ignored for a pull request; `private` counts only for a new repository. With
+    `includes_pinned`, the weights of pinned adapters are copied, not only referenced.
+    """
 
     repo: str
     branch: str = "main"
@@ -47,13 +51,14 @@ class PushTarget:
     message: str = ""
 
     def check(self) -> None:
+        """Raise AC420 if `repo` is not `user/name`."""
         if not is_repo_name(self.repo) or self.repo.count("/") != 1:
             raise Failed(AC420.at(name=self.repo))
 
 
 @dataclass(frozen=True)
 class PushResult:
-    """A push that arrived: its revision, and the pull request if it is one."""
+    """A completed push: its revision, and the number and URL of a pull request."""
 
     repo: str
     revision: str
@@ -66,7 +71,7 @@ class PushResult:
 
 @dataclass(frozen=True)
 class Push:
-    """A push that is ready: every file, as it would lie in the repository."""
+    """A push that is ready to send. `files` maps paths in the repository to local files."""
 
     target: PushTarget
     store: Store
@@ -77,33 +82,35 @@ class Push:
         return self.files[README_FILE].read_text("utf-8")
 
     def obsolete_files(self) -> set[str]:
-        """Parts of an earlier push that this one has no more; what else is there stays."""
+        """The files to delete: those of parts that an earlier push wrote and this one lacks.
+
+        Files that other people added stay.
+        """
         old = remote_files(self.store, self.target.repo, self.target.branch) or {}
         parts = {str(PurePosixPath(path).parent) for path in old if path.endswith(CONFIG_FILES)}
-        gone = {path for path in old if str(PurePosixPath(path).parent) in parts}
-        own = {SCORES_FILE} & old.keys()
-        return (gone | own) - self.files.keys()
+        part_files = {path for path in old if str(PurePosixPath(path).parent) in parts}
+        scores_file = {SCORES_FILE} & old.keys()
+        return (part_files | scores_file) - self.files.keys()
 
     def diff(self) -> PushDiff:
-        """What it would change; nothing is written."""
-        target = self.target
-        gone = self.obsolete_files()
-        return diff_files(self.store, target.repo, target.branch, self.files, gone)
+        """The changes that the push would make. Nothing is written."""
+        target, obsolete = self.target, self.obsolete_files()
+        return diff_files(self.store, target.repo, target.branch, self.files, obsolete)
 
     def send(self) -> PushResult:
-        """One commit, or one pull request; the hub is old or new, never between."""
-        target, gone = self.target, self.obsolete_files()
+        """Send everything in one commit, so that the repository never has half of a push."""
+        target, obsolete = self.target, self.obsolete_files()
         message = target.message or f"{target.repo.split('/')[-1]}, by adaptcompose"
         if target.as_pull_request:
-            made = self.store.open_pull_request(
-                target.repo, self.files, message=message, delete=gone
+            request = self.store.open_pull_request(
+                target.repo, self.files, message=message, delete=obsolete
             )
-            return PushResult(target.repo, made.revision, made.number, made.url)
+            return PushResult(target.repo, request.revision, request.number, request.url)
         revision = self.store.commit(
             target.repo,
             self.files,
             message=message,
-            delete=gone,
+            delete=obsolete,
             branch=target.branch,
             private=target.private,
         )
@@ -118,7 +125,11 @@ def prepare_push(
     target: PushTarget,
     store: Store,
 ) -> Iterator[Push]:
-    """The push of a model; `manifest_fields` is what composition.yaml says beside the composition."""
+    """Write a model to a temporary folder and yield its push.
+
+    `manifest_fields` are the entries of composition.yaml besides the composition: name,
+    description, task, card. Raises AC432 if the repository is public and has no license.
+    """
     target.check()
     if not target.private and not (manifest_fields.get("card") or {}).get("license"):
         raise Failed(AC432.at(repo=target.repo))
@@ -134,35 +145,38 @@ def prepare_push(
         if eval_results.scores:
             text = json.dumps(eval_results.as_plain(), indent=2, ensure_ascii=False)
             write_atomically(folder / SCORES_FILE, f"{text}\n")
-        subject = ModelCard(model, Manifest.load(folder, target.repo), target.repo, eval_results)
-        write_atomically(folder / README_FILE, subject.render(folders))
+        card = ModelCard(model, Manifest.load(folder, target.repo), target.repo, eval_results)
+        write_atomically(folder / README_FILE, card.render(folders))
         yield Push(target, store, {path: folder / path for path in walk_files(folder)})
 
 
 def _make_is_public(model: ComposedModel, store: Store) -> Any:
-    """Whether who has the target's hub can fetch what is pinned: asked once a repository."""
+    """A predicate: can everyone who uses the target's hub download a pin?
+
+    Each repository is looked up once.
+    """
     sources = model.composition.sources
-    known: dict[tuple[str, str], bool] = {}
+    is_public_repo: dict[tuple[str, str], bool] = {}
 
     def is_public(pin: Pin, ref: Ref | None) -> bool:
         assert pin.repo is not None
         source = sources.store(ref)
         key = (source.name, pin.repo)
-        if key not in known:
-            reachable = source.name == "hf" or _is_same_hub(source, store)
-            known[key] = reachable and source.is_public(pin.repo)
-        return known[key]
+        if key not in is_public_repo:
+            is_reachable = source.name == "hf" or _is_same_hub(source, store)
+            is_public_repo[key] = is_reachable and source.is_public(pin.repo)
+        return is_public_repo[key]
 
     return is_public
 
 
 def _is_same_hub(one: Store, other: Store) -> bool:
-    """Whether two hubs are one, whatever their folder is called."""
-    places = [Path(getattr(store, "root", store.name)) for store in (one, other)]
-    return type(one) is type(other) and places[0].resolve() == places[1].resolve()
+    """Whether two stores are the same hub, even if their folders are written differently."""
+    roots = [Path(getattr(store, "root", store.name)) for store in (one, other)]
+    return type(one) is type(other) and roots[0].resolve() == roots[1].resolve()
 
 
-def push(  # noqa: PLR0913 - a public function: its arguments have names
+def push(  # noqa: PLR0913 - a public function, called with keywords
     model: ComposedModel | str | Path,
     repo: str,
     *,
@@ -173,15 +187,15 @@ def push(  # noqa: PLR0913 - a public function: its arguments have names
     license: str | None = None,
     backbone: Any = None,
 ) -> PushResult:
-    """Publish a model, a run or a saved folder in one commit, or as a pull request.
+    """Publish a model, a run or a saved folder, in one commit or as a pull request.
 
-    `revision` is a branch; `private` counts for a repository that does not exist yet. What is
-    public needs a `license`, unless the run's spec has one.
+    `revision` is a branch; `private` counts only for a new repository. A public repository needs
+    a `license`, here or in the spec of the run.
     """
     target = PushTarget(repo, revision or "main", pr, private)
     store = open_store(hub or "hf", Path())
-    with open_push(model, target, store, license=license, backbone=backbone) as ready:
-        return ready.send()
+    with open_push(model, target, store, license=license, backbone=backbone) as ready_push:
+        return ready_push.send()
 
 
 @contextmanager
@@ -193,25 +207,25 @@ def open_push(
     license: str | None = None,
     backbone: Any = None,
 ) -> Iterator[Push]:
-    """The push of a model, of the best composition of a run, or of a saved or pulled one."""
+    """Yield the push of a model, of the best composition of a run, or of a saved composition."""
     target.check()
     if isinstance(source, ComposedModel):
-        told: dict[str, Any] = {"name": target.repo.split("/")[-1]}
-        model, findings = source, EvalResults()
+        fields: dict[str, Any] = {"name": target.repo.split("/")[-1]}
+        model, eval_results = source, EvalResults()
     else:
         folder = composition_folder(Path(source))
         manifest = Manifest.load(folder, str(source))
-        told = {name: getattr(manifest, name) for name in ("name", "description", "task", "card")}
-        findings = _read_eval_results(Path(source), folder)
+        fields = {name: getattr(manifest, name) for name in ("name", "description", "task", "card")}
+        eval_results = _read_eval_results(Path(source), folder)
         model = load(Path(source), backbone)
     if license:
-        told["card"] = {**(told.get("card") or {}), "license": license}
-    with prepare_push(model, told, findings, target, store) as ready:
-        yield ready
+        fields["card"] = {**(fields.get("card") or {}), "license": license}
+    with prepare_push(model, fields, eval_results, target, store) as ready_push:
+        yield ready_push
 
 
 def _read_eval_results(source: Path, folder: Path) -> EvalResults:
-    """What was measured: by the run, or what a published folder says itself."""
+    """The results in the report of a run, or in the scores.json of a saved composition."""
     path = source / report.REPORT_FILE
     if folder == source or not path.is_file():
         return EvalResults.read(folder / SCORES_FILE)

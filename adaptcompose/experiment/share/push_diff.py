@@ -1,4 +1,4 @@
-"""What a push would change: files, sizes, and the lines of what is text."""
+"""The changes that a push would make: files, sizes, and lines of text files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MISSING_CODES = {"AC401", "AC402", "AC412"}
 
 @dataclass(frozen=True)
 class FileChange:
-    """One file: `+` new, `~` changed, `-` gone, `=` as it was."""
+    """The change of one file: `+` new, `~` changed, `-` deleted, `=` unchanged. Size in bytes."""
 
     path: str
     mark: Literal["+", "~", "-", "="]
@@ -28,7 +28,7 @@ class FileChange:
 
 @dataclass(frozen=True)
 class PushDiff:
-    """The changes of a push, sorted by path, and those of texts line by line."""
+    """The changes of a push, sorted by path; `text` is the unified diff of the text files."""
 
     files: tuple[FileChange, ...]
     text: str
@@ -36,7 +36,7 @@ class PushDiff:
 
     @property
     def upload_bytes(self) -> int:
-        """Bytes that a hub does not have yet."""
+        """Bytes to upload: of new and changed files."""
         return sum(one.size for one in self.files if one.mark in "+~")
 
     def count(self, mark: str) -> int:
@@ -47,13 +47,13 @@ class PushDiff:
 
     def __str__(self) -> str:
         lines = [f"  {f.mark} {f.path}  {format_size(f.size)}" for f in self.files if f.mark != "="]
-        if kept := self.count("="):
-            lines.append(f"  = {kept} unchanged")
+        if unchanged := self.count("="):
+            lines.append(f"  = {unchanged} unchanged")
         return "\n".join(lines)
 
 
 def format_size(count: int) -> str:
-    """Bytes as people read them.
+    """A number of bytes in B, kB or MB.
 
     >>> format_size(412), format_size(29_600_000)
     ('412 B', '29.6 MB')
@@ -65,7 +65,7 @@ def format_size(count: int) -> str:
 
 
 def remote_files(store: Store, repo: str, branch: str) -> dict[str, FileRecord] | None:
-    """The files of a branch; None if there is no such branch or repository yet."""
+    """The files of a branch; None if the branch or the repository does not exist yet."""
     try:
         return store.list_files(repo, branch)
     except Failed as failed:
@@ -75,19 +75,23 @@ def remote_files(store: Store, repo: str, branch: str) -> dict[str, FileRecord] 
 
 
 def diff_files(
-    store: Store, repo: str, branch: str, files: Mapping[str, Path], gone: Collection[str]
+    store: Store, repo: str, branch: str, files: Mapping[str, Path], obsolete: Collection[str]
 ) -> PushDiff:
-    """What is different once these files are there and those are gone."""
+    """Compare a branch with itself after `files` are written and `obsolete` paths deleted."""
     old = remote_files(store, repo, branch)
-    changes = sorted(_changes(old or {}, files, gone), key=lambda one: one.path)
-    texts = [one for one in changes if one.mark in "~-" and _is_text(one)]
-    place = store.fetch(repo, branch, [one.path for one in texts]) if texts else Path()
-    lines = [line for one in texts for line in _diff_lines(one.path, place, files.get(one.path))]
+    changes = sorted(_changes(old or {}, files, obsolete), key=lambda change: change.path)
+    texts = [change for change in changes if change.mark in "~-" and _is_text(change)]
+    folder = store.fetch(repo, branch, [change.path for change in texts]) if texts else Path()
+    lines = [
+        line
+        for change in texts
+        for line in _diff_lines(change.path, folder, files.get(change.path))
+    ]
     return PushDiff(tuple(changes), "\n".join(lines), old is None)
 
 
 def _changes(
-    old: Mapping[str, FileRecord], files: Mapping[str, Path], gone: Collection[str]
+    old: Mapping[str, FileRecord], files: Mapping[str, Path], obsolete: Collection[str]
 ) -> Iterator[FileChange]:
     for path, content in files.items():
         known = old.get(path)
@@ -95,7 +99,7 @@ def _changes(
         if known is not None:
             mark = "=" if is_same_content(content, known) else "~"
         yield FileChange(path, mark, content.stat().st_size)
-    for path in {*gone} & old.keys() - files.keys():
+    for path in {*obsolete} & old.keys() - files.keys():
         yield FileChange(path, "-", old[path].size)
 
 
