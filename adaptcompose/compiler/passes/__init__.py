@@ -1,6 +1,8 @@
-"""Passes: functions from program to program that keep the outputs, applied in this order.
+"""Passes: functions from program to program that do not change the outputs.
 
-A pass writes into its log where it fired, and where it declined and why.
+Each pass is a module of this folder. Its docstring gives the condition under which it applies, the
+law by which the outputs stay the same, and an example. A pass notes in its log where it applied,
+and where it declined and why.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from adaptcompose.ir.program import Program
 
 Pass = Callable[[Program, PassLog], Program]
 
+# The order matters: a pass also applies to what the passes before it have made.
 PASSES: tuple[Pass, ...] = (
     prune,
     materialise,
@@ -31,7 +34,7 @@ PASSES: tuple[Pass, ...] = (
 
 
 def run_passes(program: Program) -> Iterator[tuple[str, Program, PassLog]]:
-    """The literal program, then what each pass makes of the one before."""
+    """The literal program, then the program after each pass, with their names and logs."""
     yield "literal", program, PassLog()
     for rewriting in PASSES:
         log = PassLog()
@@ -40,7 +43,7 @@ def run_passes(program: Program) -> Iterator[tuple[str, Program, PassLog]]:
 
 
 def optimise(program: Program) -> Program:
-    """Every pass once, in order."""
+    """The program after all passes, each applied once, in the order of `PASSES`."""
     for _, rewritten, _ in run_passes(program):
         program = rewritten
     return program

@@ -1,10 +1,25 @@
 """Bottlenecks that read the same state become one: many adapters for one product down and one up.
 
 Σ wᵢ sᵢ(Uᵢ σᵢ(Dᵢz + bᵢ) + cᵢ) = [w₁s₁U₁ …]·σ([D₁; …]z + [b₁; …]) + Σ wᵢsᵢcᵢ, each σᵢ on its slice.
-So a mean of bottlenecks is one bottleneck with all their ranks, and so are neighbours in a chain
-that read the sub-layer's input x (He et al., 2022): what is before them does not change x, and
-what they add sums up. A factor around a bottleneck becomes part of its scale. Equal members are
+So a mean of bottlenecks is one bottleneck with all their ranks. So are neighbours in a chain that
+read the sub-layer's input x (He et al., 2022), because the members before them do not change x, and
+their updates add up. A factor around a bottleneck becomes part of its scale. Equal members are
 computed once, with the sum of their weights.
+
+>>> from adaptcompose.compiler.passes.example import lower_example
+>>> text = "average(bottleneck(reduction=2), bottleneck(reduction=4))"
+>>> print(program := lower_example(text))
+ffn.out of layer 0
+  mean 0.5, 0.5
+    bottleneck bottleneck 8→4→8 relu  h + u(LN(h+x))
+    bottleneck bottleneck2 8→2→8 relu  h + u(LN(h+x))
+h: output of the sub-layer, x: its input, LN: the backbone's norm, u: the contribution
+>>> print(concatenate(program, PassLog()))
+ffn.out of layer 0
+  joined 8→4+2→8  h + u(LN(h+x))
+    bottleneck bottleneck 8→4→8 relu  h + u(LN(h+x))
+    bottleneck bottleneck2 8→2→8 relu  h + u(LN(h+x))
+h: output of the sub-layer, x: its input, LN: the backbone's norm, u: the contribution
 
 Condition: all members read the same state, and either all or none apply a LayerNorm of their own
 first; none applies one last, and none has a gate; they are added to h, or all to the same state. In
@@ -27,55 +42,55 @@ from adaptcompose.ir.program import Program
 
 
 def concatenate(program: Program, log: PassLog) -> Program:
-    """Join what meets the condition, innermost first."""
+    """Join the bottlenecks that meet the condition, innermost first."""
 
     def change(site: Site, node: Primitive) -> Primitive:
-        found, why = _changed(node)
+        joined, why = _rewrite_node(node)
         if why:
             log.record_declined(site, why)
-        elif found is not node:
+        elif joined is not node:
             log.record_applied(site)
-        return found
+        return joined
 
     sites = {s: rewrite(node, partial(change, s)) for s, node in program.sites.items()}
     return replace(program, sites=sites)
 
 
-def _changed(node: Primitive) -> tuple[Primitive, str | None]:
-    """What becomes of a primitive whose inner ones are done, and why nothing could."""
+def _rewrite_node(node: Primitive) -> tuple[Primitive, str | None]:
+    """The joined form of a primitive whose inner ones are done; or itself and the obstacle."""
     if isinstance(node, ScaledUpdate):
-        return _factored(node), None
+        return _fold_factor(node), None
     if isinstance(node, WeightedMean):
         terms = list(_terms(node.branches, node.weights))
         if not any(isinstance(term.node, BottleneckMLP) for term in terms):
             return node, None
-        why = _obstacle(terms, still=node.identity_weight != 0)
-        return (node, why) if why else (_joined(node, terms), None)
+        why = _obstacle(terms, includes_h=node.identity_weight != 0)
+        return (node, why) if why else (_join(node, terms), None)
     if isinstance(node, Chain):
-        return _neighbours(node), None
+        return _join_neighbours(node), None
     return node, None
 
 
 @dataclass(frozen=True)
 class _Term:
-    """A branch with its factor in the sum."""
+    """One summand: a branch and the number that multiplies it."""
 
     node: Primitive
     weight: float
 
 
-def _factored(node: ScaledUpdate) -> Primitive:
-    """A factor as part of a bottleneck's own."""
-    body, by = node.body, node.factor
+def _fold_factor(node: ScaledUpdate) -> Primitive:
+    """The factor around a bottleneck as part of the bottleneck's scale, where that is possible."""
+    body = node.body
     if not isinstance(body, BottleneckMLP) or body.norm_after or isinstance(body.scale, str):
         return node
-    return (
-        replace(body, scale=body.scale * by) if body.placement.residual_source == "output" else node
-    )
+    if body.placement.residual_source != "output":
+        return node
+    return replace(body, scale=body.scale * node.factor)
 
 
 def _terms(branches: Sequence[Primitive], weights: Sequence[float]) -> Iterator[_Term]:
-    """The sum with what is joined already, and with factors, taken apart."""
+    """The terms of a sum; factors and sums that are joined already are taken apart."""
     for branch, weight in zip(branches, weights, strict=True):
         scaled = branch if isinstance(branch, ScaledUpdate) else None
         body = scaled.body if scaled is not None else branch
@@ -89,60 +104,63 @@ def _terms(branches: Sequence[Primitive], weights: Sequence[float]) -> Iterator[
             yield _Term(body, factor)
 
 
-def _obstacle(terms: Sequence[_Term], *, still: bool) -> str | None:
-    """Why a sum stays as it is."""
+def _obstacle(terms: Sequence[_Term], *, includes_h: bool) -> str | None:
+    """Why a sum cannot be joined; `includes_h` says whether h itself is one of its terms."""
     members = [term.node for term in terms if isinstance(term.node, BottleneckMLP)]
     if len(members) < len(terms):
         return "a branch is not a single bottleneck"
     for member in members:
-        if why := _alone(member):
+        if why := _member_obstacle(member):
             return why
     if len({(m.where.reads, m.norm_before, m.where.followed_by_norm) for m in members}) > 1:
         return "the branches read different states"
-    bases = {member.where.residual_source for member in members}
-    if len(bases) > 1 or (still and bases != {"output"}):
+    residuals = {member.where.residual_source for member in members}
+    if len(residuals) > 1 or (includes_h and residuals != {"output"}):
         return "the branches are added to different states"
     return None
 
 
-def _alone(member: BottleneckMLP) -> str | None:
+def _member_obstacle(member: BottleneckMLP) -> str | None:
+    """Why a bottleneck cannot be joined with any other."""
     if member.norm_after:
         return f"`{member.part}` has a LayerNorm of its own after it"
     return f"`{member.part}` has a gate" if member.gate else None
 
 
-def _joined(literal: Primitive, terms: Sequence[_Term]) -> Primitive:
-    """One primitive for the sum; equal members once."""
+def _join(literal: Primitive, terms: Sequence[_Term]) -> Primitive:
+    """One primitive for the sum, in which equal members occur once."""
     summed: dict[BottleneckMLP, float] = {}
     for term in terms:
         assert isinstance(term.node, BottleneckMLP)
         summed[term.node] = summed.get(term.node, 0.0) + term.weight
     members, weights = tuple(summed), tuple(summed.values())
-    quiet = not any(member.dropout or member.depth_drop for member in members)
-    if len(members) == 1 and isinstance(members[0].scale, float) and (quiet or len(terms) == 1):
+    # equal members of a sum draw their dropout separately
+    is_deterministic = not any(member.dropout or member.depth_drop for member in members)
+    may_be_one = is_deterministic or len(terms) == 1
+    if len(members) == 1 and isinstance(members[0].scale, float) and may_be_one:
         return replace(members[0], scale=members[0].scale * weights[0])
     return ConcatenatedBottlenecks(members, weights, literal)
 
 
-def _neighbours(node: Chain) -> Primitive:
-    """Runs of parallel adapters in a chain as one each."""
+def _join_neighbours(node: Chain) -> Primitive:
+    """A chain in which each run of parallel adapters is joined."""
     members: list[Primitive] = []
-    for key, run in groupby(node.members, key=_parallel):
-        found = list(run)
-        if key is None or len(found) == 1:
-            members += found
+    for key, run in groupby(node.members, key=_parallel_key):
+        neighbours = list(run)
+        if key is None or len(neighbours) == 1:
+            members += neighbours
         else:
-            terms = list(_terms(found, [1.0] * len(found)))
-            members.append(_joined(Chain(tuple(found)), terms))
+            terms = list(_terms(neighbours, [1.0] * len(neighbours)))
+            members.append(_join(Chain(tuple(neighbours)), terms))
     if len(members) == len(node.members):
         return node
     return members[0] if len(members) == 1 else Chain(tuple(members))
 
 
-def _parallel(node: Primitive) -> tuple[bool] | None:
-    """What neighbours must share to be joined; None for what reads more than x."""
+def _parallel_key(node: Primitive) -> tuple[bool] | None:
+    """A value that is equal for neighbours that can be joined; None if `node` cannot be joined."""
     first = node.members[0] if isinstance(node, ConcatenatedBottlenecks) else node
-    if not isinstance(first, BottleneckMLP) or _alone(first):
+    if not isinstance(first, BottleneckMLP) or _member_obstacle(first):
         return None
     place = node.placement
     if place.reads != "input" or place.residual != "output" or not place.followed_by_norm:

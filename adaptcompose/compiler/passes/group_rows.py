@@ -2,7 +2,26 @@
 
 Row i of the batch has its own weights: z = σ(D⁽ⁱ⁾x + b⁽ⁱ⁾) for all rows at once is one product of
 stacked matrices. Members of one shape (same ranks, activations and placements, weights aside) form
-a group; what is alone in its shape is computed for its rows as it is.
+a group. A member whose shape is unique is computed on its own rows, as in the literal form.
+
+>>> from adaptcompose.compiler.passes.example import lower_example
+>>> text = "route(x=bottleneck(reduction=2), y=bottleneck(reduction=2))"
+>>> print(program := lower_example(text))
+ffn.out of layer 0
+  rows of 2
+    x:
+      bottleneck x 8→4→8 relu  h + u(LN(h+x))
+    y:
+      bottleneck y 8→4→8 relu  h + u(LN(h+x))
+h: output of the sub-layer, x: its input, LN: the backbone's norm, u: the contribution
+>>> print(group_rows(program, PassLog()))
+ffn.out of layer 0
+  rows of 2, grouped by 2
+    x:
+      bottleneck x 8→4→8 relu  h + u(LN(h+x))
+    y:
+      bottleneck y 8→4→8 relu  h + u(LN(h+x))
+h: output of the sub-layer, x: its input, LN: the backbone's norm, u: the contribution
 
 Condition: at least two members have the same shape and can be stacked. Matrices of a whole
 vocabulary are not stacked, because a token reads only one column. Law: every row has the output
@@ -20,7 +39,10 @@ from adaptcompose.ir.program import Program
 
 @dataclass(frozen=True)
 class GroupedRows(Rows):
-    """Rows of which some groups of members are computed at once; a group holds their indices."""
+    """Rows whose members are computed group by group; `groups` are tuples of member numbers.
+
+    In a group of n members, weights are stacked to [n, out, in], and each row uses its own.
+    """
 
     groups: tuple[tuple[int, ...], ...] = ()
 
@@ -30,7 +52,7 @@ class GroupedRows(Rows):
 
 
 def group_rows(program: Program, log: PassLog) -> Program:
-    """Group what has one shape, at every site where rows choose."""
+    """Group members of one shape, at every site at which rows have different members."""
     sites = {}
     for site, node in program.sites.items():
         sites[site] = node
@@ -49,12 +71,13 @@ def group_rows(program: Program, log: PassLog) -> Program:
 
 
 def _groups(node: Rows) -> tuple[tuple[int, ...], ...]:
-    found: dict[Primitive, list[int]] = {}
+    """The numbers of the members of one shape, for every shape that at least two members have."""
+    by_structure: dict[Primitive, list[int]] = {}
     for index, member in enumerate(node.members):
-        if member is not None and _stackable(member):
-            found.setdefault(member.structure(), []).append(index)
-    return tuple(tuple(group) for group in found.values() if len(group) > 1)
+        if member is not None and _is_stackable(member):
+            by_structure.setdefault(member.structure(), []).append(index)
+    return tuple(tuple(group) for group in by_structure.values() if len(group) > 1)
 
 
-def _stackable(node: Primitive) -> bool:
-    return node.stackable and all(map(_stackable, node.inner()))
+def _is_stackable(node: Primitive) -> bool:
+    return node.stackable and all(map(_is_stackable, node.inner()))

@@ -1,9 +1,17 @@
 """Weights that a method computes from others are computed once, not in every forward.
 
-Compacter's matrices are sums of Kronecker products, a prefix may come out of a small network: the
-literal program computes them in every forward. Marked here, they are a cache over the stored
-tensors, which an in-place change of any of them rebuilds. While something stored is being learned
-they are computed as before, so that every stored tensor has its gradient.
+Compacter's matrices are sums of Kronecker products, and a small network can make the vectors of a
+prefix. The literal program computes both in every forward. This pass marks them: their weights are
+cached, and computed again after an in-place change of a stored tensor that they depend on. While a
+stored tensor is being trained, they are computed in every forward, so that it gets its gradient.
+
+>>> from adaptcompose.compiler.passes.example import lower_example
+>>> print(program := lower_example("prefix(length=2, hidden=4)"))
+attn.kv of layer 0
+  prefix prefix 2 × 2·4 computed
+>>> print(materialise(program, PassLog()))
+attn.kv of layer 0
+  prefix prefix 2 × 2·4 materialised
 
 Condition: the weights of the primitive are computed from other weights. Law: exact, bit for bit.
 """

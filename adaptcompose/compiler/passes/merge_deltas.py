@@ -1,8 +1,22 @@
 """Changes of a linear map become its weight: LoRA and its kin cost nothing at inference.
 
-f'(x) = W'x + b' for everything that changes a map without looking at the token: W' = W + s·B A,
-l ⊙ W, m ⊙ V/‖V‖, means and chains of these. W' is computed once and kept beside W until a tensor
-that it comes from is changed; so it takes as much memory as W, which stays as it is.
+The primitives of a map that do not depend on the token give f'(x) = W' x + b', with W' = W + s·B A,
+l ⊙ W, m ⊙ V/‖V‖, or means and chains of these. W' is computed once and cached until a tensor that
+it depends on changes. W stays as it is, so W' takes as much memory again.
+
+>>> from adaptcompose.compiler.passes.example import lower_example
+>>> text = "stack(a=lora(rank=2, targets=[attn.q]), b=lora(rank=4, targets=[attn.q]))"
+>>> print(program := lower_example(text))
+attn.q of layer 0
+  chain
+    low-rank a 8→2→8 ×4
+    low-rank b 8→4→8 ×2
+>>> print(merge_deltas(program, PassLog()))
+attn.q of layer 0
+  merged 8→8, 64 numbers cached
+    chain
+      low-rank a 8→2→8 ×4
+      low-rank b 8→4→8 ×2
 
 Condition: every row has the same updates, and none of them has a gate or depends on the token; W is
 neither in half precision nor quantised. In training, or if any source needs a gradient, the literal
@@ -23,7 +37,11 @@ from adaptcompose.ir.program import Program
 
 @dataclass(frozen=True)
 class MergedLinear(Primitive):
-    """A linear map with changed weight. `literal` is what it was made from."""
+    """f'(x) = W' x + b', W' [width, width_in], b' [width]: a linear map with its updates merged.
+
+    `literal` is the primitive from which W' and b' are computed (LoRA, Hu et al., 2022, section
+    4.1, merges weights in this way).
+    """
 
     literal: Primitive
     width: int
@@ -41,7 +59,7 @@ class MergedLinear(Primitive):
 
     @property
     def updates(self) -> tuple[LinearUpdate, ...]:
-        """The changes inside."""
+        """The updates that are merged."""
         return tuple(_leaves(self.literal))
 
     def multiplications(self) -> int:
@@ -49,7 +67,7 @@ class MergedLinear(Primitive):
 
     @property
     def cached_numbers(self) -> int:
-        """How many numbers are kept beside those of the backbone."""
+        """The size of W', which is cached in addition to the backbone's weights."""
         return self.width * self.width_in
 
     def __str__(self) -> str:
@@ -57,7 +75,7 @@ class MergedLinear(Primitive):
 
 
 _EXACT = ("float32", "float64")
-"""Types of weights that another may be added to."""
+"""The types of weights that are precise enough to add an update to."""
 
 
 def _leaves(node: Primitive) -> Iterator[LinearUpdate]:
@@ -68,7 +86,7 @@ def _leaves(node: Primitive) -> Iterator[LinearUpdate]:
 
 
 def merge_deltas(program: Program, log: PassLog) -> Program:
-    """Merge what meets the condition at every linear map."""
+    """Merge the updates of every linear map that meets the condition."""
     sites = dict(program.sites)
     for site, node in program.sites.items():
         if program.facts.layout.sites[site.name].kind != "linear":
@@ -83,7 +101,7 @@ def merge_deltas(program: Program, log: PassLog) -> Program:
 
 
 def _obstacle(node: Primitive, facts: Facts) -> str | None:
-    """Why a site stays as it is."""
+    """Why the updates at a site cannot be merged; None if they can."""
     if facts.config.get("quantization_config"):
         return "the backbone is quantised"
     if facts.dtype not in _EXACT:

@@ -1,4 +1,4 @@
-"""What a pass did and what it left alone, with the reason: plans print it, tests count it."""
+"""The log of a pass: where it changed the program, and where it did not and why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adaptcompose.syntax.signature import format_ranges
 
 @dataclass
 class PassLog:
-    """Where one pass fired, and where it declined and why.
+    """Where one pass changed the program, and where it declined and why. Plans print it.
 
     >>> log = PassLog()
     >>> log.record_declined(Site("ffn.out", 3), "a member has `norm_after`")
@@ -24,23 +24,20 @@ class PassLog:
     declined_at: list[tuple[Site | None, str]] = field(default_factory=list)
 
     def record_applied(self, site: Site | None = None) -> None:
-        """It changed the program at a site, or as a whole."""
+        """Note that the pass changed the program at a site; without one, as a whole."""
         self.applied_at.append(site)
 
     def record_declined(self, site: Site | None, why: str) -> None:
-        """Its condition failed where it would have had something to do."""
+        """Note that the condition failed at a site at which the pass could have applied."""
         self.declined_at.append((site, why))
 
     def reasons(self) -> Iterator[str]:
-        """A line for each reason."""
-        found: dict[tuple[str, str], list[Site | None]] = {}
+        """One line for each reason to decline, with the sites for which it holds."""
+        sites_of: dict[tuple[str, str], list[Site | None]] = {}
         for site, why in self.declined_at:
-            found.setdefault(("" if site is None else site.name, why), []).append(site)
-        for (name, why), sites in found.items():
+            sites_of.setdefault(("" if site is None else site.name, why), []).append(site)
+        for (name, why), sites in sites_of.items():
             layers = sorted({s.layer for s in sites if s is not None and s.layer is not None})
-            where = (
-                f"{name} of layer{'s' * (len(layers) > 1)} {format_ranges(layers)}"
-                if layers
-                else name
-            )
+            word = "layer" if len(layers) == 1 else "layers"
+            where = f"{name} of {word} {format_ranges(layers)}" if layers else name
             yield f"{why} ({where})" if where else why

@@ -1,9 +1,36 @@
 """Compositions side by side run as one up to the first place in which they differ.
 
-Literally, `parallel` repeats the batch in front of the embeddings, once per branch. As long as all
-branches have the same primitives with the same weights, their states are the same: the batch needs
-to be repeated only in front of the first layer in which they differ; inside of it, at the first
-site, if they differ behind sub-layers only: their residual goes through the site.
+The literal form of `parallel` repeats the batch in front of the embeddings, once per branch. As
+long as all branches have the same primitives with the same weights, their states are equal, so the
+batch needs to be repeated only in front of the first layer in which they differ. If that layer
+differs only after a sub-layer, the batch is repeated inside the layer, at that site.
+
+>>> from adaptcompose.compiler.passes.example import lower_example
+>>> text = "let a = pfeiffer(reduction=2); parallel(x=a, y=a | keep(layers=0))"
+>>> print(program := lower_example(text, layers=2))
+2x the batch from the embeddings on
+ffn.out of layer 0
+  rows of 2
+    x:
+      bottleneck a 8→4→8 relu  h + u(LN(h+x))
+    y:
+      bottleneck a 8→4→8 relu  h + u(LN(h+x))
+ffn.out of layer 1
+  rows of 2
+    x:
+      bottleneck a 8→4→8 relu  h + u(LN(h+x))
+    y: backbone
+h: output of the sub-layer, x: its input, LN: the backbone's norm, u: the contribution
+>>> print(share_trunk(program, PassLog()))
+2x the batch from ffn.out of layer 1 on
+ffn.out of layer 0
+  bottleneck a 8→4→8 relu  h + u(LN(h+x))
+ffn.out of layer 1
+  rows of 2
+    x:
+      bottleneck a 8→4→8 relu  h + u(LN(h+x))
+    y: backbone
+h: output of the sub-layer, x: its input, LN: the backbone's norm, u: the contribution
 
 Condition: the branches have the same embeddings and virtual tokens. Law: exact.
 """
@@ -19,7 +46,7 @@ from adaptcompose.ir.program import Program
 
 
 def share_trunk(program: Program, log: PassLog) -> Program:
-    """Move the fan up to where it is needed."""
+    """Move the place at which the batch is repeated up to where the branches differ."""
     if program.branch_layer is None:
         return program
     if len(program.facts.layers_by_part) > 1:
@@ -27,12 +54,12 @@ def share_trunk(program: Program, log: PassLog) -> Program:
             None, "the states of an encoder-decoder are read in more than one stack"
         )
         return program
-    last = program.facts.layers
-    places = program.facts.layout.sites
-    inner = [site for site in program.sites if not places[site.name].is_outside_base]
+    top = program.facts.layers
+    paths = program.facts.layout.sites
+    inner = [site for site in program.sites if not paths[site.name].is_outside_base]
     differing = [site for site in inner if program.branches_differ_at(site)]
-    fan = min(map(_level, differing), default=last)
-    if fan <= program.branch_layer:
+    branch_layer = min(map(_level, differing), default=top)
+    if branch_layer <= program.branch_layer:
         log.record_declined(None, "the branches differ at the embeddings")
         return program
     log.record_applied()
@@ -40,11 +67,11 @@ def share_trunk(program: Program, log: PassLog) -> Program:
     for site, node in program.sites.items():
         same = isinstance(node, Rows) and not program.branches_differ_at(site) and site in inner
         sites[site] = node.inner()[0] if same else node
-    firsts = [places[site.name] for site in differing if _level(site) == fan]
-    inside = bool(firsts) and all(place.kind == "sublayer" for place in firsts)
-    return replace(program, sites=sites, branch_layer=fan, branch_inside_layer=inside)
+    lowest = [paths[site.name] for site in differing if _level(site) == branch_layer]
+    inside = bool(lowest) and all(path.kind == "sublayer" for path in lowest)
+    return replace(program, sites=sites, branch_layer=branch_layer, branch_inside_layer=inside)
 
 
 def _level(site: Site) -> int:
-    """The layer, −1 at the embeddings."""
+    """The number of a site's layer; −1 at the embeddings."""
     return -1 if site.layer is None else site.layer
