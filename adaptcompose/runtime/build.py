@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,8 @@ def build(  # noqa: PLR0913
 ) -> ComposedModel:
     """The running model of a checked and resolved graph.
 
-    Parts that are `existing_parts`, and the `head_slots` of a head, are used as they are: two models that share
-    them are trained together. `optimise` may be passes other than the usual ones.
+    `existing_parts` and the `head_slots` of a head are used as they are: two models that share them
+    are trained together. `optimise` may be other passes than the usual ones.
     """
     chosen = choose_heads(graph, head)
     if found := list(_missing_inverses(graph, chosen, facts, backbone)):
@@ -79,7 +79,8 @@ def build(  # noqa: PLR0913
     graph = reuse_trained_methods(graph, existing_parts or {})
     program = lower(graph, facts)
     # of the literal program, so that a pass never decides which weights there are
-    parts = _load_parts(graph, program, backbone, sources, existing_parts or {})
+    files = _AdapterFiles(facts, sources)
+    parts = _load_parts(graph, program, backbone, files, existing_parts or {})
     if callable(optimise):
         program = optimise(program)
     elif optimise:
@@ -90,7 +91,7 @@ def build(  # noqa: PLR0913
         if head_slots is not None:
             flex.slots = head_slots
         else:
-            _load_or_init_head(flex, graph, facts, sources)
+            _load_or_init_head(flex, graph, files)
             flex.to(device=backbone.device, dtype=_training_dtype(backbone))
     composition = Composition(graph, facts, program, chosen, backbone, sources)
     made = BranchedModel if program.names else ComposedModel
@@ -147,18 +148,18 @@ def _load_parts(
     graph: Block,
     program: Program,
     backbone: PreTrainedModel,
-    sources: Sources,
+    files: _AdapterFiles,
     existing_parts: Mapping[str, Part],
 ) -> Parts:
-    """Every part where the backbone is, trained or frozen as the expression says."""
-    parts = Parts(make_parts(graph, sources, existing_parts, program))
+    """Every part on the backbone's device, trained or frozen as the expression says."""
+    parts = Parts(_make_parts(graph, files, existing_parts, program))
     for name, leaf in adapters_of(graph).items():
         if name in existing_parts:
             continue
         if leaf.ref is None:
             init_from_backbone(parts[name], backbone, program.facts)
         else:
-            _finish_loading(parts[name], leaf, backbone, sources, program.facts)
+            _finish_loading(parts[name], leaf, backbone, files)
     for name, learns in explicit_trainability(graph).items():
         if name not in existing_parts:
             parts[name].requires_grad_(learns)
@@ -166,13 +167,16 @@ def _load_parts(
 
 
 def _finish_loading(
-    part: Part, leaf: Adapter, backbone: PreTrainedModel, sources: Sources, facts: Facts
+    part: Part, leaf: Adapter, backbone: PreTrainedModel, files: _AdapterFiles
 ) -> None:
-    """What a file leaves to its backbone; AC408 where it has matrices of another one in it."""
-    stored = _open_adapter(leaf, facts, sources)
+    """Compute the factors that a file derives from its backbone's weights.
+
+    Raises Failed with AC408 if the file has copies of the weights of another backbone.
+    """
+    stored = files.open(leaf)
     if kind := stored.residual_init_kind:
-        complete_factors(part, kind, backbone, facts)
-    for site in mismatched_embeddings(stored.backbone_copies(), backbone, facts):
+        complete_factors(part, kind, backbone, files.facts)
+    for site in mismatched_embeddings(stored.backbone_copies(), backbone, files.facts):
         detail = f"it was saved with other backbone weights at {site}"
         raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail))
 
@@ -188,24 +192,48 @@ def reuse_trained_methods(graph: Block, existing_parts: Mapping[str, Part]) -> B
     return transform(graph, change)
 
 
+@dataclass
+class _AdapterFiles:
+    """The files of the adapters of one model; each is opened once, since that verifies hashes."""
+
+    facts: Facts
+    sources: Sources
+    _opened: dict[str, StoredAdapter] = field(default_factory=dict, init=False)
+
+    def open(self, leaf: Adapter) -> StoredAdapter:
+        """The adapter that a reference of the graph is pinned to."""
+        assert leaf.ref is not None and leaf.pin is not None
+        if leaf.name not in self._opened:
+            folder = self.sources.fetch(leaf.ref, leaf.pin)
+            file = open_adapter_folder(folder, str(leaf.ref), leaf.span)
+            self._opened[leaf.name] = file.on(self.facts)
+        return self._opened[leaf.name]
+
+
 def make_parts(
     graph: Block, sources: Sources, existing_parts: Mapping[str, Part], program: Program
 ) -> dict[str, Part]:
-    """Every part with its weights: given, read from its pinned files, or new.
+    """Every part with its weights: an existing one, read from its pinned files, or new.
 
     New parts have weights only where the program reads them.
     """
+    return _make_parts(graph, _AdapterFiles(program.facts, sources), existing_parts, program)
+
+
+def _make_parts(
+    graph: Block, files: _AdapterFiles, existing_parts: Mapping[str, Part], program: Program
+) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     used = weights_used(program)
     for name, leaf in adapters_of(graph).items():
         sites = used.get(name, ())
-        parts[name] = existing_parts.get(name) or _adapter_part(leaf, sites, sources, program.facts)
+        parts[name] = existing_parts.get(name) or _adapter_part(leaf, sites, files)
     for name, block in fusions_of(graph).items():
         sites = used.get(name, ())
         if name in existing_parts:
             parts[name] = _require_sites(existing_parts[name], block, sites)
         else:
-            parts[name] = _fusion_part(block, sites, sources, program.facts)
+            parts[name] = _fusion_part(block, sites, files)
     return parts
 
 
@@ -216,38 +244,32 @@ def _require_sites(part: Part, block: Block, sites: tuple[Site, ...]) -> Part:
     return part
 
 
-def _fusion_part(block: Fuse, sites: tuple[Site, ...], sources: Sources, facts: Facts) -> Part:
+def _fusion_part(block: Fuse, sites: tuple[Site, ...], files: _AdapterFiles) -> Part:
+    facts = files.facts
     if block.ref is None:
         return make_part(block.name, block.method_for(facts).restrict_to(sites, facts), facts)
     assert block.pin is not None and block.loaded_fusion is not None
-    folder = sources.fetch(block.ref, block.pin)
-    found = adapterhub.read_config(folder, adapterhub.FUSION, str(block.ref), block.span)
-    assert found is not None
-    weights = adapterhub.read_weights(found, block.loaded_fusion, facts, adapterhub.FUSION)
+    folder = files.sources.fetch(block.ref, block.pin)
+    stored = adapterhub.read_config(folder, adapterhub.FUSION, str(block.ref), block.span)
+    assert stored is not None
+    weights = adapterhub.read_weights(stored, block.loaded_fusion, facts, adapterhub.FUSION)
     return load_part(block.name, block.loaded_fusion, weights, used=sites)
 
 
-def _adapter_part(leaf: Adapter, sites: tuple[Site, ...], sources: Sources, facts: Facts) -> Part:
+def _adapter_part(leaf: Adapter, sites: tuple[Site, ...], files: _AdapterFiles) -> Part:
     assert leaf.method is not None
     if leaf.ref is None:
-        return make_part(leaf.name, leaf.method.restrict_to(sites, facts), facts)
-    weights = _open_adapter(leaf, facts, sources).tensors()
-    return load_part(leaf.name, leaf.method, weights, used=sites)
+        return make_part(leaf.name, leaf.method.restrict_to(sites, files.facts), files.facts)
+    return load_part(leaf.name, leaf.method, files.open(leaf).tensors(), used=sites)
 
 
-def _open_adapter(leaf: Adapter, facts: Facts, sources: Sources) -> StoredAdapter:
-    assert leaf.ref is not None and leaf.pin is not None
-    folder = sources.fetch(leaf.ref, leaf.pin)
-    return open_adapter_folder(folder, str(leaf.ref), leaf.span).on(facts)
-
-
-def _load_or_init_head(flex: FlexHead, graph: Block, facts: Facts, sources: Sources) -> None:
+def _load_or_init_head(flex: FlexHead, graph: Block, files: _AdapterFiles) -> None:
     leaf = adapters_with_heads(graph).get(flex.part)
     if leaf is None or leaf.ref is None or leaf.head is None:
-        flex.init_weights(float(facts.config.get("initializer_range") or 0.02))
+        flex.init_weights(float(files.facts.config.get("initializer_range") or 0.02))
         return
     try:
-        flex.load_tensors(_open_adapter(leaf, facts, sources).head_tensors())
+        flex.load_tensors(files.open(leaf).head_tensors())
     except (RuntimeError, KeyError) as error:
         detail = f"its head does not match its configuration: {str(error).splitlines()[-1].strip()}"
         raise Failed(codes.AC408.at(leaf.span, name=str(leaf.ref), detail=detail)) from None
