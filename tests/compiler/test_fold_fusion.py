@@ -76,7 +76,7 @@ def train(model: ComposedModel, steps: int = 20) -> list[float]:
 @pytest.fixture(params=[True, False], ids=["of matrices", "of tokens"])
 def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both orders of the products in training, whatever the number of tokens."""
-    monkeypatch.setattr(FoldedMixtureModule, "_folds", lambda *_: request.param)
+    monkeypatch.setattr(FoldedMixtureModule, "_is_folding_cheaper", lambda *_: request.param)
 
 
 @pytest.mark.usefixtures("order")
@@ -92,7 +92,7 @@ def test_every_weight_of_the_fusion_has_the_literal_gradient(text: str) -> None:
     gradients = []
     for optimise in (True, False):
         model = composed(text, optimise=optimise).double()
-        model.update(frozenset(model.parts.order))
+        model.update(frozenset(model.parts.names))
         model(**batch()).last_hidden_state.square().mean().backward()
         gradients.append({n: p.grad for n, p in model.parts.named_parameters() if p.requires_grad})
     assert gradients[0].keys() == gradients[1].keys()
@@ -137,7 +137,7 @@ def test_a_change_in_place_rebuilds_the_constants() -> None:
     hidden(folded)
     for model in (folded, literal):
         with torch.no_grad():
-            for part in model.parts.order:
+            for part in model.parts.names:
                 for parameter in model.parts[part].parameters():
                     parameter.mul_(1.1)
     assert distance(hidden(folded), hidden(literal)) < 1e-12

@@ -75,7 +75,7 @@ def test_new_parts_have_no_weights_in_dropped_layers(
 ) -> None:
     graph = Drop(body=stack(SW, fuse(A, B)), bottom=2)
     model = build(graph, facts, backbone, Sources(), head=None)
-    assert {name: layers(part.places) for name, part in model.parts.items()} == {
+    assert {name: layers(part.sites) for name, part in model.parts.items()} == {
         "sw": [None, 2, 3],
         "a": [2, 3],
         "b": [2],
@@ -90,7 +90,7 @@ def test_the_method_of_a_new_part_says_where_it_is(
 ) -> None:
     model = build(Drop(body=fuse(A, B), bottom=2), facts, backbone, Sources(), head=None)
     for _, part in model.parts.items():
-        assert part.places == part.method.sites(facts)
+        assert part.sites == part.method.sites(facts)
     assert str(model.parts["a"].method) == "bottleneck(reduction=4, leave_out=[0..1])"
 
 

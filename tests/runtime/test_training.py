@@ -193,7 +193,7 @@ def test_the_temperature_divides_the_scores() -> None:
     model.set_temperature(50.0)
     mixture = next(module for module in model.modules() if isinstance(module, MixtureModule))
     scores = torch.tensor([[3.0, 1.0]])
-    assert torch.equal(mixture._measure_attention(scores), (scores / 50).softmax(-1))
+    assert torch.equal(mixture._attention(scores), (scores / 50).softmax(-1))
 
 
 def test_the_pull_joins_the_loss_of_training() -> None:

@@ -123,7 +123,8 @@ class DecomposedLowRankModule(LowRankModule):
     def output_update(self, state: MapState, weights: Tensors[str, Tensor]) -> Tensor:
         below = state.below.affine()
         assert below is not None, "stack refuses what has no weight below"
-        bias = 0.0 if below.bias is None or self.node.peer else per_block(below.bias, state.h)
+        is_scaled = self.node.adapterhub_norm  # the bias is multiplied, too
+        bias = 0.0 if below.bias is None or is_scaled else per_block(below.bias, state.h)
         raw = state.h - bias + self.low_rank(state, weights)
         factor = per_block(self._factor(below.weight, weights), raw)
         return self.with_bias_delta(factor * raw + bias - state.h, state, weights)
@@ -132,7 +133,7 @@ class DecomposedLowRankModule(LowRankModule):
         """m/‖V‖, from products no larger than A and B: ‖w + s·bA‖² = ‖w‖² + s·b·(2Aw + s·AAᵀb)."""
         with torch.no_grad():  # the norm counts as a constant
             down, up = weights["A"], weights["B"]
-            scale = 1.0 if self.node.peer else self.node.scale
+            scale = 1.0 if self.node.adapterhub_norm else self.node.scale
             weight = weight.to(down.dtype)
             crossed = 2 * (weight @ down.mT) + scale * (up @ (down @ down.mT))
             square = weight.square().sum(dim=-1) + scale * (up * crossed).sum(dim=-1)
@@ -148,7 +149,7 @@ class DecomposedLowRankModule(LowRankModule):
         factor = self._factor(below.weight, read)
         delta = self.node.scale * (read["B"] @ read["A"])
         weight = factor.unsqueeze(-1) * (below.weight.to(delta.dtype) + delta)
-        if self.node.peer and below.bias is not None:
+        if self.node.adapterhub_norm and below.bias is not None:
             below = Affine(below.weight, factor * below.bias)
         if self.node.bias == "own":
             read = {**read, "B.bias": factor * read["B.bias"]}
@@ -167,7 +168,7 @@ class SharedLowRankModule(LinearUpdateModule):
         if self.shared is not None:
             down, up = self.shared["A"], self.shared["B"]
         else:
-            down, up = projection(node.seed, node.rank, node.widest, like.dtype, like.device)
+            down, up = projection(node.seed, node.rank, node.projection_size, like.dtype, like.device)
         return down[:, : node.width_in], up[: node.width]
 
     def output_update(self, state: MapState, weights: Tensors[str, Tensor]) -> Tensor:
@@ -225,7 +226,7 @@ class RescalingModule(LinearUpdateModule):
 class BiasDeltaModule(LinearUpdateModule):
     def output_update(self, state: MapState, weights: Tensors[str, Tensor]) -> Tensor:
         delta = per_block(weights["bias"], state.x)
-        if self.node.whole:
+        if self.node.replaces_bias:
             delta = delta - _stock_bias(state.below.stock)
         return delta.expand_as(state.h) if state.h.dim() == delta.dim() else delta + 0 * state.h
 
@@ -233,7 +234,7 @@ class BiasDeltaModule(LinearUpdateModule):
         self, below: Affine, stock: StockMap, weights: WeightTree | None = None
     ) -> Affine | None:
         delta = self.read(weights)["bias"]
-        if self.node.whole:
+        if self.node.replaces_bias:
             delta = delta - _stock_bias(stock)
         return Affine(below.weight, delta if below.bias is None else below.bias + delta)
 
