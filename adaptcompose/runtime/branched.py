@@ -70,7 +70,7 @@ class BranchedModel(ComposedModel):
                 raise Failed(AC519.at(choices=head.choices, problem=problem, help=help))
 
     def branch(self, name: str) -> ComposedModel:
-        """One composition alone: the same parts and the same head."""
+        """One composition on its own, sharing its parts and its head with this model."""
         return self.services.branch(self, name)
 
     def head_of(self, name: str | None) -> FlexHead | None:
@@ -203,13 +203,13 @@ class BranchedModel(ComposedModel):
     def _rows_by_composition(
         self, members: tuple[int, ...]
     ) -> Iterator[tuple[str | None, RowGroup]]:
-        """Per composition that is used, its rows."""
+        """The rows of every composition that is used."""
         groups = tuple((index,) for index in range(len(self.names)))
         for choice in self.context.row_groups(groups):
             yield (None if choice.number < 0 else self.names[choice.number]), choice
 
     def _heads_match(self) -> bool:
-        """Whether every composition has a head, all of one kind with the same labels."""
+        """True if every composition has a head of the same type with the same labels."""
         heads = list(self.composition.heads.values())
         first = heads[0]
         if any(head is None or isinstance(head, str) for head in heads):
@@ -238,7 +238,7 @@ class BranchedModel(ComposedModel):
 
 
 def _labels_of(labels: Labels | None, name: str | None, index: Tensor) -> Tensor | None:
-    """What of the labels belongs to one composition: its rows, or what is given under its name."""
+    """The labels of one composition: its rows, or the entry under its name."""
     if isinstance(labels, Tensor):
         return labels[index]
     return None if labels is None or name is None else labels.get(name)

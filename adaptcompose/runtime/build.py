@@ -68,7 +68,7 @@ def build(  # noqa: PLR0913
     existing_parts: Mapping[str, Part] | None = None,
     head_slots: nn.ModuleList | None = None,
 ) -> ComposedModel:
-    """The running model of a checked and resolved graph.
+    """Build the running model of a checked and resolved graph.
 
     `existing_parts` and the `head_slots` of a head are used as they are: two models that share them
     are trained together. `optimise` may be other passes than the usual ones.
@@ -99,7 +99,7 @@ def build(  # noqa: PLR0913
 
 
 class _Services:
-    """What a model does with the help of modules that stand above it; see `model.Services`."""
+    """The operations of `model.Services`, which need modules above the model."""
 
     def save(self, model: ComposedModel, folder: Path) -> None:
         save_composition(model, folder)
@@ -111,7 +111,7 @@ class _Services:
         return CachedTrunk(model, layers)
 
     def branch(self, model: BranchedModel, name: str) -> ComposedModel:
-        """One composition alone, with the parts and the head that the branched model has."""
+        """Build one composition of a branched model, sharing its parts and its head."""
         made, flex = model.composition, model.head_of(name)
         one = build(
             branch_of(made.graph, name),
@@ -131,7 +131,7 @@ class _Services:
 def _missing_inverses(
     graph: Block, chosen: Mapping[str, ResolvedHead], facts: Facts, backbone: PreTrainedModel
 ) -> Iterator[Diagnostic]:
-    """AC318 where a vocabulary asks for an inverse that there is not."""
+    """Yield AC318 where a vocabulary needs an inverse that does not exist."""
     names = {name for name, _ in backbone.named_modules()}
     for name, head in chosen.items():
         vocabulary = head != "backbone" or not names.isdisjoint(facts.layout.vocabulary)
@@ -140,7 +140,7 @@ def _missing_inverses(
 
 
 def _training_dtype(backbone: PreTrainedModel) -> torch.dtype:
-    """What is trained is never in half precision."""
+    """The type of trained weights, which is never a half-precision one."""
     return torch.promote_types(backbone.dtype, torch.float32)
 
 
@@ -182,7 +182,7 @@ def _finish_loading(
 
 
 def reuse_trained_methods(graph: Block, existing_parts: Mapping[str, Part]) -> Block:
-    """The graph with given parts as they were made: one trained under `drop` has nothing there."""
+    """Use the methods of existing parts: one trained under `drop` lacks some layers."""
 
     def change(block: Block) -> Block:
         if isinstance(block, Adapter) and block.name in existing_parts:
@@ -213,7 +213,7 @@ class _AdapterFiles:
 def make_parts(
     graph: Block, sources: Sources, existing_parts: Mapping[str, Part], program: Program
 ) -> dict[str, Part]:
-    """Every part with its weights: an existing one, read from its pinned files, or new.
+    """Make every part: reuse an existing one, read its pinned files, or initialise it.
 
     New parts have weights only where the program reads them.
     """
@@ -277,7 +277,7 @@ def _load_or_init_head(flex: FlexHead, graph: Block, files: _AdapterFiles) -> No
 
 
 def facts_of_model(model: PreTrainedModel | None) -> Facts:
-    """Facts of a model in memory; its name is the repository that it was loaded from."""
+    """Read the facts of a loaded model; its name is the repository it was loaded from."""
     assert model is not None
     name = str(model.config._name_or_path or "")
     named = is_repo_name(name) and not Path(name).is_dir()
@@ -288,7 +288,7 @@ def facts_of_model(model: PreTrainedModel | None) -> Facts:
 def load_backbone(
     folder: Path, *, with_head: bool = False, dtype: str = "auto", attention: str | None = None
 ) -> PreTrainedModel:
-    """A stock transformers model in eval mode; with its own head if it is asked for."""
+    """Load a stock transformers model in eval mode, with its own head on request."""
     config = read_config(folder)
     names = config.get("architectures") or []
     cls: Any = transformers.AutoModel

@@ -1,4 +1,4 @@
-"""What one call of a model knows and its sites need; one per model, one call at a time."""
+"""The context of one call of a model, which its sites read: one per model, one call at a time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TOKEN_POSITIONS, ENCODER_POSITIONS = (
     "places of a call's tokens",
     "places of the tokens that its encoder has read",
 )
-"""What is kept, as `Places`, where tokens are not simply counted from the first of the call."""
+"""Key of the shared `TokenPositions` where tokens are not counted from the first of the call."""
 
 
 class TokenPositions(NamedTuple):
-    """Where the tokens of a call stand in their rows.
+    """The positions of a call's tokens in their rows.
 
     `first` is the number of the first of them, behind those in a cache. Where rows have different
     numbers of virtual tokens, `gap` says how many of the first are padding in front of a shorter
@@ -34,26 +34,26 @@ class TokenPositions(NamedTuple):
     has_cache: bool = False
 
     def own_mask(self, tokens: int) -> Tensor | None:
-        """Which of so many tokens are a row's own, [rows, tokens]; None if all are."""
+        """The mask of a row's own tokens, [rows, tokens]; None if all are its own."""
         if self.padding is None:
             return None
         numbers = torch.arange(self.first, self.first + tokens, device=self.padding.device)
         return numbers >= self.padding[:, None]
 
     def select_rows(self, rows: Tensor) -> Self:
-        """Those of some rows."""
+        """Select some rows."""
         padding = None if self.padding is None else self.padding[rows]
         mask = None if self.mask is None else self.mask[rows]
         return self._replace(padding=padding, mask=mask)
 
     def repeat_rows(self, rows: int) -> Self:
-        """Those of a batch that was repeated to so many rows, one copy after another."""
+        """Repeat to so many rows, one copy after another."""
         if self.mask is None or len(self.mask) == rows:
             return self
         return self._replace(mask=self.mask.repeat(rows // len(self.mask), 1))
 
     def distances(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """How far each of the tokens is from the first and from the last of its row, padding aside.
+        """The distance of each token from the first and the last of its row, without padding.
 
         Both are [rows or 1, tokens], and negative for padding in front, and at the end.
         """
@@ -67,12 +67,12 @@ class TokenPositions(NamedTuple):
         return number - start, last - number
 
     def without_padding(self, padding: int) -> Self:
-        """Those of rows with so much padding in front, as they are counted behind it."""
+        """Positions counted after so much leading padding."""
         mask = None if self.mask is None else self.mask[:, padding:]
         return self._replace(first=max(self.first - padding, 0), padding=None, mask=mask)
 
     def select_range(self, start: int, end: int | None) -> tuple[slice, Self]:
-        """The tokens with numbers from `start` to `end` among those of the call, and theirs."""
+        """The positions of the call's tokens from `start` to `end`."""
         start += self.start
         end = None if end is None else max(end + self.start - self.first, 0)
         here = slice(max(start - self.first, 0), end)
@@ -80,7 +80,7 @@ class TokenPositions(NamedTuple):
 
 
 class CallContext:
-    """The choice of every row, and what sites leave for each other within one call.
+    """The composition of every row, and values that sites share within one call.
 
     `members[i]` is the index of the composition that row i of the batch has, −1 for none. Where
     the batch was repeated by a fan, its rows are those of the repeated batch. `kept` holds what
@@ -93,7 +93,7 @@ class CallContext:
         self._row_groups: dict[Hashable, tuple[RowGroup, ...]] = {}
 
     def start_call(self, members: Sequence[int] = ()) -> None:
-        """A new call: nothing of the one before is left."""
+        """Start a new call; nothing of the previous one is left."""
         self.members = tuple(members)
         self.shared.clear()
         self._row_groups.clear()
@@ -101,7 +101,7 @@ class CallContext:
     def checkpoint_contexts(
         self,
     ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """For a layer's first run, and for one in the backward pass: that sees this call, too."""
+        """Contexts for checkpointing: the rerun in the backward pass sees this call, too."""
         return nullcontext(), self._restore(self.members, dict(self.shared), dict(self._row_groups))
 
     @contextmanager
@@ -114,7 +114,7 @@ class CallContext:
             self.members, self.shared, self._row_groups = now
 
     def select_rows(self, rows: Sequence[int]) -> CallContext:
-        """The frame of some rows of the batch."""
+        """The context for some rows of the batch."""
         frame = CallContext()
         frame.start_call([self.members[row] for row in rows] if self.members else ())
         return frame
@@ -122,7 +122,7 @@ class CallContext:
     def row_groups(
         self, groups: tuple[tuple[int, ...], ...], rows: int | None = None
     ) -> tuple[RowGroup, ...]:
-        """Per group of compositions the rows that have one of them; equal in all layers.
+        """The rows of every group of compositions; equal in all layers.
 
         A search for text keeps several hypotheses for a row, side by side: then there are more
         `rows` than members.
@@ -143,13 +143,13 @@ def _group_rows(groups: tuple[tuple[int, ...], ...], members: tuple[int, ...]) -
 
 
 def restore_row_order(pieces: Sequence[Tensor], rows: Iterable[int]) -> Tensor:
-    """Pieces of a batch as one tensor; `rows` says which row each row of the pieces is."""
+    """Join slices of a batch in the order of its rows; `rows` numbers the slices' rows."""
     order = torch.tensor([*rows], device=pieces[0].device)
     return torch.cat(list(pieces))[order.argsort()]
 
 
 class RowGroup:
-    """The rows of one group (−1: of none), and which composition each of them has."""
+    """The rows of one group (−1: no composition), and the composition of each row."""
 
     def __init__(self, group: int, rows: tuple[int, ...], members: tuple[int, ...]) -> None:
         self.number = group
@@ -159,7 +159,7 @@ class RowGroup:
         self._index: Tensor | None = None
 
     def index(self, device: torch.device) -> Tensor:
-        """The rows as an index, [rows]."""
+        """The row numbers as an index tensor, [rows]."""
         if self._index is None or self._index.device != device:
             self._index = torch.tensor(self.rows, device=device)
         return self._index

@@ -33,16 +33,16 @@ class Composition:
     """Another than the backbone's own, where one was named."""
 
     def with_backbone_files(self, backbone: Backbone) -> Composition:
-        """The same, knowing which files its backbone is of."""
+        """The same record with the pinned files of its backbone."""
         return replace(self, backbone_pin=backbone.pin, tokenizer=backbone.tokenizer)
 
     @property
     def head(self) -> ResolvedHead:
-        """The head, where the graph is one composition."""
+        """The head of a graph that is one composition."""
         return self.heads.get("")
 
     @property
     def lock(self) -> dict[str, Any]:
-        """The pins of the adapters, by reference."""
+        """The pins of the adapters by their references."""
         leaves = adapters_of(self.graph).values()
         return {str(leaf.ref): leaf.pin for leaf in leaves if leaf.ref is not None}

@@ -24,7 +24,7 @@ class Exportable(nn.Module):
         self.omitted = omitted
 
     def extra_repr(self) -> str:
-        """What stays behind."""
+        """What the export leaves out."""
         return f"without: {', '.join(self.omitted)}" if self.omitted else ""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def exportable(model: ComposedModel) -> Exportable:
 
 
 def _omitted_caches(model: ComposedModel) -> Iterator[str]:
-    """What a model keeps from call to call, of which nothing is in the graph."""
+    """Yield what the exported graph leaves out because it persists between calls."""
     if model.trunk is not None:
         yield f"the cached trunk of {model.trunk.layers} layers"
     if model.composition.facts.layout.pooled_token != "first":

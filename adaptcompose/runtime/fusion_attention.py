@@ -1,4 +1,4 @@
-"""How much attention the members of fusions get: what `prune` decides by."""
+"""Measure how much attention the members of fusions get, which is what `prune` decides by."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from adaptcompose.runtime.ops.primitives import MixtureModule
 
 
 class _AttentionSum:
-    """Sums the attention at one place over the tokens that are no padding."""
+    """Sums the attention at one site over all tokens that are not padding."""
 
     def __init__(self, node: Mixture) -> None:
         self.node = node
@@ -38,7 +38,7 @@ class _AttentionSum:
 
 
 def measure_attention(model: ComposedModel, batches: Iterable[Mapping[str, Tensor]]) -> Activations:
-    """The mean attention on every member of every fusion, over the batches of a model.
+    """The mean attention on every member of every fusion over batches of examples.
 
     Measured on the literal program with all members, whatever `prune` keeps, over tokens that are
     no padding. A member that has nothing at a site has 0 there.
@@ -77,7 +77,7 @@ def measure_attention(model: ComposedModel, batches: Iterable[Mapping[str, Tenso
 def _means_by_member(
     watch: _AttentionSum, fusion: Fuse, site: Site, model: ComposedModel
 ) -> tuple[float, ...]:
-    """The means of those that are present, in the places of the members."""
+    """Means of the present members, in the order of all members."""
     assert watch.total is not None
     left = iter((watch.total / watch.count).tolist())
     facts = model.composition.facts

@@ -25,7 +25,7 @@ IGNORED_LABEL = -100  # the label that the loss skips, as everywhere in transfor
 
 
 class FlexHead(nn.Module):
-    """A head on the last hidden state; `inverse` stands in front of a vocabulary matrix."""
+    """A head on the last hidden state; `inverse` is applied before a vocabulary matrix."""
 
     def __init__(self, head: Head, facts: Facts, inverse: PrimitiveModule | None = None) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class FlexHead(nn.Module):
 
 
 def _loss_of_spans(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean of those of starts and ends; `labels` [batch, 2], a place behind the row is none."""
+    """The mean loss of starts and ends; positions outside the row are ignored."""
     labels = labels.clamp(min=0)
     labels = labels.masked_fill(labels >= logits.shape[1], IGNORED_LABEL)
     both = zip(logits.unbind(-1), labels.unbind(-1), strict=True)
@@ -125,7 +125,7 @@ def _choice(config: Mapping[str, Any], facts: Facts) -> list[nn.Module]:
 
 
 def _perceptron(config: Mapping[str, Any], facts: Facts) -> list[nn.Module]:
-    """Dropout, linear, activation, as often as there are layers; no activation behind the last."""
+    """`layers` times dropout, linear map and activation; no activation after the last."""
     slots: list[nn.Module] = []
     probability = _dropout(config, facts)
     for number in range(count := _layers(config)):

@@ -1,4 +1,4 @@
-"""A composition at work: a stock backbone's copy, the parts, and the head."""
+"""The composed model: a copy of the stock backbone, the parts, and the head."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Output(ModelOutput):
 
 
 class ComposedModel(nn.Module):
-    """What `ac.compose` returns. The caller's backbone is never changed by it.
+    """What `ac.compose` returns. It never changes the caller's backbone.
 
     One forward at a time per model; a thread takes a `copy()`.
     """
@@ -107,12 +107,12 @@ class ComposedModel(nn.Module):
 
     @property
     def program(self) -> Program:
-        """What runs, per layer and site."""
+        """The program that runs: one primitive per layer and site."""
         return self.composition.program
 
     @property
     def lock(self) -> Any:
-        """The pins of everything that was loaded."""
+        """The pins of everything that was loaded, by reference."""
         return self.composition.lock
 
     @property
@@ -121,7 +121,7 @@ class ComposedModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the backbone computes in."""
+        """The floating-point type of the backbone."""
         return next(t.dtype for t in self.body.parameters() if t.is_floating_point())
 
     @property
@@ -167,7 +167,7 @@ class ComposedModel(nn.Module):
     def _forward(
         self, batch: dict[str, Tensor], labels: Tensor | None, attention_mask: Tensor | None
     ) -> Output:
-        """Through the body and the head."""
+        """Run the body and the head."""
         choices = None
         if self.head is not None and self.head.kind == "multiple_choice":
             batch, choices = flatten_choices(batch)
@@ -191,7 +191,7 @@ class ComposedModel(nn.Module):
         return Output(self._with_regularisation(loss), logits, past_key_values=cache)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Text of a language model, by transformers' own `generate` and its arguments.
+        """Generate text with transformers' own `generate`; all its arguments are accepted.
 
         A gate averages over all tokens so far, and a call behind a cache has the newest only: with
         gates in what decodes, no cache is used unless `use_cache=True` asks for one.
@@ -206,14 +206,14 @@ class ComposedModel(nn.Module):
         return {"use_cache": False} | kwargs if gates else kwargs
 
     def language_model(self) -> Any:
-        """The backbone with its own head and the composition in it; AC508 if it has another."""
+        """The backbone with its own head, composition attached; AC508 with any other head."""
         if set(self.composition.heads.values()) != {"backbone"}:
             help = 'load the backbone with its language-model head, and pass `head="backbone"`'
             raise Failed(AC508.at(what="generate()", help=help))
         return self.body
 
     def _with_decoder_inputs(self, batch: dict[str, Any], labels: Any = None) -> dict[str, Any]:
-        """The batch with what an encoder-decoder decodes."""
+        """Add the decoder inputs of an encoder-decoder."""
         if not self.config.is_encoder_decoder or "decoder_input_ids" in batch:
             return batch
         own = self.head is not None and self.head.kind == "seq2seq_lm" and labels is not None
@@ -229,7 +229,7 @@ class ComposedModel(nn.Module):
         self.trunk = self.services.cache_trunk(self, layers)
 
     def _run_body(self, batch: dict[str, Tensor], **more: Any) -> Any:
-        """The body, behind the states that a cached trunk has for the batch."""
+        """Run the body, starting from the cached trunk's states if there are any."""
         reads = self.composition.facts.layout.pooled_token
         if reads != "first":
             more = {"use_cache": False} | more  # a cache that nobody asked for
@@ -249,7 +249,7 @@ class ComposedModel(nn.Module):
         self.context.start_call(members)
 
     def _with_regularisation(self, loss: Tensor | None) -> Tensor | None:
-        """In training, what keeps W_v near the identity (Pfeiffer et al., 2021) joins the loss."""
+        """In training, add the regularisation of W_v (Pfeiffer et al., 2021) to the loss."""
         if loss is None or not self.training:
             return loss
         for _, part in self.parts.items():
@@ -265,11 +265,11 @@ class ComposedModel(nn.Module):
         return loss
 
     def head_of(self, name: str | None) -> FlexHead | None:
-        """The head of one of its compositions, "" where it is one."""
+        """The head of a composition by its name; "" if the model is a single composition."""
         return None if name else self.head
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """What training changes: exactly this goes into checkpoints."""
+        """The tensors that training changes: exactly these go into checkpoints."""
         return ((name, value) for name, value in self.named_parameters() if value.requires_grad)
 
     def update(self, names: frozenset[str]) -> None:
@@ -300,22 +300,22 @@ class ComposedModel(nn.Module):
         self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
 
     def set_temperature(self, value: float) -> None:
-        """T of the fusions that have one, in training; at inference it is 1."""
+        """Set the temperature of fusions that have one, in training; it is 1 at inference."""
         for module in self.modules():
             if isinstance(module, MixtureModule) and module.node.attention.temperature:
                 module.temperature = value
 
     def copy(self) -> ComposedModel:
-        """The same composition over the same tensors, to be run beside this one."""
+        """A copy over the same tensors that may run at the same time, in another thread."""
         return copy_structure(self, frozen=False)
 
     def detach(self) -> PreTrainedModel:
-        """The backbone that was given to compose(), as it was; this model no longer runs."""
+        """Return the unchanged backbone that was given to compose(); this model no longer runs."""
         self._detached = True
         return self.composition.backbone
 
     def exportable(self) -> nn.Module:
-        """Ids and mask in, logits out: a frozen copy for torch.export and torch.onnx.export."""
+        """A frozen copy for torch.export and torch.onnx.export: ids and mask in, logits out."""
         return self.services.exportable(self)
 
     def save(self, folder: str) -> None:
@@ -323,7 +323,7 @@ class ComposedModel(nn.Module):
         self.services.save(self, Path(folder))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ComposedModel:
-        """What describes the composition is shared, modules are not."""
+        """Copy the modules; share the record of what the model was made from."""
         memo[id(self.composition)] = self.composition
         twin = self.__class__.__new__(self.__class__)
         memo[id(self)] = twin
@@ -342,7 +342,7 @@ _NOT_SAVED = re.compile(r"body\.|heads?\.(\d+\.)?inverse\.")
 
 
 def _without_backbone(model: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
-    """What a state holds: every tensor of parts and heads, once."""
+    """Keep each tensor of parts and heads once in a state dict."""
     for key in [key for key in state if _NOT_SAVED.match(key.removeprefix(prefix))]:
         del state[key]
 

@@ -1,4 +1,4 @@
-"""What models need that read from left to right, or decode: inputs, and which token counts."""
+"""Inputs of causal and encoder-decoder models, and which token a head classifies."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from adaptcompose.runtime.heads import IGNORED_LABEL
 
 
 def given_inputs(**given: Any) -> dict[str, Any]:
-    """What of the inputs was given."""
+    """The inputs that are not None."""
     return {name: value for name, value in given.items() if value is not None}
 
 
 def flatten_choices(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int | None]:
-    """[examples, choices, tokens] as rows of tokens, and how many choices there are."""
+    """Flatten [examples, choices, tokens] to rows of tokens; returns the number of choices, too."""
     ids = batch.get("input_ids")
     if ids is None or ids.dim() != 3:
         return dict(batch), None
@@ -25,7 +25,7 @@ def flatten_choices(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int
 
 
 def shift_tokens_right(ids: Tensor, config: Any, decoder_start: str = "mark") -> Tensor:
-    """Ids moved to the right by one, behind the token that decoding starts with.
+    """Shift ids to the right by one, after the token that decoding starts with.
 
     That is a mark of the configuration, or the last token of each row: mBART's language.
     """

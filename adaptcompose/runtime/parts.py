@@ -53,7 +53,7 @@ class SiteWeights(nn.Module):
             yield name, self[name]
 
     def read(self) -> Mapping[str, Tensor]:
-        """The tensors as a primitive reads them, once per forward."""
+        """Read the tensors for a primitive, once per forward."""
         return dict(self.items())
 
     def source_tensors(self) -> Iterator[Tensor]:
@@ -98,7 +98,7 @@ class Part(nn.Module):
         return module
 
     def read(self, site: Site) -> Mapping[str, Tensor]:
-        """What is stored at a site; nothing, where a method works with shared tensors only."""
+        """The tensors stored at a site; empty for a method with shared tensors only."""
         return self[site].read() if site in self.sites else {}
 
     def tensors(self) -> dict[tuple[Site, str], Tensor]:
@@ -125,7 +125,7 @@ def _module(site: Site) -> str:
 
 
 class ComputedWeights(nn.Module):
-    """What the method makes of a part's stored tensors for one primitive.
+    """The weights that a method computes from stored tensors for one primitive.
 
     Computed in every forward, so that gradients reach the stored tensors; or, if `kept` and nothing
     is being learned, a cache that an in-place change of any stored tensor rebuilds.
@@ -157,7 +157,7 @@ class ComputedWeights(nn.Module):
 
 
 class MergedWeights(ComputedWeights):
-    """What the recipe of a merge makes of what the primitives of its members read."""
+    """The weights of a merge, computed from those of its members."""
 
     def __init__(self, parts: Parts, leaf: ParametricPrimitive) -> None:
         assert leaf.recipe is not None
@@ -179,7 +179,7 @@ class MergedWeights(ComputedWeights):
 
 
 def make_part(name: str, method: Method, facts: Facts) -> Part:
-    """A part whose weights start as its method says; trained.
+    """Make a new, trainable part, initialised by its method.
 
     `method.only(sites, facts)` makes none in layers where the composition has no use for them.
     """
@@ -198,7 +198,7 @@ def make_part(name: str, method: Method, facts: Facts) -> Part:
 def load_part(
     name: str, method: Method, weights: PartWeights, *, used: Collection[Site] | None = None
 ) -> Part:
-    """A part with the weights of a file; frozen."""
+    """Make a frozen part with the weights of a file."""
     sites: dict[Site, dict[str, Tensor]] = {}
     for (site, key), tensor in weights.items():
         sites.setdefault(site, {})[key] = tensor
@@ -234,7 +234,7 @@ class Parts(nn.Module):
             yield name, self[name]
 
     def weights(self, leaf: ParametricPrimitive) -> SiteWeights | ComputedWeights:
-        """What a primitive reads its weights from."""
+        """The source of a primitive's weights."""
         if leaf.recipe is not None:
             return MergedWeights(self, leaf)
         part = self[leaf.part]

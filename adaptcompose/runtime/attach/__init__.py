@@ -1,1 +1,1 @@
-"""Placing the modules of a program into a copy of the backbone."""
+"""Attach the modules of a program to a copy of the backbone."""

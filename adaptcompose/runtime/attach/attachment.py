@@ -1,4 +1,4 @@
-"""Put a program to work on a copy of a stock model that shares all its storage."""
+"""Attach a program to a copy of a stock model that shares all its tensors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def copy_structure(model: M, *, frozen: bool = True) -> M:
-    """A model of the same modules over the same tensors: nothing is copied but the structure.
+    """Copy a model's module structure; parameters and buffers are shared, not copied.
 
     Tied parameters stay tied. The copy's parameters are objects of their own, so that freezing,
     swapping modules and moving the copy leave the original alone.
@@ -58,7 +58,7 @@ def attach(
     heads: Mapping[str, ResolvedHead],
     context: CallContext,
 ) -> tuple[nn.Module, dict[str, FlexHead]]:
-    """The copy with the program's primitives at its sites, and the heads that are not the copy's.
+    """Attach every primitive at its site; returns the copy and the heads that are new.
 
     `heads` has one entry per composition of the program, "" if there is only one.
     """
@@ -92,7 +92,7 @@ def attach(
 
 
 def _without_head(model: PreTrainedModel) -> PreTrainedModel:
-    """The base model of one whose class keeps its modules beside the head, as T5's does."""
+    """The base model of a class that keeps its layers next to the head, as T5's classes do."""
     with torch.device("meta"):
         bare: PreTrainedModel = AutoModel.from_config(model.config)
     names = [name for name, _ in bare.named_children()]
@@ -104,7 +104,7 @@ def _without_head(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _nesting_order(site: Site, facts: Facts) -> int:
-    """Whose wrapper is nearer to the stock module, where several sites share a module.
+    """Sort key of sites that share a module: the lowest is wrapped first.
 
     A change of a map or a norm is part of the map itself, so it comes first. Sub-layers, virtual
     tokens, and what stands in front of a vocabulary come last, around all else that stands there

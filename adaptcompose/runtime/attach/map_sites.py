@@ -1,4 +1,4 @@
-"""Sites of maps: the modules that stand in their place, and what starts from the backbone's own."""
+"""Sites that are maps: the modules that replace them, and parts that start from their weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WHOLE_MODULE = (0, 1)
 
 
 class MapSite(Wrapper, Norm):
-    """A map of the backbone, or several in one module, with the compositions that change them.
+    """A linear map of the backbone (or several packed in one module) with updates applied to it.
 
     Where the map is a norm, a sub-layer in front of it asks for it as a `Norm`.
     """
@@ -51,7 +51,7 @@ class MapSite(Wrapper, Norm):
         self.adapters = nn.ModuleList()
 
     def add(self, piece: tuple[int, int], adapter: PrimitiveModule) -> None:
-        """Put a composition at one of the maps."""
+        """Attach a composition to one of the maps."""
         self.pieces.append(piece)
         self.adapters.append(adapter)
 
@@ -61,7 +61,7 @@ class MapSite(Wrapper, Norm):
         )
 
     def compute_at(self, x: Tensor, context: CallContext, positions: TokenPositions) -> Tensor:
-        """The changed maps of x, of tokens at `positions`, in the call that `context` is of."""
+        """Apply the updated maps to x, whose tokens are at `positions`."""
         changes = dict(zip(self.pieces, self.adapters, strict=True))
         below: Map = StockMap(self.stock)
         if WHOLE_MODULE in changes:
@@ -81,12 +81,12 @@ class MapSite(Wrapper, Norm):
         return torch.cat(out, dim=-1)
 
     def select(self, positions: TokenPositions, rows: Tensor | None = None) -> SelectedNorm:
-        """The maps as they are for tokens at `positions`, in some rows of the batch or all."""
+        """The updated maps for tokens at `positions`, in all rows or a selection."""
         return SelectedNorm(self, self.context, positions, rows)
 
 
 class SelectedNorm(Norm):
-    """A map as it is for some rows of the batch, or some of their tokens."""
+    """The norm for a selection of rows or tokens."""
 
     def __init__(
         self, site: MapSite, context: CallContext, positions: TokenPositions, rows: Tensor | None
@@ -99,7 +99,7 @@ class SelectedNorm(Norm):
         return self.site.compute_at(total, self.context, self.places)
 
     def select(self, positions: TokenPositions, rows: Tensor | None = None) -> SelectedNorm:
-        """The same for some of these rows, or of their tokens."""
+        """Narrow the selection to some of its rows or tokens."""
         return SelectedNorm(self.site, self.context, positions, rows)
 
 
@@ -114,7 +114,7 @@ def attach_map(
     adapter: PrimitiveModule,
     context: CallContext,
 ) -> None:
-    """In place of the map; what a model leaves out, as a pooler or a vocabulary, needs nothing."""
+    """Replace the map; one that the model lacks (a pooler, a vocabulary) is skipped."""
     path = _path(base, site, facts)
     if path is None:
         return
@@ -130,7 +130,7 @@ def attach_map(
 
 
 def _path(model: nn.Module, site: Site, facts: Facts) -> str | None:
-    """Where the map is in a model, if it is; every layer has all of its own."""
+    """The path of the map, or None if the model lacks it; layers never lack theirs."""
     paths = facts.layout.paths(site)
     if site.layer is not None:
         return paths[0]
@@ -138,7 +138,7 @@ def _path(model: nn.Module, site: Site, facts: Facts) -> str | None:
 
 
 def _stock(backbone: PreTrainedModel, site: Site, facts: Facts) -> StockMap | None:
-    """The map of the backbone itself, if it has it."""
+    """The backbone's own map, if there is one."""
     place = facts.layout.sites[site.name]
     base = backbone if place.is_outside_base else backbone.base_model
     path = _path(base, site, facts)
@@ -146,7 +146,7 @@ def _stock(backbone: PreTrainedModel, site: Site, facts: Facts) -> StockMap | No
 
 
 def init_from_backbone(part: Part, backbone: PreTrainedModel, facts: Facts) -> None:
-    """Fill what of a new part starts from the backbone's own tensors."""
+    """Initialise the tensors of a new part that start from the backbone's weights."""
     for site in part.sites:
         place = facts.layout.sites.get(site.name)
         if place is None or place.kind not in ("linear", "lookup", "norm"):
@@ -162,7 +162,7 @@ def init_from_backbone(part: Part, backbone: PreTrainedModel, facts: Facts) -> N
 
 
 def complete_factors(part: Part, kind: str, backbone: PreTrainedModel, facts: Facts) -> None:
-    """Fill the second half of factors with what they began with, taken away from the weights.
+    """Append the initial factors, negated, so that the update starts from zero (PiSSA, OLoRA).
 
     `pissa`: the largest singular values and vectors (Meng et al., 2024); `olora`: the first columns
     of Q and rows of R, W = Q R (Büyükakyüz, 2024), s times.

@@ -1,4 +1,4 @@
-"""Sites at work: small modules that own the stock modules they stand for, swapped into a copy.
+"""Sites: small wrapper modules that replace stock modules in the copy and own them.
 
 A wrapper holds the module that it stands for as `stock`. Several sites may share a module path:
 then their wrappers are nested, each with modules of its own, and all are in the module tree. Paths
@@ -31,7 +31,7 @@ _ATTACH_FUNCTIONS: dict[SiteKind, AttachFunction] = {}
 
 
 def attaches(kind: SiteKind) -> Callable[[AttachFunction], AttachFunction]:
-    """Say how a primitive is put at places of a kind."""
+    """Register the function that attaches a primitive at sites of a kind."""
 
     def register(function: AttachFunction) -> AttachFunction:
         _ATTACH_FUNCTIONS[kind] = function
@@ -48,12 +48,12 @@ def attach_at(
     adapter: PrimitiveModule,
     context: CallContext,
 ) -> None:
-    """Put a running primitive at its site."""
+    """Attach a primitive's module at its site."""
     _ATTACH_FUNCTIONS[facts.layout.sites[site.name].kind](base, site, facts, node, adapter, context)
 
 
 class Wrapper(nn.Module):
-    """A module in the place of a stock one, which it holds as `stock`.
+    """A module that replaces a stock module and owns it as `stock`.
 
     It forwards no attributes. What transformers reads of a module that a layout names is a property
     with its reason; anything else is read of the stock module itself, see `stock_of`.
@@ -87,14 +87,14 @@ class Wrapper(nn.Module):
 
 
 def stock_of(module: nn.Module) -> nn.Module:
-    """The module of the backbone that a module stands for, itself if it wraps none."""
+    """Unwrap a module down to the backbone's own."""
     while isinstance(module, Wrapper):
         module = module.stock
     return module
 
 
 def find_module(base: nn.Module, path: str) -> nn.Module | None:
-    """What stands at a path of the stock model, with all wrappers around it; None if nothing."""
+    """The module at a path of the stock model, wrappers included, or None."""
     module: nn.Module | None = base
     for name in path.split(".") if path else ():
         if module is None:
@@ -104,7 +104,7 @@ def find_module(base: nn.Module, path: str) -> nn.Module | None:
 
 
 def module_at(base: nn.Module, path: str) -> nn.Module:
-    """What stands at a path of the stock model, with all wrappers around it.
+    """The module at a path of the stock model, wrappers included.
 
     AttributeError if nothing does: then the layout is not that of the model.
     """
@@ -115,13 +115,13 @@ def module_at(base: nn.Module, path: str) -> nn.Module:
 
 
 def replace_module(base: nn.Module, path: str, module: nn.Module) -> None:
-    """Put a module at a path of the stock model, in the stock module that has it as a child."""
+    """Replace the module at a path, in the stock module that is its parent."""
     parent, _, name = path.rpartition(".")
     stock_of(module_at(base, parent)).set_submodule(name, module)
 
 
 class SiteWrapper(Wrapper):
-    """A stock module and the composition beside it."""
+    """A wrapper that owns a stock module and the composition at its site."""
 
     def __init__(self, stock: nn.Module, adapter: PrimitiveModule, context: CallContext) -> None:
         super().__init__(stock)
@@ -209,7 +209,7 @@ def unknown_residual_addition(path: str, function: str) -> Failed:
 
 
 class SublayerSite(SiteWrapper):
-    """A sub-layer with the composition behind it: there where its layer adds x to what it gives.
+    """A sub-layer whose composition runs where the layer adds the residual x to its output.
 
     `norm` is the norm of that sum, if the layer has one. Where a composition does without x, what
     it gives takes the place of the sum. `path` is where the sub-layer is, for AC520.
@@ -238,13 +238,13 @@ class SublayerSite(SiteWrapper):
         return DeferredSum(found, self.add, self.path)
 
     def add(self, h: Tensor, x: Tensor) -> Tensor:
-        """What stands in the layer for h + x."""
+        """The value that replaces h + x in the layer."""
         out: Tensor = self.adapter(State(h, x, self.norm[0], self.context))
         return out + x if self.followed_by_norm else out
 
 
 class SkippedNorm(Wrapper):
-    """The norm behind a sum, where the composition has done all that follows the sum."""
+    """The norm after a residual sum, skipped because the composition already applied it."""
 
     def forward(self, state: Tensor) -> Tensor:
         return state
@@ -259,7 +259,7 @@ def attach_sublayer(
     adapter: PrimitiveModule,
     context: CallContext,
 ) -> None:
-    """Around the module that computes h."""
+    """Wrap the module that computes h."""
     path, behind, finish = (
         facts.layout.path(site),
         facts.layout.norm(site),
@@ -293,13 +293,13 @@ def attach_output(
     adapter: PrimitiveModule,
     context: CallContext,
 ) -> None:
-    """Behind a module whose output is the state."""
+    """Wrap a module whose output is the state."""
     path = facts.layout.path(site)
     replace_module(base, path, OutputSite(module_at(base, path), adapter, context))
 
 
 class InputSite(SiteWrapper):
-    """A stock module whose first argument passes through the composition before."""
+    """A stock module whose first argument passes through the composition first."""
 
     def forward(self, state: Tensor, *args: Any, **kwargs: Any) -> Any:
         return self.stock(self.adapter(State(state, context=self.context)), *args, **kwargs)
@@ -314,7 +314,7 @@ def attach_input(
     adapter: PrimitiveModule,
     context: CallContext,
 ) -> None:
-    """In front of a module."""
+    """Wrap a module whose input is the state."""
     path = facts.layout.path(site)
     replace_module(base, path, InputSite(module_at(base, path), adapter, context))
 
@@ -328,7 +328,7 @@ def attach_vocabulary(
     adapter: PrimitiveModule,
     context: CallContext,
 ) -> None:
-    """In front of the vocabulary matrix; a model with another head needs nothing there."""
+    """Wrap the vocabulary matrix; a model without one is left alone."""
     for path in facts.layout.paths(site):
         stock = find_module(base, path)
         if stock is not None:

@@ -1,4 +1,4 @@
-"""A base model that is given more tokens than its caller has.
+"""A base model that reads virtual tokens in addition to its caller's tokens.
 
 It is called with placeholders for the virtual tokens and a longer mask. Shorter prompts are padded
 in front. Heads see the virtual tokens, the caller sees his own.
@@ -42,13 +42,13 @@ FIRST_STATE = "first_state"
 
 
 def cached_token_count(given: Mapping[str, Any]) -> int:
-    """How many tokens a call with these arguments finds in a cache."""
+    """The number of tokens in the cache of a call."""
     cache = given.get("past_key_values")
     return 0 if cache is None else int(cache.get_seq_length())
 
 
 def token_mask(given: Mapping[str, Any]) -> Tensor | None:
-    """Which tokens of a call are real, [rows, tokens], those in a cache included.
+    """The mask of real tokens, [rows, tokens], cached tokens included.
 
     None if the call has a mask of another form, which says nothing about padding.
     """
@@ -63,7 +63,7 @@ def token_mask(given: Mapping[str, Any]) -> Tensor | None:
 
 
 class CacheAwareModel(Wrapper):
-    """A model that reads tokens, which are counted from the first in its cache."""
+    """A model that counts tokens from the first one in its cache."""
 
     def __init__(self, stock: nn.Module, context: CallContext) -> None:
         super().__init__(stock)
@@ -72,16 +72,16 @@ class CacheAwareModel(Wrapper):
 
     @property
     def config(self) -> Any:
-        """The model's own, which `ComposedModel.config` is, and which counts padding here."""
+        """The stock model's configuration."""
         return self.stock.config
 
     @property
     def main_input_name(self) -> Any:
-        """Of an encoder: `generate` compares it with that of the model around."""
+        """`generate` compares the encoder's with that of the whole model."""
         return self.stock.main_input_name
 
     def get_input_embeddings(self) -> Any:
-        """Where a model with a head asks its base model for the token embeddings."""
+        """A model with a head asks its base model for the token embeddings."""
         embeddings: Any = self.stock.get_input_embeddings  # of a class without types
         return embeddings()
 
@@ -90,7 +90,7 @@ class CacheAwareModel(Wrapper):
         return self.run_at(TokenPositions(cached_token_count(given)), **given)
 
     def run_at(self, positions: TokenPositions, **given: Any) -> Any:
-        """What it makes of tokens at `positions`."""
+        """Run the model on tokens at `positions`."""
         mask, has_cache = token_mask(given), cached_token_count(given) > 0
         self.context.shared[TOKEN_POSITIONS] = positions._replace(mask=mask, has_cache=has_cache)
         out = self.stock(**given)
@@ -99,7 +99,7 @@ class CacheAwareModel(Wrapper):
 
 
 class ExtendedInput(CacheAwareModel):
-    """A base model that is given more tokens than its caller has.
+    """A base model that reads virtual tokens in addition to its caller's tokens.
 
     It gives back the states of the caller's own, and of the first of each row. One that is `inside`
     a model with a head of its own gives back all, from the first of each row on, unless it is
@@ -149,13 +149,13 @@ class ExtendedInput(CacheAwareModel):
         return out
 
     def virtual_tokens(self, asked: Tensor) -> VirtualTokenBatch | None:
-        """The virtual tokens of a call with these ids or embeddings."""
+        """The virtual tokens of a call."""
         return self.embedding[0].virtual_tokens(asked.shape[0], asked.shape[1], asked.device)
 
     def _mask_and_positions(
         self, given: dict[str, Any], virtual: VirtualTokenBatch, first: int
     ) -> dict[str, Any]:
-        """Mask and positions; those of tokens in a cache are the caller's business."""
+        """Mask and positions of the call's tokens; the caller handles those in a cache."""
         number = torch.arange(virtual.count, device=virtual.padding.device)
         real = number >= virtual.padding[:, None]
         mask, places = given.get("attention_mask"), given.get("position_ids")
@@ -179,7 +179,7 @@ class ExtendedInput(CacheAwareModel):
         return more
 
     def _placeholders(self, given: dict[str, Any], virtual: VirtualTokenBatch) -> dict[str, Any]:
-        """Placeholders: padding where a row has nothing that takes a position."""
+        """Placeholder ids: padding where a row has no token that takes a position."""
         if virtual.all_after_embeddings or not virtual.in_this_call:
             return {}
         more: dict[str, Any] = {}
@@ -200,7 +200,7 @@ class ExtendedInput(CacheAwareModel):
         return more
 
     def _check(self, virtual: VirtualTokenBatch, ids: Tensor | None) -> None:
-        """AC517 where there are not so many positions."""
+        """Raise AC517 if the backbone has too few positions."""
         needed = virtual.count + virtual.own_positions.shape[1]
         if needed > self.max_positions and self.first_position_id and ids is not None:
             # there only what is no padding counts
@@ -210,20 +210,20 @@ class ExtendedInput(CacheAwareModel):
 
 
 def extend_mask(mask: Tensor, virtual: VirtualTokenBatch) -> Tensor:
-    """A mask of the caller's tokens, with places for the virtual ones."""
+    """Extend the caller's mask by columns for the virtual tokens."""
     real = torch.arange(virtual.count, device=mask.device) >= virtual.padding[:, None]
     return virtual.interleave(real, mask)
 
 
 class ExtendedInputEncoder(ExtendedInput):
-    """An encoder under a decoder, which attends to the virtual tokens, too."""
+    """The encoder of an encoder-decoder: the decoder attends to its virtual tokens as well."""
 
     def _select_output(self, out: Any, virtual: VirtualTokenBatch) -> Any:
         return out
 
 
 class ExtendedInputDecoder(CacheAwareModel):
-    """A decoder over such an encoder: what it attends to is longer than the caller's mask."""
+    """A decoder whose encoder states are longer than the caller's mask."""
 
     def __init__(self, stock: nn.Module, embedding: VirtualEmbedding, context: CallContext) -> None:
         super().__init__(stock, context)
@@ -249,7 +249,7 @@ class ExtendedInputDecoder(CacheAwareModel):
 def extend_input(
     base: nn.Module, facts: Facts, context: CallContext, *, has_own_head: bool
 ) -> nn.Module:
-    """A base model whose sites are taken, ready for a longer input and for tokens in a cache."""
+    """Prepare an attached base model for virtual tokens and for tokens in a cache."""
     words = next(
         (module for module in base.modules() if isinstance(module, VirtualEmbedding)), None
     )
@@ -280,7 +280,7 @@ def extend_input(
 
 
 def _positions(base: nn.Module, facts: Facts, context: CallContext) -> tuple[int, int]:
-    """The id of the first position, and how many there are; what reads them can be moved."""
+    """The first position id and the number of positions; their readers become movable."""
     if not facts.has("positions"):
         return 0, sys.maxsize
     first_part = next(iter(facts.layers_by_part))
@@ -292,7 +292,7 @@ def _positions(base: nn.Module, facts: Facts, context: CallContext) -> tuple[int
 
 
 def track_cached_tokens(base: nn.Module, context: CallContext) -> nn.Module:
-    """A base model that knows which tokens are padding or in its cache, where a site has to."""
+    """Track padding and cached tokens where a site needs to know them."""
     running = (module for module in base.modules() if isinstance(module, PrimitiveModule))
     if not any(module.counts_tokens for module in running):
         return base
@@ -304,7 +304,7 @@ def track_cached_tokens(base: nn.Module, context: CallContext) -> nn.Module:
 
 
 def select_own_logits(context: CallContext, out: Any) -> Any:
-    """The result of a model with a head of its own: logits of the caller's tokens."""
+    """Select the logits of the caller's tokens from a model with its own head."""
     virtual: VirtualTokenBatch | None = context.shared.get(VIRTUAL_TOKENS)
     logits = out.get("logits")
     if virtual is not None and virtual.starts_aligned and logits is not None and logits.dim() > 2:
@@ -314,7 +314,7 @@ def select_own_logits(context: CallContext, out: Any) -> Any:
 
 
 def extend_labels(body: nn.Module, labels: Tensor) -> Tensor:
-    """Labels for every token of a longer input; others as they are."""
+    """Extend labels to the virtual tokens, which are ignored by the loss."""
     found = next((module for module in body.modules() if isinstance(module, ExtendedInput)), None)
     plain = found is None or found.causal or not found.has_own_head or labels.dim() != 2
     virtual = None if plain or found is None else found.virtual_tokens(labels)

@@ -1,1 +1,1 @@
-"""The modules that compute the primitives of a program."""
+"""Modules that compute the primitives of a program."""

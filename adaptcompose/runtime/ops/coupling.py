@@ -1,4 +1,4 @@
-"""GLOW's coupling at work: each half is scaled and shifted by what the other one says."""
+"""GLOW's coupling: each half is scaled and shifted by a function of the other half."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folded fusion at work: two products at inference, the cheaper order of them in training.
+"""The folded fusion: two products at inference, and the cheaper order of products in training.
 
 Folded matrices are a cache over the parts' weights: an in-place change of any of them rebuilds it.
 """

@@ -168,7 +168,8 @@ class SharedLowRankModule(LinearUpdateModule):
         if self.shared is not None:
             down, up = self.shared["A"], self.shared["B"]
         else:
-            down, up = projection(node.seed, node.rank, node.projection_size, like.dtype, like.device)
+            size = node.projection_size
+            down, up = projection(node.seed, node.rank, size, like.dtype, like.device)
         return down[:, : node.width_in], up[: node.width]
 
     def output_update(self, state: MapState, weights: Tensors[str, Tensor]) -> Tensor:

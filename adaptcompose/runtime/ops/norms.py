@@ -10,7 +10,7 @@ from adaptcompose.runtime.call_context import TokenPositions
 
 
 class Norm(ABC):
-    """The norm of the backbone behind a sum, as a site asks for it: LN of what it is given."""
+    """The backbone's norm after a residual sum, as sites call it."""
 
     @abstractmethod
     def __call__(self, total: Tensor) -> Tensor:
@@ -18,14 +18,14 @@ class Norm(ABC):
 
     @abstractmethod
     def select(self, positions: TokenPositions, rows: Tensor | None = None) -> Norm:
-        """The norm of tokens at `positions`, in some rows of the batch or all.
+        """The norm for tokens at `positions`, in all rows or a selection.
 
         One with a composition of its own may differ from row to row and from token to token.
         """
 
 
 class StockNorm(Norm):
-    """A norm that is as the backbone has it, the same for all rows and tokens."""
+    """The backbone's own norm, the same for all rows and tokens."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -39,5 +39,5 @@ class StockNorm(Norm):
 
 
 def norm_of(module: nn.Module) -> Norm:
-    """The module that stands for a norm, as a `Norm`."""
+    """Adapt a module to the `Norm` interface."""
     return module if isinstance(module, Norm) else StockNorm(module)

@@ -1,8 +1,8 @@
-"""Prefixes at work: the stock attention, given more keys and values.
+"""Prefixes: the stock attention with additional keys and values.
 
 transformers lets a model name the function that computes its attention. The copy's attention
-modules name `attend_with_prefix`, which puts the virtual keys in front, extends the mask, and leaves the rest
-to the function that the backbone uses. What a call knows reaches it as an argument.
+modules name `attend_with_prefix`, which prepends the virtual keys, extends the mask, and leaves the
+rest to the backbone's own function. The context of a call reaches it as an argument.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from adaptcompose.runtime.ops.row_selection import BatchSelection, RowModules, p
 from adaptcompose.runtime.parts import Parts
 
 FUNCTION_NAME = "adaptcompose"
-"""Of `attend_with_prefix` in transformers' table of attention functions, the only way to name one of its own.
+"""The name of `attend_with_prefix` in transformers' table of attention functions.
 
-A configuration is written as JSON, so it names its function and cannot hold it, and the table is
-one for the process. It gains one entry, when this module is imported, whose function keeps nothing
-from call to call: what a call has reaches it as an argument, see `PrefixedAttention.forward`.
+A configuration is written as JSON, so it can only name a function, and the table is global to the
+process. Importing this module adds one entry. Its function has no state: everything about a call
+is an argument, see `PrefixedAttention.forward`.
 """
 _TENSOR_MASK_FUNCTIONS = (
     "eager",
@@ -80,7 +80,7 @@ class KVPrefixModule(PrimitiveModule):
 
 
 class AttentionPrefix(NamedTuple):
-    """Keys and values [rows, heads, length, size], and which of them a row has, or all.
+    """Prefix keys and values [rows, heads, length, size], and a mask of those that a row has.
 
     `stock` is the name of the attention function that the backbone uses; `bias` gives scores by
     relative positions for so many queries at the end of so many keys, where the backbone has some.
@@ -115,7 +115,7 @@ class PrefixedAttention(SiteWrapper):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         x: Tensor = args[0] if args else kwargs["hidden_states"]
         chosen = self.pieces.select(self.context, x.shape[0], x.device)
-        own = self.context.shared.get(TOKEN_POSITIONS, TokenPositions()).own(x.shape[1])
+        own = self.context.shared.get(TOKEN_POSITIONS, TokenPositions()).own_mask(x.shape[1])
         prefix = (
             join_prefixes(chosen, x, own, self.function_name)
             if chosen
@@ -139,7 +139,7 @@ def attach_attention(
     adapter: PrimitiveModule,
     context: CallContext,
 ) -> None:
-    """Around the module that computes attention."""
+    """Wrap the module that computes attention."""
     for module in base.modules():
         config: Any = getattr(module, "config", None)
         if getattr(config, "_attn_implementation", None) not in _TENSOR_MASK_FUNCTIONS:
@@ -190,7 +190,7 @@ def relative_bias(
 def join_prefixes(
     chosen: BatchSelection[KVPrefixModule], x: Tensor, own: Tensor | None, function_name: str
 ) -> AttentionPrefix:
-    """The prefixes of all rows as one, shorter ones padded in front."""
+    """Join the prefixes of all rows, padding shorter ones in front."""
     found = [[piece.read() for piece in pieces] for pieces in chosen.compositions]
     empty = next(pair for pairs in found for pair in pairs)
     none = [empty[0][:0], empty[1][:0]]
@@ -214,7 +214,7 @@ def join_prefixes(
 def _gates(
     chosen: BatchSelection[KVPrefixModule], x: Tensor, own: Tensor | None, longest: int
 ) -> Tensor:
-    """The gates of all rows, [rows, longest, 2]; 1 where a row has nothing."""
+    """The gates of all rows, [rows, longest, 2]; 1 where a row has none."""
     blocks = []
     for pieces, rows in chosen.modules_and_rows():
         here, places = x[rows], None if own is None else own[rows]
@@ -259,7 +259,7 @@ ALL_ATTENTION_FUNCTIONS.register(FUNCTION_NAME, attend_with_prefix)
 
 
 def _eager_attention(module: nn.Module) -> Callable[..., Any]:
-    """The family's own function, which transformers uses where it is given no name of another."""
+    """The family's eager attention, which transformers uses where no other function is named."""
     function: Callable[..., Any] = sys.modules[type(module).__module__].eager_attention_forward
     return function
 
@@ -267,7 +267,7 @@ def _eager_attention(module: nn.Module) -> Callable[..., Any]:
 def _extend_mask(
     mask: Tensor | None, prefix: AttentionPrefix, query: Tensor, key: Tensor, *, causal: bool
 ) -> Tensor | None:
-    """The mask with columns for the virtual keys; made, where the stock function would infer it."""
+    """Add mask columns for the virtual keys; create the mask where the stock function infers it."""
     assert prefix.key is not None
     rows, _, length, _ = prefix.key.shape
     visible = prefix.visible

@@ -1,4 +1,4 @@
-"""What the primitives of a program compute. One module class per primitive, found by its type.
+"""What primitives compute: one module class per primitive, looked up by its type.
 
 Every module gets a `State` and splits its result into a residual r and a contribution u; its output
 is r + u. Shapes: h, x, r, u are [batch, tokens, width].
@@ -26,7 +26,7 @@ NORM_EPS = 1e-5  # of adapters' own LayerNorms, torch's default, as their files 
 
 
 class State:
-    """What can be read at a site: h, the input x of the sub-layer, and the backbone's LN."""
+    """The state at a site: the output h and the input x of the sub-layer, and the backbone's LN."""
 
     _positions: TokenPositions | None = None
 
@@ -47,18 +47,18 @@ class State:
 
     @property
     def context(self) -> CallContext:
-        """What is known of the call as a whole."""
+        """The context of the call."""
         assert self._context is not None
         return self._context
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the backbone computes in here; adapters compute in the type of their weights."""
+        """The backbone's floating-point type; adapters compute in the type of their weights."""
         return self.h.dtype if self.x is None else torch.promote_types(self.h.dtype, self.x.dtype)
 
     @property
     def positions(self) -> TokenPositions:
-        """Where its tokens stand in their rows."""
+        """The positions of its tokens."""
         if self._positions is None:
             kept = {} if self._context is None else self._context.shared
             positions: TokenPositions = kept.get(TOKEN_POSITIONS, TokenPositions())
@@ -66,7 +66,7 @@ class State:
         return self._positions
 
     def at_positions(self, positions: TokenPositions) -> Self:
-        """The same state, of tokens that stand there."""
+        """The same state with other token positions."""
         self._positions = positions
         return self
 
@@ -81,7 +81,7 @@ class State:
     def after_member(
         self, out: Tensor, member: PrimitiveModule, weights: WeightTree | None = None
     ) -> State:
-        """The state that the next of a chain sees behind a member with this output."""
+        """The state after a member of a chain with this output."""
         return self.with_output(out)
 
     def select_rows(self, rows: Tensor) -> State:
@@ -89,12 +89,12 @@ class State:
         return self.select((rows,), self.positions.select_rows(rows), rows)
 
     def without_padding(self, padding: int) -> State:
-        """The state of the tokens behind so much padding, in rows that all have it."""
+        """The state without so much leading padding, which all rows have."""
         here, _ = self.positions.select_range(padding, None)
         return self.select((slice(None), here), self.positions.without_padding(padding))
 
     def select_tokens(self, start: int, end: int | None) -> State:
-        """The state of the tokens with these numbers, as they are counted here."""
+        """The state of a range of tokens."""
         here, places = self.positions.select_range(start, end)
         return self.select((slice(None), here), places)
 
@@ -104,13 +104,13 @@ class State:
         positions: TokenPositions,
         rows: Tensor | None = None,
     ) -> State:
-        """The state of some rows or tokens, which stand at `positions`."""
+        """The state of some rows or tokens, at `positions`."""
         x = None if self.x is None else self.x[index]
         norm = None if self.norm is None else self.norm.select(positions, rows)
         return State(self.h[index], x, norm, self._context).at_positions(positions)
 
     def add_and_norm(self, out: Tensor) -> Tensor:
-        """What the backbone makes of the composition's output: LN(out + x), as far as it does."""
+        """Apply the residual and norm that the backbone applies here: LN(out + x)."""
         if self.x is None:
             return out
         return out + self.x if self.norm is None else self.norm(out + self.x)
@@ -138,7 +138,7 @@ class State:
 
 
 def mean_over_tokens(values: Tensor, own: Tensor | None) -> Tensor:
-    """The mean over the tokens of each row, over all or those that are its own."""
+    """The mean over all tokens of each row, or over its own tokens only."""
     if own is None:
         return values.mean(dim=1, keepdim=True)
     counted = own.unsqueeze(-1).to(values.dtype)
@@ -150,7 +150,7 @@ WeightTree = Any
 
 
 class PrimitiveModule(nn.Module):
-    """A primitive at work.
+    """The module of a primitive.
 
     Given `weights`, it computes with these instead of its own: those of several primitives of its
     shape, `stacked`. Each tensor has a row in front for each, and the batch a block of rows.
@@ -162,7 +162,7 @@ class PrimitiveModule(nn.Module):
     def residual_and_update(
         self, state: State, weights: WeightTree | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Residual and contribution."""
+        """The residual r and the update u; the output is r + u."""
         raise NotImplementedError
 
     def forward(self, state: State) -> Tensor:
@@ -170,12 +170,12 @@ class PrimitiveModule(nn.Module):
         return (residual + contribution).to(state.dtype)
 
     def stackable_weights(self) -> WeightTree | None:
-        """What `split` takes as weights; None where stacked weights cannot be used now."""
+        """The weights for `residual_and_update`; None where stacked weights cannot be used now."""
         return None
 
 
 def stack_weights(trees: Sequence[WeightTree]) -> WeightTree:
-    """The weights of several primitives of one shape as one."""
+    """Stack the weights of primitives of one structure."""
     first = trees[0]
     if isinstance(first, Tensor):
         return torch.stack(list(trees))
@@ -214,7 +214,7 @@ R = TypeVar("R", bound=type[PrimitiveModule])
 
 
 def implements(primitive: type[Primitive]) -> Callable[[R], R]:
-    """Say which module computes a primitive."""
+    """Register the module class that computes a primitive."""
 
     def register(cls: R) -> R:
         _MODULE_TYPES[primitive] = cls
@@ -362,7 +362,7 @@ class ChainModule(PrimitiveModule):
 
 @implements(ir.Mixture)
 class MixtureModule(PrimitiveModule):
-    """AdapterFusion, read literally: every branch in full, then scores, then the mean."""
+    """AdapterFusion, literally: every branch in full, then scores, then the weighted mean."""
 
     def __init__(self, node: ir.Mixture, parts: Parts) -> None:
         super().__init__()

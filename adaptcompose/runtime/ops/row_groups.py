@@ -1,4 +1,4 @@
-"""Rows with different compositions at work, and the fan that gives each composition its own rows.
+"""Rows with different compositions, and the fan-out that gives each composition a batch of its own.
 
 A batch's rows are sorted by nothing: every group of rows is taken out, computed, and put back.
 """
@@ -29,7 +29,7 @@ from adaptcompose.runtime.parts import Parts
 
 @implements(Rows)
 class RowsModule(PrimitiveModule):
-    """Literally: the rows of each composition through its own primitive."""
+    """The literal form: run the rows of each composition through its own primitive."""
 
     def __init__(self, node: Rows, parts: Parts) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class RowsModule(PrimitiveModule):
         return restore_row_order(pieces, (row for choice in choices for row in choice.rows))
 
     def _repeat_batch(self, state: State) -> State:
-        """Once per composition, if the batch is repeated here."""
+        """Repeat the batch once per composition, if this is the place."""
         rows, members = len(state.h), len(state.context.members)
         if rows >= members:
             return state
@@ -81,7 +81,7 @@ class RowsModule(PrimitiveModule):
 
 @implements(GroupedRows)
 class GroupedRowsModule(RowsModule):
-    """Rows of one group of members at once, with stacked weights."""
+    """Run all rows of a group of members at once, with stacked weights."""
 
     def __init__(self, node: GroupedRows, parts: Parts) -> None:
         super().__init__(node, parts)
@@ -99,12 +99,12 @@ class GroupedRowsModule(RowsModule):
         return self._add_and_norm(group, state, residual + contribution)
 
     def _stacked_weights(self, members: Sequence[int]) -> Any:
-        """The weights of these members, each tensor with a row for each; None if that cannot be."""
+        """Stack the weights of these members, or None if that is impossible."""
         found = [self._member(index).stackable_weights() for index in members]
         return None if any(one is None for one in found) else stack_weights(found)
 
     def _one_by_one(self, group: RowGroup, state: State) -> Tensor:
-        """While weights are learned that only the literal form can give gradients to."""
+        """True while weights are trained that only the literal form gives gradients to."""
         pieces, order = [], []
         for member in dict.fromkeys(group.members):
             rows = [row for row, other in enumerate(group.members) if other == member]
@@ -116,7 +116,7 @@ class GroupedRowsModule(RowsModule):
 
 
 class BranchedLayer(Wrapper):
-    """A layer behind the fan: what comes in with one row per example leaves with one per branch."""
+    """A layer after the fan-out: inputs with one row per example become one row per branch."""
 
     def __init__(self, stock: nn.Module, times: int, *, first: bool) -> None:
         super().__init__(stock)
@@ -143,7 +143,7 @@ def repeat_rows(value: Any, rows: int, times: int) -> Any:
 
 
 def wrap_branched_layers(base: nn.Module, program: Program) -> None:
-    """Behind the fan, every layer sees the batch once per branch."""
+    """Wrap the layers after the fan-out, which see the batch once per branch."""
     if program.branch_layer is None or program.branch_layer < 0:
         return
     layers: Any = module_at(base, program.facts.layout.layers)

@@ -1,4 +1,4 @@
-"""Sites at which nothing is added to a state: virtual keys, virtual tokens, positions.
+"""Selecting modules per row at sites that add nothing to a state: prefixes, virtual tokens.
 
 A chain there is several pieces beside each other, and rows with different compositions are one
 padded tensor: nothing is computed row by row.
@@ -21,7 +21,7 @@ R = TypeVar("R", bound=PrimitiveModule)
 
 
 class RowModules(Generic[R]):
-    """What stands at one site: the pieces of each composition, the last of a chain in front.
+    """The modules of each composition at one site, the last of a chain first.
 
     Where the program has one composition, every row has it.
     """
@@ -40,7 +40,7 @@ class RowModules(Generic[R]):
         )
 
     def select(self, context: CallContext, rows: int, device: torch.device) -> BatchSelection[R]:
-        """Which compositions the rows of a batch have."""
+        """The compositions of a batch's rows."""
         if not self.routed:
             index = torch.zeros(rows, dtype=torch.long, device=device)
             return BatchSelection(self.compositions, index)
@@ -58,7 +58,7 @@ class RowModules(Generic[R]):
 
 
 class BatchSelection(Generic[R]):
-    """The compositions that are used in a batch, and `index`, which of them each row has."""
+    """The compositions used in a batch, and the index of the one that each row has."""
 
     def __init__(
         self,
@@ -74,11 +74,11 @@ class BatchSelection(Generic[R]):
         return any(self.compositions)
 
     def per_row(self, values: Sequence[int]) -> Tensor:
-        """One number for each composition, as one for each row."""
+        """Expand one number per composition to one per row."""
         return torch.tensor(values, device=self.index.device)[self.index]
 
     def modules_and_rows(self) -> Iterator[tuple[tuple[R, ...], Tensor | slice]]:
-        """Every composition and its rows."""
+        """Yield every composition's modules with its rows."""
         if self._rows is None:
             yield self.compositions[0], slice(None)
             return
@@ -86,7 +86,7 @@ class BatchSelection(Generic[R]):
             yield pieces, torch.tensor(rows, device=self.index.device)
 
     def restore_order(self, blocks: Sequence[Tensor]) -> Tensor:
-        """What was computed for every share, as one tensor."""
+        """Join per-composition results in the order of the rows."""
         if self._rows is None:
             return blocks[0]
         return restore_row_order(blocks, (row for rows in self._rows for row in rows))
@@ -101,7 +101,7 @@ def _flatten_chain(adapter: nn.Module, kind: type[R]) -> tuple[R, ...]:
 
 
 def pad_and_stack(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors of different length as one, with zeros in front of the shorter ones."""
+    """Stack tensors of different lengths, with zeros in front of the shorter ones."""
     longest = max(len(tensor) for tensor in tensors)
     rest = [0] * (2 * tensors[0].dim() - 2)
     return torch.stack(

@@ -1,7 +1,8 @@
-"""Virtual tokens at work: what each module has to know of a longer input.
+"""Virtual tokens: what each module needs to know about a longer input.
 
-`VirtualEmbedding` puts learned embeddings in the place of placeholders, or `EmbeddingsWithVirtual` does so after the
-embeddings; position ids are moved where they would count what is not there.
+`VirtualEmbedding` replaces placeholders by learned vectors at the token embeddings, and
+`EmbeddingsWithVirtual` joins them after the embeddings. Position ids are shifted where they would
+count tokens that are not there.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class VirtualTokensModule(PrimitiveModule):
         self.weights = parts.weights(node)
 
     def read(self) -> Tensor:
-        """Their embeddings, [length, width]."""
+        """The embeddings, [length, width]."""
         return self.weights.read()["embedding"]
 
 
@@ -70,7 +71,7 @@ def virtual_token_order(pieces: tuple[VirtualTokensModule, ...]) -> list[int]:
 
 @dataclass
 class VirtualTokenBatch:
-    """The virtual tokens of one call: `count` of them in each row, `gap` of these are padding.
+    """The virtual tokens of one call: `count` in each row, `padding` of which are padding.
 
     `front` says which entry of [virtual, own] stands at each place up to that of the first own one,
     if not each at its own, and `places` where a row's own tokens stand. `kept` rows have theirs
@@ -95,22 +96,22 @@ class VirtualTokenBatch:
         return self.embeddings.shape[1]
 
     def interleave(self, virtual: Tensor, own: Tensor) -> Tensor:
-        """[virtual, own] in the order in which they stand; [rows, tokens] or with a width."""
+        """Order [virtual, own] as the input has them; [rows, tokens] or with a width."""
         both = torch.cat([virtual.to(own.dtype), own], dim=1)
         if self.interleaving is None:
             return both
         return torch.cat([gather_tokens(both, self.interleaving), both[:, self.count + 1 :]], dim=1)
 
     def positions_from(self, first: int = 0) -> TokenPositions:
-        """Where the tokens of a call stand that begins with the one of this number."""
+        """The positions of a call's tokens, of which the first has this number."""
         return TokenPositions(first, self.padding if self.is_ragged else None)
 
     def select_own(self, states: Tensor) -> Tensor:
-        """What is the caller's of a result for every token."""
+        """Select the caller's own tokens from a per-token result."""
         return gather_tokens(states, self.own_positions.expand(states.shape[0], -1))
 
     def align_starts(self, states: Tensor) -> Tensor:
-        """Every row from its first token on: the padding of shorter prompts goes to the end."""
+        """Move the padding of shorter prompts to the end of their rows."""
         if not self.is_ragged:
             return states
         length = states.shape[1]
@@ -119,7 +120,7 @@ class VirtualTokenBatch:
 
     @property
     def position_shifts(self) -> Tensor:
-        """By how much the positions of a row's tokens move, when all virtual ones are counted."""
+        """How far positions move if all virtual tokens are counted."""
         return -torch.where(
             self.after_embeddings, torch.full_like(self.padding, self.count), self.padding
         )
@@ -132,7 +133,7 @@ def gather_tokens(values: Tensor, index: Tensor) -> Tensor:
 
 
 class VirtualEmbedding(SiteWrapper):
-    """Token embeddings, with learned ones where the placeholders are."""
+    """Token embeddings with learned vectors at the placeholders."""
 
     def __init__(
         self, stock: nn.Module, node: Primitive, adapter: PrimitiveModule, context: CallContext
@@ -150,7 +151,7 @@ class VirtualEmbedding(SiteWrapper):
     def virtual_tokens(
         self, rows: int, tokens: int, device: torch.device
     ) -> VirtualTokenBatch | None:
-        """The virtual tokens of a call with so many rows and tokens; None if no row has any."""
+        """The virtual tokens of a call, or None if no row has any."""
         chosen = self.pieces.select(self.context, rows, device)
         if not chosen:
             return None
@@ -186,7 +187,7 @@ class VirtualEmbedding(SiteWrapper):
 
 
 class EmbeddingsWithVirtual(Wrapper):
-    """The embeddings, with virtual tokens that join behind them."""
+    """The embeddings, with virtual tokens that join after them."""
 
     def __init__(self, stock: nn.Module, context: CallContext) -> None:
         super().__init__(stock)
@@ -248,7 +249,7 @@ class ShiftedPositions(Wrapper):
 
 
 class ShiftedPositionTable(ShiftedPositions):
-    """What counts the tokens of a call itself, and is given other positions for each row."""
+    """A position table that counts tokens itself, given other positions for each row."""
 
     def forward(
         self, tokens: Tensor | None, past: int = 0, position_ids: Tensor | None = None
@@ -263,14 +264,14 @@ class ShiftedPositionTable(ShiftedPositions):
 
 
 def position_count(module: nn.Module) -> int | None:
-    """How many positions a table has, those among them that stand for padding."""
+    """The number of positions of a table, padding entries included."""
     stock = stock_of(module)
     rows = getattr(stock, "num_embeddings", None)
     return None if rows is None else int(rows) - int(getattr(stock, "offset", 0))
 
 
 class AlignedPooler(Wrapper):
-    """A pooler, which reads the first token of every row."""
+    """A pooler that reads the first real token of every row."""
 
     def __init__(self, stock: nn.Module, context: CallContext) -> None:
         super().__init__(stock)
@@ -290,7 +291,7 @@ def attach_tokens(
     adapter: PrimitiveModule,
     context: CallContext,
 ) -> None:
-    """Around the token embeddings; `lengthened` does the rest when all sites are taken."""
+    """Wrap the token embeddings; `extend_input` does the rest once all sites are attached."""
     path = facts.layout.path(site)
     replace_module(base, path, VirtualEmbedding(module_at(base, path), node, adapter, context))
 
@@ -304,7 +305,7 @@ def attach_positions(
     adapter: PrimitiveModule,
     context: CallContext,
 ) -> None:
-    """Around what reads position ids."""
+    """Wrap the modules that read position ids."""
     moved = wrap_position_ids(base, facts.layout.path(site), context)
     moved.shifts = RowModules(node, adapter, PositionShiftModule)
     moved.add_module("adapter", adapter)

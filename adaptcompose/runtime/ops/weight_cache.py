@@ -1,4 +1,4 @@
-"""Values computed from weights, kept while nothing is trained and until a weight changes."""
+"""A cache of values computed from weights; a change of any weight invalidates it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class WeightCache(nn.Module, Generic[T]):
-    """A value and the tensors that it was computed from.
+    """A cached value and the tensors it was computed from.
 
     A change in place, by an optimiser or by hand, makes it anew; one that torch does not count,
     through `.data` or of tensors made in inference mode, is not seen before the next `train()` or
@@ -31,12 +31,12 @@ class WeightCache(nn.Module, Generic[T]):
         self._value: T | None = None
 
     def train(self, mode: bool = True) -> Self:
-        """Forget the value: between the modes anything may have changed."""
+        """Drop the value: anything may have changed between the modes."""
         self._clear()
         return super().train(mode)
 
     def get(self, tensors: Iterable[Tensor], make: Callable[[], T]) -> T:
-        """The kept value, or a new one, computed without gradients."""
+        """The cached value, or a new one computed without gradients."""
         if torch.compiler.is_compiling():
             return make() if self._value is None else self._value
         sources = tuple(tensors)
@@ -50,10 +50,10 @@ class WeightCache(nn.Module, Generic[T]):
 
 
 def tensor_version(tensor: Tensor) -> int:
-    """How often it was changed in place, as far as torch counts that."""
+    """The in-place version counter of a tensor, as far as torch keeps one."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 def needs_gradient(tensors: Iterable[Tensor]) -> bool:
-    """Whether gradients have to reach one of the tensors."""
+    """True if gradients must reach one of the tensors."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

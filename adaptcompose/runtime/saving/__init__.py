@@ -1,1 +1,1 @@
-"""A composed model to a folder and back."""
+"""Saving a composed model to a folder, and loading it."""

@@ -1,4 +1,4 @@
-"""Loading whole compositions: `ac.load`."""
+"""Loading a whole composition: `ac.load`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from adaptcompose.syntax.references import Ref, parse_ref
 
 
 def fetch_composition(ref: str, hub: str | None = None) -> Path:
-    """The folder of a published composition, with verified files and none that is not needed."""
+    """Fetch the needed files of a published composition, verify them, and return the folder."""
     if Path(ref).is_dir():
         return Path(ref)
     parsed = parse_ref(ref, ())
@@ -31,7 +31,7 @@ def fetch_composition(ref: str, hub: str | None = None) -> Path:
 
 
 def _fetch_needed_files(ref: Ref, store: Store) -> Path:
-    """First what the composition is, then the folders that it names: safetensors, no copies."""
+    """Fetch the manifest first, then the folders it names: safetensors only."""
     assert ref.repo is not None
     revision = store.resolve(ref.repo, ref.revision)
     start = f"{ref.subfolder}/" if ref.subfolder else ""
@@ -58,7 +58,7 @@ def _fetch_needed_files(ref: Ref, store: Store) -> Path:
 
 
 def load(ref_or_dir: str | Path, backbone: Any = None, hub: str | None = None) -> ComposedModel:
-    """The running model of a published composition or a saved one, bit-equal to what was saved.
+    """Load a published or saved composition; outputs are bit-equal to those that were saved.
 
     `ref_or_dir` is `user/repo@revision` or a folder; `backbone` replaces the recorded one; `hub`
     is "hf" or the folder of a hub, without which a saved composition looks where it was saved.
@@ -71,6 +71,6 @@ def load(ref_or_dir: str | Path, backbone: Any = None, hub: str | None = None) -
 
 
 def composition_folder(folder: Path) -> Path:
-    """The folder of a composition: itself, or of the best one of a run."""
+    """The folder of a composition: the folder itself, or the best one of a run."""
     best = folder / "best"
     return best if not (folder / FILE).is_file() and (best / FILE).is_file() else folder

@@ -1,4 +1,4 @@
-"""A composition from its folder: the model whose outputs are those of the one that was saved."""
+"""Reading a composition from its folder, with the outputs of the model that was saved."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class SavedComposition:
 
     @classmethod
     def open(cls, folder: Path, title: str, *, trusted: bool) -> SavedComposition:
-        """Read what describes the composition; a note counts in a folder of the user's own."""
+        """Read manifest and lock; local sources are trusted only in a folder of the user's own."""
         manifest, lock = Manifest.load(folder, title), Lock.load(folder / LOCK)
         if lock is None:
             raise Failed(codes.AC418.at(name=title, missing=LOCK))
         return cls(folder, title, manifest, lock, read_local_paths(folder) if trusted else {})
 
     def sources(self, hub: str | None) -> Sources:
-        """The hub for what the composition refers to; `./` is its own folder."""
+        """The hub of the composition's references; `./` is its own folder."""
         sources = Sources(
             hub or self.local_sources.get("hub", "hf"), self.folder, self.lock.adapters
         )
@@ -59,12 +59,12 @@ class SavedComposition:
         return sources
 
     def pins(self, backbone: Any) -> dict[str, Pin]:
-        """Everything that loading fetches; the recorded backbone only where none is given."""
+        """The pins of everything to fetch; the recorded backbone only if none is given."""
         own = {} if backbone is not None else {"backbone": self.lock.backbone}
         return own | dict(self.lock.adapters)
 
     def tokenizer(self, sources: Sources) -> Tokenizer | None:
-        """Another tokenizer than the backbone's own, if the composition was trained with one."""
+        """The tokenizer, if the composition was trained with another than the backbone's own."""
         text = self.manifest.backbone.get("tokenizer")
         if text is None:
             return None
@@ -76,7 +76,7 @@ class SavedComposition:
         return find_tokenizer(str((self.folder / text[2:]).resolve()), sources)
 
     def find_backbone(self, backbone: str | None, sources: Sources) -> Backbone:
-        """The backbone that is given, or the recorded one, exactly as it was."""
+        """The given backbone, or exactly the recorded one."""
         known_as, pin = self.manifest.backbone.get("as"), self.lock.backbone
         if backbone is not None:
             local = is_path(backbone) or Path(backbone).is_dir()
@@ -102,7 +102,7 @@ class SavedComposition:
 def load_composition(
     folder: Path, title: str, *, backbone: Any = None, hub: str | None = None, trusted: bool = True
 ) -> ComposedModel:
-    """The model of a folder that `save_composition` wrote, with every hash verified."""
+    """Load the model from a folder that `save_composition` wrote; every hash is verified."""
     saved = SavedComposition.open(folder, title, trusted=trusted)
     sources = saved.sources(hub)
     manifest = saved.manifest
@@ -147,7 +147,7 @@ _HOW = ("dtype", "attention")
 
 
 def _read_head(text: str, folder: Path, title: str, facts: Facts) -> tuple[HeadChoice, Any]:
-    """The head choice for `build`, and the tensors of an own head."""
+    """The head choice for `build`, and the tensors of a head in the folder."""
     if text == "none":
         return None, None
     if not text.startswith("./"):

@@ -1,4 +1,4 @@
-"""The class of transformers that an adapter is for, with which PEFT reads its file.
+"""The transformers class that an adapter belongs to, by which PEFT reads its file.
 
 PEFT finds tensors by whole paths, which differ between classes: of the base model, of the one that
 has the backbone's own head, or of the one that has a head like the adapter's.
@@ -23,7 +23,7 @@ from adaptcompose.runtime.model import ComposedModel
 
 
 def class_for_part(model: ComposedModel, head: FlexHead | None = None) -> ModelClass:
-    """The class for a part of a composition, with the tensors of the head that is its."""
+    """The class for a part of a composition, with the tensors of its head."""
     facts = model.composition.facts
     heads = model.composition.heads.values()
     if heads and all(chosen == "backbone" for chosen in heads):

@@ -95,7 +95,7 @@ def _lock(model: ComposedModel, names: Mapping[str, str]) -> Lock:
 
 
 def _write_tokenizer(model: ComposedModel, folder: Path, public: IsPublic) -> dict[str, str]:
-    """What the manifest says of another tokenizer: where everybody has it, or a folder with it."""
+    """Write a tokenizer of its own, unless it is public; returns the manifest's entry."""
     tokenizer = model.composition.tokenizer
     if tokenizer is None:
         return {}
@@ -110,7 +110,7 @@ def _write_tokenizer(model: ComposedModel, folder: Path, public: IsPublic) -> di
 
 
 def _write_local_sources(model: ComposedModel, path: Path) -> None:
-    """Where on this machine lies what the other files name."""
+    """Write where this machine has the folders that the other files name."""
     sources, pin = model.composition.sources, model.composition.backbone_pin
     places = {} if sources.is_remote else {"hub": sources.hub}
     places |= {} if pin is None or pin.path is None else {"backbone": pin.path}
@@ -124,7 +124,7 @@ def _is_pinned(pin: Pin, ref: Ref | None) -> bool:
 
 
 def _part_folders(model: ComposedModel, public: IsPublic, *, everything: bool) -> dict[str, str]:
-    """Which parts are written, and where: new, trained, or not to be had from a public place."""
+    """The parts to write and their folders: new, trained, or without a public source."""
     graph = model.composition.graph
     taken = {TOKENIZER}
     folders: dict[str, str] = {}
@@ -138,7 +138,7 @@ def _part_folders(model: ComposedModel, public: IsPublic, *, everything: bool) -
 
 
 def _folder_name(part: str, taken: set[str]) -> str:
-    """A name that is a folder and a key in the peer's files: letters, digits, `_` and `-`."""
+    """A folder name that is also a key in AdapterHub's files: letters, digits, `_` and `-`."""
     stem = part.rstrip("/").split("/")[-1].partition("@")[0]
     plain = "".join(char if char.isalnum() or char in "_-" else "_" for char in stem) or "part"
     name, number = plain, 2
@@ -172,7 +172,7 @@ def _write_part(
 def _written_heads(
     model: ComposedModel, said: str | Mapping[str, str] | None
 ) -> Iterator[tuple[str, FlexHead]]:
-    """Where heads were written, as the manifest says it, and the heads."""
+    """Yield the heads that were written, with their folders."""
     by_branch = {"": said} if isinstance(said, str) else said or {}
     for branch, place in by_branch.items():
         flex = model.head_of(branch)
@@ -188,7 +188,7 @@ def _member_name(block: Block) -> str:
 def _write_heads(
     model: ComposedModel, folder: Path, writer: AdapterHubWriter, names: Mapping[str, str]
 ) -> str | dict[str, str] | None:
-    """What the manifest says of the head, or of those of several compositions by name."""
+    """Write the heads; returns the manifest's entry: one head, or heads by composition."""
     made, taken = model.composition, set(names.values())
     said: dict[str, str] = {}
     for branch, head in made.heads.items():
@@ -206,7 +206,7 @@ def _write_heads(
 
 @dataclass(frozen=True)
 class _BranchHead:
-    """One composition with its head, and the folder of a head that goes with no part."""
+    """One composition with its head, and the folder for a head that belongs to no part."""
 
     graph: Block
     head: ResolvedHead
@@ -216,7 +216,7 @@ class _BranchHead:
     def write(
         self, folder: Path, writer: AdapterHubWriter, names: Mapping[str, str], taken: set[str]
     ) -> str | None:
-        """What the manifest says; a head without a public source is written."""
+        """Write the head unless its source is public; returns the manifest's entry."""
         head = self.head
         if head == "backbone":
             return "backbone"
@@ -243,7 +243,7 @@ class _BranchHead:
         return any(parameter.requires_grad for parameter in self.flex.slots.parameters())
 
     def _topmost_adapter_folder(self, names: Mapping[str, str]) -> str | None:
-        """The folder of the topmost adapter, which a head goes with; None if it is not written."""
+        """The folder of the topmost adapter, which keeps the head, or None if it is not written."""
         block = self.graph.topmost
         return names.get(block.name) if isinstance(block, Adapter) else None
 
@@ -259,7 +259,7 @@ def _with_pinned_refs(graph: Block, names: Mapping[str, str]) -> Block:
 
 
 def _pinned_ref(block: WeightedPart) -> Ref:
-    """The reference by its commit; `hf://` stays what it is."""
+    """The reference pinned to its commit; the prefix `hf://` is kept."""
     pin, forced = block.pin, block.ref is not None and block.ref.has_hub_prefix
     assert pin is not None and pin.repo is not None
     return Ref(
@@ -268,7 +268,7 @@ def _pinned_ref(block: WeightedPart) -> Ref:
 
 
 def _backbone_entry(model: ComposedModel, public: IsPublic) -> dict[str, str]:
-    """The repository if everybody has it, the name, and how the model computes."""
+    """The manifest's entry of the backbone: repository if public, name, and precision."""
     made = model.composition
     pin, entry = made.backbone_pin, {}
     if pin is not None and pin.repo is not None and public(pin, None):

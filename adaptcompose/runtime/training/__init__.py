@@ -1,1 +1,1 @@
-"""What training needs beside the model: robust AdapterDrop, a cached trunk."""
+"""Training support: robust AdapterDrop and the cached trunk."""

@@ -1,4 +1,4 @@
-"""The cached trunk at work: layers that give back what they computed for an example before.
+"""The cached trunk: layers that reuse the states they computed for an example before.
 
 The trunk's modules stay in eval mode. The first time an example is seen they compute, without
 gradients, and what leaves the last of them is kept; from then on the layers of the trunk hand out
@@ -141,7 +141,7 @@ class CachedTrunk:
             self.states.put(digest, states[real])
 
     def _check(self) -> None:
-        """Nothing in the trunk may be trained: no gradient would reach it."""
+        """Raise AC518 if something in the trunk is trained: no gradient would reach it."""
         trained = frozenset(name for name, part in self.parts.items() if part.is_trained)
         if trained == self._trained_parts:
             return
@@ -151,7 +151,7 @@ class CachedTrunk:
         self._trained_parts = trained
 
     def _is_cacheable(self, batch: Mapping[str, Tensor]) -> bool:
-        """Whether the states of a batch are kept: those of every token that something reads."""
+        """True if the states of a batch can be cached."""
         if (
             not batch.keys() <= CACHEABLE_INPUTS
             or len({tensor.shape for tensor in batch.values()}) != 1
@@ -161,7 +161,7 @@ class CachedTrunk:
         return bool((real[:, 0] if self.token_choice == "first" else real.any(dim=1)).all())
 
     def _example_digests(self, batch: Mapping[str, Tensor]) -> list[bytes]:
-        """What a row's states depend on: what it holds up to its last real token, and precision."""
+        """One digest per row: its inputs up to the last real token, and the precision."""
         real = _mask(batch)
         kind = real.device.type
         words: list[object] = [torch.get_float32_matmul_precision()]
@@ -179,21 +179,21 @@ class CachedTrunk:
         return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
 
     def _follow_weights(self) -> None:
-        """Go to the states of other weights, if weights have changed."""
+        """Switch to another state file if weights have changed."""
         key = self._key.get(self._source_tensors(), self._digest)
         if key != self.states.key:
             self.states.close()
             self.states = StateFile(key, self.states.width, folder=self.states.folder)
 
     def _source_tensors(self) -> Iterator[Tensor]:
-        """The tensors that states depend on, and those of frozen parts above."""
+        """The tensors that the states depend on."""
         for module in self.modules:
             yield from module.parameters()
             yield from module.buffers()
         yield from (tensor for tensor in self.parts.parameters() if not tensor.requires_grad)
 
     def _digest(self) -> str:
-        """A name for all that the states of every example depend on: weights, program, versions."""
+        """A digest of everything that all states depend on: weights, program, versions."""
         made = hashlib.blake2b(self._settings_text.encode(), digest_size=16)
         for tensor in self._source_tensors():
             made.update(f"{tensor.dtype} {tuple(tensor.shape)} {tensor.device.type}".encode())
@@ -202,12 +202,12 @@ class CachedTrunk:
 
 
 def _unfrozen(module: nn.Module) -> nn.Module:
-    """The module itself, where it is one of an earlier trunk."""
+    """The live module, even if an earlier trunk froze it."""
     return module.stock if isinstance(module, FrozenModule) else module
 
 
 def _sites_below_layers(facts: Facts) -> tuple[Site, ...]:
-    """Where the states come from that enter the lowest layer."""
+    """The sites below the lowest layer."""
     whole = (EMBEDDINGS_SITE,)
     return (
         whole
@@ -222,7 +222,7 @@ def _mask(batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def _settings_text(model: ComposedModel) -> str:
-    """What is computed with the weights, and by what."""
+    """The settings that states depend on besides weights: configuration, program, versions."""
     config = model.config
     settings = {
         name: value for name, value in config.to_dict().items() if name not in IGNORED_SETTINGS

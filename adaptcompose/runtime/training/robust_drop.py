@@ -1,4 +1,4 @@
-"""Robust AdapterDrop: one set of weights, trained under a drop that changes with every batch.
+"""Robust AdapterDrop (Rücklé et al., 2021): a random number of layers is dropped per batch.
 
 Rücklé et al. (2021), section 3: for each batch, n is drawn and the adapters of the lowest n layers
 are left out. The compositions `… | drop(bottom=n)` are ordinary programs that share their parts.
@@ -18,7 +18,7 @@ from adaptcompose.runtime.model import ComposedModel, Output
 
 
 class RobustDrop(nn.Module):
-    """The same parts under every drop of a range; in evaluation, the composition itself."""
+    """One set of parts under every drop of a range; in evaluation, the composition itself."""
 
     accepts_loss_kwargs = False
 
@@ -31,7 +31,7 @@ class RobustDrop(nn.Module):
 
     @classmethod
     def from_model(cls, model: ComposedModel, levels: range) -> RobustDrop:
-        """A model with its composition under `drop(bottom=n)` for every n of the range."""
+        """Build the model's composition under `drop(bottom=n)` for every n of the range."""
         made = model.composition
         slots = model.head.slots if model.head is not None else None
         variants = {
@@ -53,7 +53,7 @@ class RobustDrop(nn.Module):
         return self.full.config
 
     def draw_level(self, seed: int, step: int) -> None:
-        """Choose the drop of a step: the same for the same seed, also after a resumed run."""
+        """Draw n for a step from seed and step number, so that a resumed run draws the same."""
         self.current = random.Random(f"{seed}/{step}").randrange(len(self.levels))
 
     def forward(

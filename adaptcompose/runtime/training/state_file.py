@@ -28,12 +28,12 @@ DEFAULT_SIZE_LIMIT = 8 * 2**30
 
 
 def states_folder() -> Path:
-    """Where states are kept: below XDG_CACHE_HOME, or ~/.cache."""
+    """The folder of cached states: below XDG_CACHE_HOME, or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "adaptcompose/trunk"
 
 
 def size_limit() -> int:
-    """How many bytes all trunks may take."""
+    """The most bytes that all trunks together may take."""
     return int(os.environ.get("ADAPTCOMPOSE_TRUNK_BYTES") or DEFAULT_SIZE_LIMIT)
 
 
@@ -65,7 +65,7 @@ class StateFile:
         return len(self._index)
 
     def get(self, digest: bytes) -> Tensor | None:
-        """The states of an example; None if there are none, or damaged ones."""
+        """The states of an example, or None if they are missing or damaged."""
         if digest not in self._index:
             return None
         start, size, checksum, dtype = self._index[digest]
@@ -77,7 +77,7 @@ class StateFile:
         return torch.frombuffer(bytearray(data), dtype=dtype).view(-1, self.width)
 
     def put(self, digest: bytes, states: Tensor) -> None:
-        """Keep the states of an example, [tokens, width], as long as there is room."""
+        """Store the states of an example, [tokens, width], if there is room."""
         data = states.cpu().contiguous().view(torch.uint8).numpy().tobytes()
         if not self._may_write or digest in self._index or not self._make_room(len(data)):
             return
@@ -89,7 +89,7 @@ class StateFile:
         self._index[digest] = _Entry(end + _ENTRY_HEADER.size, len(data), checksum, states.dtype)
 
     def close(self) -> None:
-        """Let another process write."""
+        """Release the write lock."""
         self._close()
 
     def _entries(self) -> Iterator[tuple[bytes, _Entry]]:
@@ -113,7 +113,7 @@ class StateFile:
             self._file.truncate(place)
 
     def _make_room(self, more: int) -> bool:
-        """Whether an entry fits; trunks that were not used for the longest time give way."""
+        """Make room for an entry: delete the least recently used trunks; False if it is too large."""
         others = sorted(
             (path for path in self.folder.glob("*.states") if path != self.path),
             key=lambda path: path.stat().st_mtime,
@@ -128,7 +128,7 @@ class StateFile:
 
 
 def _try_lock(file: BinaryIO) -> bool:
-    """Whether this process is the one that writes."""
+    """True if this process holds the write lock."""
     try:
         import fcntl
     except ImportError:  # where there are no such locks, one process at a time is assumed
