@@ -113,7 +113,7 @@ class StateFile:
             self._file.truncate(place)
 
     def _make_room(self, more: int) -> bool:
-        """Make room for an entry: delete the least recently used trunks; False if it is too large."""
+        """Delete the least recently used trunks until an entry fits; False if it never can."""
         others = sorted(
             (path for path in self.folder.glob("*.states") if path != self.path),
             key=lambda path: path.stat().st_mtime,
