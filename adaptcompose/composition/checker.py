@@ -1,7 +1,8 @@
-"""Tree to graph: names, arguments and structure, every problem reported with its place.
+"""From syntax tree to graph: check names, arguments and structure, and report every problem.
 
 >>> from adaptcompose.catalogue.cards import Catalogue
->>> check_source("stack(./sw) | drop(bottm=5)", CheckContext(Catalogue.open())).diagnostics[0].message
+>>> result = check_source("stack(./sw) | drop(bottm=5)", CheckContext(Catalogue.open()))
+>>> result.diagnostics[0].message
 '`drop` has no argument `bottm`'
 """
 
@@ -47,17 +48,19 @@ from adaptcompose.syntax import parser as syntax
 from adaptcompose.syntax.references import Ref, is_glob, local_ref, matches_glob
 from adaptcompose.syntax.signature import ArgumentBinder, parameters
 
-NamedBlocks = dict[str, Block | None]  # aliases, each of which is read once
+NamedBlocks = dict[str, Block | None]
+"""Blocks by the name of their `let` or alias; None for one with errors."""
 
 
 @dataclass(frozen=True)
 class CheckContext:
-    """What an expression is read against.
+    """Everything besides its text that gives an expression its meaning.
 
-    `aliases` are the expressions of a spec's `adapters:`, `parts` the new parts of a run, which
-    its other compositions name. `globs` are expansions that a lock has fixed. Without `backbone`
-    nothing is said about variants and layers. `composed` says which references may be published
-    compositions; what is said of their slots and parts waits until they are looked up.
+    `aliases` are the expressions of a spec's `adapters:`; `parts` are the new parts of a run, which
+    its other compositions can name. `locked_globs` are the expansions of globs that a lock records.
+    Without `backbone`, variants and layers are not checked. `may_be_published` is True for a
+    reference that can mean a published composition: its slots and parts are checked only after it
+    is resolved.
     """
 
     catalogue: Catalogue
@@ -71,7 +74,11 @@ class CheckContext:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What there is to say, and the graph: None after errors, `read` as far as it went."""
+    """The diagnostics and the graph of an expression.
+
+    After errors `graph` is None, and `partial_graph` is what could be built. `globs` are the
+    expansions of the globs in the expression.
+    """
 
     tree: syntax.Tree | None
     graph: Block | None
@@ -80,15 +87,15 @@ class CheckResult:
     partial_graph: Block | None = None
 
     def raise_errors(self) -> Block:
-        """The graph, or Failed with all errors."""
-        if found := select_errors(self.diagnostics):
-            raise Failed(found)
+        """The graph; raises Failed with all errors if there are any."""
+        if errors := select_errors(self.diagnostics):
+            raise Failed(errors)
         assert self.graph is not None
         return self.graph
 
 
 def check_source(source: Source | str, context: CheckContext) -> CheckResult:
-    """Everything that text, catalogue and the facts of the backbone can tell."""
+    """Parse and check an expression."""
     source = Source(source) if isinstance(source, str) else source
     try:
         tree = syntax.parse_tree(source)
@@ -100,28 +107,28 @@ def check_source(source: Source | str, context: CheckContext) -> CheckResult:
 def check_tree(
     tree: syntax.Tree, context: CheckContext, alias_blocks: NamedBlocks | None = None
 ) -> CheckResult:
-    """Everything that a tree, the catalogue and the facts of the backbone can tell."""
+    """Check a syntax tree. `alias_blocks` caches aliases between the expressions of a spec."""
     checker = Checker(context, alias_blocks)
     graph = checker.build_graph(tree)
-    found = checker.problems
+    problems = checker.problems
     if graph is not None:
         graph = name_new_parts(graph)
-        found += (one for one in structural_problems(graph, context.backbone) if one not in found)
-    return CheckResult(
-        tree, None if select_errors(found) else graph, sort_and_cap(found), checker.globs, graph
-    )
+        structural = structural_problems(graph, context.backbone)
+        problems += [problem for problem in structural if problem not in problems]
+    valid = None if select_errors(problems) else graph
+    return CheckResult(tree, valid, sort_and_cap(problems), checker.globs, graph)
 
 
 def check_aliases(context: CheckContext) -> Iterator[CheckResult]:
-    """Every alias of a spec as a composition, also those that nothing uses."""
-    read: NamedBlocks = {}
+    """Check every alias of a spec as a composition, including unused ones."""
+    alias_blocks: NamedBlocks = {}
     for name, source in context.aliases.items():
         tree = syntax.Tree((), syntax.Reference(name, span=source.span()))
-        yield check_tree(tree, context, read)
+        yield check_tree(tree, context, alias_blocks)
 
 
 class Checker:
-    """One walk over a tree; what is wrong is collected, not raised."""
+    """Builds the graph of a syntax tree in one walk, and collects problems on the way."""
 
     def __init__(self, context: CheckContext, alias_blocks: NamedBlocks | None = None) -> None:
         self.context = context
@@ -137,23 +144,27 @@ class Checker:
         self._budget = SizeBudget()
 
     def build_graph(self, tree: syntax.Tree, hint: str = "") -> Block | None:
+        """The graph of a tree with its `let` bindings; None after an error that leaves no graph."""
         for binding in tree.bindings:
-            place, bound = binding.name_span, self._bindings.keys() - self.context.parts.keys()
+            span, bound = binding.name_span, self._bindings.keys() - self.context.parts.keys()
             if binding.name == "none":
-                self.problems.append(codes.AC013.at(place, expected="another name", got="`none`"))
+                self.problems.append(codes.AC013.at(span, expected="another name", got="`none`"))
             elif binding.name in bound:
-                self.problems.append(codes.AC102.at(place, name=binding.name))
+                self.problems.append(codes.AC102.at(span, name=binding.name))
             else:
                 self._bindings[binding.name] = self.build_block(binding.value, hint=binding.name)
         body = self.build_block(tree.body, hint)
-        idle = (one for one in tree.bindings if one.name not in {"none", *self._used_names})
-        self.problems += (codes.AC104.at(one.name_span, name=one.name) for one in idle)
+        unused = (b for b in tree.bindings if b.name not in {"none", *self._used_names})
+        self.problems += (codes.AC104.at(b.name_span, name=b.name) for b in unused)
         return body
 
     def build_block(
         self, node: syntax.Node, hint: str = "", slot: str | None = None
     ) -> Block | None:
-        """The block that a node means; `hint` names what is new, `slot` is where it stands."""
+        """The block that a node means, or None after an error.
+
+        `hint` is the name for a new part; `slot` is the name of the slot that contains the node.
+        """
         if isinstance(node, syntax.Pipe):
             return self._pipe(node)
         if isinstance(node, syntax.Call):
@@ -172,22 +183,22 @@ class Checker:
         return None
 
     def _pipe(self, pipe: syntax.Pipe) -> Block | None:
-        done: list[Block | None] = []
+        blocks: list[Block | None] = []
         for stage in pipe.stages:
             modifier = (
                 registered_operators().get(stage.name) if isinstance(stage, syntax.Call) else None
             )
             if modifier is not None and issubclass(modifier, Modifier):
                 assert isinstance(stage, syntax.Call)
-                body = self._stack_within_limits(done, pipe.span)
-                changed = self._modify(modifier, stage, body, bool(done))
-                done = [self._stack_within_limits([changed], stage.span)]
+                body = self._stack_within_limits(blocks, pipe.span)
+                changed = self._modify(modifier, stage, body, bool(blocks))
+                blocks = [self._stack_within_limits([changed], stage.span)]
             else:
-                done.append(self.build_block(stage))
-        return self._stack_within_limits(done, pipe.span)
+                blocks.append(self.build_block(stage))
+        return self._stack_within_limits(blocks, pipe.span)
 
     def _stack_within_limits(self, blocks: Sequence[Block | None], span: Span) -> Block | None:
-        """The blocks in one, unless one is missing or they are too many."""
+        """Stack blocks; None if a block is missing, or if the stack would be too large."""
         if None in blocks or not blocks:
             return None
         excess = list(self._budget.excess_problems(blocks, span))
@@ -213,30 +224,25 @@ class Checker:
 
     def _training(self, modifier: type[Trainability], call: syntax.Call, body: Block) -> Block:
         self._used_names.update(map(str, call.arguments))
-        known = self._alias_blocks | self._bindings
-        found = modifier.from_call(
-            call, body, known, is_deferred=has_unresolved(body, self.context.may_be_published)
-        )
-        self.problems += found.problems(None)
-        return found
+        scope = self._alias_blocks | self._bindings
+        is_deferred = has_unresolved(body, self.context.may_be_published)
+        block = modifier.from_call(call, body, scope, is_deferred=is_deferred)
+        self.problems += block.problems(None)
+        return block
 
     def _swap(self, call: syntax.Call, body: Block | None) -> Block | None:
-        names, late = (
-            slot_spans(call),
-            body is not None and has_unresolved(body, self.context.may_be_published),
-        )
-        if (
-            body is not None
-            and not late
-            and (wrong := [*unknown_name_problems(names, slot_names(body))])
-        ):
-            self.problems += wrong
-            return body
+        spans, is_deferred = slot_spans(call), False
+        if body is not None:
+            is_deferred = has_unresolved(body, self.context.may_be_published)
+            unknown = [] if is_deferred else [*unknown_name_problems(spans, slot_names(body))]
+            self.problems += unknown
+            if unknown:
+                return body
         members = self._members(Swap, call, list(call.arguments))
         if members is None or body is None or not self._has_enough_members(Swap, call, members):
             return None
-        found = Swap(body, tuple(members), names, span=call.span)
-        return found.apply_where_known() if late else found.apply()
+        swap = Swap(body, tuple(members), spans, span=call.span)
+        return swap.apply_where_known() if is_deferred else swap.apply()
 
     def _call(self, call: syntax.Call, hint: str) -> Block | None:
         operator = registered_operators().get(call.name)
@@ -298,58 +304,57 @@ class Checker:
         call: syntax.Call,
         arguments: list[syntax.Argument | syntax.Exclusion],
     ) -> list[Slot] | None:
-        """The blocks among the arguments, globs spelt out, exclusions taken away."""
+        """The members among the arguments, with globs expanded; None after an error."""
         members: list[Slot] = []
         names: set[str] = set()
-        globbed, whole = False, True
+        has_glob, is_whole = False, True
         for argument in arguments:
             if isinstance(argument, syntax.Exclusion):
-                self._exclude(operator, argument, members, globbed)
+                self._exclude(operator, argument, members, has_glob)
                 continue
             if self._reject_argument(operator, argument, names):
-                whole = False
+                is_whole = False
                 continue
             names |= {argument.name} if argument.name else set()
             node = argument.value
             if isinstance(node, syntax.Reference) and is_glob(node.text):
-                globbed, blocks = True, self._expand_glob(node, argument.name)
+                has_glob, blocks = True, self._expand_glob(node, argument.name)
             else:
                 blocks = [self.build_block(node, hint=argument.name or "", slot=argument.name)]
             weight = None if argument.weight is None else float(argument.weight)
-            members += [Slot(argument.name, one, weight) for one in blocks if one is not None]
-            whole &= None not in blocks
+            members += [Slot(argument.name, b, weight) for b in blocks if b is not None]
+            is_whole &= None not in blocks
             if len(members) > PART_LIMIT:
                 break
         excess = list(self._budget.excess_problems([slot.block for slot in members], call.span))
         self.problems += excess
-        return members if whole and not excess else None
+        return members if is_whole and not excess else None
 
     def _reject_argument(
         self, operator: type[Operator], argument: syntax.Argument, names: Collection[str]
     ) -> bool:
-        """Weights and names where they mean nothing or are taken, modifiers for blocks."""
-        found: Diagnostic | None = None
+        """Report a weight, name or modifier that cannot be here; returns True if there is one."""
+        problem: Diagnostic | None = None
         node = argument.value
         inner = registered_operators().get(node.name) if isinstance(node, syntax.Call) else None
         if argument.weight is not None and not operator.accepts_weights:
-            found = codes.AC206.at(argument.weight_span, operator=operator.word)
+            problem = codes.AC206.at(argument.weight_span, operator=operator.word)
         elif operator.takes == "slots" and argument.name in names:
-            found = codes.AC202.at(argument.name_span, name=argument.name)
+            problem = codes.AC202.at(argument.name_span, name=argument.name)
         elif argument.name is not None and operator.takes == "adapters":
-            found = ArgumentBinder(operator.word, parameters(operator), []).unexpected_name(
-                argument
-            )
+            binder = ArgumentBinder(operator.word, parameters(operator), [])
+            problem = binder.unexpected_name(argument)
         elif argument.name is None and issubclass(operator, Swap):
-            found = codes.AC203.at(argument.span, operator=operator.word, example="lang")
+            problem = codes.AC203.at(argument.span, operator=operator.word, example="lang")
         elif inner is not None and issubclass(inner, Modifier):
-            found = codes.AC302.at(node.span, modifier=inner.word, operator=operator.word)
-        self.problems += [found] if found else []
-        return found is not None
+            problem = codes.AC302.at(node.span, modifier=inner.word, operator=operator.word)
+        self.problems += [problem] if problem else []
+        return problem is not None
 
     def _exclude(
-        self, operator: type[Operator], node: syntax.Exclusion, members: list[Slot], globbed: bool
+        self, operator: type[Operator], node: syntax.Exclusion, members: list[Slot], has_glob: bool
     ) -> None:
-        if not globbed:
+        if not has_glob:
             self.problems.append(codes.AC210.at(node.span, operator=operator.word))
             return
         try:
@@ -373,12 +378,15 @@ class Checker:
             "least": counted(least, "adapter"),
             "count": count,
         }
-        code, place = (codes.AC304, patterns[0]) if patterns else (codes.AC303, call)
-        self.problems.append(code.at(place.span, pattern=place, **values))
+        code, node = (codes.AC304, patterns[0]) if patterns else (codes.AC303, call)
+        self.problems.append(code.at(node.span, pattern=node, **values))
         return False
 
     def _reference(self, node: syntax.Reference, slot: str | None) -> Block | None:
-        """A name: `none`, a let, an alias, then the catalogue; or a path, or a repository."""
+        """The block of a name: `none`, a `let`, an alias, or else a reference.
+
+        A wrong reference gives a placeholder, so that the rest of the expression is checked.
+        """
         if node.text == "none":
             return Empty(span=node.span)
         if node.text in self._bindings:
@@ -417,11 +425,11 @@ class Checker:
         return self._alias_blocks[name]
 
     def _evaluate_alias(self, name: str) -> Block | None:
-        """What an alias means. It sees other aliases, never the lets of who uses it."""
+        """The block of an alias, which can use other aliases but not the `let` of an expression."""
         inner = Checker(self.context, self._alias_blocks)
         inner._alias_path, aliases = self._alias_path, self.context.aliases
         inner._bindings = {k: v for k, v in self.context.parts.items() if k in aliases}
-        depth = sum(1 + syntax.bracket_depth(aliases[one]) for one in self._alias_path)
+        depth = sum(1 + syntax.bracket_depth(aliases[alias]) for alias in self._alias_path)
         try:
             if depth > DEPTH_LIMIT:
                 what = f"nests brackets and aliases {depth} deep"
@@ -435,16 +443,16 @@ class Checker:
             self.globs |= inner.globs
 
     def _expand_glob(self, node: syntax.Reference, slot: str | None) -> list[Block | None]:
-        """What a glob stands for; a place with a name has room for one."""
+        """The adapters that match a glob; a named slot can contain only one of them."""
         try:
-            found = self.names.expand_glob(self.names.parse(node.text, node.span), node.span)
+            leaves = self.names.expand_glob(self.names.parse(node.text, node.span), node.span)
         except Failed as failed:
             self.problems += failed.diagnostics
             return [self.names.placeholder(node.text, node.span, slot)]
-        self.globs[node.text] = tuple(leaf.name for leaf in found)
-        if slot is not None and len(found) > 1:
-            got = f"`{node}`, which matches {counted(len(found), 'adapter')}"
+        self.globs[node.text] = tuple(leaf.name for leaf in leaves)
+        if slot is not None and len(leaves) > 1:
+            got = f"`{node}`, which matches {counted(len(leaves), 'adapter')}"
             help = f"combine them: `{slot}=fuse({node})`"
             self.problems.append(codes.AC205.at(node.span, got=got, help=help))
             return [None]
-        return list(found)
+        return list(leaves)

@@ -1,4 +1,4 @@
-"""How an expression may go on: operators, methods, arguments, and names of the catalogue.
+"""Completion of an expression: operators, methods, arguments, and names of the catalogue.
 
 >>> from adaptcompose.catalogue.cards import Catalogue
 >>> from adaptcompose.resources import resource_folder
@@ -31,7 +31,7 @@ _TOKEN = re.compile(
 
 @dataclass
 class _OpenCall:
-    """A call that is not closed yet: what is called, and what it was given."""
+    """A call without its closing bracket: its word and the arguments before the cursor."""
 
     word: str
     key: str | None = None
@@ -39,26 +39,26 @@ class _OpenCall:
 
 
 def complete(text: str, catalogue: Catalogue) -> list[str]:
-    """Texts that begin with `text` and go on with one more word of the language."""
-    return [one for one in _completions(text, catalogue) if one != text]
+    """The texts that continue `text` by one word of the language."""
+    return [completed for completed in _completions(text, catalogue) if completed != text]
 
 
 def _completions(text: str, catalogue: Catalogue) -> list[str]:
-    """Texts that begin with `text`, itself among them if it ends with a whole word."""
-    start, calling, names, first = _cursor_state(text)
-    found = _candidates(text[start:], calling, names, first, catalogue)
-    return [text[:start] + one for one in found]
+    """The texts that complete the last word of `text`; `text` itself if that word is complete."""
+    start, call, names, at_stage_start = _cursor_state(text)
+    words = _candidates(text[start:], call, names, at_stage_start, catalogue)
+    return [text[:start] + word for word in words]
 
 
 def complete_for_shell(text: str, catalogue: Catalogue) -> list[str]:
-    """The same; a single answer comes with what may follow it.
+    """Complete a text like `complete`, but add continuations to a single completion.
 
-    A shell that has only one answer closes the quotes and goes on with the next argument.
+    A shell that gets one completion only closes the quotes and starts the next argument.
     """
-    found = _completions(text, catalogue)
-    if len(found) != 1:
-        return [one for one in found if one != text]
-    (only,) = found
+    completions = _completions(text, catalogue)
+    if len(completions) != 1:
+        return [completed for completed in completions if completed != text]
+    (only,) = completions
     if only.endswith("| "):
         return [only]
     if only.endswith(("(", "=", "/")):
@@ -69,44 +69,46 @@ def complete_for_shell(text: str, catalogue: Catalogue) -> list[str]:
 
 
 def _cursor_state(text: str) -> tuple[int, _OpenCall | None, list[str], bool]:
-    """Where the last word starts, the call around it, the names bound, and if a stage starts."""
-    calling: list[_OpenCall] = []
+    """Read the text up to the cursor.
+
+    Returns the start of the last word, the call around it, the `let` names, and True if a
+    composition can start there.
+    """
+    open_calls: list[_OpenCall] = []
     names: list[str] = []
-    start, first, binding = 0, True, False
-    for found in _TOKEN.finditer(text):
-        kind, end = found.lastgroup, found.end()
+    start, at_stage_start, binding = 0, True, False
+    for match in _TOKEN.finditer(text):
+        kind, end = match.lastgroup, match.end()
         if kind == "word" and end == len(text):
-            return found.start(), calling[-1] if calling else None, names, first
+            return match.start(), open_calls[-1] if open_calls else None, names, at_stage_start
         start = end
         if kind == "call":
-            calling.append(_OpenCall(found["call"]))
-            first = False
+            open_calls.append(_OpenCall(match["call"]))
+            at_stage_start = False
         elif kind == "key" and binding:
-            names.append(found["key"])
-            binding, first = False, True
-        elif kind == "key" and calling:
-            calling[-1].key, calling[-1].used_keys = (
-                found["key"],
-                (*calling[-1].used_keys, found["key"]),
-            )
+            names.append(match["key"])
+            binding, at_stage_start = False, True
+        elif kind == "key" and open_calls:
+            open_calls[-1].key = match["key"]
+            open_calls[-1].used_keys += (match["key"],)
         elif kind == "let":
             binding = True
         elif kind == "mark":
-            first = _read_mark(found["mark"], calling)
+            at_stage_start = _read_mark(match["mark"], open_calls)
         elif kind in ("word", "text"):
-            first = False
-    return start, calling[-1] if calling else None, names, first
+            at_stage_start = False
+    return start, open_calls[-1] if open_calls else None, names, at_stage_start
 
 
-def _read_mark(mark: str, calls_stack: list[_OpenCall]) -> bool:
-    """Take note of a mark; whether a composition may start behind it."""
+def _read_mark(mark: str, open_calls: list[_OpenCall]) -> bool:
+    """Update the open calls for a mark; returns True if a composition can start after it."""
     if mark == "(":
-        calls_stack.append(_OpenCall(""))
-    elif mark == ")" and calls_stack:
-        calls_stack.pop()
-    elif mark == "," and calls_stack:
-        calls_stack[-1].key = None
-    return mark in "|;(" and not (mark == "|" and calls_stack and calls_stack[-1].word)
+        open_calls.append(_OpenCall(""))
+    elif mark == ")" and open_calls:
+        open_calls.pop()
+    elif mark == "," and open_calls:
+        open_calls[-1].key = None
+    return mark in "|;(" and not (mark == "|" and open_calls and open_calls[-1].word)
 
 
 def _candidates(
@@ -116,16 +118,16 @@ def _candidates(
     if call is not None and call.word and known is None:
         return []
     if call is None or known is None or not call.word:
-        found = _stages(catalogue, names) if at_stage_start or word else iter(["| "])
+        candidates = _stages(catalogue, names) if at_stage_start or word else iter(["| "])
     elif call.key is not None:
-        found = _values(known, call.key, catalogue, names)
+        candidates = _values(known, call.key, catalogue, names)
     else:
-        found = _arguments(known, call, catalogue, names)
+        candidates = _arguments(known, call, catalogue, names)
     if "/" in word:
         space = word.partition("/")[0].lstrip("!")
         mark = "!" if word.startswith("!") else ""
-        found = (f"{mark}{space}/{name}" for name in catalogue.names(space))
-    return sorted({one for one in found if one.startswith(word)})
+        candidates = (f"{mark}{space}/{name}" for name in catalogue.names(space))
+    return sorted({candidate for candidate in candidates if candidate.startswith(word)})
 
 
 def _stages(catalogue: Catalogue, names: list[str]) -> Iterator[str]:
@@ -135,29 +137,32 @@ def _stages(catalogue: Catalogue, names: list[str]) -> Iterator[str]:
 
 def _blocks(catalogue: Catalogue, names: list[str]) -> Iterator[str]:
     yield from (f"{word}(" for word in registered_methods())
-    yield from (f"{word}(" for word, one in registered_operators().items() if not one.is_modifier)
+    operators = registered_operators().items()
+    yield from (f"{word}(" for word, operator in operators if not operator.is_modifier)
     yield from (f"{space}/" for space in catalogue.spaces())
     yield from names
 
 
 def _arguments(
-    known: WordDoc, calling: _OpenCall, catalogue: Catalogue, names: list[str]
+    known: WordDoc, call: _OpenCall, catalogue: Catalogue, names: list[str]
 ) -> Iterator[str]:
-    yield from (f"{one.name}=" for one in known.arguments if one.name not in calling.used_keys)
+    keys = [parameter.name for parameter in known.arguments]
     if known.takes.startswith("slots"):
-        yield from (f"{s}=" for s in catalogue.spaces() if s not in calling.used_keys)
+        keys += catalogue.spaces()
+    yield from (f"{key}=" for key in keys if key not in call.used_keys)
     if known.takes and known.kind == "block":
         yield from _blocks(catalogue, names)
 
 
 def _values(known: WordDoc, name: str, catalogue: Catalogue, names: list[str]) -> Iterator[str]:
-    arguments: dict[str, Parameter] = {one.name: one for one in known.arguments}
-    if name in arguments:
-        one = arguments[name]
-        yield from one.choices
-        yield from ("true", "false") if "true or false" in one.expected else ()
-        if not one.choices and (one.default or type(one.default) in (int, float)):
-            yield format_value(one.default)
+    parameters: dict[str, Parameter] = {parameter.name: parameter for parameter in known.arguments}
+    if name in parameters:
+        parameter = parameters[name]
+        yield from parameter.choices
+        yield from ("true", "false") if "true or false" in parameter.expected else ()
+        has_default = parameter.default or type(parameter.default) in (int, float)
+        if not parameter.choices and has_default:
+            yield format_value(parameter.default)
         return
     yield from catalogue.names(name)
     yield "none"

@@ -1,4 +1,4 @@
-"""The page of a code: its meaning, an example that causes it and one that does not.
+"""Explanations of diagnostic codes, each with an example that causes it and one that does not.
 
 >>> print(find_explanation("AC005"))
 AC005: missing comma between arguments
@@ -36,7 +36,7 @@ _FIELD = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Example:
-    """A text of some kind; `when` is the state of the world that it takes."""
+    """An input that causes a diagnostic or does not; `when` is the state of the world it needs."""
 
     kind: Literal["expression", "spec", "shell", "python"]
     text: str
@@ -60,7 +60,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The page of a code."""
+    """The explanation of one code."""
 
     code: Code
     about: str
@@ -76,7 +76,7 @@ class Explanation:
         return show_placeholders(self.code.help) if self.code.help else None
 
     def examples(self) -> Iterator[tuple[str, Example]]:
-        """Both examples with their headings."""
+        """Yield both examples with their headings."""
         kind = self.code.severity
         yield f"Causes the {kind}{self.bad.heading_suffix}", self.bad
         yield f"Does not cause it{self.good.heading_suffix}", self.good
@@ -89,7 +89,7 @@ class Explanation:
         return "\n\n".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """The JSON representation."""
         record: dict[str, Any] = {"code": self.code.id, "severity": self.code.severity}
         record |= {"message": self.message, "about": self.about, "help": self.remedy}
         for name, example in (("bad", self.bad), ("good", self.good)):
@@ -100,7 +100,7 @@ class Explanation:
 
 
 def show_placeholders(template: str) -> str:
-    """A message with what is filled in as a word in capitals.
+    """A message template with its placeholders as words in capitals.
 
     >>> show_placeholders("`{operator}` takes no weights: {{a}}")
     '`OPERATOR` takes no weights: {a}'
@@ -113,13 +113,13 @@ def _indent_section(heading: str, lines: Iterator[str] | list[str]) -> str:
 
 
 def find_explanation(code: str) -> Explanation:
-    """The page of a code that has one."""
+    """The explanation of a code; KeyError for an unknown code."""
     return load_explanations()[code]
 
 
 @cache
 def load_explanations() -> Mapping[str, Explanation]:
-    """The pages of all codes, sorted."""
+    """The explanations of all codes, sorted by code."""
     path = Path(__file__).with_suffix(".yaml")
     entries = load_yaml(path.read_text("utf-8"), path.name)
     return {code: _read_explanation(CODES[code], entries[code]) for code in sorted(entries)}

@@ -76,12 +76,11 @@ def choose_head(graph: Block, choice: HeadChoice) -> ResolvedHead:
         return "backbone"
     if choice == "auto":
         return graph.default_head
-    leaves = adapters_of(graph)
-    known = {name: leaf.head for name, leaf in leaves.items() if leaf.head is not None}
-    if choice not in known:
-        names = ", ".join([*known, "auto", "backbone"])
+    heads = {name: leaf.head for name, leaf in adapters_of(graph).items() if leaf.head is not None}
+    if choice not in heads:
+        names = ", ".join([*heads, "auto", "backbone"])
         raise Failed(codes.AC508.at(what=f"`head={choice!r}`", help=f"use one of {names}"))
-    return known[choice]
+    return heads[choice]
 
 
 def choose_heads(graph: Block, choice: HeadChoice) -> dict[str, ResolvedHead]:
@@ -98,7 +97,7 @@ def choose_heads(graph: Block, choice: HeadChoice) -> dict[str, ResolvedHead]:
 
 
 def needs_inverse(head: ResolvedHead) -> bool:
-    """True if a head predicts words of the vocabulary, so that invertible parts must be inverted."""
+    """True if a head predicts the vocabulary, so that invertible parts are inverted before it."""
     return head == "backbone" or (
         isinstance(head, Head) and head.head_type in VOCABULARY_HEAD_TYPES
     )

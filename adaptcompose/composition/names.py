@@ -1,4 +1,4 @@
-"""What names mean: entries of the catalogue for this backbone, globs, folders and repositories."""
+"""Name lookup: references and globs to adapters of the catalogue, folders and repositories."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from adaptcompose.syntax.references import Ref, matches_glob, parse_ref
 
 @dataclass(frozen=True)
 class NameLookup:
-    """References against a catalogue; without a backbone every variant will do."""
+    """Looks up references in a catalogue; without a backbone it accepts every variant."""
 
     catalogue: Catalogue
     backbone: Facts | None = None
     locked_globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Expansions of globs that a lock has fixed: a new card never changes an old run."""
+    """Expansions of globs that a lock records, so that a new card never changes an old run."""
     list_repositories: Callable[[str], list[str]] | None = None
-    """The repositories of the Hugging Face Hub that fit a glob, where it may be asked."""
+    """Lists the repositories on the Hugging Face Hub that match a glob; None if offline."""
 
     def parse(self, text: str, span: Span) -> Ref:
         return parse_ref(text, self.catalogue.spaces(), span)
 
     def look_up(self, ref: Ref, span: Span) -> Adapter:
-        """The leaf of one reference; AC103, AC106, AC107 or AC403 where it means none here."""
+        """The adapter that a reference means.
+
+        Raises Failed with AC103, AC106, AC107 or AC403 if the catalogue has none for the backbone.
+        """
         variant = self._find_variant(ref, span) if ref.kind == "catalogue" else None
         return Adapter(str(ref), ref=ref, variant=variant, span=span)
 
@@ -44,11 +47,11 @@ class NameLookup:
         )
 
     def _require_variant_key(self, ref: Ref, span: Span) -> None:
-        """AC103 for the key of a variant that there is on no backbone."""
+        """Raise AC103 if a reference names a variant that no backbone has."""
         if ref.variant is None or ref.is_glob:
             return
         card = self.catalogue.card(str(ref.space), str(ref.name), span)
-        keys = sorted({found.key for found in card.variants})
+        keys = sorted({variant.key for variant in card.variants})
         if ref.variant not in keys:
             label = f"{ref.space}/{ref.name}"
             listed = f"use one of {', '.join(f'{label}@{key}' for key in keys)}"
@@ -56,7 +59,7 @@ class NameLookup:
             raise Failed(codes.AC103.at(span, name=ref, help=near))
 
     def _require_name(self, ref: Ref, span: Span) -> None:
-        """Spaces and names are file names: no card is read for this."""
+        """Raise AC106 or AC103 for an unknown space or name; this reads no card."""
         assert ref.space is not None
         self._require_space(ref.space, span)
         if ref.name not in self.catalogue.names(ref.space):
@@ -69,7 +72,7 @@ class NameLookup:
             raise Failed(codes.AC106.at(span, space=space, known=known, help=near))
 
     def unknown_name(self, text: str, span: Span, space: str | None, *others: str) -> Failed:
-        """AC103 with the nearest name: the same word in another space, or a like one."""
+        """AC103 with a suggestion: the same name in another space, or a similar name."""
         spaces = [space] if space else self.catalogue.spaces()
         known = [f"{name}/{entry}" for name in spaces for entry in self.catalogue.names(name)]
         same = [entry for entry in known if entry.split("/")[1] == text]
@@ -77,7 +80,7 @@ class NameLookup:
         return Failed(codes.AC103.at(span, name=text, help=near))
 
     def placeholder(self, text: str, span: Span, slot: str | None) -> Adapter:
-        """What stands for a reference that means nothing here, so that the rest is looked at."""
+        """An adapter in place of a wrong reference, so that the rest can be checked."""
         try:
             ref = self.parse(text, span)
         except Failed:
@@ -86,7 +89,10 @@ class NameLookup:
         return Adapter(str(ref), ref=ref, span=span)
 
     def exclusion_pattern(self, text: str, span: Span) -> str:
-        """The entries that a `!` takes away from globs, as a pattern; there need not be any."""
+        """The pattern of an exclusion `!…`, which removes matching entries of a glob.
+
+        Raises Failed for a pattern that cannot match anything, but not if nothing matches it.
+        """
         ref = self.parse(text, span)
         if ref.kind == "bare":
             raise self.unknown_name(text, span, None)
@@ -103,7 +109,11 @@ class NameLookup:
         return str(ref)
 
     def expand_glob(self, ref: Ref, span: Span) -> list[Adapter]:
-        """Every entry that matches and is there for this backbone, sorted by name."""
+        """The entries that match a glob and that exist for the backbone, sorted by name.
+
+        Raises Failed with AC105 if there are none, AC106 if the catalogue does not have the space,
+        and AC109 if the glob names no space.
+        """
         if ref.kind == "bare":
             raise Failed(
                 codes.AC109.at(span, name=ref, why="a glob needs a space before it, as in `glue/*`")
@@ -113,35 +123,34 @@ class NameLookup:
         assert ref.space is not None and ref.name is not None
         self._require_space(ref.space, span)
         if str(ref) in self.locked_globs:
-            return [
-                self.look_up(self.parse(one, span), span) for one in self.locked_globs[str(ref)]
-            ]
+            return self._locked_adapters(ref, span)
         leaves = list(self._matching_adapters(ref, span))
         if not leaves:
-            here = ", ".join(
-                leaf.name for leaf in self._matching_adapters(_space_glob(ref.space), span)
-            )
+            others = self._matching_adapters(_space_glob(ref.space), span)
             base = self.backbone.name if self.backbone else None
-            known = here or (f"nothing for {base}" if base else "nothing")
+            nothing = f"nothing for {base}" if base else "nothing"
+            known = ", ".join(leaf.name for leaf in others) or nothing
             raise Failed(codes.AC105.at(span, pattern=ref, space=ref.space, known=known))
         return leaves
 
+    def _locked_adapters(self, ref: Ref, span: Span) -> list[Adapter]:
+        texts = self.locked_globs[str(ref)]
+        return [self.look_up(self.parse(text, span), span) for text in texts]
+
     def _expand_repositories(self, ref: Ref, span: Span) -> list[Adapter]:
-        """Every repository that matches; the glob itself where no hub may be asked."""
+        """The repositories that match a glob; the glob itself if no hub can be asked."""
         assert ref.repo is not None
         if str(ref) in self.locked_globs:
-            return [
-                self.look_up(self.parse(one, span), span) for one in self.locked_globs[str(ref)]
-            ]
+            return self._locked_adapters(ref, span)
         if self.list_repositories is None:
             return [Adapter(str(ref), ref=ref, span=span)]
         with default_span(span):
-            found = [replace(ref, repo=repo) for repo in self.list_repositories(ref.repo)]
-        if not found:
+            refs = [replace(ref, repo=repo) for repo in self.list_repositories(ref.repo)]
+        if not refs:
             author = ref.repo.partition("/")[0]
             help = f"run `adaptcompose search {author}` to see what there is"
             raise Failed(codes.AC105.at(span, pattern=ref, space=author, known="", help=help))
-        return [self.look_up(one, span) for one in found]
+        return [self.look_up(match, span) for match in refs]
 
     def _matching_adapters(self, ref: Ref, span: Span) -> Iterator[Adapter]:
         assert ref.space is not None and ref.name is not None
@@ -154,7 +163,7 @@ class NameLookup:
                 continue
             card = self.catalogue.card(ref.space, name, span)
             if self.backbone is None:
-                if ref.variant in {found.key for found in card.variants}:
+                if ref.variant in {variant.key for variant in card.variants}:
                     yield Adapter(str(entry), ref=entry, span=span)
                 continue
             if self.backbone.name is None:
@@ -165,7 +174,7 @@ class NameLookup:
 
 
 def is_unexpanded_glob(block: Block) -> bool:
-    """Whether it stands for as many adapters as a hub has that nobody has asked yet."""
+    """True if a block is a glob whose adapters are unknown because no hub was asked."""
     return isinstance(block, Adapter) and block.ref is not None and block.ref.is_glob
 
 

@@ -1,6 +1,7 @@
-"""How large a composition is, counted before it is built, and how much is said about it.
+"""Limits on the size of a composition and on the number of messages about it.
 
-A name stands for all that it means: forty lets that each use the one before twice are 2⁴⁰ adapters.
+Sizes are counted before a graph is built, because a short text can mean a huge graph: forty lets,
+each of which uses the one before it twice, are 2⁴⁰ adapters.
 """
 
 from __future__ import annotations
@@ -12,34 +13,34 @@ from adaptcompose.diagnostics.codes import AC904, AC905
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span, counted, select_errors
 
 PART_LIMIT, DEPTH_LIMIT, WORK_LIMIT = 10_000, 100, 1_000_000
-MESSAGE_LIMIT = 100  # messages: nobody reads thousands
+MESSAGE_LIMIT = 100  # nobody reads thousands of messages
 
 
 class SizeBudget:
-    """Counts the blocks of graphs, those used twice twice, and looks at each of them once."""
+    """Counts the blocks of graphs, including repeated ones, but visits each block only once."""
 
     def __init__(self) -> None:
         self._sizes: dict[int, tuple[Block, int, int]] = {}
         self._work = 0
 
     def measure(self, block: Block) -> tuple[int, int]:
-        """How many blocks it has, and how many stand in each other."""
+        """The number of blocks in a graph, and the depth to which they are nested."""
         known = self._sizes.get(id(block))
         if known is None:
-            inner = [self.measure(one) for one in block.inner()]
-            parts = 1 + sum(parts for parts, _ in inner)
+            inner = [self.measure(child) for child in block.inner()]
+            count = 1 + sum(count for count, _ in inner)
             depth = 1 + max((depth for _, depth in inner), default=0)
-            known = self._sizes[id(block)] = (block, parts, depth)
+            known = self._sizes[id(block)] = (block, count, depth)
         return known[1], known[2]
 
     def excess_problems(self, blocks: Iterable[Block | None], span: Span) -> Iterator[Diagnostic]:
-        """AC904 if these blocks in one are more than any composition needs."""
-        found = [self.measure(block) for block in blocks if block is not None]
-        parts = 1 + sum(parts for parts, _ in found)
-        depth = 1 + max((depth for _, depth in found), default=0)
-        self._work += parts
-        if parts > PART_LIMIT:
-            yield AC904.at(span, what=f"has {parts:,} blocks", limit=f"{PART_LIMIT:,}")
+        """Yield AC904 if a block with `blocks` inside is larger than any useful composition."""
+        sizes = [self.measure(block) for block in blocks if block is not None]
+        count = 1 + sum(count for count, _ in sizes)
+        depth = 1 + max((depth for _, depth in sizes), default=0)
+        self._work += count
+        if count > PART_LIMIT:
+            yield AC904.at(span, what=f"has {count:,} blocks", limit=f"{PART_LIMIT:,}")
         elif depth > DEPTH_LIMIT:
             yield AC904.at(span, what=f"nests blocks {depth:,} deep", limit=DEPTH_LIMIT)
         elif self._work > WORK_LIMIT:
@@ -48,11 +49,10 @@ class SizeBudget:
             )
 
 
-def sort_and_cap(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """What there is to say, sorted by place; of very many messages the first errors."""
-    ordered = sorted(found, key=Diagnostic.position)
-    more = len(ordered) - MESSAGE_LIMIT
-    if more <= 0:
+def sort_and_cap(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Sort diagnostics by position; if there are more than 100, the first errors and AC905."""
+    ordered = sorted(diagnostics, key=Diagnostic.position)
+    if len(ordered) <= MESSAGE_LIMIT:
         return tuple(ordered)
-    kept = (select_errors(ordered) or ordered)[:MESSAGE_LIMIT]
-    return (*kept, AC905.at(count=counted(len(ordered) - len(kept), "more problem")))
+    first = (select_errors(ordered) or ordered)[:MESSAGE_LIMIT]
+    return (*first, AC905.at(count=counted(len(ordered) - len(first), "more problem")))

@@ -1,7 +1,7 @@
-"""What operators and methods say of themselves: for help, docs, schema and completion.
+"""Documentation of the words of the language, for help, docs, schema and completion.
 
-Nothing is listed here: words, arguments, laws and examples come from the classes, their fields and
-their docstrings, wherever they are installed.
+It is read from the classes of operators and methods, including those of installed packages: the
+arguments from their fields; summary, text, laws and examples from their docstrings.
 
 >>> describe_word("drop").laws[0]
 'drop(bottom=0) = identity'
@@ -32,7 +32,7 @@ _EXAMPLES = re.compile(r"^(?:For e|E)xamples?:\n((?:\n| +\S.*\n?)+)", re.M)
 
 @dataclass(frozen=True)
 class WordDoc:
-    """One word of the language that is called."""
+    """The documentation of one operator, method, or setting of a method."""
 
     word: str
     kind: WordKind
@@ -43,7 +43,7 @@ class WordDoc:
     examples: tuple[str, ...]
     arguments: tuple[Parameter, ...]
     means: str | None = None
-    """For a setting with a name of its own: the call that it stands for."""
+    """The call that a setting is short for; None for other words."""
 
     @property
     def signature(self) -> str:
@@ -52,14 +52,14 @@ class WordDoc:
         return f"{self.word}({', '.join([*members, *map(str, self.arguments)])})"
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """The JSON representation."""
         arguments = {
-            one.name: {
-                "is": describe_type(one),
-                "default": format_value(one.default),
-                "about": one.doc,
+            parameter.name: {
+                "is": describe_type(parameter),
+                "default": format_value(parameter.default),
+                "about": parameter.doc,
             }
-            for one in self.arguments
+            for parameter in self.arguments
         }
         names = ("word", "kind", "takes", "summary", "text", "laws", "examples", "means")
         return {name: getattr(self, name) for name in names} | {"arguments": arguments}
@@ -80,15 +80,15 @@ class WordDoc:
                 yield from ("", title, *(f"    {line}" for line in lines))
         if self.arguments and self.means is None:
             yield from ("", "arguments")
-            for one in self.arguments:
-                said = f"{one}  {describe_type(one)}; {one.doc}"
+            for parameter in self.arguments:
+                line = f"{parameter}  {describe_type(parameter)}; {parameter.doc}"
                 yield from textwrap.wrap(
-                    said, WIDTH, initial_indent="    ", subsequent_indent=" " * 8
+                    line, WIDTH, initial_indent="    ", subsequent_indent=" " * 8
                 )
 
 
 def describe_word(word: str) -> WordDoc | None:
-    """What there is to say about a word, if the language has it."""
+    """The documentation of a word, or None if the language does not have it."""
     if word in registered_operators():
         return _describe_operator(registered_operators()[word])
     if word in registered_methods():
@@ -97,28 +97,28 @@ def describe_word(word: str) -> WordDoc | None:
 
 
 def list_words() -> list[str]:
-    """Everything that can be called."""
+    """All words that can be called."""
     return [*registered_operators(), *registered_methods()]
 
 
 def describe_all_words() -> list[WordDoc]:
-    """Every word: blocks, then modifiers, then methods, each with its settings."""
-    found = [_describe_operator(one) for one in registered_operators().values()]
-    found.sort(key=lambda one: (one.kind != "block", one.word))
-    order = {type(one): number for number, one in enumerate(registered_methods().values())}
-    methods = sorted(registered_methods().items(), key=lambda one: list(order).index(type(one[1])))
-    return [*found, *(_describe_method(word, one) for word, one in methods)]
+    """The documentation of every word: blocks, modifiers, then methods, each with its settings."""
+    operators = [_describe_operator(operator) for operator in registered_operators().values()]
+    operators.sort(key=lambda doc: (doc.kind != "block", doc.word))
+    families = list(dict.fromkeys(map(type, registered_methods().values())))
+    methods = sorted(registered_methods().items(), key=lambda item: families.index(type(item[1])))
+    return [*operators, *(_describe_method(word, method) for word, method in methods)]
 
 
-def describe_type(one: Parameter) -> str:
-    """The type of an argument in the user's words, with its bounds.
+def describe_type(parameter: Parameter) -> str:
+    """The type of an argument in words, with its bounds.
 
     >>> describe_type(describe_word("drop").arguments[0])
     'a whole number, at least 0'
     """
-    bounds = [("at least", one.minimum), ("below", one.exclusive_maximum)]
+    bounds = [("at least", parameter.minimum), ("below", parameter.exclusive_maximum)]
     return ", ".join(
-        [one.expected, *(f"{w} {format_value(n)}" for w, n in bounds if n is not None)]
+        [parameter.expected, *(f"{w} {format_value(n)}" for w, n in bounds if n is not None)]
     )
 
 
@@ -135,16 +135,16 @@ def _describe_method(word: str, settings: Method) -> WordDoc:
 
 
 def expand_setting(word: str) -> str:
-    """What a named setting says, in the arguments of its family.
+    """The call of a method that a setting is short for.
 
     >>> expand_setting("language")
     'bottleneck(reduction=2, invertible=nice)'
     """
     settings = registered_methods()[word]
     family = type(settings)()
-    given = [(one, getattr(settings, one.field_name)) for one in parameters(type(settings))]
+    values = [(p, getattr(settings, p.field_name)) for p in parameters(type(settings))]
     changed = [
-        f"{p.name}={format_value(v)}" for p, v in given if v != getattr(family, p.field_name)
+        f"{p.name}={format_value(v)}" for p, v in values if v != getattr(family, p.field_name)
     ]
     return f"{settings.word}({', '.join(changed)})"
 
@@ -152,18 +152,18 @@ def expand_setting(word: str) -> str:
 def _read_docstring(
     cls: type[Any], word: str, kind: WordKind, takes: str, means: str | None = None
 ) -> WordDoc:
-    said = inspect.cleandoc(cls.__doc__ or "")
+    docstring = inspect.cleandoc(cls.__doc__ or "")
     examples = tuple(
         line.strip()
-        for block in _EXAMPLES.findall(said)
+        for block in _EXAMPLES.findall(docstring)
         for line in block.splitlines()
         if line.strip()
     )
-    said = _EXAMPLES.sub("", said)
-    paragraphs = [" ".join(part.split()) for part in said.split("\n\n") if part.strip()]
-    laws = tuple(law for one in paragraphs for law in _extract_laws(one))
-    rest = (" ".join(_LAWS.sub("", one).split()) for one in paragraphs)
-    summary, *text = [one for one in rest if one] or [""]
+    prose = _EXAMPLES.sub("", docstring)
+    paragraphs = [" ".join(part.split()) for part in prose.split("\n\n") if part.strip()]
+    laws = tuple(law for paragraph in paragraphs for law in _extract_laws(paragraph))
+    without_laws = (" ".join(_LAWS.sub("", paragraph).split()) for paragraph in paragraphs)
+    summary, *text = [paragraph for paragraph in without_laws if paragraph] or [""]
     return WordDoc(word, kind, takes, summary, tuple(text), laws, examples, parameters(cls), means)
 
 

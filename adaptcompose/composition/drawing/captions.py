@@ -1,4 +1,4 @@
-"""The texts that all drawings of a composition share: notes about layers, modifiers and embeddings."""
+"""Texts that all drawings share: notes about layers, modifiers and invertible parts."""
 
 from __future__ import annotations
 

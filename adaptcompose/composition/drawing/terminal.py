@@ -1,4 +1,4 @@
-"""A composition as a drawing for the terminal, of at most 100 columns.
+"""A composition as a text drawing for the terminal, at most 100 columns wide.
 
 >>> from adaptcompose.composition.graph import Adapter, Slot
 >>> from adaptcompose.composition.operators import Drop, Stack
@@ -33,16 +33,16 @@ from adaptcompose.composition.operator import BlockOperator, Modifier
 from adaptcompose.composition.operators import Stack
 
 WIDTH = 100
-_MAX_BRANCHES = 16  # rows of a fusion that a screen shows beside everything else
+_MAX_BRANCHES = 16  # a larger fusion does not fit on a screen
 _MIN_TITLE_LENGTH = 8
 
 
 def render_terminal(graph: Block, facts: Facts | None = None) -> str:
-    """The graph as text: the state `h` runs from left to right, one row per branch.
+    """Draw a graph as text: the state `h` flows from left to right, with one row per branch.
 
-    Without `facts` nothing is said about layers and embeddings. Rows are broken and names
-    shortened only where the drawing would be wider than 100 columns; of a fusion of more than 16
-    members some give way to `…`.
+    Without `facts` the drawing has no notes about layers and embeddings. If it would be wider than
+    100 columns, names are shortened and rows are broken. A fusion of more than 16 members is drawn
+    with `…` in place of some of them.
     """
     lines = [
         *_embeddings(graph, facts),
@@ -64,7 +64,7 @@ def _embeddings(graph: Block, facts: Facts | None) -> list[str]:
 
 
 def _legend(graph: Block, facts: Facts | None) -> Iterator[str]:
-    """What holds for the whole drawing."""
+    """Yield the notes on the whole drawing."""
     if facts is None:
         if isinstance(graph, Modifier):
             yield elide_middle(f"with {modifier_note(graph, None)}", WIDTH)
@@ -80,12 +80,12 @@ def _legend(graph: Block, facts: Facts | None) -> Iterator[str]:
 
 
 def _rows(graph: Block, facts: Facts | None) -> list[str]:
-    """The stages of the outermost stack, in as many rows as they need."""
+    """The stages of the outermost stack, in as many rows as necessary."""
     longest = max((len(text) for text in _texts(graph, facts)), default=0)
     longest = min(max(longest, _MIN_TITLE_LENGTH), WIDTH)  # a longer title never fits
-    tries = [(length, None) for length in range(longest, _MIN_TITLE_LENGTH - 1, -1)]
-    for length, most in [*tries, (_MIN_TITLE_LENGTH, 2)]:
-        rows = _break_rows(_TextRenderer(facts, length, most).stages(graph))
+    limits = [(length, None) for length in range(longest, _MIN_TITLE_LENGTH - 1, -1)]
+    for title_length, stages in [*limits, (_MIN_TITLE_LENGTH, 2)]:
+        rows = _break_rows(_TextRenderer(facts, title_length, stages).stages(graph))
         if max(row.width for row in rows) <= WIDTH:
             break
     return [
@@ -96,6 +96,7 @@ def _rows(graph: Block, facts: Facts | None) -> list[str]:
 
 
 def _texts(graph: Block, facts: Facts | None) -> Iterator[str]:
+    """Yield the texts in a drawing, whose longest one limits how far titles need shortening."""
     for block in walk(graph):
         if isinstance(block, Modifier):
             yield modifier_note(block, facts)
@@ -124,7 +125,7 @@ def _break_rows(stages: list[TextTile]) -> list[TextTile]:
 
 @dataclass(frozen=True)
 class TextTile:
-    """Lines of one width; the arrow enters and leaves in line `port`."""
+    """Lines of equal width; the arrow enters and leaves in line number `port`."""
 
     lines: tuple[str, ...]
     port: int = 0
@@ -134,7 +135,7 @@ class TextTile:
         return len(self.lines[0])
 
     def widen(self, width: int) -> TextTile:
-        """As wide as this, the arrow drawn on."""
+        """Extend the lines to a width; the arrow is drawn on to the end."""
         lines = (
             line.ljust(width, "─" if number == self.port else " ")
             for number, line in enumerate(self.lines)
@@ -143,7 +144,7 @@ class TextTile:
 
 
 def _join_horizontally(*pictures: TextTile) -> TextTile:
-    """In a row, ports in one line."""
+    """Put tiles side by side, with their ports in one line."""
     above = max(picture.port for picture in pictures)
     below = max(len(picture.lines) - picture.port for picture in pictures)
     columns = []
@@ -160,7 +161,7 @@ def _text_tile(text: str) -> TextTile:
 
 
 def _box(text: str, slot: str | None) -> TextTile:
-    """An arrow to `text` in a frame, with the name of its slot in the frame."""
+    """An arrow to a box around `text`; the name of the slot is in the upper edge of the box."""
     width = max(len(text), len(slot) + 1 if slot else 0)
     top = f"┌{f' {slot} ' if slot else ''}".ljust(width + 3, "─")
     lines = (f"  {top}┐", f"─▶│ {text.ljust(width)} │", f"  └{'─' * (width + 2)}┘")
@@ -168,7 +169,7 @@ def _box(text: str, slot: str | None) -> TextTile:
 
 
 def _fan(branches: list[TextTile]) -> TextTile:
-    """One line to many and back."""
+    """Draw a line that splits into the branches and joins after them."""
     width = max(branch.width for branch in branches)
     lines: list[str] = []
     ports: list[int] = []
@@ -186,7 +187,7 @@ def _fan(branches: list[TextTile]) -> TextTile:
 
 
 def _joints(number: int, ports: list[int], middle: int) -> tuple[str, str]:
-    """What stands in a line of a fan at its left and right end."""
+    """The characters at the left and the right end of a line of a fan."""
     if len(ports) == 1:
         return ("─", "─") if number == middle else (" ", " ")
     if not ports[0] <= number <= ports[-1]:
@@ -202,9 +203,10 @@ def _joints(number: int, ports: list[int], middle: int) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _TextRenderer:
-    """Draws titles of at most `longest` characters, and at most `most` stages of inner stacks.
+    """Draws blocks as tiles, each of which begins with its own arrow.
 
-    A picture begins with its own arrow.
+    Titles have at most `max_title_length` characters; of the stages of inner stacks at most
+    `max_stages` are drawn.
     """
 
     facts: Facts | None
@@ -212,13 +214,13 @@ class _TextRenderer:
     max_stages: int | None = None
 
     def stages(self, block: Block) -> list[TextTile]:
-        """A stack as its stages, anything else as one."""
+        """The stages of a stack; any other block is one stage."""
         if not isinstance(block, Stack):
             return [] if isinstance(block, Empty) else [self.block(block)]
         return [self.slot(s) for s in block.members if s.name or not isinstance(s.block, Empty)]
 
     def slot(self, slot: Slot, *, framed: bool = True) -> TextTile:
-        """Adapters and fusions carry the slot in their frame, other blocks on a brace."""
+        """Draw a block with its slot: in the edge of a box, or on a brace below other tiles."""
         name = elide_middle(slot.name, self.max_title_length) if slot.name else None
         carries = isinstance(slot.block, Adapter | BlockOperator) and not isinstance(
             slot.block, Stack
@@ -260,7 +262,7 @@ class _TextRenderer:
 
 
 def _add_brace(inner: TextTile, words: str) -> TextTile:
-    """A brace below a piece says what holds for it."""
+    """Draw a brace with a note below a tile."""
     inner = inner.widen(max(inner.width, len(words) + 6))
     brace = f"  ╰ {words} ".ljust(inner.width - 1, "─") + "╯"
     return TextTile((*inner.lines, brace), inner.port)

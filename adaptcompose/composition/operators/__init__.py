@@ -1,6 +1,6 @@
-"""Every operator of the language, a module each: its fields are its arguments.
+"""The operators of the language, one module each; the fields of an operator are its arguments.
 
-Laws stand in the docstrings; tests hold them on random compositions.
+The docstrings state the laws of the operators, which tests check on random compositions.
 """
 
 from __future__ import annotations

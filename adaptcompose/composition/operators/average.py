@@ -1,4 +1,4 @@
-"""`average`: the weighted mean of what blocks compute."""
+"""`average`: the weighted mean of the outputs of its members."""
 
 from __future__ import annotations
 
@@ -51,26 +51,28 @@ class Average(BlockOperator):
     normalize: bool = option(False, "divide the weights by their sum")
 
     def normalised_weights(self) -> tuple[float, ...]:
-        """The weights, made to sum to exactly 1."""
+        """The weights divided by their sum, so that they sum to 1 within rounding."""
         written = member_weights(self.members)
         total = math.fsum(written)
         return tuple(weight / total for weight in written)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        found = [block.at(site, facts) for block in self.inner()]
-        pairs = list(zip(found, self.normalised_weights(), strict=True))
+        nodes = [block.at(site, facts) for block in self.inner()]
+        pairs = list(zip(nodes, self.normalised_weights(), strict=True))
         if site in (EMBEDDINGS_SITE, HEAD_SITE):
             used = {node for node, weight in pairs if weight}
             if len(used) == 1:
                 return used.pop()
             if site == HEAD_SITE:
-                return None  # a mean has no inverse: `irreversible` tells where one is needed
-        here = [(node, weight) for node, weight in pairs if node is not None]
-        if not here:
+                return (
+                    None  # a mean has no inverse; `inversion_problems` reports heads that need one
+                )
+        present = [(node, weight) for node, weight in pairs if node is not None]
+        if not present:
             return None
-        branches, weights = tuple(node for node, _ in here), tuple(w for _, w in here)
-        absent = len(here) < len(found)
-        return WeightedMean(branches, weights, 1 - math.fsum(weights) if absent else 0.0)
+        branches, weights = zip(*present, strict=True)
+        identity_weight = 1 - math.fsum(weights) if len(present) < len(nodes) else 0.0
+        return WeightedMean(branches, weights, identity_weight)
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
         yield from weight_sum_problems(self.word, self.members, self.span, normalize=self.normalize)
@@ -80,19 +82,22 @@ class Average(BlockOperator):
 
 
 def mixed_ending_problems(block: BlockOperator, facts: Facts) -> Iterator[Diagnostic]:
-    """AC320 where some branches replace the backbone's norm at a site and others do not."""
+    """Yield AC320 if some members replace the backbone's norm at a site and others do not."""
     for site in facts.sublayer_sites():
-        found = [inner.at(site, facts) for inner in block.inner()]
-        ends = [node is None or node.placement.followed_by_norm for node in found]
-        if any(ends) and not all(ends):
-            name = block.inner()[ends.index(False)]
+        nodes = [inner.at(site, facts) for inner in block.inner()]
+        keeps_norm = [node is None or node.placement.followed_by_norm for node in nodes]
+        if any(keeps_norm) and not all(keeps_norm):
+            name = block.inner()[keeps_norm.index(False)]
             help = f"use adapters that keep the residual and norm in all branches of `{block.word}`"
             yield codes.AC320.at(name.span, name=name, help=help)
             return
 
 
 def inversion_problems(graph: Block, facts: Facts) -> Iterator[Diagnostic]:
-    """AC318 where a mean stands at the embeddings, for a head that needs its inverse."""
+    """Yield AC318 for every mean of invertible parts, which has no inverse.
+
+    Call this for a head that needs the inverse, such as a language model's.
+    """
     for block in walk(graph):
         if isinstance(block, Average) and isinstance(
             block.at(EMBEDDINGS_SITE, facts), WeightedMean

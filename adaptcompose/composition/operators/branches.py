@@ -1,4 +1,4 @@
-"""What `route` and `parallel` share: several compositions under names, outermost."""
+"""The base of `route` and `parallel`, which contain several compositions by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adaptcompose.ir.primitives import Primitive, Rows
 
 @dataclass(frozen=True)
 class BranchOperator(BlockOperator):
-    """Compositions by name; at a site each is what it is alone."""
+    """Several compositions by name; each computes what it computes alone."""
 
     takes: ClassVar[ArgumentKind] = "slots"
     min_members: ClassVar[int] = 1
@@ -45,14 +45,14 @@ class BranchOperator(BlockOperator):
 
 
 def branch_of(graph: Block, name: str) -> Block:
-    """One of the compositions alone, under the modifiers that follow all of them."""
+    """One branch of a graph, with the modifiers that follow all branches."""
     if isinstance(graph, Modifier):
         return graph.rebuild((branch_of(graph.body, name),))
     return graph.branches[name]
 
 
 def branch_position_problems(graph: Block) -> Iterator[Diagnostic]:
-    """AC308: branches anywhere but outermost; modifiers may follow them."""
+    """Yield AC308 for branches inside another block; only modifiers can follow them."""
     while isinstance(graph, Modifier):
         graph = graph.body
     for block in walk(graph):

@@ -78,7 +78,7 @@ class Fuse(WeightedPart, BlockOperator):
     def from_call(cls, call: CheckedCall) -> Block:
         load = call.options.get("load")
         ref = None
-        if load:  # a path may have been in quotes
+        if load:  # the option does not say whether the path was in quotes
             local = load.startswith(("./", "../", "/", "~/"))
             ref = local_ref(load) if local else call.parse(load)
         return cls(call.members, span=call.span, name=call.name, ref=ref, **call.options)
@@ -169,22 +169,25 @@ class Fuse(WeightedPart, BlockOperator):
                 )
 
     def _embedding_problems(self, facts: Facts) -> Iterator[Diagnostic]:
-        here = {slot.block.at(EMBEDDINGS_SITE, facts) for slot in self.members}
-        if len(here) > 1 and len(here - {None}) > 0:
+        """Yield AC315 unless all members have the same part at the embeddings, or none."""
+        nodes = {slot.block.at(EMBEDDINGS_SITE, facts) for slot in self.members}
+        if len(nodes) > 1:
             names = ", ".join(
                 str(s.block) for s in self.members if s.block.at(EMBEDDINGS_SITE, facts)
             )
             yield codes.AC315.at(self.span, detail=names)
 
     def _placement_problems(self, facts: Facts) -> Iterator[Diagnostic]:
+        """Yield AC314 if members read different states at a site."""
         for site in facts.sublayer_sites():
-            found: dict[Placement, Block] = {}
+            readers: dict[Placement, Block] = {}
             for slot in self.members:
                 primitive = slot.block.at(site, facts)
-                for place in primitive.input_placements() if primitive is not None else ():
-                    found.setdefault(place, slot.block)
-            if len(found) > 1:
-                detail = ", ".join(f"`{block}` computes {place}" for place, block in found.items())
+                for placement in primitive.input_placements() if primitive is not None else ():
+                    readers.setdefault(placement, slot.block)
+            if len(readers) > 1:
+                texts = (f"`{block}` computes {placement}" for placement, block in readers.items())
+                detail = ", ".join(texts)
                 yield codes.AC314.at(self.span, detail=detail)
                 return
 

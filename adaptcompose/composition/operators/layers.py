@@ -1,4 +1,4 @@
-"""`drop` and `keep`: adapters in some layers only."""
+"""`drop` and `keep`: adapters in some layers of the backbone only."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from adaptcompose.syntax.signature import LayerSet, format_ranges, option
 
 @dataclass(frozen=True)
 class LayerFilter(Modifier):
-    """Adapters in some layers only; parts at the embeddings belong to no layer and stay.
+    """A modifier that keeps adapters in some layers; parts at the embeddings always stay.
 
-    In an encoder-decoder, layers are counted separately in each of the two. An adapter after
-    cross-attention belongs to the layer of the decoder.
+    In an encoder-decoder, layers are counted separately in the encoder and the decoder. An adapter
+    after cross-attention belongs to its layer of the decoder.
     """
 
     bottom: int = option(0, "number of lowest layers", minimum=0)
@@ -32,7 +32,7 @@ class LayerFilter(Modifier):
     )
 
     def selected_layers(self, facts: Facts, part: str = "") -> frozenset[int]:
-        """The layers that the arguments name, of one part of an encoder-decoder."""
+        """The layers that the arguments name, in one part of the backbone."""
         if self.part not in (None, part):
             return frozenset()
         count = facts.layers_by_part[part]
@@ -40,17 +40,17 @@ class LayerFilter(Modifier):
         return self.layers | frozenset(bottom) | frozenset(top)
 
     def active_layers(self, facts: Facts, part: str) -> frozenset[int]:
-        """The layers of one part in which there are adapters."""
+        """The layers of one part of the backbone in which adapters stay."""
         raise NotImplementedError
 
     def all_active_layers(self, facts: Facts) -> frozenset[int]:
-        """The layers of any part in which there are adapters."""
+        """The layers in which adapters stay, in any part of the backbone."""
         return frozenset().union(
             *(self.active_layers(facts, part) for part in facts.layers_by_part)
         )
 
     def is_active_at(self, site: Site, facts: Facts) -> bool:
-        """Whether there are adapters at a site."""
+        """True if adapters stay at a site."""
         return site.layer is None or site.layer in self.active_layers(facts, site.part)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
@@ -71,37 +71,30 @@ class LayerFilter(Modifier):
         if facts is None:
             return
         if self.part is not None and self.part not in facts.layers_by_part:
-            expected, got = (
-                "left out on a backbone that is not an encoder-decoder",
-                f"`{self.part}`",
-            )
-            yield codes.AC209.at(
-                self.span, name="part", operator=self.word, expected=expected, got=got
-            )
+            expected = "left out on a backbone that is not an encoder-decoder"
+            values = {"name": "part", "operator": self.word, "expected": expected}
+            yield codes.AC209.at(self.span, **values, got=f"`{self.part}`")
             return
         beyond = [layer for layer in self.layers if layer >= facts.layers]
         if beyond:
             last = facts.layers - 1
             yield codes.AC312.at(self.span, name="layers", wanted=format_ranges(beyond), last=last)
             return
-        if any(reachable_layers(self.body, facts).values()) and not any(
-            reachable_layers(self, facts).values()
-        ):
-            given = [name for name in ("bottom", "top", "layers") if getattr(self, name)]
-            name = given[0] if len(given) == 1 else ""
-            yield codes.AC311.at(
-                self.span, name=name, operator=self.word, layers=counted(facts.layers, "layer")
-            )
+        has_layers = any(reachable_layers(self.body, facts).values())
+        if has_layers and not any(reachable_layers(self, facts).values()):
+            used = [name for name in ("bottom", "top", "layers") if getattr(self, name)]
+            name, layers = used[0] if len(used) == 1 else "", counted(facts.layers, "layer")
+            yield codes.AC311.at(self.span, name=name, operator=self.word, layers=layers)
 
 
 def reachable_layers(block: Block, facts: Facts) -> dict[str, frozenset[int]]:
-    """The layers of each part in which restrictions let adapters be."""
+    """The layers of each part of the backbone that the `drop` and `keep` of a block leave."""
     whole = {part: frozenset(range(count)) for part, count in facts.layers_by_part.items()}
-    inner = [reachable_layers(one, facts) for one in block.inner()] or [whole]
-    found = {part: frozenset[int]().union(*(one[part] for one in inner)) for part in whole}
+    inner = [reachable_layers(child, facts) for child in block.inner()] or [whole]
+    union = {part: frozenset[int]().union(*(layers[part] for layers in inner)) for part in whole}
     if isinstance(block, LayerFilter):
-        return {part: layers & block.active_layers(facts, part) for part, layers in found.items()}
-    return found
+        return {part: layers & block.active_layers(facts, part) for part, layers in union.items()}
+    return union
 
 
 @register_operator

@@ -1,4 +1,4 @@
-"""Weights of members, `a:0.3`: what `average` and `merge` share, and what has no weighted sum."""
+"""Weights of members, as in `average(a:0.3, b:0.7)`, and checks that operators share."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span, either
 from adaptcompose.methods.method import Method
 
-SUM_TOLERANCE = 1e-6  # so far from 1 a sum of weights may be
+SUM_TOLERANCE = 1e-6
+"""The largest accepted difference between 1 and the sum of the weights."""
 
 
 def member_weights(members: Sequence[Slot]) -> tuple[float, ...]:
-    """The weights as written; without any, equal ones that sum to 1."""
+    """The weights as written; if no member has one, equal weights that sum to 1."""
     if all(slot.weight is None for slot in members):
         return (1 / len(members),) * len(members)
     return tuple(slot.weight or 0.0 for slot in members)
 
 
 def missing_weight_problems(members: Sequence[Slot], span: Span | None) -> Iterator[Diagnostic]:
-    """AC207 where some members have a weight and others have none."""
+    """Yield AC207 if some members have a weight and others do not."""
     if len({slot.weight is None for slot in members}) > 1:
         yield codes.AC207.at(span)
 
@@ -29,9 +30,9 @@ def missing_weight_problems(members: Sequence[Slot], span: Span | None) -> Itera
 def weight_sum_problems(
     word: str, members: Sequence[Slot], span: Span | None, *, normalize: bool
 ) -> Iterator[Diagnostic]:
-    """AC207 or AC208 where weights do not sum to 1, or cannot be made to."""
-    if found := list(missing_weight_problems(members, span)):
-        yield from found
+    """Yield AC207 or AC208 unless the weights sum to 1, or can be normalised if `normalize`."""
+    if missing := list(missing_weight_problems(members, span)):
+        yield from missing
         return
     total = sum(member_weights(members))
     if normalize and SUM_TOLERANCE < total < math.inf:
@@ -44,7 +45,10 @@ def weight_sum_problems(
 def additivity_problems(
     word: str, block: Block, exempt_methods: tuple[type[Method], ...] = ()
 ) -> Iterator[Diagnostic]:
-    """AC306 for the first adapter that adds nothing to a state: virtual tokens, keys and values."""
+    """Yield AC306 for the first adapter that does not add to hidden states, such as a prefix.
+
+    Adapters of `exempt_methods` are accepted.
+    """
     for leaf in adapters_of(block).values():
         if leaf.method is None or isinstance(leaf.method, exempt_methods):
             continue
@@ -55,6 +59,6 @@ def additivity_problems(
 
 
 def suggest_operators(method: Method) -> str:
-    """A remedy: the operators that can combine adapters of a method."""
-    known = {"`average(…)`": method.additive, "`merge(…)`": method.mergeable, "`stack(…)`": True}
-    return f"use {either([word for word, possible in known.items() if possible])}"
+    """The text of a remedy: the operators that can combine adapters of a method."""
+    calls = {"`average(…)`": method.additive, "`merge(…)`": method.mergeable, "`stack(…)`": True}
+    return f"use {either([call for call, is_possible in calls.items() if is_possible])}"

@@ -58,7 +58,7 @@ class Merge(BlockOperator):
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         pairs = zip(self._members_at(site, facts), member_weights(self.members), strict=True)
-        # of members that do not fit together, AC313 is told by `problems`
+        # `problems` reports members that do not fit together, with AC313
         present = [(leaf, share) for leaf, share in pairs if isinstance(leaf, ParametricPrimitive)]
         if not present:
             return None
@@ -79,7 +79,7 @@ class Merge(BlockOperator):
             yield self._option_problem("density", "above 0 and at most 1")
         elif self.density < 1 and self.method == "linear":
             yield self._option_problem("density", "1 with `method=linear`")
-        unfit = [found for block in self.inner() for found in self._member_problems(block)]
+        unfit = [problem for block in self.inner() for problem in self._member_problems(block)]
         yield from unfit
         if facts is not None and has_known_methods(self) and not unfit:
             yield from self._shape_problems(facts)
@@ -89,7 +89,7 @@ class Merge(BlockOperator):
         return codes.AC209.at(self.span, name=name, operator=self.word, expected=expected, got=got)
 
     def _member_problems(self, block: Block) -> Iterator[Diagnostic]:
-        """Members are adapters, or merges of some."""
+        """Yield AC305 or AC306 for a member that is neither a mergeable adapter nor a merge."""
         while isinstance(block, Trainability):
             block = block.body
         if isinstance(block, Adapter):
@@ -104,23 +104,23 @@ class Merge(BlockOperator):
             yield codes.AC305.at(block.span, operator=self.word, inner=inner, help=help)
 
     def _shape_problems(self, facts: Facts) -> Iterator[Diagnostic]:
-        """What differs at the first site at which the members do."""
+        """Yield the first difference between the members at the first site at which they differ."""
         for site in facts.all_sites():
-            if found := next(self._site_problems(site, facts), None):
-                yield found
+            if problem := next(self._site_problems(site, facts), None):
+                yield problem
                 return
 
     def _site_problems(self, site: Site, facts: Facts) -> Iterator[Diagnostic]:
-        """AC307 or AC313 at a site, AC209 for a rank where nothing has one."""
-        found, blocks = self._members_at(site, facts), self.inner()
-        there = [leaf is not None for leaf in found]
-        if any(there) and not all(there):
-            here, gone = (blocks[there.index(sure)] for sure in (True, False))
-            told = f"`{here}` adapts {site}, `{gone}` does not"
-            yield codes.AC307.at(self.span, operator=self.word, detail=told)
-        for block, leaf in zip(blocks, found, strict=True):
-            if detail := _describe_difference((blocks[0], found[0]), (block, leaf)):
-                yield codes.AC313.at(block.span, detail=detail)
+        """Yield AC307 or AC313 for a difference at a site, AC209 for `rank` without a LoRA."""
+        leaves, blocks = self._members_at(site, facts), self.inner()
+        is_present = [leaf is not None for leaf in leaves]
+        if any(is_present) and not all(is_present):
+            present, absent = (blocks[is_present.index(value)] for value in (True, False))
+            detail = f"`{present}` adapts {site}, `{absent}` does not"
+            yield codes.AC307.at(self.span, operator=self.word, detail=detail)
+        for block, leaf in zip(blocks, leaves, strict=True):
+            if difference := _describe_difference((blocks[0], leaves[0]), (block, leaf)):
+                yield codes.AC313.at(block.span, detail=difference)
             if (
                 self.rank is not None
                 and isinstance(leaf, ParametricPrimitive)
@@ -132,7 +132,7 @@ class Merge(BlockOperator):
 def _describe_difference(
     one: tuple[Block, Primitive | None], other: tuple[Block, Primitive | None]
 ) -> str | None:
-    """In words the first thing in which two primitives are not of one shape."""
+    """The first difference in shape between two primitives, in words; None if there is none."""
     (first, a), (second, b) = one, other
     if not isinstance(a, ParametricPrimitive) or not isinstance(b, ParametricPrimitive):
         return None

@@ -88,7 +88,7 @@ class Prune(Modifier):
 
 
 def spec_only_problems(graph: Block) -> Iterator[Diagnostic]:
-    """Yield AC204 for every `data=` in an expression that is not in a spec, which names the data."""
+    """Yield AC204 for every `data=` in an expression that is not in a spec."""
     for block in unmeasured_prunes(graph):
         if block.data is not None:
             expected = "left out of an expression that is not in a spec (use `by`)"

@@ -1,4 +1,4 @@
-"""`scale`: more or less of what adapters add."""
+"""`scale`: a factor on what adapters add to hidden states."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ class Scale(Modifier):
 
 
 def _is_unscalable(block: Block, facts: Facts) -> bool:
-    """Whether it does something by which no state is added to: there is no half of that."""
+    """True if the block does more than add to a hidden state, so that scaling has no meaning.
+
+    Examples are invertible parts, virtual tokens, and adapters that replace the backbone's norm.
+    """
     virtual = facts.sites_of_kind("attention", "tokens", "positions")
     for site in (EMBEDDINGS_SITE, *facts.sublayer_sites(), *virtual):
         inner = block.at(site, facts)

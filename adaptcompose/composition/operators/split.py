@@ -1,4 +1,4 @@
-"""`split`: other adapters for other tokens."""
+"""`split`: different adapters for different ranges of tokens."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from adaptcompose.methods.prompt import TOKENS_SITE, Prompt
 from adaptcompose.syntax.signature import format_value, option
 
 SHARED_SITES = (TOKENS_SITE, EMBEDDINGS_SITE, Site("vocabulary"), HEAD_SITE)
+"""Sites whose parts apply to all tokens of a row, so that `split` ignores them."""
+
 POOLER = Site("pooler")
 
 
@@ -59,18 +61,19 @@ class Split(BlockOperator):
 
     @classmethod
     def from_call(cls, call: CheckedCall) -> Block:
-        given = {"starts": call.options["at"]} if "at" in call.options else {}
-        return cls(call.members, span=call.span, **given)
+        options = {"starts": call.options["at"]} if "at" in call.options else {}
+        return cls(call.members, span=call.span, **options)
 
     @property
     def boundaries(self) -> tuple[int, ...]:
+        """The first tokens of all ranges except the first."""
         return self.starts if isinstance(self.starts, tuple) else (self.starts,)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
         if site in SHARED_SITES:
             return None
         branches = tuple(block.at(site, facts) for block in self.inner())
-        if site == POOLER:  # it reads the first token only
+        if site == POOLER:  # the pooler reads the first token only
             return branches[sum(edge <= 0 for edge in self.boundaries)]
         return Ranges(branches, self.boundaries) if any(branches) else None
 
@@ -96,7 +99,7 @@ class Split(BlockOperator):
             yield from mixed_ending_problems(self, facts)
 
     def _shared_site_problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
-        """AC324 for every adapter of which something is left out."""
+        """Yield AC324 for every adapter that has parts which `split` ignores."""
         for leaf in adapters_of(self).values():
             sites = leaf.method.sites(facts) if leaf.method and facts is not None else ()
             if isinstance(leaf.method, Prompt) or any(site in SHARED_SITES for site in sites):

@@ -1,4 +1,4 @@
-"""`stack`: one block on top of another."""
+"""`stack`: blocks on top of each other."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Stack(BlockOperator):
         return next((head for head in heads if head is not None), None)
 
     def at(self, site: Site, facts: Facts) -> Primitive | None:
-        # the inverse of a composition undoes its last part first
+        # the inverse of a composition inverts its last part first
         return make_chain(
             [block.at(site, facts) for block in self.inner()], backwards=site == HEAD_SITE
         )
@@ -92,21 +92,19 @@ class Stack(BlockOperator):
         yield from self._ending_problems(facts)
 
     def _position_problems(self) -> Iterator[Diagnostic]:
-        """AC316: virtual tokens move the positions of the others, or none of them does."""
-        found: dict[str, dict[str, Adapter]] = {}
+        """Yield AC316 if members disagree on whether virtual tokens shift other positions."""
+        by_kind: dict[str, dict[str, Adapter]] = {}
         for block in adapters_of(self).values():
             if block.method is not None and block.method.position_convention:
                 kind, word = block.method.position_convention
-                found.setdefault(kind, {}).setdefault(word, block)
-        for kind, words in found.items():
+                by_kind.setdefault(kind, {}).setdefault(word, block)
+        for kind, words in by_kind.items():
             if len(words) > 1:
-                told = ", ".join(
-                    f"`{block}` has `positions={word}`" for word, block in words.items()
-                )
-                yield codes.AC316.at(self.span, kind=kind, detail=told)
+                texts = (f"`{block}` has `positions={word}`" for word, block in words.items())
+                yield codes.AC316.at(self.span, kind=kind, detail=", ".join(texts))
 
     def _weight_norm_problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
-        """AC317: what normalises a weight stands on one weight, the same for all tokens."""
+        """Yield AC317 if a method normalises a weight that depends on the input below it."""
         if facts is None or not has_known_methods(self):
             return
         for site in facts.sites_of_kind("linear", "lookup"):
@@ -116,22 +114,22 @@ class Stack(BlockOperator):
                 return
 
     def _ending_problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
-        """AC320: an adapter without the backbone's norm has to be the last one at its sites."""
+        """Yield AC320 for an adapter that replaces the backbone's norm below another adapter."""
         if facts is None or not has_known_methods(self):
             return
         for index, slot in enumerate(self.members[:-1]):
-            later = self.members[index + 1 :]
+            above = self.members[index + 1 :]
             for site in facts.sublayer_sites():
-                here = slot.block.at(site, facts)
-                if here is None or here.placement.followed_by_norm:
+                node = slot.block.at(site, facts)
+                if node is None or node.placement.followed_by_norm:
                     continue
-                if any(other.block.at(site, facts) is not None for other in later):
+                if any(other.block.at(site, facts) is not None for other in above):
                     yield codes.AC320.at(slot.block.span, name=slot.block)
                     break
 
 
 def flatten(members: Sequence[Slot]) -> tuple[Slot, ...]:
-    """Unnamed stacks among the members give up their members: stack(a, stack(b)) = stack(a, b)."""
+    """Replace unnamed stacks by their members: stack(a, stack(b)) = stack(a, b)."""
     flat: list[Slot] = []
     for slot in members:
         if slot.name is None and isinstance(slot.block, Stack):

@@ -1,4 +1,4 @@
-"""`swap`: another block in a slot."""
+"""`swap`: other blocks in named slots."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Swap(Modifier):
 
     members: tuple[Slot, ...] = ()
     name_spans: Mapping[str, Span | None] = field(default_factory=dict, compare=False, repr=False)
-    """Where the names of the slots are written."""
+    """The spans of the names of the slots in the source."""
 
     def inner(self) -> tuple[Block, ...]:
         return (self.body, *(slot.block for slot in self.members))
@@ -64,7 +64,10 @@ class Swap(Modifier):
         return self.apply().at(site, facts)
 
     def apply_where_known(self) -> Swap:
-        """The same behind a body whose own slots are refilled; what they held is not looked up."""
+        """This modifier around a body whose known slots are refilled already.
+
+        The modifier stays for slots of published compositions that are not resolved yet.
+        """
         return replace(self, body=refill_slots(self.body, self._replacements))
 
     @property
@@ -72,7 +75,7 @@ class Swap(Modifier):
         return {str(slot.name): slot.block for slot in self.members}
 
     def apply(self) -> Block:
-        """The body with its slots refilled; Failed with AC310 for those that it has not."""
+        """The body with its slots refilled; raises Failed with AC310 for an unknown slot."""
         names = {name: self.name_spans.get(name, self.span) for name in self._replacements}
         if wrong := list(unknown_name_problems(names, slot_names(self.body))):
             raise Failed(wrong)
@@ -80,7 +83,7 @@ class Swap(Modifier):
 
 
 def refill_slots(body: Block, replacements: Mapping[str, Block]) -> Block:
-    """The body with other blocks in its slots."""
+    """The body with `replacements` in its slots, by name, including those of published ones."""
 
     def refill(block: Block) -> Block:
         if isinstance(block, Stack):
@@ -89,16 +92,16 @@ def refill_slots(body: Block, replacements: Mapping[str, Block]) -> Block:
             ]
             return replace(block, members=tuple(filled))
         if isinstance(block, Published):
-            given = {slot.name: refill_slots(slot.block, replacements) for slot in block.refills}
-            given |= {name: replacements[name] for name in block.slots if name in replacements}
-            return replace(block, refills=tuple(Slot(name, one) for name, one in given.items()))
+            refills = {slot.name: refill_slots(slot.block, replacements) for slot in block.refills}
+            refills |= {name: replacements[name] for name in block.slots if name in replacements}
+            return replace(block, refills=tuple(Slot(name, b) for name, b in refills.items()))
         return block
 
     return transform(body, refill)
 
 
 def as_written(graph: Block) -> Block:
-    """The graph as it is written: a published composition as its reference, and its swaps."""
+    """The graph as source: published compositions as references, followed by their swaps."""
 
     def change(block: Block) -> Block:
         if not isinstance(block, Published):
@@ -113,25 +116,25 @@ def as_written(graph: Block) -> Block:
 def unknown_name_problems(
     names: Mapping[str, Span | None], known: list[str]
 ) -> Iterator[Diagnostic]:
-    """AC310 for every name that is none of those known."""
+    """Yield AC310 for every name that is not in `known`."""
     for name, span in names.items():
         if name not in known:
-            listed, near = ", ".join(known), suggest(name, known) if known else NO_SLOTS
-            yield codes.AC310.at(span, name=name, known=listed, help=near)
+            help = suggest(name, known) if known else NO_SLOTS
+            yield codes.AC310.at(span, name=name, known=", ".join(known), help=help)
 
 
 def slot_spans(call: syntax.Call) -> dict[str, Span | None]:
-    """The slots that a call names, and where."""
-    given = [one for one in call.arguments if isinstance(one, syntax.Argument)]
-    return {one.name: one.name_span for one in given if one.name is not None}
+    """The spans of the slot names in a call, by name."""
+    arguments = [node for node in call.arguments if isinstance(node, syntax.Argument)]
+    return {node.name: node.name_span for node in arguments if node.name is not None}
 
 
 def is_outside_catalogue(ref: Ref) -> bool:
-    """Whether a reference may lead to a published composition, by its letters alone."""
+    """True if a reference is not a catalogue name, so that it can mean a published composition."""
     return ref.kind in ("hub", "local")
 
 
 def has_unresolved(block: Block, may_be_published: Callable[[Ref], bool]) -> bool:
-    """Whether references in it may be published compositions that have slots of their own."""
+    """True if a block contains unresolved references that can mean published compositions."""
     leaves = (inner for inner in walk(block) if isinstance(inner, Adapter))
     return any(leaf.ref and leaf.method is None and may_be_published(leaf.ref) for leaf in leaves)

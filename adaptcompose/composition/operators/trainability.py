@@ -1,4 +1,4 @@
-"""`train` and `freeze`: what training changes."""
+"""`train` and `freeze`: which parts training updates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from adaptcompose.syntax.references import Ref
 
 @dataclass(frozen=True)
 class Trainability(Modifier):
-    """Says of parts to the left whether training changes them; outputs stay as they are."""
+    """A modifier that marks parts to its left as trained or frozen; it changes no outputs."""
 
     takes: ClassVar[ArgumentKind] = "names"
     makes_trainable: ClassVar[bool]
@@ -37,36 +37,34 @@ class Trainability(Modifier):
     names: tuple[str, ...] = ()
     name_spans: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
     unnamed_parts: tuple[WeightedPart, ...] = field(default=(), compare=False, repr=False)
-    """New parts that a `let` means, until they have names."""
+    """New parts that an argument means and that have no names yet."""
     is_deferred: bool = field(default=False, compare=False, repr=False)
-    """Whether references to the left may bring parts that are not known yet."""
+    """True if unresolved references to the left can bring parts that the arguments name."""
 
     @classmethod
     def from_call(
         cls, call: syntax.Call, body: Block, scope: Mapping[str, Block | None], *, is_deferred: bool
     ) -> Trainability:
-        """The modifier of a call; `scope` are the blocks that names stand for."""
-        known, parts = (
-            nameable_parts(body),
-            {(one.name, one.span) for one in part_occurrences(body)},
-        )
-        places: dict[str, Span] = {}
+        """Make the modifier for a call; `scope` are the blocks of `let` and of aliases, by name."""
+        known = nameable_parts(body)
+        parts = {(part.name, part.span) for part in part_occurrences(body)}
+        spans: dict[str, Span] = {}
         unnamed: list[WeightedPart] = []
         for argument in call.arguments:
             written = str(argument)
             meant = scope.get(written) if written not in known else None
-            found = [one for one in part_occurrences(meant) if (one.name, one.span) in parts]
-            places |= {one.name: argument.span for one in found if one.name}
-            unnamed += [one for one in found if not one.name]
-            if not found:
-                places[written] = argument.span
-        return cls(body, tuple(places), places, tuple(unnamed), is_deferred, span=call.span)
+            matches = [p for p in part_occurrences(meant) if (p.name, p.span) in parts]
+            spans |= {part.name: argument.span for part in matches if part.name}
+            unnamed += [part for part in matches if not part.name]
+            if not matches:
+                spans[written] = argument.span
+        return cls(body, tuple(spans), spans, tuple(unnamed), is_deferred, span=call.span)
 
     def problems(self, facts: Facts | None) -> Iterator[Diagnostic]:
-        """AC310 for names that mean nothing to the left, once that is known."""
+        """Yield AC310 for names without a slot or part to the left, once all parts are known."""
         if not self.is_deferred or has_known_methods(self.body):
-            places = {name: self.name_spans.get(name, self.span) for name in self.names}
-            yield from unknown_name_problems(places, list(nameable_parts(self.body)))
+            spans = {name: self.name_spans.get(name, self.span) for name in self.names}
+            yield from unknown_name_problems(spans, list(nameable_parts(self.body)))
 
     @property
     def stage_texts(self) -> tuple[str, ...]:
@@ -87,7 +85,7 @@ class Trainability(Modifier):
         return replace(self, names=(*self.names, *meant), unnamed_parts=())
 
     def target_parts(self) -> frozenset[str]:
-        """The parts that the names mean; without names, all to the left."""
+        """The names of the parts that are marked; without arguments, of all parts to the left."""
         known = nameable_parts(self.body)
         if not self.names:
             return frozenset().union(*known.values())
@@ -132,14 +130,14 @@ class Freeze(Trainability):
 
 
 def nameable_parts(block: Block) -> dict[str, frozenset[str]]:
-    """What can be named in a composition, and the parts that it means.
+    """The parts that each argument of `train` and `freeze` means, by argument.
 
-    Parts by their own names, published compositions by their references, slots by what is in
-    them, and `fuse` for all fusions.
+    An argument is the name of a part, the reference of a published composition, the name of a
+    slot, which means the parts in it, or `fuse`, which means all fusions.
     """
     found: dict[str, frozenset[str]] = {}
-    if mixed := fusions_of(block):
-        found["fuse"] = frozenset(mixed)
+    if fusions := fusions_of(block):
+        found["fuse"] = frozenset(fusions)
     for inner in walk(block):
         for slot in inner.named_slots:
             name = str(slot.name)
@@ -153,16 +151,16 @@ def nameable_parts(block: Block) -> dict[str, frozenset[str]]:
 
 
 def part_occurrences(block: Block | None) -> list[WeightedPart]:
-    """All adapters and fusions, as often as they stand there."""
+    """All adapters and fusions of a graph, repeated ones as often as they occur."""
     return [] if block is None else [b for b in walk(block) if isinstance(b, WeightedPart)]
 
 
 def with_named_slots(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[str, ...]]:
-    """The body with slots for the new parts that a `let` has named, and the names of all of them.
+    """The body with a named slot around each new part in `names`, and the names of all slots.
 
-    A graph has no `let` that could be written, and stack(x=e) = e.
+    Source needs a name for the part, and a graph has no `let`; a slot is one, as stack(x=e) = e.
     """
-    known, found, body = slot_names(body), list(names), as_written(body)
+    known, all_names, body = slot_names(body), list(names), as_written(body)
     wanted = set(names) - {*known, "fuse"}
 
     def called(block: Block) -> str | None:
@@ -182,34 +180,34 @@ def with_named_slots(body: Block, names: tuple[str, ...]) -> tuple[Block, tuple[
             if slot.name is not None or name is None:
                 members.append(replace(slot, block=wrapped(slot.block)))
                 continue
-            if any(one.name == name for one in members):
-                name = unique_name(name, {*known, *found})
-                found.append(name)
+            if any(member.name == name for member in members):
+                name = unique_name(name, {*known, *all_names})
+                all_names.append(name)
             members.append(replace(slot, name=name))
         return replace(block, members=tuple(members))
 
-    return (wrapped(transform(body, change)), tuple(found)) if wanted else (body, names)
+    return (wrapped(transform(body, change)), tuple(all_names)) if wanted else (body, names)
 
 
 def unique_name(word: str, taken: Container[str]) -> str:
-    """The word, with the first number that makes it new."""
+    """The word, or the word with the first number from 2 on that is not taken."""
     numbered = (f"{word}{number}" for number in count(2))
     return next(name for name in chain((word,), numbered) if name not in taken)
 
 
 def explicit_trainability(graph: Block) -> dict[str, bool]:
-    """Of which parts the expression says that they are trained, or frozen; the last word counts."""
-    found: dict[str, bool] = {}
+    """True for parts marked by `train`, False for those marked by `freeze`; the last counts."""
+    marks: dict[str, bool] = {}
     for inner in graph.inner():
-        found |= explicit_trainability(inner)
+        marks |= explicit_trainability(inner)
     if isinstance(graph, Trainability):
-        found |= dict.fromkeys(graph.target_parts(), graph.makes_trainable)
-    return found
+        marks |= dict.fromkeys(graph.target_parts(), graph.makes_trainable)
+    return marks
 
 
 def trainable_parts(graph: Block) -> Iterator[str]:
-    """The parts that are trained unless a spec says otherwise: what is new, and what is marked."""
-    said = explicit_trainability(graph)
+    """Yield the parts that are trained by default: new parts, and parts marked by `train`."""
+    marks = explicit_trainability(graph)
     for name, part in parts_of(graph).items():
-        if said.get(name, part.is_new):
+        if marks.get(name, part.is_new):
             yield name
