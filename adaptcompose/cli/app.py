@@ -1,4 +1,4 @@
-"""What commands share: the app, their common arguments, exit codes, and what a target means."""
+"""The typer app, and what its commands share: arguments, the groups of the help, exit codes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ GROUPS = {
 
 
 class OrderedCommands(TyperGroup):
-    """The commands in the order in which one meets them."""
+    """Lists the commands by group, in the order in which you use them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         order = [name for names in GROUPS.values() for name in names]
@@ -49,11 +49,11 @@ class OrderedCommands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         known = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        placed = {name for names in GROUPS.values() for name in names}
-        others = tuple(name for name in known if name not in placed)
+        in_groups = {name for names in GROUPS.values() for name in names}
+        others = tuple(name for name in known if name not in in_groups)
         for title, names in {**GROUPS, "more": others}.items():
-            found = [(name, known.get(name)) for name in names]
-            rows = [(name, one.get_short_help_str(90)) for name, one in found if one is not None]
+            commands = [(name, known.get(name)) for name in names]
+            rows = [(name, each.get_short_help_str(90)) for name, each in commands if each]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
@@ -120,7 +120,7 @@ def global_options(
 ) -> None:
     choose_colour(color)
     if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the client is imported
+        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported
     if version:
         print(__version__)
         raise typer.Exit
@@ -133,15 +133,15 @@ def is_spec_target(
     overrides: list[str] | None = None,
     known_as: str | None = None,
 ) -> bool:
-    """Whether a target is a spec; usage errors for options that do not go with it."""
+    """Whether a target is a spec. Raises a usage error for options that do not apply to it."""
     if not target.endswith(SPEC_SUFFIXES):
         if overrides:
             raise typer.BadParameter("use it with a spec only", param_hint="--set")
         if known_as is not None and backbone is None:
             raise typer.BadParameter("use it together with --backbone", param_hint="--as")
         return False
-    for name, given in (("backbone", backbone), ("hub", hub), ("as", known_as)):
-        if given is not None:
+    for name, value in (("backbone", backbone), ("hub", hub), ("as", known_as)):
+        if value is not None:
             raise typer.BadParameter(
                 f"set `{'backbone.as' if name == 'as' else name}` in the spec instead",
                 param_hint=f"--{name}",

@@ -1,4 +1,4 @@
-"""What the shell offers at the tab key: files, and words inside a quoted expression."""
+"""Shell completion: files, words inside a quoted expression, keys of a spec."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from adaptcompose.experiment.spec.section_reader import KeyDoc
 
 COMPLETION_VARIABLE = "_ADAPTCOMPOSE_COMPLETE"
-"""The variable by which a shell asks."""
+"""The environment variable that a shell sets to ask for completions."""
 TARGET_SUFFIXES = (".yaml", ".yml", ".compose")
 
 
 def complete_target(incomplete: str) -> list[str]:
-    """Files that hold a composition, or how an expression goes on."""
+    """Specs and .compose files, or continuations of an expression."""
     files = _files(incomplete, TARGET_SUFFIXES)
     if files and not set(incomplete) & set("(|=,"):
         return files
@@ -31,11 +31,10 @@ def complete_target(incomplete: str) -> list[str]:
 
 
 def complete_backbone(incomplete: str) -> list[str]:
-    """Folders with a config.json."""
+    """Folders with a config.json; if there are none, all folders to look into."""
     folders = _folders(incomplete)
-    return [f"{folder}" for folder in folders if (Path(folder) / "config.json").is_file()] or [
-        f"{folder}/" for folder in folders
-    ]
+    backbones = [folder for folder in folders if (Path(folder) / "config.json").is_file()]
+    return backbones or [f"{folder}/" for folder in folders]
 
 
 def complete_spec(incomplete: str) -> list[str]:
@@ -44,19 +43,21 @@ def complete_spec(incomplete: str) -> list[str]:
 
 
 def complete_key(incomplete: str) -> list[str]:
-    """Keys of spec.yaml, with their choices or their default behind `=`."""
+    """Keys of spec.yaml; after `=`, the choices or the default of the key."""
     from adaptcompose.experiment.spec.spec import spec_keys
 
     known = {key.path.replace("[]", "[0]"): key for key in spec_keys() if "*" not in key.path}
     path, mark, _ = incomplete.partition("=")
     if mark:
         values = _values(known[path]) if path in known else []
-        return [one for value in values if (one := f"{path}={value}").startswith(incomplete)]
-    found = [one for one in known if one.startswith(incomplete)]
-    if len(found) != 1:
-        return [f"{one}=" for one in found]
-    # a shell that has only one answer goes on with the next argument
-    return [f"{found[0]}={value}" for value in ("", *(_values(known[found[0]]) or ["…"]))]
+        settings = [f"{path}={value}" for value in values]
+        return [setting for setting in settings if setting.startswith(incomplete)]
+    matching = [key for key in known if key.startswith(incomplete)]
+    if len(matching) != 1:
+        return [f"{key}=" for key in matching]
+    # given a single completion, a shell would start the next argument
+    key = matching[0]
+    return [f"{key}={value}" for value in ("", *(_values(known[key]) or ["…"]))]
 
 
 def _values(key: KeyDoc) -> list[str]:
@@ -77,7 +78,7 @@ def complete_kind(incomplete: str) -> list[str]:
 
 
 def complete_word(incomplete: str) -> list[str]:
-    """Codes of diagnostics, operators and methods: what `explain` explains."""
+    """The words that `explain` explains: codes of diagnostics, operators and methods."""
     from adaptcompose.composition.word_docs import describe_all_words
     from adaptcompose.diagnostics.codes import CODES
 
@@ -86,21 +87,21 @@ def complete_word(incomplete: str) -> list[str]:
 
 
 def _files(incomplete: str, endings: tuple[str, ...]) -> list[str]:
-    """Files with these endings, and folders to look into, that begin so."""
+    """Files with these endings, and folders with specs, whose paths begin with `incomplete`."""
     start = Path(incomplete if incomplete.endswith("/") else f"{incomplete}x").parent
     prefix = incomplete[: incomplete.rfind("/") + 1]
     if not start.is_dir():
         return []
-    found = []
+    matching = []
     for path in sorted(start.iterdir()):
         name = f"{prefix}{path.name}"
         if not name.startswith(incomplete) or path.name.startswith("."):
             continue
         if path.suffix in endings:
-            found.append(name)
+            matching.append(name)
         elif path.is_dir() and incomplete and any(path.glob("*.yaml")):
-            found.append(f"{name}/")
-    return found
+            matching.append(f"{name}/")
+    return matching
 
 
 def _folders(incomplete: str) -> list[str]:
@@ -113,29 +114,32 @@ def _folders(incomplete: str) -> list[str]:
 
 
 def answer_bash(answer: Callable[[], int]) -> int:
-    """Answers for bash, which cuts words at `=` and `:` and wants to know what comes behind."""
+    """Answer bash, which splits words at `=` and `:` and expects only the part after them.
+
+    `answer` prints completions of whole words and returns an exit code.
+    """
     words, current = os.environ["COMP_WORDS"].split("\n"), int(os.environ["COMP_CWORD"])
-    whole, done = join_words(words[: current + 1])
+    joined, fixed = join_words(words[: current + 1])
     if len(words) > current:
-        os.environ |= {"COMP_WORDS": "\n".join(whole), "COMP_CWORD": str(len(whole) - 1)}
+        os.environ |= {"COMP_WORDS": "\n".join(joined), "COMP_CWORD": str(len(joined) - 1)}
     try:
         with redirect_stdout(io.StringIO()) as out:
             return answer()
     finally:
-        print(*(line.removeprefix(done) for line in out.getvalue().splitlines()), sep="\n")
+        print(*(line.removeprefix(fixed) for line in out.getvalue().splitlines()), sep="\n")
 
 
 def join_words(words: list[str]) -> tuple[list[str], str]:
-    """The words as they were typed, and how much of the last one bash keeps as it is.
+    """The words as they were typed, and the part of the last one that bash does not replace.
 
     >>> join_words(["run", "--set", "train.schedule", "=", "li"])
     (['run', '--set', 'train.schedule=li'], 'train.schedule=')
     """
-    whole: list[str] = []
-    done, cut = "", False
+    joined: list[str] = []
+    fixed, after_mark = "", False
     for word in words:
-        mark = word != "" and set(word) <= {"=", ":"}
-        done = whole.pop() if whole and (mark or cut) else ""
-        whole.append(done + word)
-        done, cut = whole[-1] if mark else done, mark
-    return whole, done
+        is_mark = word != "" and set(word) <= {"=", ":"}
+        fixed = joined.pop() if joined and (is_mark or after_mark) else ""
+        joined.append(fixed + word)
+        fixed, after_mark = joined[-1] if is_mark else fixed, is_mark
+    return joined, fixed

@@ -1,8 +1,8 @@
-"""`hf compose …`: adaptcompose as an extension of the command line of huggingface_hub.
+"""`hf compose …`: adaptcompose as an extension of `hf`, the command line of huggingface_hub.
 
-Extensions of `hf` come from GitHub; a tool that is installed already can only register itself, by
-the file that `hf` keeps of each. That file is the client's own affair and may change, so whatever
-is not as expected ends here in a message, and adaptcompose itself needs none of it.
+`hf` installs extensions from GitHub. A tool that is already installed can only register itself, by
+writing the manifest that `hf` has for each extension. The format of that manifest is internal to
+huggingface_hub and may change: any failure becomes AC434, and nothing else depends on it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from adaptcompose.version import __version__
 
 NAME = "compose"
 OWNER = "adaptcompose.local"
-"""No user of GitHub can be called so: an update never fetches from somebody else."""
+"""Not a valid user name on GitHub, so that an update cannot fetch code of somebody else."""
 
 
 def install() -> Path:
-    """Register; the folder that says so. An extension of another kind of that name stays."""
-    with _extension_module() as layout:
-        folder = _folder(layout)
-        if folder.exists() and not _is_ours(layout, folder):
+    """Register adaptcompose with `hf`, and return the folder of the registration.
+
+    Raises AC434 if that fails, or if `hf` has another extension of that name.
+    """
+    with _extension_module() as extensions:
+        folder = _folder(extensions)
+        if folder.exists() and not _is_ours(extensions, folder):
             raise Failed(AC434.at(why=f"`hf` already has another extension `{NAME}`, in {folder}"))
-        layout.ExtensionManifest(
+        extensions.ExtensionManifest(
             owner=OWNER,
             repo=f"hf-{NAME}",
             repo_id=f"{OWNER}/hf-{NAME}",
@@ -41,15 +44,15 @@ def install() -> Path:
             description="Compose adapters on a frozen language model",
             commit_sha=__version__,
         ).save(folder)
-        layout.ExtensionManifest.load(folder)
+        extensions.ExtensionManifest.load(folder)
     return folder
 
 
 def remove() -> bool:
-    """Take the registration away; whether there was one."""
-    with _extension_module() as layout:
-        folder = _folder(layout)
-        if not folder.exists() or not _is_ours(layout, folder):
+    """Remove the registration, and return whether there was one."""
+    with _extension_module() as extensions:
+        folder = _folder(extensions)
+        if not folder.exists() or not _is_ours(extensions, folder):
             return False
         shutil.rmtree(folder)
     return True
@@ -57,30 +60,30 @@ def remove() -> bool:
 
 @contextlib.contextmanager
 def _extension_module() -> Iterator[Any]:
-    """The client's module for extensions; what is not as it was is told."""
+    """The extensions module of huggingface_hub; any exception while it is used becomes AC434."""
     try:
         from huggingface_hub.cli import extensions
 
         yield extensions
     except Failed:
         raise
-    except Exception as error:  # another version of the client can fail in any way
+    except Exception as error:  # another version of huggingface_hub can fail in any way
         why = str(error).strip().split("\n")[0] or type(error).__name__
         raise Failed(AC434.at(why=why)) from None
 
 
-def _folder(layout: Any) -> Path:
-    return Path(layout.EXTENSIONS_ROOT).expanduser() / f"hf-{NAME}"
+def _folder(extensions: Any) -> Path:
+    return Path(extensions.EXTENSIONS_ROOT).expanduser() / f"hf-{NAME}"
 
 
-def _is_ours(layout: Any, folder: Path) -> bool:
-    return bool(layout.ExtensionManifest.load(folder).owner == OWNER)
+def _is_ours(extensions: Any, folder: Path) -> bool:
+    return bool(extensions.ExtensionManifest.load(folder).owner == OWNER)
 
 
 def _command() -> Path:
-    """The installed command: beside this Python, or where the shell finds it."""
-    beside = Path(sys.executable).parent / "adaptcompose"
-    found = str(beside) if beside.is_file() else shutil.which("adaptcompose")
-    if found is None:
+    """The path of the installed command: next to this Python, or on PATH."""
+    sibling = Path(sys.executable).parent / "adaptcompose"
+    path = str(sibling) if sibling.is_file() else shutil.which("adaptcompose")
+    if path is None:
         raise Failed(AC434.at(why="the command `adaptcompose` is not installed"))
-    return Path(found)
+    return Path(path)

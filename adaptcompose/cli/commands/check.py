@@ -40,6 +40,6 @@ def check(
     composition, are found by plan.
     """
     is_spec_target(target, backbone, hub, overrides, known_as)
-    found = check_target(target, backbone, hub, overrides, known_as)
-    if code := print_diagnostics(found, target, form, quiet=quiet):
+    diagnostics = check_target(target, backbone, hub, overrides, known_as)
+    if code := print_diagnostics(diagnostics, target, form, quiet=quiet):
         raise typer.Exit(code)

@@ -23,19 +23,19 @@ def doctor(
     from adaptcompose.doctor import run_checks
 
     silence_transformers()
-    found = list(run_checks(hub or "hf", offline=offline))
+    findings = list(run_checks(hub or "hf", offline=offline))
     if form == "json":
-        print(json.dumps([vars(one) for one in found], indent=2, ensure_ascii=False))
+        print(json.dumps([vars(finding) for finding in findings], indent=2, ensure_ascii=False))
     else:
-        for section, lines in itertools.groupby(found, key=lambda one: one.section):
-            rows = list(lines)
-            width = max(len(one.name) for one in rows)
+        for section, group in itertools.groupby(findings, key=lambda finding: finding.section):
+            rows = list(group)
+            width = max(len(row.name) for row in rows)
             print(section)
-            for one in rows:
-                mark = " " if one.state in ("fine", "left out") else "!"
-                print(f"{mark} {one.name.ljust(width)}  {one.told}")
+            for row in rows:
+                mark = " " if row.state in ("fine", "left out") else "!"
+                print(f"{mark} {row.name.ljust(width)}  {row.told}")
             print()
-    states = {one.state for one in found}
+    states = {finding.state for finding in findings}
     if "problem" in states:
         raise typer.Exit(EXIT_INTERNAL)
     if "unreachable" in states:

@@ -52,10 +52,9 @@ def _page(code: str) -> Explanation:
 
 
 def _list(form: str) -> None:
-    known = sorted(CODES.values(), key=lambda one: one.id)
     if form == "json":
         pages = [page.as_dict() for page in load_explanations().values()]
         print(json.dumps(pages, indent=2, ensure_ascii=False))
         return
-    for one in known:
-        print(f"{one.id}  {show_placeholders(one.message)}")
+    for name, code in sorted(CODES.items()):
+        print(f"{name}  {show_placeholders(code.message)}")

@@ -47,7 +47,7 @@ def graph(
         raise typer.BadParameter("choose one of --mermaid, --dot and --svg")
     form = "mermaid" if as_mermaid else "dot" if as_dot else "svg" if as_svg else "text"
     graphs = _graphs(target, backbone, hub, overrides, known_as)
-    drawings = [_render(form, *one, layer) for one in graphs.values()]
+    drawings = [_render(form, block, facts, layer) for block, facts in graphs.values()]
     if form == "svg" and len(drawings) > 1:
         raise typer.BadParameter(
             "a picture shows one composition; choose one of the sweep with --set"
@@ -66,12 +66,12 @@ def _graphs(
     overrides: list[str] | None,
     known_as: str | None,
 ) -> dict[str, tuple[Block, Facts | None]]:
-    """The compositions of a sweep that differ, or the one that there is."""
+    """The distinct compositions of a target by canonical text: several for a sweep, else one."""
     from adaptcompose.composition.canonical_text import format_canonical
 
     if is_spec_target(target, backbone, hub, overrides, known_as):
-        specs = prepare_target(target, overrides)
-        return {format_canonical(one.graph): (one.graph, one.facts) for one in specs}
+        runs = prepare_target(target, overrides)
+        return {format_canonical(run.graph): (run.graph, run.facts) for run in runs}
     checked, base, _ = check_expression(target, backbone, hub, known_as)
     block = checked.raise_errors()
     return {"": (block, base.backbone)}

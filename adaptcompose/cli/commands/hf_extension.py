@@ -24,6 +24,6 @@ def install() -> None:
 @extension.command()
 def remove() -> None:
     """Remove the extension from the command `hf`."""
-    from adaptcompose.cli.hf_extension_install import remove as take_away
+    from adaptcompose.cli.hf_extension_install import remove as unregister
 
-    print("removed" if take_away() else "`hf compose` was not registered")
+    print("removed" if unregister() else "`hf compose` was not registered")

@@ -11,6 +11,7 @@ import typer
 from adaptcompose.cli.app import QuietOption, app
 from adaptcompose.cli.completion import complete_spec
 from adaptcompose.cli.inputs import print_next_command, print_notes
+from adaptcompose.diagnostics.diagnostic import escape_unprintable
 
 if TYPE_CHECKING:
     from adaptcompose.hub.lock import Lock
@@ -52,13 +53,13 @@ def lock(
         specs, spec, upgrade=tuple(names or ()) if upgrade else None, rewrite_lock=True
     )
     new = prepared[0].lock
-    print_notes(note for one in prepared for note in one.notes)
+    print_notes(note for run in prepared for note in run.notes)
     if unknown := _unknown_names(names or (), old, new):
         raise typer.BadParameter(f"{spec} does not use {', '.join(unknown)}", param_hint="NAMES")
     new.write(path)
-    changed = () if old is None else _format_changes(old, new)
-    for what in changed:
-        _print(f"~ {what}", quiet)
+    changes = () if old is None else _changes(old, new)
+    for change in changes:
+        _print(f"~ {change}", quiet)
     _print(f"{path} {'is unchanged' if old == new else 'written'}", quiet)
     print_next_command("run", str(spec), quiet=quiet)
 
@@ -69,19 +70,18 @@ def _print(text: str, quiet: bool) -> None:
 
 
 def _unknown_names(names: Sequence[str], old: Lock | None, new: Lock) -> list[str]:
-    """Names that nothing pinned has, and that no pattern did."""
+    """Those of the names that neither a pin nor a glob of the two locks has."""
     from adaptcompose.experiment.prepare.spec_lock import data_name
 
     known = {"backbone", "tokenizer"}
-    for one in (old, new):
-        known |= {*one.adapters, *one.globs, *map(data_name, one.data)} if one else set()
+    for lock in filter(None, (old, new)):
+        known |= {*lock.adapters, *lock.globs, *map(data_name, lock.data)}
     return [name for name in names if name not in known]
 
 
-def _format_changes(old: Lock, new: Lock) -> Iterator[str]:
-    """What is not as it was, as AC410 would tell it."""
+def _changes(old: Lock, new: Lock) -> Iterator[str]:
+    """The names of what differs between two locks."""
     from adaptcompose.hub.lock import compare_locks
 
-    mark = " is out of date: "
-    for one in compare_locks(old, new):
-        yield one.message.partition(mark)[2].removesuffix(" changed")
+    for difference in compare_locks(old, new):
+        yield escape_unprintable(difference.values["what"])

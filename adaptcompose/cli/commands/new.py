@@ -70,8 +70,8 @@ def new(
     _check_name(name)
     if path.exists():
         raise Failed(AC422.at(path=path))
-    given = {"train": train, "validation": validation, "test": test}
-    files = {split: file for split, file in given.items() if file}
+    splits = {"train": train, "validation": validation, "test": test}
+    files = {split: file for split, file in splits.items() if file}
     start = StarterAnswers(name, backbone or "", compose or "", task, hub, files)
     start = _ask_missing(starter_from_published(source, start) if source else start)
     _check_kind(start.kind)
@@ -83,7 +83,7 @@ def new(
 
 
 def _ask_missing(start: StarterAnswers) -> StarterAnswers:
-    """With answers to what is not known yet."""
+    """The answers, completed by asking for those that are missing."""
     kind = start.kind
     if kind is None and start.files:
         kind = _ask("kind of task", "text-classification")
@@ -93,7 +93,7 @@ def _ask_missing(start: StarterAnswers) -> StarterAnswers:
 
 
 def _write_schema() -> None:
-    """The schema that the first line of the spec names, unless there is one."""
+    """Write the JSON Schema that the first line of the spec names, unless it exists."""
     from adaptcompose.experiment.spec.schema import SCHEMA_FILE, build_schema
 
     if not Path(SCHEMA_FILE).exists():
@@ -101,11 +101,11 @@ def _write_schema() -> None:
         write_atomically(Path(SCHEMA_FILE), f"{text}\n")
 
 
-def _ask(what: str, default: str) -> str:
-    """The answer of whoever sits there, or the default where nobody does."""
+def _ask(question: str, default: str) -> str:
+    """The answer of the user, or the default if standard input is not a terminal."""
     if sys.stdin is None or not sys.stdin.isatty():
         return default
-    return str(typer.prompt(what, default=default, err=True))
+    return str(typer.prompt(question, default=default, err=True))
 
 
 def _check_name(name: str) -> None:

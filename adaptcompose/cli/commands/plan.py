@@ -59,12 +59,12 @@ def plan(
     elif detailed:
         raise typer.BadParameter("use it with a spec only", param_hint="--detailed-exitcode")
     else:
-        found, notes = _plan(target, backbone, hub, known_as)
+        made, notes = _plan(target, backbone, hub, known_as)
         if form == "json":
-            print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+            print(json.dumps(made.as_dict(), indent=2, ensure_ascii=False))
         else:
             print_notes(notes)
-            _print(found, program=program)
+            _print(made, program=program)
 
 
 def _plan_spec(
@@ -101,7 +101,7 @@ def _plan_spec(
 
 
 def _format_changes(folder: Path, found: Sequence[PlanChange]) -> str:
-    """What changed since the last run, if there was one."""
+    """The section of a plan on what changed since the last run; empty if there was none."""
     from adaptcompose.experiment.run.run_dirs import previous_plan
 
     if previous_plan(folder) is None:

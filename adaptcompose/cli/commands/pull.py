@@ -23,5 +23,5 @@ def pull(
     """Download a published composition into a folder, and verify it."""
     from adaptcompose.experiment.share.pull import pull as pull_folder
 
-    place = pull_folder(ref, folder, hub or "hf")
-    print(f"pulled {ref} into {place}")
+    new_folder = pull_folder(ref, folder, hub or "hf")
+    print(f"pulled {ref} into {new_folder}")

@@ -77,24 +77,22 @@ def _print_result(pushed: PushResult, form: str) -> None:
 
 
 def _print_preview(ready: Push, form: str) -> None:
-    """Files, then what changes in texts, then the card, then what it comes to."""
+    """Print what a push would do: files, the diff of texts, the card, and a summary."""
     from adaptcompose.experiment.share.push_diff import format_size
     from adaptcompose.hub.folder import FolderStore
 
-    found, target = ready.diff(), ready.target
+    diff, target = ready.diff(), ready.target
     if form == "json":
-        place = {"repo": target.repo, "hub": ready.store.name, "branch": target.branch}
-        print(json.dumps(place | found.as_plain() | {"card": ready.card}, indent=2))
+        branch = {"repo": target.repo, "hub": ready.store.name, "branch": target.branch}
+        print(json.dumps(branch | diff.as_plain() | {"card": ready.card}, indent=2))
         return
     kind = "pull request" if target.as_pull_request else f"branch {target.branch}"
-    seen = "private " if target.private else "public "
     is_folder = isinstance(ready.store, FolderStore)
-    new = f", new {'' if is_folder else seen}repository" * found.is_new
-    print(f"{target.repo} on {ready.store.name}, {kind}{new}\n{found}\n")
-    if found.text:
-        print(f"{found.text}\n")
+    visibility = "" if is_folder else "private " if target.private else "public "
+    new = f", new {visibility}repository" if diff.is_new else ""
+    print(f"{target.repo} on {ready.store.name}, {kind}{new}\n{diff}\n")
+    if diff.text:
+        print(f"{diff.text}\n")
     print(f"README.md\n{ready.card}")
-    counts = (
-        f"{found.count('+')} to add, {found.count('~')} to change, {found.count('-')} to remove"
-    )
-    print(f"Push: {counts}; {format_size(found.upload_bytes)} to send. Nothing was pushed.")
+    counts = f"{diff.count('+')} to add, {diff.count('~')} to change, {diff.count('-')} to remove"
+    print(f"Push: {counts}; {format_size(diff.upload_bytes)} to send. Nothing was pushed.")

@@ -47,11 +47,11 @@ def run(
 
         read_lock(spec)
     prepared = prepare_target(str(spec), overrides)
-    notes = [note for one in prepared for note in (*one.notes, *one.read_inputs())]
+    notes = [note for each in prepared for note in (*each.notes, *each.read_inputs())]
     terminal = Terminal(quiet=quiet or form == "json")
     print_notes(notes)
     if not terminal.quiet:
-        for text in dict.fromkeys(str(one.make_plan()) for one in prepared):
+        for text in dict.fromkeys(str(each.make_plan()) for each in prepared):
             print(f"{text}\n")
     folder = Path("runs") / prepared[0].spec.name
     try:

@@ -49,50 +49,56 @@ def search(
     query = SearchQuery(tuple(words or ()), backbone, language, task, method)
     catalogue = Catalogue.open(resource_folder("hub_cards"), Path("hub_cards"))
     hits = search_cards(catalogue, query)
-    found = [] if cards or method else _search_hub(query, hub or "hf")
+    hub_hits = [] if cards or method else _search_hub(query, hub or "hf")
     if form == "json":
-        shown = [hit.as_plain() for hit in hits], [vars(one) for one in found]
-        print(json.dumps(dict(zip(("cards", "hub"), shown, strict=True)), indent=2))
+        records = {
+            "cards": [hit.as_plain() for hit in hits],
+            "hub": [vars(hit) for hit in hub_hits],
+        }
+        print(json.dumps(records, indent=2))
         return
     _print_cards(hits, query)
-    _print_hub_hits(found, hub or "hf")
-    if not hits and not found:
+    _print_hub_hits(hub_hits, hub or "hf")
+    if not hits and not hub_hits:
         print("no results", file=sys.stderr)
 
 
 def _search_hub(query: SearchQuery, hub: str) -> list[RepositoryHit]:
-    """What a hub has; where it cannot be asked that is said, and the cards still count."""
+    """The matching repositories of a hub; if it cannot be searched, print why and return none."""
     from adaptcompose.hub.opening import open_store
 
     try:
-        found = open_store(hub, Path()).search(query.words, language=query.language)
+        hits = open_store(hub, Path()).search(query.words, language=query.language)
     except Failed as failed:
-        for one in failed.diagnostics:
-            print(f"{hub} was not searched: {one.message}", file=sys.stderr)
+        for diagnostic in failed.diagnostics:
+            print(f"{hub} was not searched: {diagnostic.message}", file=sys.stderr)
         return []
-    return [one for one in found if query.matches_hit(one)]
+    return [hit for hit in hits if query.matches_hit(hit)]
 
 
 def _print_cards(hits: Sequence[CardHit], query: SearchQuery) -> None:
-    """One adapter a line on a backbone, else one card a line with its backbones."""
+    """Print one line per adapter if a backbone is given, else one per card with its backbones."""
     if query.backbone:
-        found = [(hit, variant) for hit in hits for variant in hit.variants]
-        rows = [(h.reference_to(v), h.card.title, v.method or "", v.repo) for h, v in found]
+        rows = [
+            (hit.reference_to(variant), hit.card.title, variant.method or "", variant.repo)
+            for hit in hits
+            for variant in hit.variants
+        ]
     else:
         rows = [(hit.name, hit.card.title, ", ".join(hit.backbones), "") for hit in hits]
     for line in align_columns(rows):
         print(line)
 
 
-def _print_hub_hits(found: Sequence[RepositoryHit], hub: str) -> None:
-    if not found:
+def _print_hub_hits(hits: Sequence[RepositoryHit], hub: str) -> None:
+    if not hits:
         return
     print(f"\non {hub}:")
     rows = [
-        (one.repo, ", ".join(one.languages), one.task or "", ", ".join(one.backbones))
-        for one in found[:_SHOWN_LIMIT]
+        (hit.repo, ", ".join(hit.languages), hit.task or "", ", ".join(hit.backbones))
+        for hit in hits[:_SHOWN_LIMIT]
     ]
     for line in align_columns(rows):
         print(line)
-    if len(found) > _SHOWN_LIMIT:
-        print(f"… and {len(found) - _SHOWN_LIMIT} more; --format json shows all")
+    if len(hits) > _SHOWN_LIMIT:
+        print(f"… and {len(hits) - _SHOWN_LIMIT} more; --format json shows all")

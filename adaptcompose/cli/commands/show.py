@@ -37,7 +37,7 @@ _LABELS_SHOWN = 12
 _GROUPS_SHOWN = 12
 
 Details = Mapping[str, Sequence[str]]
-"""What is known of an adapter beside its files: label and texts."""
+"""Facts about an adapter that its files do not contain: lines of text by label."""
 
 
 @app.command()
@@ -64,37 +64,41 @@ def show(
     from adaptcompose.catalogue.cards import Card
     from adaptcompose.resolution.expression_check import context
 
-    found = context(backbone, Path(), hub or "hf", known_as)
-    shelf, told = _find_listing(reference, found, hub or "hf")
-    if isinstance(shelf, Card):
-        _print_card(shelf, form, told)
+    base = context(backbone, Path(), hub or "hf", known_as)
+    source, details = _find_listing(reference, base, hub or "hf")
+    if isinstance(source, Card):
+        _print_card(source, form, details)
     else:
-        _print_listing(shelf, reference, found, form, told)
+        _print_listing(source, reference, base, form, details)
 
 
 def _print_listing(
-    shelf: FileListing, reference: str, found: CheckContext, form: str, details: Details
+    listing: FileListing, reference: str, base: CheckContext, form: str, details: Details
 ) -> None:
     from adaptcompose.resolution.inspection import inspect_files
 
-    objects = inspect_files(shelf, found.backbone)
-    if not objects:
+    contents = inspect_files(listing, base.backbone)
+    if not contents:
         wanted, help = "anything that adaptcompose knows", "show one of the folders in it"
         raise Failed(AC406.at(name=reference, what="other files", wanted=wanted, help=help))
     if form == "json":
-        plain = {"reference": reference, "contents": [one.as_plain() for one in objects], **details}
+        plain = {
+            "reference": reference,
+            "contents": [each.as_plain() for each in contents],
+            **details,
+        }
         print(json.dumps(plain, indent=2, ensure_ascii=False))
         return
-    print("\n\n".join("\n".join(_format_content(reference, one)) for one in objects))
+    print("\n\n".join("\n".join(_format_content(reference, each)) for each in contents))
     for line in _format_details(details):
         print(line)
-    runnable = next((one for one in objects if one.calls and not one.why), None)
+    runnable = next((each for each in contents if each.calls and not each.why), None)
     if runnable is not None and runnable.kind in ("setup", "composition"):
         print_next_command("check", runnable.calls)
 
 
 def _print_spec(target: str, overrides: Sequence[str], form: str, *, full: bool) -> None:
-    """The spec as it was read, which reads as the same spec; one for each run of a sweep."""
+    """Print the spec as it was read, in a form that reads as the same spec; a sweep prints all."""
     from adaptcompose.experiment.spec.spec import read_specs
     from adaptcompose.storage.yaml_source import dump_yaml
 
@@ -106,8 +110,8 @@ def _print_spec(target: str, overrides: Sequence[str], form: str, *, full: bool)
         print("---\n".join(map(dump_yaml, plain)), end="")
 
 
-def _find_listing(text: str, found: CheckContext, hub: str) -> tuple[FileListing | Card, Details]:
-    """The files behind a reference, or the card of a name that has several adapters."""
+def _find_listing(text: str, base: CheckContext, hub: str) -> tuple[FileListing | Card, Details]:
+    """The files that a reference names, or the card of a catalogue entry with several variants."""
     from adaptcompose.composition.names import NameLookup
     from adaptcompose.resolution.file_listing import open_listing
     from adaptcompose.resolution.sources import Sources
@@ -120,40 +124,44 @@ def _find_listing(text: str, found: CheckContext, hub: str) -> tuple[FileListing
     if Path(text).is_file():
         help = "name a folder, a repository, a catalogue entry or a spec"
         raise Failed(AC109.at(span, name=text, why="it is a file", help=help))
-    names = NameLookup(found.catalogue, found.backbone)
+    names = NameLookup(base.catalogue, base.backbone)
     ref = names.parse(text, span)
     if ref.kind == "bare":
         raise names.unknown_name(text, span, None)
     variant = names.look_up(ref, span).variant
     if ref.kind == "catalogue" and variant is None:
-        card = found.catalogue.card(str(ref.space), str(ref.name), span)
+        card = base.catalogue.card(str(ref.space), str(ref.name), span)
         if len(card.variants) > 1:
             return card, _adapter_details(ref, None, None)
         variant = card.variants[0]
-    shelf = open_listing(ref, sources, variant)
+    listing = open_listing(ref, sources, variant)
     pin = None if ref.kind == "local" else sources.pin(ref, variant)
-    return shelf, _adapter_details(ref, variant, pin)
+    return listing, _adapter_details(ref, variant, pin)
 
 
 def _adapter_details(ref: Ref, variant: Variant | None, pin: Pin | None) -> Details:
-    """Licence and revision of an adapter, and the runs here that use it."""
+    """Licence and revision of an adapter, and the locks in this folder that pin it."""
     from adaptcompose.compiler.plan import format_bytes
 
-    known = {"licence": [(variant.licence if variant else None) or ""]}
-    known["pinned"] = [f"{pin.repo}@{pin.revision}"] if pin else []
-    known["used"] = [
-        f"{path}: {used}, {format_bytes(used.size)}" for path, used in _find_locks_using(str(ref))
-    ]
-    return {label: texts for label, texts in known.items() if any(texts)}
+    details = {
+        "licence": [(variant.licence if variant else None) or ""],
+        "pinned": [f"{pin.repo}@{pin.revision}"] if pin else [],
+        "used": [
+            f"{path}: {used}, {format_bytes(used.size)}"
+            for path, used in _find_locks_using(str(ref))
+        ],
+    }
+    return {label: texts for label, texts in details.items() if any(texts)}
 
 
 def _find_locks_using(name: str) -> Iterator[tuple[Path, Pin]]:
-    """The locks here and in the folders here that pin an adapter, any variant of it."""
+    """The locks in the working directory and its folders that pin any variant of an adapter."""
     from adaptcompose.hub.lock import Lock
 
     for path in sorted([*Path().glob("*.lock"), *Path().glob("*/*.lock")]):
-        with suppress(Failed):  # other tools have locks as well
-            pins = found.adapters if (found := Lock.load(path)) else {}
+        with suppress(Failed):  # .lock files of other tools
+            lock = Lock.load(path)
+            pins = lock.adapters if lock else {}
             yield from ((path, pin) for key, pin in pins.items() if _is_variant_of(key, name))
 
 
@@ -184,51 +192,53 @@ def _variant_path(variant: Variant) -> str:
     return f"{variant.repo}{revision}{f'/{variant.subfolder}' if variant.subfolder else ''}"
 
 
-def _format_content(reference: str, one: Content) -> Iterator[str]:
-    """A headline, then one line for each thing that is known."""
-    place = f"{reference.rstrip('/')}/{one.place}" if one.place else reference
-    yield f"{one.kind} {place}"
-    yield from _format_details(_content_details(one))
+def _format_content(reference: str, content: Content) -> Iterator[str]:
+    """A headline, then one line per known fact."""
+    path = f"{reference.rstrip('/')}/{content.place}" if content.place else reference
+    yield f"{content.kind} {path}"
+    yield from _format_details(_content_details(content))
 
 
 def _format_details(details: Details) -> Iterator[str]:
-    """Label and text; what a label has several of stands below it."""
+    """Lines of label and text; further texts of a label follow without it."""
     for label, texts in details.items():
         for number, text in enumerate(filter(None, texts)):
             first = f"  {'' if number else label:11} "
             yield from wrap(text, 100, initial_indent=first, subsequent_indent=" " * 16)
 
 
-def _content_details(one: Content) -> Details:
+def _content_details(content: Content) -> Details:
     from adaptcompose.compiler.plan import format_bytes
 
-    groups = [str(group) for group in one.groups]
+    groups = [str(group) for group in content.groups]
     if len(groups) > _GROUPS_SHOWN:
         groups[_GROUPS_SHOWN:] = [f"and {len(groups) - _GROUPS_SHOWN} more"]
-    files = (f"{name} ({format_bytes(number)})" for name, number in one.files.items())
+    files = (f"{name} ({format_bytes(number)})" for name, number in content.files.items())
     return {
-        "name": [one.name],
-        "method": [one.method],
-        "written": [one.calls],
+        "name": [content.name],
+        "method": [content.method],
+        "written": [content.calls],
         "sites": groups,
-        "parameters": ["" if one.parameters is None else f"{one.parameters:,}"],
-        "base": [_base(one)],
-        "labels": [_labels(one)],
-        "version": [one.written],
+        "parameters": ["" if content.parameters is None else f"{content.parameters:,}"],
+        "base": [_base(content)],
+        "labels": [_labels(content)],
+        "version": [content.written],
         "files": [", ".join(files)],
-        "unusual": list(one.unusual),
-        "cannot run": [one.why],
+        "unusual": list(content.unusual),
+        "cannot run": [content.why],
     }
 
 
-def _base(one: Content) -> str:
-    kind = f"{one.type}, width {one.width}" if one.type and one.width else one.type
-    return f"{one.base} ({kind})" if one.base and kind else one.base or kind
+def _base(content: Content) -> str:
+    kind = (
+        f"{content.type}, width {content.width}" if content.type and content.width else content.type
+    )
+    return f"{content.base} ({kind})" if content.base and kind else content.base or kind
 
 
-def _labels(one: Content) -> str:
-    if not one.labels:
+def _labels(content: Content) -> str:
+    if not content.labels:
         return ""
-    more = len(one.labels) - _LABELS_SHOWN
-    shown = ", ".join(one.labels[:_LABELS_SHOWN])
-    return f"{len(one.labels)}: {shown}{f' and {more} more' if more > 0 else ''}"
+    more = len(content.labels) - _LABELS_SHOWN
+    shown = ", ".join(content.labels[:_LABELS_SHOWN])
+    return f"{len(content.labels)}: {shown}{f' and {more} more' if more > 0 else ''}"
