@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptcompose.diagnostics.codes import AC401, AC402, AC411, AC412, AC413, AC415, AC420, AC433
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, suggest
+from adaptcompose.diagnostics.diagnostic import Failed, suggest
 from adaptcompose.hub.readme import hit_from_file, matches_words
 from adaptcompose.hub.store import (
     FileRecord,
     PullRequest,
     RepositoryHit,
     check_paths,
+    expand_abbreviation,
     file_record,
     verify_file,
     walk_files,
@@ -44,7 +45,6 @@ MANIFEST_LIMIT = 16_000_000
 BRANCH = "main"
 
 _HEX = re.compile(r"[0-9a-f]{40}")
-_PREFIX = re.compile(r"[0-9a-f]{7,39}")
 
 
 @dataclass(frozen=True)
@@ -315,16 +315,12 @@ class FolderStore:
         return sorted(known)
 
     def _abbreviated(self, repo: str, wanted: str, known: list[str]) -> str:
-        fitting = [found for found in known if found.startswith(wanted)]
-        if not _PREFIX.fullmatch(wanted) or not fitting:
+        expanded = expand_abbreviation(repo, wanted, known)
+        if expanded is None:
             names = [*self._names(repo, "refs"), *self._names(repo, "tags")]
             shown = ", ".join([f"`{name}`" for name in names] or [f"`{known[0][:7]}`"])
             raise Failed(AC402.at(repo=repo, revision=wanted, known=shown))
-        if len(fitting) > 1:
-            help = f"write more digits: {', '.join(found[:12] for found in fitting)}"
-            text = f"`{wanted}` matches {len(fitting)} revisions of `{repo}`"
-            raise Failed(Diagnostic("AC402", text, help=help))
-        return fitting[0]
+        return expanded
 
     def _manifest(self, repo: str, revision: str) -> RevisionManifest:
         path = self._revision_folder(repo, revision).with_suffix(".json")

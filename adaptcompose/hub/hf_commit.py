@@ -1,24 +1,23 @@
-"""Pushing to the Hugging Face Hub: one commit that is there as a whole or not at all."""
+"""Push to the Hugging Face Hub in one commit: all files arrive, or none."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptcompose.hub.store import FileRecord, PullRequest, file_record, git_blob
+from adaptcompose.hub.store import FileRecord, PullRequest, is_same_content
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     from huggingface_hub import HfApi
 
 
 @dataclass(frozen=True)
 class Commit:
-    """What a commit does to a repository."""
+    """The changes of one commit: the files to write, by path, and the paths to delete."""
 
     repo: str
     files: Mapping[str, Path | bytes]
@@ -27,53 +26,31 @@ class Commit:
 
 
 def push(api: HfApi, change: Commit, branch: str, private: bool | None) -> str:
-    """The new revision of a branch; repository and branch are made where there are none."""
+    """Commit to a branch and return its new revision; create repository and branch if needed."""
     head = _head(api, change.repo, private)
-    made = branch != "main" and branch not in _branches(api, change.repo)
-    if made:
+    is_new_branch = branch != "main" and branch not in _branches(api, change.repo)
+    if is_new_branch:
         api.create_branch(change.repo, branch=branch, revision=head)
     elif branch != "main":
         head = str(api.repo_info(change.repo, revision=branch).sha)
     try:
         return _commit_or_recover(api, change, branch, head)
     except BaseException:
-        if made:
-            with contextlib.suppress(Exception):  # why the push failed is what counts
+        if is_new_branch:
+            with contextlib.suppress(Exception):  # report why the push failed, not this
                 api.delete_branch(change.repo, branch=branch)
         raise
 
 
 def open_pull_request(api: HfApi, change: Commit) -> PullRequest:
-    """A pull request against `main`."""
+    """Open a pull request against `main`."""
     head = str(api.repo_info(change.repo).sha)
     made = _send(api, change, head, create_pr=True)
     return PullRequest(str(made.oid), int(made.pr_num or 0), str(made.pr_url))
 
 
-def is_same_content(content: Path | bytes, listed: FileRecord | None) -> bool:
-    """Whether a file of a hub is the one that lies here."""
-    if listed is None:
-        return False
-    if isinstance(content, bytes):
-        local = FileRecord(len(content), hashlib.sha256(content).hexdigest(), _blob(content))
-    else:
-        place = Path(content)
-        local = file_record(place)
-        local = FileRecord(local.size, local.sha256, git_blob(place, local.size))
-    return (
-        local.size == listed.size
-        and listed.sha256 in (None, local.sha256)
-        and listed.blob in (None, local.blob)
-    )
-
-
-def _blob(content: bytes) -> str:
-    start = f"blob {len(content)}\0".encode()
-    return hashlib.sha1(start + content, usedforsecurity=False).hexdigest()
-
-
 def _head(api: HfApi, repo: str, private: bool | None) -> str:
-    """The newest commit of `main`, of a repository that is made if there is none."""
+    """The newest commit of `main`; creates the repository if there is none."""
     from huggingface_hub import errors
 
     try:
@@ -90,18 +67,21 @@ def _branches(api: HfApi, repo: str) -> set[str]:
 
 
 def _send(api: HfApi, change: Commit, parent: str, **how: Any) -> Any:
-    """The client's one commit: it sends large files first, and not again what the hub has."""
+    """Commit through the client, which uploads large files first and skips those the hub has.
+
+    The Hub answers with an error if a path to delete does not exist, so those are left out.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    held = {
+    present = {
         entry.path for entry in api.list_repo_tree(change.repo, revision=parent, recursive=True)
     }
     added = [
         CommitOperationAdd(path, content if isinstance(content, bytes) else str(content))
         for path, content in sorted(change.files.items())
     ]
-    gone = sorted({*change.delete} & held - {*change.files})
-    deleted = [CommitOperationDelete(path) for path in gone]
+    obsolete = sorted({*change.delete} & present - {*change.files})
+    deleted = [CommitOperationDelete(path) for path in obsolete]
     return api.create_commit(
         change.repo,
         [*added, *deleted],
@@ -112,34 +92,41 @@ def _send(api: HfApi, change: Commit, parent: str, **how: Any) -> Any:
 
 
 def _commit_or_recover(api: HfApi, change: Commit, branch: str, parent: str) -> str:
-    """The new commit; also where the hub made it and its answer was lost."""
+    """The new commit, even if the hub made it but its answer was lost.
+
+    A connection may break, or a proxy time out, after the hub has done its work.
+    """
     try:
         return str(_send(api, change, parent, revision=branch).oid)
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", 500)
-        if status >= 500 and (found := _find_arrived_commit(api, change, branch, parent)):
-            return found
+        if status >= 500 and (revision := _find_arrived_commit(api, change, branch, parent)):
+            return revision
         raise
 
 
 def _find_arrived_commit(api: HfApi, change: Commit, branch: str, parent: str) -> str | None:
-    """The revision of the branch if it is new and holds exactly what was sent."""
+    """The newest revision of the branch, if it came after `parent` and has exactly this change."""
     with contextlib.suppress(Exception):
         head = str(api.repo_info(change.repo, revision=branch).sha)
         tree = api.list_repo_tree(change.repo, revision=head, recursive=True)
         listed = {
             entry.path: record_from_listing(entry) for entry in tree if hasattr(entry, "blob_id")
         }
-        whole = all(
+        is_complete = all(
             is_same_content(content, listed.get(path)) for path, content in change.files.items()
         )
-        if head != parent and whole and not {*change.delete} - {*change.files} & listed.keys():
+        if (
+            head != parent
+            and is_complete
+            and not {*change.delete} - {*change.files} & listed.keys()
+        ):
             return head
     return None
 
 
 def record_from_listing(entry: Any) -> FileRecord:
-    """What a listing says of a file: SHA-256 of large ones, git's hash of others."""
+    """The record of a file in a listing: with SHA-256 for a large file, with git's hash for others."""
     if entry.lfs is not None:
         return FileRecord(int(entry.lfs.size), sha256=str(entry.lfs.sha256))
     return FileRecord(int(entry.size), blob=str(entry.blob_id))

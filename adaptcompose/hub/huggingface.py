@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from adaptcompose.diagnostics.codes import AC402, AC411, AC413, AC420
-from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
+from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.hub import hf_commit as pushing
 from adaptcompose.hub.hf_errors import HubRequest, translate_errors
 from adaptcompose.hub.readme import hit_from_metadata, matches_words
@@ -27,6 +27,9 @@ from adaptcompose.hub.store import (
     RepositoryHit,
     RepoType,
     check_paths,
+    expand_abbreviation,
+    is_abbreviation,
+    is_same_content,
     offline_diagnostic,
     verify_file,
 )
@@ -45,7 +48,6 @@ LIBRARIES = ("adapter-transformers", "peft")
 """The tags under which the Hub lists adapters; what adaptcompose publishes has the first."""
 
 _FULL = re.compile(r"[0-9a-f]{40}")
-_SHORT = re.compile(r"[0-9a-f]{7,39}")
 _MOST_FOUND = 200
 
 
@@ -71,7 +73,7 @@ class HuggingFaceStore:
                 info = self._api.repo_info(repo, revision=revision, repo_type=self.repo_type)
                 found = str(info.sha)
             except _errors().RevisionNotFoundError:
-                if revision is None or not _SHORT.fullmatch(revision):
+                if revision is None or not is_abbreviation(revision):
                     raise
                 found = self._expanded(repo, revision)
         with contextlib.suppress(OSError):
@@ -290,7 +292,7 @@ class HuggingFaceStore:
         """The hub lists every file with the hash that it has here, or AC411."""
         listed = self.list_files(repo, revision)
         for path, content in files.items():
-            if not pushing.is_same_content(content, listed.get(path)):
+            if not is_same_content(content, listed.get(path)):
                 (self._folder(repo) / f"{revision}.json").unlink(missing_ok=True)
                 help = "push again; the hub changed the file on its way"
                 raise Failed(AC411.at(file=path, repo=f"{repo}@{revision[:7]}", help=help))
@@ -346,14 +348,10 @@ class HuggingFaceStore:
             commit.commit_id
             for commit in self._api.list_repo_commits(repo, repo_type=self.repo_type)
         ]
-        fitting = [commit for commit in commits if commit.startswith(revision)]
-        if not fitting:
+        expanded = expand_abbreviation(repo, revision, commits)
+        if expanded is None:
             raise Failed(AC402.at(repo=repo, revision=revision, known=f"`{commits[0][:7]}`"))
-        if len(fitting) > 1:
-            help = f"write more digits: {', '.join(found[:12] for found in fitting)}"
-            text = f"`{revision}` matches {len(fitting)} revisions of `{repo}`"
-            raise Failed(Diagnostic("AC402", text, help=help))
-        return fitting[0]
+        return expanded
 
 
 @contextlib.contextmanager

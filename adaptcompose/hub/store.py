@@ -1,9 +1,11 @@
-"""What a hub can do, whichever it is: repositories of files, in revisions that never change."""
+"""The interface of a hub: repositories of files, in revisions that never change."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import re
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +25,10 @@ RepoType = Literal["model", "dataset"]
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file must be: its size, and its SHA-256 or, where a hub knows no other, git's hash."""
+    """The size of a file in bytes and its hash, by which a copy of it is verified.
+
+    The Hugging Face Hub lists the SHA-256 of large files only, and git's hash of all others.
+    """
 
     size: int
     sha256: str | None = None
@@ -32,7 +37,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class PullRequest:
-    """A pull request that was opened: its revision, and where it is looked at and merged."""
+    """A pull request: its revision, and the page on which people review and merge it."""
 
     revision: str
     number: int
@@ -41,7 +46,7 @@ class PullRequest:
 
 @dataclass(frozen=True)
 class RepositoryHit:
-    """A repository that a search found, and what its card says of it."""
+    """A repository that a search returned, with the metadata of its card."""
 
     repo: str
     library: str | None = None
@@ -59,10 +64,10 @@ class Store(Protocol):
 
     @property
     def name(self) -> str:
-        """As messages and the lock call it."""
+        """The name of the hub in messages and in the lock."""
 
     def resolve(self, repo: str, revision: str | None = None) -> str:
-        """The 40 hex digits of a branch, tag or abbreviation; without one, of the newest."""
+        """The 40 hex digits of a branch, a tag or a prefix; without `revision`, of the newest."""
 
     def list_files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
         """The files of a revision, sorted by path."""
@@ -70,7 +75,7 @@ class Store(Protocol):
     def fetch(
         self, repo: str, revision: str | None = None, paths: Collection[str] | None = None
     ) -> Path:
-        """A folder on this machine with the files asked for (or all), every hash verified."""
+        """A folder on this machine with the files in `paths` (default: all), each hash verified."""
 
     def commit(
         self,
@@ -82,9 +87,10 @@ class Store(Protocol):
         branch: str = "main",
         private: bool | None = None,
     ) -> str:
-        """A new revision with these files instead of or beside the old ones; all or nothing.
+        """Add a revision in which `files` replace or extend the old ones; all or nothing.
 
-        `private` is for a repository that does not exist yet, on a hub that knows the difference.
+        `private` matters only if the commit creates the repository, and only on a hub that has
+        private repositories.
         """
 
     def open_pull_request(
@@ -95,22 +101,25 @@ class Store(Protocol):
         message: str,
         delete: Collection[str] = (),
     ) -> PullRequest:
-        """The same change as a pull request, for others to merge; AC433 on a hub without them."""
+        """Propose the same change as a pull request; AC433 on a hub that has none."""
 
     def list_repositories(self, pattern: str = "*") -> list[str]:
-        """The repositories whose name fits a glob, sorted."""
+        """The repositories whose name matches a glob, sorted."""
 
     def search(self, words: Collection[str], *, language: str | None = None) -> list[RepositoryHit]:
-        """Repositories of adapters in whose name or card every word occurs, most used first."""
+        """The repositories of adapters that match every word, the most downloaded first.
+
+        A word matches if it occurs in the name or in the metadata of the card.
+        """
 
     def is_public(self, repo: str) -> bool:
-        """Whether everybody who has this hub can fetch from a repository."""
+        """Whether everybody with access to this hub can fetch from a repository."""
 
     def unavailable_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
-        """Those of the files that are not on this machine while offline mode is on, sorted."""
+        """The files in `paths` that offline mode keeps from being fetched, sorted."""
 
     def uncached_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
-        """Those of the files that a fetch would bring to this machine, sorted."""
+        """The files in `paths` that a fetch would download, sorted."""
 
 
 @runtime_checkable
@@ -122,20 +131,20 @@ class RangedStore(Store, Protocol):
 
 
 def file_record(path: Path) -> FileRecord:
-    """The size and SHA-256 of a file; one that has not changed since is not read again."""
-    found = Path(path).stat()
-    stamp = found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+    """The size and SHA-256 of a file; a file that has not changed is not read again."""
+    status = Path(path).stat()
+    stamp = status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
     if time.time_ns() - max(stamp[2:]) > _TICK:
-        return FileRecord(found.st_size, _known_digest(str(path), stamp))
-    return FileRecord(found.st_size, _digest(str(path)))
+        return FileRecord(status.st_size, _cached_digest(str(path), stamp))
+    return FileRecord(status.st_size, _digest(str(path)))
 
 
 _TICK = 2 * 10**9
-"""Nanoseconds within which a file may change twice and have the same times; FAT counts by two."""
+"""Nanoseconds in which a file may change without a change of its times: FAT counts in 2 s."""
 
 
 @lru_cache(maxsize=4096)
-def _known_digest(path: str, stamp: tuple[int, ...]) -> str:
+def _cached_digest(path: str, stamp: tuple[int, ...]) -> str:
     return _digest(path)
 
 
@@ -145,63 +154,107 @@ def _digest(path: str) -> str:
 
 
 def file_records(folder: Path, paths: Iterable[str] | None = None) -> dict[str, FileRecord]:
-    """The records of the files of a folder, or of some: what a lock keeps of them, sorted."""
+    """The records of the files in a folder, sorted; of those in `paths` if it is given."""
     folder = Path(folder)
-    found = walk_files(folder) if paths is None else paths
-    return {path: file_record(folder / path) for path in sorted(found)}
+    names = walk_files(folder) if paths is None else paths
+    return {path: file_record(folder / path) for path in sorted(names)}
 
 
 def walk_files(folder: Path) -> list[str]:
-    """The files below a folder, hidden ones left out, sorted."""
-    found: list[str] = []
-    for place, folders, names in os.walk(folder):
+    """The files in a folder and its subfolders, without hidden ones, sorted."""
+    paths: list[str] = []
+    for directory, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(place).relative_to(folder)
-        found += [(below / name).as_posix() for name in names if not name.startswith(".")]
-    return sorted(found)
+        inner = Path(directory).relative_to(folder)
+        paths += [(inner / name).as_posix() for name in names if not name.startswith(".")]
+    return sorted(paths)
 
 
 def verify_file(folder: Path, path: str, expected: FileRecord, repo: str) -> None:
-    """Raise unless the file below the folder is exactly the expected one."""
-    place = folder / path
+    """Raise Failed unless a file has the recorded size and hashes.
+
+    AC413 if it is missing or cut off, AC411 if its content is another.
+    """
+    local = folder / path
     try:
-        size = place.stat().st_size
+        size = local.stat().st_size
         if size < expected.size:
             why = f"it is cut off after {size} of {expected.size} bytes"
             raise Failed(AC413.at(file=f"{repo}: {path}", why=why))
-        found = file_record(place)
-        blob = git_blob(place, size) if expected.blob else None
+        record = file_record(local)
+        blob = git_blob(local) if expected.blob else None
     except OSError as error:
         why = "it is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise Failed(AC413.at(file=f"{repo}: {path}", why=why)) from None
-    wrong = expected.sha256 is not None and found.sha256 != expected.sha256
+    wrong = expected.sha256 is not None and record.sha256 != expected.sha256
     if wrong or size != expected.size or blob != expected.blob:
         raise Failed(AC411.at(file=path, repo=repo))
 
 
-def git_blob(path: Path, size: int) -> str:
-    """The hash that git gives a file."""
+def is_same_content(content: Path | bytes, listed: FileRecord | None) -> bool:
+    """Whether a hub lists a file with the content that is here; False if it lists no such file."""
+    if listed is None:
+        return False
+    if isinstance(content, bytes):
+        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
+    else:
+        record = file_record(Path(content))
+        size, sha256 = record.size, str(record.sha256)
+    if size != listed.size or listed.sha256 not in (None, sha256):
+        return False
+    return listed.blob in (None, git_blob(content))
+
+
+def git_blob(content: Path | bytes) -> str:
+    """The hash that git gives to a file: SHA-1 over `blob <size>`, a zero byte and the content."""
+    size = len(content) if isinstance(content, bytes) else Path(content).stat().st_size
     digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
+    with io.BytesIO(content) if isinstance(content, bytes) else Path(content).open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
 
+_ABBREVIATION = re.compile(r"[0-9a-f]{7,39}")
+
+
+def is_abbreviation(revision: str) -> bool:
+    """Whether a revision may be the first digits of one: at least seven, as git prints them."""
+    return bool(_ABBREVIATION.fullmatch(revision))
+
+
+def expand_abbreviation(repo: str, wanted: str, revisions: Collection[str]) -> str | None:
+    """The revision that starts with `wanted`; None if there is none.
+
+    Raises Failed with AC402 if there are several.
+    """
+    is_prefix = is_abbreviation(wanted)
+    matching = [revision for revision in revisions if is_prefix and revision.startswith(wanted)]
+    if len(matching) > 1:
+        help = f"write more digits: {', '.join(revision[:12] for revision in matching)}"
+        text = f"`{wanted}` matches {len(matching)} revisions of `{repo}`"
+        raise Failed(Diagnostic("AC402", text, help=help))
+    return next(iter(matching), None)
+
+
 def offline_diagnostic(
     repo: str, revision: str, paths: Collection[str], repo_type: RepoType = "model"
 ) -> Diagnostic:
-    """What is not on this machine in offline mode, and the one command that fetches it."""
+    """AC405 for files that offline mode keeps from being fetched, with the command to fetch them."""
     names = sorted(paths)
     label = f"{repo}@{revision[:12]}: {', '.join(names)}"
-    given = f"{repo} {' '.join(names)} --revision {revision}"
-    given += " --repo-type dataset" if repo_type == "dataset" else ""
-    help = f"run this once while you are online: `hf download {given}`"
+    arguments = f"{repo} {' '.join(names)} --revision {revision}"
+    arguments += " --repo-type dataset" if repo_type == "dataset" else ""
+    help = f"run this once while you are online: `hf download {arguments}`"
     return AC405.at(name=label, help=help)
 
 
 def check_paths(paths: Collection[str], repo: str) -> None:
-    """Raise if a file name of a repository could leave its folder, or two cannot both exist."""
+    """Raise Failed with AC413 unless all files can be written to a folder.
+
+    A path must not leave the folder, and no two paths may be the same file, or a file and its
+    folder, where names are case-insensitive.
+    """
     folded = {path.casefold() for path in paths}
     for path in paths:
         parents = path.casefold().split("/")[:-1]

@@ -36,7 +36,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         monkeypatch.setattr(constants, name, 0.3)
     monkeypatch.setattr(huggingface, "REQUEST_TIMEOUT", 0.3)
-    monkeypatch.setattr(huggingface, "BUSY", 1)
+    monkeypatch.setattr(huggingface, "WRITE_TIMEOUT_FACTOR", 1)
     return found
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub.hf_commit import is_same_content
-from adaptcompose.hub.store import FileRecord, Store
+from adaptcompose.hub.store import FileRecord, Store, is_same_content
 
 _TEXT_SUFFIXES = (".md", ".yaml", ".lock", ".json")
 _TEXT_LIMIT = 1_000_000
