@@ -19,7 +19,9 @@ GLOW = "bottleneck(invertible=glow, activation={activation}, invertible_reductio
 
 def through(model: ComposedModel, name: str, state: Tensor) -> Tensor:
     with torch.no_grad():
-        out: Tensor = build_module(model.program.sites[Site(name)], model.parts)(State(state))
+        out: Tensor = build_module(model.program.sites[Site(name)], model.parts).eval()(
+            State(state)
+        )
     return out
 
 

@@ -165,7 +165,7 @@ def test_onnx_gives_the_logits_of_a_folded_fusion(text: str, tmp_path: Path) -> 
         given = zip(names, (t.numpy() for t in inputs(model, count)), strict=True)
         (found,) = session.run(None, dict(given))
         with torch.no_grad():
-            assert distance(torch.from_numpy(found), model(**batch(rows=count)).logits) < 1e-5
+            assert distance(torch.from_numpy(found), model(**batch(rows=count)).logits) < 3e-5
 
 
 @pytest.mark.parametrize("operator", ["route", "parallel"])

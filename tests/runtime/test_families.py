@@ -137,7 +137,7 @@ def test_behind_a_cache_a_gate_averages_over_the_newest_token(text: str) -> None
         ids, logits = generated(model, given, use_cache=True)
         full = by_step(family, model, given, ids)
         assert distance(logits[:, :1], full[:, :1]) <= 1e-6
-        assert distance(logits[:, 1:], full[:, 1:]) > 1e-5
+        assert distance(logits[:, 1:], full[:, 1:]) > 3e-6
 
 
 @pytest.mark.parametrize("family", list(GENERATING))
@@ -170,7 +170,7 @@ def test_route_generates_without_a_cache_where_one_row_is_gated(family: str) -> 
         assert torch.equal(ids[number], alone_ids[0])
         assert distance(logits[number], alone[0]) <= 1e-6
     _, cached = generated(model, given, rows=rows, use_cache=True)
-    assert distance(cached[1, 1:], logits[1, 1:]) > 1e-5
+    assert distance(cached[1, 1:], logits[1, 1:]) > 3e-6
     assert distance(cached[0], logits[0]) <= 1e-6
 
 

@@ -91,7 +91,7 @@ def test_every_way_to_compute_attention_gives_the_same(family: str, text: str) -
         more = {"decoder_input_ids": batch()["input_ids"]} if family in ENCODER_DECODERS else {}
         found.append(logits(model, batch(), **more)[batch()["attention_mask"].bool()])
         found.append(logits(model, {"input_ids": batch()["input_ids"]}, **more))
-    exact = 1e-6 if family == "llama" else 1e-12  # its eager function rounds to float32
+    exact = 1e-5 if family == "llama" else 1e-12  # its eager function rounds to float32
     assert distance(found[0], found[2]) <= exact
     assert distance(found[1], found[3]) <= exact
 
@@ -176,7 +176,7 @@ def test_a_cache_of_fixed_size_is_the_full_forward(family: str, text: str, way: 
     model = composed(text, base, head="backbone")
     given = batch(pad=False)
     cache = StaticCache(config=base.config, max_cache_len=LENGTH + 6)
-    exact = 1e-6 if (family, way) == ("llama", "eager") else 1e-12  # it rounds to float32
+    exact = 1e-5 if (family, way) == ("llama", "eager") else 1e-12  # it rounds to float32
     with torch.no_grad():
         first = model(**given, past_key_values=cache, use_cache=True).logits
         assert distance(first, logits(model, given)) <= exact

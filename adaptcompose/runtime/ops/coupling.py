@@ -16,7 +16,7 @@ _SLOPE = 0.636  # about 2/π: atan reaches the clamp
 
 @implements(AffineCoupling)
 class AffineCouplingModule(CouplingModule):
-    def _coupled(self, state: State, weights: Mapping[str, Tensor]) -> Tensor:
+    def _transform(self, state: State, weights: Mapping[str, Tensor]) -> Tensor:
         first = self.node.width // 2
         one, two = state.h[..., :first], state.h[..., first:]
         if self.node.inverse:
