@@ -12,12 +12,15 @@ from typing import Any, ClassVar, Literal
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.catalogue.cards import Variant
+from adaptcompose.composition.fusion_activations import Activations
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 from adaptcompose.hub.lock import Pin
 from adaptcompose.ir.primitives import Chain, Primitive
 from adaptcompose.methods.method import Method
 from adaptcompose.syntax.references import Ref
 from adaptcompose.syntax.signature import format_value
+
+ReadActivations = Callable[[str, Span | None], Activations]
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,13 @@ class Block:
         none: the combination serves another purpose than the one its members were trained for.
         """
         return None
+
+    def resolved(self, read_activations: ReadActivations) -> Block:
+        """This block once the blocks inside it are resolved; raises Failed if they do not fit it.
+
+        `read_activations` reads the file or the run that an argument names.
+        """
+        return self
 
     @property
     def pins(self) -> dict[str, Pin]:

@@ -15,17 +15,20 @@ from pathlib import Path
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.composition.checker import CheckContext, check_source
-from adaptcompose.composition.fusion_activations import ACTIVATIONS_FILE, read_activations
+from adaptcompose.composition.fusion_activations import (
+    ACTIVATIONS_FILE,
+    Activations,
+    read_activations,
+)
 from adaptcompose.composition.graph import (
     Adapter,
     Block,
     Head,
     Published,
     WeightedPart,
-    has_known_methods,
     transform,
 )
-from adaptcompose.composition.operators import Fuse, Prune, Swap, slot_names
+from adaptcompose.composition.operators import Fuse, Prune, slot_names
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, select_errors
 from adaptcompose.formats import adapterhub
@@ -64,6 +67,9 @@ def resolve_where_known(graph: Block, facts: Facts | None, sources: Sources) -> 
     """
     found: list[Diagnostic] = []
 
+    def read_run(path: str, span: Span | None) -> Activations:
+        return read_activations(sources.root / Path(path).expanduser(), path, span)
+
     def pin(block: Block) -> Block:
         try:
             ref = block.ref if isinstance(block, WeightedPart) and not block.pin else None
@@ -75,13 +81,7 @@ def resolve_where_known(graph: Block, facts: Facts | None, sources: Sources) -> 
                 return _resolve_cached(block, facts, sources, found)
             elif isinstance(block, Fuse) and ref is not None and facts is not None:
                 return _fusion(block, facts, sources, found)
-            if isinstance(block, Prune) and block.by is not None and block.activations is None:
-                place = sources.root / Path(block.by).expanduser()
-                return block.with_activations(
-                    read_activations(place, block.by, block.span), block.by
-                )
-            if isinstance(block, Swap) and has_known_methods(block.body):
-                return block.apply()
+            return block.resolved(read_run)
         except Failed as failed:
             found.extend(failed.with_default_span(block.span).diagnostics)
         return block

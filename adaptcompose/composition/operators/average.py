@@ -64,9 +64,7 @@ class Average(BlockOperator):
             if len(used) == 1:
                 return used.pop()
             if site == HEAD_SITE:
-                return (
-                    None  # a mean has no inverse; `inversion_problems` reports heads that need one
-                )
+                return None  # `inversion_problems` reports heads that need the inverse of a mean
         present = [(node, weight) for node, weight in pairs if node is not None]
         if not present:
             return None

@@ -8,7 +8,13 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.fusion_activations import ACTIVATIONS_FILE, Activations
-from adaptcompose.composition.graph import Block, WeightedPart, transform, walk
+from adaptcompose.composition.graph import (
+    Block,
+    ReadActivations,
+    WeightedPart,
+    transform,
+    walk,
+)
 from adaptcompose.composition.operator import Modifier, register_operator
 from adaptcompose.composition.operators.fuse import Fuse, fusion_occurrences, fusions_of
 from adaptcompose.diagnostics import codes
@@ -65,6 +71,11 @@ class Prune(Modifier):
             if self.by is not None:
                 values = {"expected": "left out when `data` is given", "got": f"`{self.by}`"}
             yield codes.AC204.at(self.span, name="by", operator=self.word, **values)
+
+    def resolved(self, read_activations: ReadActivations) -> Block:
+        if self.by is None or self.activations is not None:
+            return self
+        return self.with_activations(read_activations(self.by, self.span), self.by)
 
     def pinned(self, reference_of: Callable[[WeightedPart], Ref]) -> Block:
         if not self.activations:

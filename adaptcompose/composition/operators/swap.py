@@ -12,7 +12,9 @@ from adaptcompose.composition.graph import (
     Block,
     Empty,
     Published,
+    ReadActivations,
     Slot,
+    has_known_methods,
     transform,
     walk,
     with_blocks,
@@ -69,6 +71,9 @@ class Swap(Modifier):
         The modifier stays for slots of published compositions that are not resolved yet.
         """
         return replace(self, body=refill_slots(self.body, self._replacements))
+
+    def resolved(self, read_activations: ReadActivations) -> Block:
+        return self.apply() if has_known_methods(self.body) else self
 
     @property
     def _replacements(self) -> dict[str, Block]:

@@ -15,7 +15,7 @@ from adaptcompose.composition.checker import (
     check_aliases,
     check_tree,
 )
-from adaptcompose.composition.graph import Block, Published, WeightedPart, adapters_of, walk
+from adaptcompose.composition.graph import Block, adapters_of, walk
 from adaptcompose.composition.heads import ResolvedHead
 from adaptcompose.composition.structure import structural_problems
 from adaptcompose.diagnostics.codes import AC412, AC604
@@ -60,7 +60,7 @@ from adaptcompose.experiment.prepare.trainable import (
     untrained_use_problems,
 )
 from adaptcompose.experiment.spec.sections import Spec
-from adaptcompose.hub.lock import Lock, compare_locks
+from adaptcompose.hub.lock import Lock, Pin, compare_locks
 from adaptcompose.resolution.backbone import Backbone, find_backbone
 from adaptcompose.resolution.resolve import resolve
 from adaptcompose.resolution.sources import Sources
@@ -322,12 +322,9 @@ class Preparer:
 
     def _make_lock(self, graphs: list[Block]) -> Lock:
         assert self.backbone is not None
-        pinned = {
-            str(block.ref): block.pin
-            for graph in graphs
-            for block in walk(graph)
-            if isinstance(block, WeightedPart | Published) and block.ref and block.pin
-        }
+        pinned: dict[str, Pin] = {}
+        for block in (block for graph in graphs for block in walk(graph)):
+            pinned |= block.pins
         pin, data = self.backbone.pin, dict(pin_data(self.spec, prune_data_refs(graphs)))
         tokenizer = self.backbone.pins.get("tokenizer")
         lock = Lock("", pin, self.spec.hub, self.globs, pinned, data, tokenizer=tokenizer)
