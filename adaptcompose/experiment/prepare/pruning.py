@@ -56,13 +56,13 @@ def prune_problems(graphs: Sequence[Block | None], spec: Spec) -> Iterator[Diagn
 
 
 def _data_problems(block: Prune, spec: Spec) -> Iterator[Diagnostic]:
-    written, known = str(block.data), ", ".join(spec.data)
+    name, known = str(block.data), ", ".join(spec.data)
     try:
         ref = prune_data_ref(block)
         files = spec.data[ref.name].files_by_split(ref.config)
     except (KeyError, ValueError):
-        near = suggest(written, list(spec.data)) if known else "add `data:` to the spec"
-        yield codes.AC610.at(block.span, name=written, known=known, help=near)
+        near = suggest(name, list(spec.data)) if known else "add `data:` to the spec"
+        yield codes.AC610.at(block.span, name=name, known=known, help=near)
         return
     if ref.split not in files:
         splits = ", ".join(f"{ref.name}/{split}" for split in files)
@@ -126,19 +126,19 @@ def reusable_members(
         return {}
     known = {format_canonical(graph): graph for graph in graphs}
     return {
-        text: found
-        for text, found in old.members.items()
+        text: by_data
+        for text, by_data in old.members.items()
         if text in known
-        and all(_fits_graph(known[text], name, kept) for name, kept in found.items())
+        and all(_fits_graph(known[text], name, members) for name, members in by_data.items())
     }
 
 
-def _fits_graph(graph: Block, data: str, kept: PrunedMembers) -> bool:
+def _fits_graph(graph: Block, data: str, members: PrunedMembers) -> bool:
     prunes = [block for block in unmeasured_prunes(graph) if block.data == data]
-    mixed = {name: len(f.members) for block in prunes for name, f in fusions_of(block.body).items()}
-    return mixed.keys() == kept.keys() and all(
-        len({*first}) == len(first) and {*first} <= {*range(mixed[name])}
-        for name, sites in kept.items()
+    sizes = {name: len(f.members) for block in prunes for name, f in fusions_of(block.body).items()}
+    return sizes.keys() == members.keys() and all(
+        len({*first}) == len(first) and {*first} <= {*range(sizes[name])}
+        for name, sites in members.items()
         for first in sites.values()
     )
 

@@ -93,8 +93,8 @@ def choose_task(
     section = spec.task
     if section is None:
         return None, graph.default_head
-    if section.kind == "masked-lm" and (found := list(inversion_problems(graph, facts))):
-        raise Failed(found)
+    if section.kind == "masked-lm" and (problems := list(inversion_problems(graph, facts))):
+        raise Failed(problems)
     if section.head == "of-backbone" or (section.head == "auto" and section.kind == "masked-lm"):
         return _backbone_task(section, facts), "backbone"
     named = section.head not in ("auto", "new", "of-adapter")
@@ -130,8 +130,8 @@ def choose_task(
 def _backbone_task(section: TaskSection, facts: Facts) -> Task:
     if section.kind != "masked-lm":
         name = f"task.head: of-backbone for {section.kind}"
-        found = codes.AC604.at(section.span_of("head"), name=name, known="new, of-adapter")
-        raise Failed(found)
+        problem = codes.AC604.at(section.span_of("head"), name=name, known="new, of-adapter")
+        raise Failed(problem)
     saved = [str(name) for name in facts.config.get("architectures") or ()]
     if saved and not any(name.endswith("ForMaskedLM") for name in saved):
         help = f"set `task.head` to `new`, or use a backbone that was not saved as {saved[0]}"
@@ -148,11 +148,11 @@ def _named_head(graph: Block, section: TaskSection) -> Head:
         named.update((slot, named[name]) for name in names if name in named)
     if section.head not in named:
         known = ", ".join(["new", "of-adapter", "of-backbone", *named])
-        place, wanted = section.span_of("head"), section.head
-        found = codes.AC605.at(
-            place, name="task.head", expected=f"one of {known}", got=f"`{wanted}`"
+        span, wanted = section.span_of("head"), section.head
+        problem = codes.AC605.at(
+            span, name="task.head", expected=f"one of {known}", got=f"`{wanted}`"
         )
-        raise Failed(found)
+        raise Failed(problem)
     return named[section.head]
 
 
@@ -162,8 +162,8 @@ def _summarise_labels(labels: Sequence[str]) -> str:
 
 
 def _head_mismatch(section: TaskSection, brought: Head, found: str, wanted: str) -> Diagnostic:
-    place = section.span_of("labels") or section.span_of("kind")
-    return codes.AC503.at(place, name=brought.part, found=found, wanted=wanted)
+    span = section.span_of("labels") or section.span_of("kind")
+    return codes.AC503.at(span, name=brought.part, found=found, wanted=wanted)
 
 
 def choose_row_head(graph: Block, head: ResolvedHead, task: Task | None) -> ResolvedHead:
@@ -215,11 +215,9 @@ def _default_parts(graph: Block, head: ResolvedHead) -> set[str]:
     }
 
 
-def untrained_diagnostic(
-    place: Span | None, names: set[str], help: str | None = None
-) -> Diagnostic:
+def untrained_diagnostic(span: Span | None, names: set[str], help: str | None = None) -> Diagnostic:
     """AC501 for parts by name."""
-    return codes.AC501.at(place, names=", ".join(f"`{name}`" for name in sorted(names)), help=help)
+    return codes.AC501.at(span, names=", ".join(f"`{name}`" for name in sorted(names)), help=help)
 
 
 def _updatable_parts(graph: Block, head: ResolvedHead) -> dict[str, set[str]]:
@@ -237,15 +235,15 @@ def _parts_to_update(spec: Spec, graph: Block, head: ResolvedHead) -> set[str]:
     known, chosen, problems = _updatable_parts(graph, head), set(), []
     explicit = explicit_trainability(graph)
     for index, name in enumerate(train.update):
-        place, expected = train.span_of(f"update[{index}]"), f"one of {', '.join(known)}"
+        span, expected = train.span_of(f"update[{index}]"), f"one of {', '.join(known)}"
         if any(explicit.get(part) is False for part in known.get(name, ())):
-            problems.append(codes.AC507.at(place, name=name))
+            problems.append(codes.AC507.at(span, name=name))
             continue
         if name in known:
             chosen |= known[name]
             continue
         values = {"name": f"train.update[{index}]", "expected": expected, "got": f"`{name}`"}
-        problems.append(codes.AC605.at(place, **values, help=suggest(name, known)))
+        problems.append(codes.AC605.at(span, **values, help=suggest(name, known)))
     if problems:
         raise Failed(problems)
     return chosen
@@ -263,10 +261,10 @@ def untrained_use_problems(
         new = new_parts(row.graph)
         used = weights_used(lower(row.graph, facts)) if new else {}
         for name, part in new.items():
-            place = part.span
-            if place is not None and place.source is row.expression:
+            span = part.span
+            if span is not None and span.source is row.expression:
                 help = f"use a part of `compose` instead: {', '.join(known)}"
-                yield codes.AC501.at(place, names=f"`{name}`", help=help)
+                yield codes.AC501.at(span, names=f"`{name}`", help=help)
             elif site := _first_unreached(used.get(name, ()), reach.get(name, ())):
                 help = "drop it at this site, or train it there"
                 yield codes.AC501.at(row.span, names=f"`{name}` at {site}", help=help)
@@ -289,7 +287,7 @@ def branch_problems(
         free = isinstance(section, PublishSection) or (section is None and spec.task is None)
         if graph is None or free or not graph.branches:
             continue
-        place = spec.compose.span() if section is None else section.span_of("name")
+        span = spec.compose.span() if section is None else section.span_of("name")
         what = "task" if section is None else type(section).__name__.removesuffix("Section").lower()
         word, known = "parallel" if graph.broadcasts_batch else "route", ", ".join(graph.branches)
-        yield codes.AC512.at(place, operator=word, what=what, known=known)
+        yield codes.AC512.at(span, operator=word, what=what, known=known)

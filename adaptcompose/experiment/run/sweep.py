@@ -109,9 +109,9 @@ def _finish_sweep(
         replace(
             score,
             name=f"{name}: {score.name}",
-            variables={**content["variables"], **score.variables},
+            variables={**own_report["variables"], **score.variables},
         )
-        for (name, own_scores), content in zip(done, reports, strict=True)
+        for (name, own_scores), own_report in zip(done, reports, strict=True)
         for score in own_scores
     ]
     if scores:
@@ -119,7 +119,7 @@ def _finish_sweep(
     with replace_folder(folder / BEST_DIR) as draft:
         shutil.copytree(folder / best.dir_name / BEST_DIR, draft)
     spec = best.run.prepared.spec
-    whole: dict[str, Any] = {
+    content: dict[str, Any] = {
         "name": spec.name,
         "description": spec.description,
         "best": best.dir_name,
@@ -127,18 +127,18 @@ def _finish_sweep(
         "table": report.report_cells(scores),
         "combinations": dict(zip((name for name, _ in done), reports, strict=True)),
     }
-    _write_report(folder, whole, plotted=spec.has_plots)
+    _write_report(folder, content, plotted=spec.has_plots)
     published = best.run.publish(best.result)
     if "published" in published:
-        whole["published"] = published["published"]
-        _write_report(folder, whole, plotted=spec.has_plots)
-    return whole
+        content["published"] = published["published"]
+        _write_report(folder, content, plotted=spec.has_plots)
+    return content
 
 
-def _write_report(folder: Path, whole: dict[str, Any], *, plotted: bool) -> None:
+def _write_report(folder: Path, content: dict[str, Any], *, plotted: bool) -> None:
     """Write report.json and report.html of the whole sweep."""
-    report.write_report(folder, whole)
-    page.write_page(folder, whole, with_plots=plotted)
+    report.write_report(folder, content)
+    page.write_page(folder, content, with_plots=plotted)
 
 
 @dataclass(frozen=True)

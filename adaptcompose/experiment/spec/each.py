@@ -1,7 +1,7 @@
-"""`each` in spec.yaml: one item, or one whole spec, for every combination, `${name}` filled in.
+"""Expand `each` in spec.yaml: one copy per combination of its values, with `${name}` replaced.
 
-An item of `evaluate` with `each` is written out inside its spec. `each` at the top makes a sweep:
-as many specs as there are combinations.
+At the top of a spec, `each` makes a sweep: one spec per combination. In a row of `evaluate`, it
+makes one row per combination.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _WITH_VARIABLE = re.compile(r"""["']?[\w./@-]*(?:\$\{[^{}]*\}[\w./@-]*)+["']?""")
 _PLACEHOLDER = "unknown"
 _FREE_TEXT = {"description", "text", "message"}
-_UNSWEPT_KEYS = ("spec", "name", "hub", "backbone")  # what all runs of a sweep have in common
+_UNSWEPT_KEYS = ("spec", "name", "hub", "backbone")  # the same in all runs of a sweep
 
 
 def expand_sweep(document: YamlNode, reading: SectionReader) -> list[YamlNode]:
-    """The documents that a document with `each` at its top stands for; without, itself."""
+    """The documents of a sweep, one per combination; the document itself without `each`."""
     if not isinstance(document.data, dict) or "each" not in document.data:
         return [document]
     for name in _UNSWEPT_KEYS:
@@ -40,22 +40,22 @@ def expand_sweep(document: YamlNode, reading: SectionReader) -> list[YamlNode]:
 
 
 def expand_rows(document: YamlNode, reading: SectionReader) -> YamlNode:
-    """The document with the items of `evaluate` that have `each` written out."""
+    """The document with the rows of `evaluate` that have `each` expanded."""
     if not isinstance(document.data, dict):
         return document
     expanded = dict(document.data)
     items = expanded.get("evaluate")
     if items is not None and isinstance(items.data, tuple):
         where = "evaluate.each"
-        written = [one for item in items.data for one in _combinations(item, reading, where)]
-        expanded["evaluate"] = replace(items, data=tuple(written))
-        if items.data and not written:
+        rows = [row for item in items.data for row in _combinations(item, reading, where)]
+        expanded["evaluate"] = replace(items, data=tuple(rows))
+        if items.data and not rows:
             del expanded["evaluate"]
     return _fill_unknown_variables(replace(document, data=expanded), reading)
 
 
 def _check_shadows(document: YamlNode, reading: SectionReader) -> None:
-    """A variable of the sweep is not one of an item as well."""
+    """Report AC602 for a variable of a row that is also a variable of the sweep."""
     items = document.data.get("evaluate")
     outer = document.data["each"].data
     for item in items.data if items is not None and isinstance(items.data, tuple) else ():
@@ -71,10 +71,10 @@ def _combinations(item: YamlNode, reading: SectionReader, where: str) -> Iterato
         yield item
         return
     each = item.data["each"]
-    found = reading.read_value(dict[str, tuple[ScalarText, ...]], each, where)
-    if found is None or len(found) < len(each.data):
+    variables = reading.read_value(dict[str, tuple[ScalarText, ...]], each, where)
+    if variables is None or len(variables) < len(each.data):
         return
-    values = {name: one.data for name, one in each.data.items()}
+    values = {name: node.data for name, node in each.data.items()}
     count = 1
     for options in values.values():
         count *= len(options)
@@ -83,49 +83,51 @@ def _combinations(item: YamlNode, reading: SectionReader, where: str) -> Iterato
         got = f"one with {count if values else 0:,}"
         reading.problems.append(AC605.at(each.span, name="each", expected=expected, got=got))
         return
-    body = {name: one for name, one in item.data.items() if name != "each"}
-    for choice in itertools.product(*values.values()):
-        chosen = dict(zip(values, choice, strict=True))
-        texts = {name: one.text for name, one in chosen.items()}
-        filled = {name: _fill(one, texts) for name, one in body.items()}
-        singles = {name: replace(each.data[name], data=(one,)) for name, one in chosen.items()}
+    body = {name: node for name, node in item.data.items() if name != "each"}
+    for combination in itertools.product(*values.values()):
+        chosen = dict(zip(values, combination, strict=True))
+        texts = {name: node.text for name, node in chosen.items()}
+        filled = {name: _fill(node, texts) for name, node in body.items()}
+        singles = {name: replace(each.data[name], data=(node,)) for name, node in chosen.items()}
         filled["each"] = replace(each, data=singles)
         yield replace(item, data=filled)
 
 
-def _fill(value: YamlNode, texts: Mapping[str, str]) -> YamlNode:
-    if isinstance(value.data, dict):
-        return replace(value, data={name: _fill(one, texts) for name, one in value.data.items()})
-    if isinstance(value.data, tuple):
-        return replace(value, data=tuple(_fill(one, texts) for one in value.data))
-    if not isinstance(value.data, str) or not _VARIABLE.search(value.data):
-        return value
+def _fill(node: YamlNode, texts: Mapping[str, str]) -> YamlNode:
+    """The node with its variables replaced; its offsets still point into the file."""
+    if isinstance(node.data, dict):
+        return replace(node, data={name: _fill(one, texts) for name, one in node.data.items()})
+    if isinstance(node.data, tuple):
+        return replace(node, data=tuple(_fill(one, texts) for one in node.data))
+    if not isinstance(node.data, str) or not _VARIABLE.search(node.data):
+        return node
     text = ""
-    places: list[int] = []
+    offsets: list[int] = []
     at = 0
-    for found in _VARIABLE.finditer(value.data):
-        if found[1] not in texts:
+    for variable in _VARIABLE.finditer(node.data):
+        if variable[1] not in texts:
             continue
-        new = texts[found[1]]
-        text += value.data[at : found.start()] + new
-        places += value.offsets[at : found.start()]
-        # The first character stands at `$`, the last at `}`: a caret covers all of `${name}`.
-        places += [value.offsets[found.start()]] * (len(new) - 1)
-        places += [value.offsets[found.end() - 1 if len(new) > 1 else found.start()]] * bool(new)
-        at = found.end()
-    text += value.data[at:]
-    given = (*places, *value.offsets[at:])
-    # in a flow mapping a variable has to be quoted, and may still stand for a number
-    whole = not value.style or _VARIABLE.fullmatch(value.data)
-    data: Any = parse_scalar(text) if whole else text
+        start, end, new = variable.start(), variable.end(), texts[variable[1]]
+        text += node.data[at:start] + new
+        offsets += node.offsets[at:start]
+        # All characters but the last map to `$`, the last one to `}`, so that a caret under the
+        # value covers all of `${name}`.
+        offsets += [node.offsets[start]] * (len(new) - 1)
+        offsets += [node.offsets[end - 1 if len(new) > 1 else start]] * bool(new)
+        at = end
+    text += node.data[at:]
+    known_offsets = (*offsets, *node.offsets[at:])
+    # A variable in a flow mapping has to be quoted, but its value may be a number.
+    may_be_number = not node.style or _VARIABLE.fullmatch(node.data)
+    data: Any = parse_scalar(text) if may_be_number else text
     if not isinstance(data, (int, float)):
-        return replace(value, data=text, known_offsets=given)
-    written = Source(text, value.span.source.name, value.span.source, given)
-    return replace(value, data=data, known_offsets=given, span=written.span())
+        return replace(node, data=text, known_offsets=known_offsets)
+    source = Source(text, node.span.source.name, node.span.source, known_offsets)
+    return replace(node, data=data, known_offsets=known_offsets, span=source.span())
 
 
 def _fill_unknown_variables(value: YamlNode, reading: SectionReader, name: str = "") -> YamlNode:
-    """The value with a word for every variable that nothing explains, so that it can be read."""
+    """Report AC603 for undefined variables, and put a placeholder in so that reading goes on."""
     if isinstance(value.data, dict):
         inner = {key: _fill_unknown_variables(one, reading, key) for key, one in value.data.items()}
         return replace(value, data=inner)
@@ -137,12 +139,13 @@ def _fill_unknown_variables(value: YamlNode, reading: SectionReader, name: str =
         return value
     source = value.source()
     unknown = list(_VARIABLE.finditer(value.data))
-    for found in unknown:
-        reading.problems.append(AC603.at(source.span(*found.span()).origin(), name=found[1]))
-    return _fill(value, {found[1]: _PLACEHOLDER for found in unknown}) if unknown else value
+    for variable in unknown:
+        span = source.span(*variable.span()).origin()
+        reading.problems.append(AC603.at(span, name=variable[1]))
+    return _fill(value, {variable[1]: _PLACEHOLDER for variable in unknown}) if unknown else value
 
 
-def mentions_placeholder(found: Diagnostic) -> bool:
-    """Whether it is about a word that stands for a variable, which was told already."""
-    place = found.span.origin().text if found.span is not None else ""
-    return found.code != AC603.id and _WITH_VARIABLE.fullmatch(place) is not None
+def mentions_placeholder(diagnostic: Diagnostic) -> bool:
+    """Whether a diagnostic only follows from an undefined variable, which AC603 reports."""
+    text = diagnostic.span.origin().text if diagnostic.span is not None else ""
+    return diagnostic.code != AC603.id and _WITH_VARIABLE.fullmatch(text) is not None

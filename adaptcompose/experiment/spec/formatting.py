@@ -1,4 +1,4 @@
-"""The expressions of a spec in canonical form, everything else of the file as it is."""
+"""Format the expressions of a spec. The rest of the file does not change."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _INDENT = re.compile(r"^ *(?=[^ \r\n])", re.M)
 def format_spec(source: Source) -> str:
     """The text of a spec with its expressions formatted.
 
-    One in a block keeps its lines, one in quotes its quotes, and one that waits for a variable
-    stays as it is. Nobody gets a text that does not say the same.
+    An expression in a YAML block stays in a block, one in quotes stays in quotes, and one with
+    variables of `each` stays as it is. Raises RuntimeError instead of changing the meaning.
     """
     document = parse_yaml(source)
     text, problems = source.text, list[Diagnostic]()
-    places: list[tuple[int, int, str]] = []
-    for value in expression_nodes(document):
+    edits: list[tuple[int, int, str]] = []
+    for node in expression_nodes(document):
         try:
-            places.append((value.span.start, value.span.end, _format_node(value)))
+            edits.append((node.span.start, node.span.end, _format_node(node)))
         except Failed as failed:
             problems += failed.diagnostics
     if problems:
         raise Failed(problems)
-    for start, end, new in sorted(places, reverse=True):
+    for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[end:]
     if _content_of(parse_yaml(Source(text, source.name))) != _content_of(document):
         raise RuntimeError(f"formatting {source.name} would change its meaning")
@@ -44,7 +44,7 @@ def format_spec(source: Source) -> str:
 
 
 def expression_nodes(document: YamlNode) -> Iterator[YamlNode]:
-    """The texts of a spec that are expressions, as they are written."""
+    """Yield the nodes of a spec that are expressions."""
     if not isinstance(document.data, dict):
         return
     top = document.data
@@ -52,14 +52,14 @@ def expression_nodes(document: YamlNode) -> Iterator[YamlNode]:
     for name in _ROW_KEYS:
         if name in top and isinstance(top[name].data, tuple):
             sections += top[name].data
-    found = [_child(section, name) for section in sections for name in _EXPRESSION_KEYS]
+    nodes = [_child(section, name) for section in sections for name in _EXPRESSION_KEYS]
     for names in (("adapters",), ("serve", "allow")):
         inner: YamlNode | None = document
         for name in names:
             inner = _child(inner, name)
         if inner is not None and isinstance(inner.data, dict):
-            found += inner.data.values()
-    yield from (one for one in found if one is not None and isinstance(one.data, str))
+            nodes += inner.data.values()
+    yield from (node for node in nodes if node is not None and isinstance(node.data, str))
 
 
 def _child(value: YamlNode | None, name: str) -> YamlNode | None:
@@ -67,17 +67,17 @@ def _child(value: YamlNode | None, name: str) -> YamlNode | None:
 
 
 def _content_of(document: YamlNode) -> str:
-    """What a document says: data, and expressions however they are written."""
-    waiting = {id(one) for one in expression_nodes(document) if "${" not in one.data}
+    """The meaning of a document: its data, with expressions as syntax trees."""
+    expressions = {id(node) for node in expression_nodes(document) if "${" not in node.data}
 
-    def said(value: YamlNode) -> Any:
-        if isinstance(value.data, dict):
-            return {name: said(one) for name, one in value.data.items()}
-        if isinstance(value.data, tuple):
-            return [said(one) for one in value.data]
-        return parse_tree(value.data) if id(value) in waiting else value.data
+    def content(node: YamlNode) -> Any:
+        if isinstance(node.data, dict):
+            return {name: content(child) for name, child in node.data.items()}
+        if isinstance(node.data, tuple):
+            return [content(child) for child in node.data]
+        return parse_tree(node.data) if id(node) in expressions else node.data
 
-    return repr(said(document))
+    return repr(content(document))
 
 
 def _format_node(value: YamlNode) -> str:
@@ -92,7 +92,7 @@ def _format_node(value: YamlNode) -> str:
 
 
 def _format_block(value: YamlNode) -> str:
-    """A block with the line ends and the indent that it has; one that was folded is no more."""
+    """A block with its own line ends and indent. A folded block (`>`) becomes a literal one."""
     header, line_end, body = _LINE_END.split(value.span.text, maxsplit=1)
     indent = _INDENT.search(body)
     assert indent is not None

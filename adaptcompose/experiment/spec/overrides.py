@@ -1,4 +1,4 @@
-"""`--set train.lr=5e-5`: another value for a key of a spec, with the types and errors of the file.
+"""`--set train.lr=5e-5`: replace the value of a key, with the types and errors of the file.
 
 >>> from adaptcompose.storage.yaml_source import parse_yaml
 >>> document = parse_yaml(Source("train: {lr: 1e-4, seeds: [0, 1]}"))
@@ -30,33 +30,32 @@ _STEP = re.compile(r"(?:^|\.)([A-Za-z_][\w-]*)|\[(\d+)\]|\.(\d+)(?=\.|\[|$)")
 
 @dataclass(frozen=True)
 class Assignment:
-    """`a.b[0]=value`, with the places of its parts; without a value the key is taken away."""
+    """`a.b[0]=value`, with the span of each step. Without a value, the key is deleted."""
 
     steps: tuple[tuple[str | int, Span], ...]
     value: YamlNode | None
 
 
-def apply_overrides(document: YamlNode, written: Sequence[str]) -> YamlNode:
-    """The document with other values; what is wrong with an assignment is told at its place."""
-    for text in written:
-        one = parse_assignment(text)
-        document = _assign(document, one.steps, one.value, Spec)
+def apply_overrides(document: YamlNode, assignments: Sequence[str]) -> YamlNode:
+    """The document with the assignments applied. Problems point into the assignment."""
+    for text in assignments:
+        assignment = parse_assignment(text)
+        document = _assign(document, assignment.steps, assignment.value, Spec)
     return document
 
 
 def parse_assignment(text: str) -> Assignment:
-    """The parts of an assignment."""
+    """Parse `key=value`. Raises AC605 if the text has another form."""
     source = Source(text, OPTION)
     path, mark, value = text.partition("=")
     steps: list[tuple[str | int, Span]] = []
     at = 0
-    while mark and (found := _STEP.match(path, at)):
-        name, *numbers = found.groups()
-        number = next((n for n in numbers if n is not None), None)
-        start = found.start(found.lastindex or 0)
-        step = name if number is None else int(number)
-        steps.append((step, source.span(start, found.end(found.lastindex or 0))))
-        at = found.end()
+    while mark and (match := _STEP.match(path, at)):
+        name, *indices = match.groups()
+        index = next((digits for digits in indices if digits is not None), None)
+        start, end = match.span(match.lastindex or 0)
+        steps.append((name if index is None else int(index), source.span(start, end)))
+        at = match.end()
     if not steps or at != len(path) or isinstance(steps[0][0], int):
         expected = "a key and its value, such as train.lr=5e-5"
         raise Failed(
@@ -77,20 +76,20 @@ def _assign(
     new: YamlNode | None,
     section: type[Section] | None,
 ) -> YamlNode:
-    (step, place), rest = steps[0], steps[1:]
+    (step, span), rest = steps[0], steps[1:]
     if isinstance(step, int):
         return _assign_item(value, steps, new, section)
-    value = _mapping(value, section, place)
+    value = _mapping(value, section, span)
     data, keys = dict(value.data), dict(value.key_spans)
     if not rest and new is None:
         data.pop(step, None)
         keys.pop(step, None)
     elif not rest:
         assert new is not None
-        data[step], keys[step] = new, place
+        data[step], keys[step] = new, span
     else:
-        keys.setdefault(step, place)
-        inner = data.get(step, YamlNode({}, place))
+        keys.setdefault(step, span)
+        inner = data.get(step, YamlNode({}, span))
         data[step] = _assign(inner, rest, new, _inner_section(section, step))
     return replace(value, data=data, key_spans=keys)
 
@@ -101,11 +100,11 @@ def _assign_item(
     new: YamlNode | None,
     section: type[Section] | None,
 ) -> YamlNode:
-    (step, place), rest = steps[0], steps[1:]
+    (step, span), rest = steps[0], steps[1:]
     count = len(value.data) if isinstance(value.data, tuple) else 0
     if not isinstance(step, int) or step >= count:
         expected = f"an index below {count}, the length of the list" if count else "a key"
-        raise Failed(AC605.at(place, name=OPTION, expected=expected, got=f"`{step}`"))
+        raise Failed(AC605.at(span, name=OPTION, expected=expected, got=f"`{step}`"))
     items = list(value.data)
     if rest:
         items[step] = _assign(items[step], rest, new, section)
@@ -116,8 +115,8 @@ def _assign_item(
     return replace(value, data=tuple(items))
 
 
-def _mapping(value: YamlNode, section: type[Section] | None, place: Span) -> YamlNode:
-    """The mapping that a text stands for, where the section has a short form."""
+def _mapping(value: YamlNode, section: type[Section] | None, span: Span) -> YamlNode:
+    """The node as a mapping. A text becomes one if the section has a shorthand."""
     if isinstance(value.data, dict):
         return value
     short = section.shorthand if section else None
@@ -127,12 +126,12 @@ def _mapping(value: YamlNode, section: type[Section] | None, place: Span) -> Yam
         return YamlNode({}, value.span)
     got = value.span.text.split("\n")[0]
     raise Failed(
-        AC605.at(place, name=OPTION, expected="a key inside a mapping", got=f"inside `{got}`")
+        AC605.at(span, name=OPTION, expected="a key inside a mapping", got=f"inside `{got}`")
     )
 
 
 def _inner_section(section: type[Section] | None, name: str) -> type[Section] | None:
-    """The section that stands under a key, or under any name of a mapping of sections."""
+    """The section type of a key, or of the values of a mapping of sections."""
     if section is None:
         return None
     known: dict[str, Any] = fields_by_key(section)

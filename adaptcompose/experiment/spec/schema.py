@@ -1,4 +1,4 @@
-"""The JSON Schema of spec.yaml, from the same fields that read it.
+"""The JSON Schema of spec.yaml, made from the fields of its sections.
 
 >>> build_schema()["properties"]["train"]["anyOf"][0]["properties"]["lr"]["anyOf"][0]
 {'type': 'number', 'exclusiveMinimum': 0}
@@ -30,17 +30,17 @@ _TEMPLATE = {"type": "string", "pattern": r"\$\{[^{}]+\}"}
 
 
 def build_schema() -> dict[str, Any]:
-    """The schema of a whole spec, with what the language has for its expressions."""
-    found: dict[str, Any] = {
+    """The schema of a spec. The words of the language are under `x-words`."""
+    schema: dict[str, Any] = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "adaptcompose spec.yaml",
         **_section(Spec),
     }
-    found["$defs"] = {
+    schema["$defs"] = {
         "expression": _expression(),
         "template": {"description": "a variable of `each`", **_TEMPLATE},
     }
-    return found
+    return schema
 
 
 def _section(section: type[Section]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _section(section: type[Section]) -> dict[str, Any]:
         if not traits_of(entry).is_unsupported
     }
     first = (section.__doc__ or "").split("\n\n")[0]
-    found: dict[str, Any] = {
+    schema: dict[str, Any] = {
         "type": "object",
         "description": " ".join(first.split()),
         "properties": described,
@@ -59,28 +59,28 @@ def _section(section: type[Section]) -> dict[str, Any]:
     }
     required = [n for n, entry in known.items() if _default(entry) is dataclasses.MISSING]
     if required:
-        found["required"] = required
+        schema["required"] = required
     rules: list[dict[str, Any]] = [
         {"anyOf": [{"required": [name]} for name in names]} for names in section.required_groups
     ]
     rules += [{"not": {"required": list(names)}} for names in section.exclusive_keys]
     if rules:
-        found["allOf"] = rules
-    return found
+        schema["allOf"] = rules
+    return schema
 
 
 def _key(kind: Any, entry: dataclasses.Field[Any]) -> dict[str, Any]:
     traits = traits_of(entry)
-    found = {"description": traits.doc, **_typed(strip_optional(kind), traits)}
+    schema = {"description": traits.doc, **_typed(strip_optional(kind), traits)}
     default = _plain_default(_default(entry))
-    return found if default is None else {**found, "default": default}
+    return schema if default is None else {**schema, "default": default}
 
 
 def _typed(kind: Any, traits: KeyTraits) -> dict[str, Any]:
     if isinstance(kind, type) and issubclass(kind, Section):
-        whole = _section(kind)
+        mapping = _section(kind)
         short = [{"type": "string"}] if kind.shorthand else []
-        return {"anyOf": [whole, *short]}
+        return {"anyOf": [mapping, *short]}
     if get_origin(kind) is tuple:
         item = _typed(get_args(kind)[0], KeyTraits("", **_limits(traits)))
         several = {"type": "array", "items": item, "minItems": 1}
@@ -119,15 +119,15 @@ def _scalar(kind: Any, traits: KeyTraits) -> dict[str, Any]:
 
 
 def _others(kind: Any) -> Iterator[str]:
-    """The types of YAML, beside a text, whose texts a small word reads."""
+    """Yield the YAML types besides string whose texts a value type can parse."""
     for name, example in (("number", "1"), ("boolean", "true")):
         with suppress(ValueError):
             kind.parse(example)
             yield name
 
 
-def _or_template(found: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [found, {"$ref": "#/$defs/template"}]}
+def _or_template(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"$ref": "#/$defs/template"}]}
 
 
 def _default(entry: dataclasses.Field[Any]) -> Any:
@@ -136,7 +136,7 @@ def _default(entry: dataclasses.Field[Any]) -> Any:
 
 
 def _plain_default(value: Any) -> Any:
-    """A default as JSON has it; None for what is left out, or empty."""
+    """A default as a JSON value; None for a missing or an empty default."""
     if value is dataclasses.MISSING or value in (None, "", (), {}):
         return None
     if isinstance(value, tuple):
@@ -145,7 +145,7 @@ def _plain_default(value: Any) -> Any:
 
 
 def _expression() -> dict[str, Any]:
-    """What an expression may call; JSON Schema cannot say more about its text."""
+    """A string whose description lists all words. JSON Schema cannot describe a grammar."""
     known = describe_all_words()
     lines = [f"{one.signature}  {one.summary}" for one in known if one.means is None]
     return {
@@ -157,17 +157,17 @@ def _expression() -> dict[str, Any]:
     }
 
 
-def _word(one: WordDoc) -> dict[str, Any]:
-    found: dict[str, Any] = {"kind": one.kind, "description": one.summary}
-    if one.means is not None:
-        return found | {"means": one.means}
-    arguments: Mapping[str, Any] = {each.name: _argument(each) for each in one.arguments}
-    return found | {"takes": one.takes, "laws": list(one.laws), "arguments": arguments}
+def _word(doc: WordDoc) -> dict[str, Any]:
+    schema: dict[str, Any] = {"kind": doc.kind, "description": doc.summary}
+    if doc.means is not None:
+        return schema | {"means": doc.means}
+    arguments: Mapping[str, Any] = {each.name: _argument(each) for each in doc.arguments}
+    return schema | {"takes": doc.takes, "laws": list(doc.laws), "arguments": arguments}
 
 
-def _argument(one: Parameter) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": one.doc, "type": one.expected}
-    found["default"] = str(one).partition("=")[2]
-    found |= {"enum": list(one.choices)} if one.choices else {}
-    bounds = {"minimum": one.minimum, "exclusiveMaximum": one.exclusive_maximum}
-    return found | {name: value for name, value in bounds.items() if value is not None}
+def _argument(parameter: Parameter) -> dict[str, Any]:
+    schema: dict[str, Any] = {"description": parameter.doc, "type": parameter.expected}
+    schema["default"] = str(parameter).partition("=")[2]
+    schema |= {"enum": list(parameter.choices)} if parameter.choices else {}
+    bounds = {"minimum": parameter.minimum, "exclusiveMaximum": parameter.exclusive_maximum}
+    return schema | {name: value for name, value in bounds.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Sections of spec.yaml are dataclasses: their fields are the schema, and this reads them.
+"""Read YAML into sections: dataclasses whose fields are the schema of spec.yaml.
 
 >>> from adaptcompose.storage.yaml_source import Source, parse_yaml
 >>> @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,12 @@ S = TypeVar("S", bound="Section")
 
 @dataclass(frozen=True)
 class KeyTraits:
-    """What a field says about itself besides its type and default."""
+    """The properties of a key besides its type and default.
+
+    `name` is the key in YAML if it differs from the field, `expected` overrides the description
+    of the type in messages. A list with `accepts_scalar` may be written as one value. A key with
+    `is_unsupported` is reserved for a later version.
+    """
 
     doc: str
     name: str | None = None
@@ -52,7 +57,10 @@ class KeyTraits:
 
 
 def key(doc: str, default: Any = MISSING, **traits: Any) -> Any:
-    """A key of a section: its one line of help, its default (else it is required), its limits."""
+    """A field for a key of a section: its help in one line, its default, and its traits.
+
+    A key without a default is required.
+    """
     metadata = {"traits": KeyTraits(doc, **traits)}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
@@ -61,10 +69,10 @@ def key(doc: str, default: Any = MISSING, **traits: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A mapping of spec.yaml. `spans` has the place in the file of each given key's value."""
+    """A mapping in spec.yaml. `spans` has the position of the value of each key in the file."""
 
     shorthand: ClassVar[str | None] = None
-    """The key that a bare text stands for."""
+    """The key whose value may be written in place of the whole mapping."""
     exclusive_keys: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Keys of which at most one may be given."""
     required_groups: ClassVar[tuple[tuple[str, ...], ...]] = ()
@@ -73,17 +81,17 @@ class Section:
     spans: Mapping[str, Span] = field(default_factory=dict, repr=False, compare=False)
 
     def span_of(self, name: str) -> Span | None:
-        """Where `name`, or item 0 of it as `name[0]`, stands in the file."""
+        """The span of the value of a key, or of an item of it, such as `name[0]`."""
         return self.spans.get(name)
 
     def key_span_of(self, name: str, inner: str) -> Span | None:
-        """Where the key `inner` of the mapping `name` stands."""
+        """The span of the key `inner` in the mapping `name`."""
         return self.spans.get(f"{name}.{inner}:")
 
     def as_plain(self, *, full: bool = False) -> dict[str, Any]:
-        """The section as YAML would hold it, without what equals its default, or `full` of them.
+        """The section as plain YAML values, without keys that have their default.
 
-        A key that means nothing unless it is given is left out.
+        `full` adds the defaults, except empty ones.
         """
         return {
             name: _plain(getattr(self, entry.name), full)
@@ -99,7 +107,7 @@ class Section:
 
 @dataclass(frozen=True)
 class KeyDoc:
-    """A line of the reference: `train.lr`, its type in words, its default, its meaning."""
+    """The documentation of a key: its path such as `train.lr`, type in words, default, help."""
 
     path: str
     kind: str
@@ -110,7 +118,7 @@ class KeyDoc:
 
 
 def describe_keys(section: type[Section], prefix: str = "") -> Iterator[KeyDoc]:
-    """Every key of a section and of the sections inside it."""
+    """Yield the documentation of every key of a section, and of the sections inside it."""
     types = field_types(section)
     for name, entry in fields_by_key(section).items():
         kind, traits, path = types[entry.name], traits_of(entry), f"{prefix}{name}"
@@ -132,20 +140,20 @@ def describe_keys(section: type[Section], prefix: str = "") -> Iterator[KeyDoc]:
 
 
 def fields_by_key(section: type[Section]) -> dict[str, dataclasses.Field[Any]]:
-    """The keys as they are written in YAML, with their fields."""
-    found = [entry for entry in dataclasses.fields(section) if "traits" in entry.metadata]
-    return {traits_of(entry).name or entry.name: entry for entry in found}
+    """The fields of a section by their keys in YAML."""
+    fields = [entry for entry in dataclasses.fields(section) if "traits" in entry.metadata]
+    return {traits_of(entry).name or entry.name: entry for entry in fields}
 
 
 def field_types(section: type[Section]) -> dict[str, Any]:
-    """The types of the fields, resolved."""
+    """The types of the fields of a section, with annotations resolved."""
     return _type_hints(section)
 
 
 class SectionReader:
-    """Reads values into sections and collects every problem on the way.
+    """Reads YAML nodes into sections, and collects all problems in `problems`.
 
-    A value with a problem leaves its field at the default, or None, so that reading goes on.
+    A field whose value has a problem gets its default, or None, so that reading goes on.
     """
 
     def __init__(self) -> None:
@@ -154,7 +162,10 @@ class SectionReader:
     def read_section(
         self, section_type: type[S], value: YamlNode, where: str, key_span: Span | None = None
     ) -> S:
-        """The section in `value`; missing keys are told at `key_span`, the place of its own key."""
+        """Read a section. `where` is its path for messages.
+
+        Missing keys are reported at `key_span`, the span of the section's own key.
+        """
         if section_type.shorthand and isinstance(value.data, str):
             value = YamlNode(
                 {section_type.shorthand: value}, value.span, {section_type.shorthand: value.span}
@@ -164,19 +175,19 @@ class SectionReader:
             return section_type(**self._defaults(section_type))
         known, types = fields_by_key(section_type), field_types(section_type)
         self._check_names(section_type, value, where)
-        places: dict[str, Span] = {}
-        found: dict[str, Any] = {"spans": places}
+        spans: dict[str, Span] = {}
+        values: dict[str, Any] = {"spans": spans}
         for name, entry in known.items():
             if name in value.data and not traits_of(entry).is_unsupported:
                 inner, path = value.data[name], f"{where}.{name}" if where else name
-                places[name] = inner.span
-                places |= _item_places(name, inner)
+                spans[name] = inner.span
+                spans |= _item_spans(name, inner)
                 traits, own = traits_of(entry), value.key_spans[name]
                 read = self.read_value(types[entry.name], inner, path, traits, own)
                 if read is not None:
-                    found[entry.name] = read
+                    values[entry.name] = read
         self._check_presence(section_type, value, where, key_span)
-        return section_type(**self._defaults(section_type) | found)
+        return section_type(**self._defaults(section_type) | values)
 
     def read_value(
         self,
@@ -186,7 +197,7 @@ class SectionReader:
         traits: KeyTraits | None = None,
         key_span: Span | None = None,
     ) -> Any:
-        """`value` as `value_type`, or None after a problem."""
+        """Read a node as `value_type`; None after a problem."""
         value_type, traits = strip_optional(value_type), traits or KeyTraits("")
         origin = get_origin(value_type)
         if isinstance(value_type, type) and issubclass(value_type, Section):
@@ -208,7 +219,7 @@ class SectionReader:
             return None if read is None else (read,)
         if not isinstance(value.data, tuple) or not value.data:
             return self._report_wrong_type(where, describe_type(tuple[kind, ...], traits), value)
-        # The items of a list of sections may be written out of a template: an index would mislead.
+        # `each` multiplies the items of a list of sections, so their index would mislead.
         paths = [where if inner_section(kind) else f"{where}[{i}]" for i in range(len(value.data))]
         pairs = zip(value.data, paths, strict=True)
         read = [self.read_value(kind, one, path, traits) for one, path in pairs]
@@ -218,14 +229,14 @@ class SectionReader:
         if not isinstance(value.data, dict):
             return self._report_wrong_type(where, describe_type(dict[str, kind], traits), value)
         inner = inner_section(kind)
-        found = {}
+        values = {}
         for name, one in value.data.items():
             path = f"{where}.{name}"
             if inner is not None:
-                found[name] = self.read_section(inner, one, path, value.key_spans[name])
+                values[name] = self.read_section(inner, one, path, value.key_spans[name])
             elif (read := self.read_value(kind, one, path, traits)) is not None:
-                found[name] = read
-        return found
+                values[name] = read
+        return values
 
     def _check_names(self, kind: type[Section], value: YamlNode, where: str) -> None:
         known = fields_by_key(kind)
@@ -243,16 +254,16 @@ class SectionReader:
         self, kind: type[Section], value: YamlNode, where: str, at: Span | None
     ) -> None:
         section = where or _document(value.span)
-        place = at or value.span.first_line()
+        span = at or value.span.first_line()
         for name, entry in fields_by_key(kind).items():
             if _default(entry) is MISSING and name not in value.data:
-                self.problems.append(AC606.at(place, section=section, name=name))
+                self.problems.append(AC606.at(span, section=section, name=name))
         for names in kind.required_groups:
             given = [name for name in names if name in value.data]
             if not given:
                 either = "` or `".join(names)
                 help = f"add {' or '.join(f'`{name}:`' for name in names)}"
-                self.problems.append(AC606.at(place, section=section, name=either, help=help))
+                self.problems.append(AC606.at(span, section=section, name=either, help=help))
         for names in kind.exclusive_keys:
             given = [name for name in value.data if name in names]
             if len(given) > 1:
@@ -277,7 +288,7 @@ class SectionReader:
 
 
 def describe_value(value: YamlNode) -> str:
-    """A value in a few words, for `must be …, but is …`."""
+    """A value in a few words, for the message "must be …, but is …"."""
     if value.data is None:
         return "empty"
     if isinstance(value.data, dict):
@@ -290,7 +301,7 @@ def describe_value(value: YamlNode) -> str:
 
 
 def describe_type(value_type: Any, traits: KeyTraits) -> str:
-    """A type in the user's words, with its limits."""
+    """A type in words, with its limits, for the same message and the documentation."""
     value_type = strip_optional(value_type)
     if traits.expected and get_origin(value_type) not in (tuple, dict):
         return traits.expected
@@ -340,7 +351,7 @@ def _read_scalar(kind: Any, value: YamlNode, traits: KeyTraits) -> Any:
     if kind is float and type(data) is int:
         data = float(data)
     if kind is str and value.known_offsets:
-        data = value.text  # a variable's value, which may look like a number
+        data = value.text  # the value of a variable of `each` may look like a number
     if type(data) is not kind or not _is_within_limits(data, traits):
         return None
     return data
@@ -370,14 +381,16 @@ def strip_optional(kind: Any) -> Any:
 
 
 def inner_section(kind: Any) -> type[Section] | None:
-    """The section that a type is, or holds."""
+    """The section type that a type is, or that its items or values have; None without one."""
     kind = strip_optional(kind)
-    found = [kind, *get_args(kind)]
-    return next((one for one in found if isinstance(one, type) and issubclass(one, Section)), None)
+    candidates = [kind, *get_args(kind)]
+    return next(
+        (one for one in candidates if isinstance(one, type) and issubclass(one, Section)), None
+    )
 
 
 def traits_of(entry: dataclasses.Field[Any]) -> KeyTraits:
-    """What a field says about itself."""
+    """The traits of a field that was made by `key`."""
     traits: KeyTraits = entry.metadata["traits"]
     return traits
 
@@ -386,7 +399,7 @@ def _default(entry: dataclasses.Field[Any]) -> Any:
     return entry.default_factory() if entry.default_factory is not MISSING else entry.default
 
 
-def _item_places(name: str, value: YamlNode) -> dict[str, Span]:
+def _item_spans(name: str, value: YamlNode) -> dict[str, Span]:
     if isinstance(value.data, tuple):
         return {f"{name}[{index}]": one.span for index, one in enumerate(value.data)}
     if isinstance(value.data, dict):

@@ -1,6 +1,6 @@
-"""The schema of spec.yaml: a composition, its task and data, and what to do with them.
+"""The sections of spec.yaml. Their fields are the schema.
 
-The fields below are the schema: names, types, defaults, limits and help are stated here only.
+Names, types, defaults, limits and help of all keys are defined here only.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TaskSection(Section):
 class DataSection(Section):
     """Examples. Used as `name`, `name[config]`, `name/split` or `name[config]/split`.
 
-    `held` is the data set that `repo` names, once the hub was asked.
+    `dataset` is the data set that `repo` names; None until its hub is queried.
     """
 
     exclusive_keys: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "repo"),)
@@ -103,26 +103,33 @@ class DataSection(Section):
 
     @property
     def files_span(self) -> Span | None:
-        """Where in the file it is said which files they are."""
+        """The span of `files` or `repo`."""
         return self.span_of("files") or self.span_of("repo")
 
     @property
     def is_unresolved(self) -> bool:
-        """Whether its splits are known only when its hub was asked."""
+        """Whether the data set is on a hub that has not been queried yet."""
         return self.repo is not None and self.dataset is None
 
     def files_by_split(self, config: str | None) -> Mapping[str, tuple[str, ...]]:
-        """The files of each split; those of a data set by its own names and by ours."""
+        """The files of each split.
+
+        The splits of a data set have their own names, and train, validation, test as in `splits`.
+        """
         config = config or self.config
         if self.dataset is None:
             files = (self.files or {}).items()
             return {s: tuple(p.replace("{config}", config or "") for p in ps) for s, ps in files}
-        found = self.dataset.splits(config)
-        ours = {split: found[name] for split, name in self.splits.items() if name in found}
-        return {**found, **ours}
+        files_by_name = self.dataset.splits(config)
+        renamed = {
+            split: files_by_name[name]
+            for split, name in self.splits.items()
+            if name in files_by_name
+        }
+        return {**files_by_name, **renamed}
 
     def format_of(self, path: str) -> str | None:
-        """The declared format, or the one that the ending of the file names."""
+        """The declared format, or that of the file ending; None for an unknown ending."""
         return self.format or format_of(path)
 
 
@@ -192,7 +199,7 @@ class EvaluateSection(Section):
 
     @property
     def variables(self) -> dict[str, str]:
-        """The value of each variable in this item."""
+        """The value of each variable of `each` in this row."""
         return {name: str(values[0]) for name, values in self.each.items()}
 
 
@@ -250,7 +257,7 @@ class ServeSection(Section):
     cache: int | None = key("number of adapters to keep in memory (default: all)", None, minimum=1)
 
     def served_sections(self) -> tuple[ServedSection, ...]:
-        """The compositions that may be asked for."""
+        """The compositions that requests may name."""
         return tuple(
             ServedSection(
                 name=name,
@@ -263,7 +270,7 @@ class ServeSection(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class ServedSection(Section):
-    """One composition that may be asked for."""
+    """A composition that requests may name."""
 
     name: str
     compose: Source
@@ -283,7 +290,7 @@ class Spec(Section):
     """A composition, its backbone, task and data, and what to do with them.
 
     `root` is the folder of the file, where relative paths start.
-    `overrides` are the values that a command line set instead of the file's.
+    `overrides` are the assignments of the command line that replace values of the file.
     """
 
     spec: int = key("version of this format", minimum=1, maximum=1, expected="1")
@@ -314,7 +321,7 @@ class Spec(Section):
 
     @property
     def has_plots(self) -> bool:
-        """Whether the report shows what there is to plot."""
+        """Whether report.html has plots."""
         return self.report is None or self.report.plots == "auto"
 
     @property
@@ -323,9 +330,9 @@ class Spec(Section):
         return {name: str(values[0]) for name, values in self.each.items()}
 
     def digest(self, *names: str) -> str:
-        """sha256 of what the named keys (all, if none is named) say, however it is written."""
+        """The sha256 of the values of the named keys, or of all keys without names."""
         plain = self.as_plain()
-        chosen = {name: plain[name] for name in plain if not names or name in names}
+        chosen = {name: value for name, value in plain.items() if not names or name in names}
         text = json.dumps(chosen, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -339,6 +346,6 @@ class Spec(Section):
         return tuple(folder / path for path in paths)
 
     def declared_labels(self) -> tuple[str, ...] | None:
-        """The labels that the spec declares."""
+        """The labels in `task.labels`; None without them."""
         declared = self.task.labels if self.task else None
         return None if declared is None else tuple(map(str, declared))

@@ -107,12 +107,12 @@ def _check(spec: Spec) -> Iterator[Diagnostic]:
         yield from _check_data(name, section)
     train = spec.train
     if train and len(set(train.seeds)) < len(train.seeds):
-        place = train.span_of("seeds")
+        span = train.span_of("seeds")
         expected, got = "a list of different numbers", "a list with repeated numbers"
-        yield AC605.at(place, name="train.seeds", expected=expected, got=got)
+        yield AC605.at(span, name="train.seeds", expected=expected, got=got)
     if train and train.update == ():
-        expected, place = "a list of at least one name", train.span_of("update")
-        yield AC605.at(place, name="train.update", expected=expected, got="an empty list")
+        expected, span = "a list of at least one name", train.span_of("update")
+        yield AC605.at(span, name="train.update", expected=expected, got="an empty list")
 
 
 def _check_task(spec: Spec) -> Iterator[Diagnostic]:
@@ -120,9 +120,9 @@ def _check_task(spec: Spec) -> Iterator[Diagnostic]:
     if task is None:
         for name in ("train", "evaluate", "predict"):
             if getattr(spec, name):
-                place = spec.span_of(name)
+                span = spec.span_of(name)
                 help = f"add `task: {{kind: …}}`, which `{name}` needs"
-                yield AC606.at(place and place.first_line(), section="spec", name="task", help=help)
+                yield AC606.at(span and span.first_line(), section="spec", name="task", help=help)
         return
     if task.kind in TASK_KINDS and not TASK_KINDS[task.kind].is_supported:
         known = ", ".join(supported_kinds())
@@ -152,10 +152,10 @@ def _check_metrics(spec: Spec) -> Iterator[Diagnostic]:
     for item in spec.evaluate:
         for index, name in enumerate(item.metrics or ()):
             named.append((name, "evaluate.metrics", item.span_of(f"metrics[{index}]")))
-    for name, key, place in named:
+    for name, key, span in named:
         if name not in known:
             expected, near = f"one of {', '.join(known)}", suggest(name, known)
-            yield AC605.at(place, name=key, expected=expected, got=f"`{name}`", help=near)
+            yield AC605.at(span, name=key, expected=expected, got=f"`{name}`", help=near)
 
 
 def _check_names(spec: Spec) -> Iterator[Diagnostic]:
@@ -184,14 +184,14 @@ def _check_report(spec: Spec) -> Iterator[Diagnostic]:
     known = list(dict.fromkeys(item.name for item in spec.evaluate if item.name))
     if spec.report and baseline is not None and baseline not in known:
         expected = f"the name of a row of evaluate ({', '.join(known) or 'there are none'})"
-        place, near = spec.report.span_of("baseline"), suggest(baseline, known)
+        span, near = spec.report.span_of("baseline"), suggest(baseline, known)
         values = {"name": "report.baseline", "expected": expected, "got": f"`{baseline}`"}
-        yield AC605.at(place, **values, help=near)
+        yield AC605.at(span, **values, help=near)
 
 
 def _check_columns(name: str, section: DataSection) -> Iterator[Diagnostic]:
     for role, columns in section.columns.items():
-        place, key = section.span_of(f"columns.{role}"), f"data.{name}.columns"
+        span, key = section.span_of(f"columns.{role}"), f"data.{name}.columns"
         if role not in MAX_COLUMNS_BY_ROLE:
             values = {"section": key, "name": role, "known": ", ".join(MAX_COLUMNS_BY_ROLE)}
             at = section.key_span_of("columns", role)
@@ -199,7 +199,7 @@ def _check_columns(name: str, section: DataSection) -> Iterator[Diagnostic]:
         elif len(columns) > MAX_COLUMNS_BY_ROLE[role]:
             expected = "one column" if MAX_COLUMNS_BY_ROLE[role] == 1 else "one column or two"
             yield AC605.at(
-                place, name=f"{key}.{role}", expected=expected, got=f"a list of {len(columns)}"
+                span, name=f"{key}.{role}", expected=expected, got=f"a list of {len(columns)}"
             )
 
 
@@ -207,15 +207,15 @@ def _check_data(name: str, section: DataSection) -> Iterator[Diagnostic]:
     yield from _check_columns(name, section)
     yield from _check_repo(name, section)
     for split, paths in (section.files or {}).items():
-        place = section.span_of(f"files.{split}")
+        span = section.span_of(f"files.{split}")
         if packed := next(
             (path for path in paths if path.lower().endswith(_ARCHIVE_SUFFIXES)), None
         ):
             expected = "plain files, or files compressed by gzip"
-            yield AC605.at(place, name=f"data.{name}.files", expected=expected, got=f"`{packed}`")
+            yield AC605.at(span, name=f"data.{name}.files", expected=expected, got=f"`{packed}`")
         elif unclear := next((path for path in paths if section.format_of(path) is None), None):
             help = f"add `format:` for `{unclear}`: one of {', '.join(FORMATS)}"
-            yield AC606.at(place, section=f"data.{name}", name="format", help=help)
+            yield AC606.at(span, section=f"data.{name}", name="format", help=help)
     for key, splits in (("files", section.files), ("splits", section.splits)):
         for split in [one for one in splits or {} if one not in SPLITS]:
             values = {"section": f"data.{name}.{key}", "name": split, "known": ", ".join(SPLITS)}
@@ -226,8 +226,8 @@ def _check_repo(name: str, section: DataSection) -> Iterator[Diagnostic]:
     if section.repo is None:
         if section.splits:
             help = "add `repo:` with the data set that has these splits"
-            place = section.span_of("splits")
-            yield AC606.at(place, section=f"data.{name}", name="repo", help=help)
+            span = section.span_of("splits")
+            yield AC606.at(span, section=f"data.{name}", name="repo", help=help)
         return
     try:
         parse_dataset_ref(section.repo, section.span_of("repo"))

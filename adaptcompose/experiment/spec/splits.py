@@ -1,4 +1,4 @@
-"""Which split of the data a reference means where it leaves that open, and whether it is there."""
+"""Fill in the splits that references to data leave out, and check that the data exist."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from adaptcompose.experiment.spec.value_types import DataRef
 
 
 def resolve_splits(spec: Spec) -> tuple[Spec, list[Diagnostic]]:
-    """The spec with the splits that its references leave open, and what is wrong with them."""
-    resolving = _SplitResolver(spec)
-    return resolving.resolve(), resolving.problems
+    """The spec with all splits filled in, and the problems of its references."""
+    resolver = _SplitResolver(spec)
+    return resolver.resolve(), resolver.problems
 
 
 @dataclass
 class _SplitResolver:
-    """Fills in the splits that references to data leave open."""
+    """Fills in splits and collects problems."""
 
     spec: Spec
 
@@ -60,26 +60,29 @@ class _SplitResolver:
         needing = {"keep": train.keep == "best", "every": train.every, "patience": train.patience}
         for name in [name for name, given in needing.items() if given and not validation]:
             help = f"add `validation:`, which `{name}` needs"
-            place = train.span_of(name)
-            self.problems.append(AC606.at(place, section="train", name="validation", help=help))
+            span = train.span_of(name)
+            self.problems.append(AC606.at(span, section="train", name="validation", help=help))
         return replace(train, data=data, validation=validation, keep=keep)
 
-    def _resolve_ref(self, ref: Any, place: Span | None, *splits: str) -> Any:
-        """The reference with its split, or as it is after a problem."""
+    def _resolve_ref(self, ref: Any, span: Span | None, *splits: str) -> Any:
+        """The reference with its split: the first of `splits` that the data have.
+
+        After a problem, the reference stays as it is.
+        """
         if ref is None:
             return None
         data = self.spec.data
         if ref.name not in data:
-            self._report_unknown(ref.name, data, place)
+            self._report_unknown(ref.name, data, span)
             return ref
         if data[ref.name].repo is not None:
-            return self._resolve_in_data_set(ref, place, splits)
+            return self._resolve_in_data_set(ref, span, splits)
         files = data[ref.name].files or {}
         split = ref.split or next((one for one in splits if one in files), splits[0])
         if split not in files:
             if files:
                 self._report_unknown(
-                    f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in files], place
+                    f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in files], span
                 )
             return ref
         config = ref.config or data[ref.name].config
@@ -90,37 +93,37 @@ class _SplitResolver:
         if ref.config and not templated:
             why = f"write `{ref.name}`, since its files do not contain {{config}}"
         if why:
-            self.problems.append(AC610.at(place, name=str(ref), help=why))
+            self.problems.append(AC610.at(span, name=str(ref), help=why))
             return ref
         filled = replace(ref, split=split, config=config if templated else None)
         self._check_files(filled)
         return filled
 
     def _resolve_in_data_set(
-        self, ref: DataRef, place: Span | None, splits: tuple[str, ...]
+        self, ref: DataRef, span: Span | None, splits: tuple[str, ...]
     ) -> DataRef:
-        """The reference to a split of a data set; as it is until the hub was asked."""
+        """The reference with its split; unchanged while the data set is unresolved."""
         section = self.spec.data[ref.name]
         if section.dataset is None:
             return ref
-        layout, wanted = section.dataset.layout, ref.config or section.config
-        if layout.choose_config(wanted) is None:
-            name = f"{ref.name}[{wanted}]" if wanted else ref.name
-            self._report_unknown(name, [f"{ref.name}[{one}]" for one in layout.configs], place)
+        layout, config = section.dataset.layout, ref.config or section.config
+        if layout.choose_config(config) is None:
+            name = f"{ref.name}[{config}]" if config else ref.name
+            self._report_unknown(name, [f"{ref.name}[{one}]" for one in layout.configs], span)
             return ref
-        parts = section.files_by_split(wanted)
-        split = ref.split or next((one for one in splits if one in parts), splits[0])
-        if split not in parts and split not in section.splits:
+        files_by_split = section.files_by_split(config)
+        split = ref.split or next((one for one in splits if one in files_by_split), splits[0])
+        if split not in files_by_split and split not in section.splits:
             self._report_unknown(
-                f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in parts], place
+                f"{ref.name}/{split}", [f"{ref.name}/{one}" for one in files_by_split], span
             )
-        elif split not in parts:
-            known = list(section.dataset.splits(wanted))
+        elif split not in files_by_split:
+            known = list(section.dataset.splits(config))
             self._report_unknown(section.splits[split], known, section.span_of(f"splits.{split}"))
-        return replace(ref, split=split, config=wanted)
+        return replace(ref, split=split, config=config)
 
     def _check_declared(self) -> None:
-        """Files that no reference needs yet must exist as well, and so must splits."""
+        """Check declared files and splits, even if no reference uses them."""
         for name, section in self.spec.data.items():
             if section.dataset is not None:
                 every = section.dataset.layout.configs.values()
@@ -135,14 +138,16 @@ class _SplitResolver:
     def _check_files(self, ref: DataRef) -> None:
         assert ref.split is not None
         section = self.spec.data[ref.name]
-        for written, path in zip(section.files[ref.split], self.spec.split_files(ref), strict=True):
+        for declared, path in zip(
+            section.files[ref.split], self.spec.split_files(ref), strict=True
+        ):
             if not path.is_file():
-                place = section.span_of(f"files.{ref.split}")
-                shown = written.replace("{config}", ref.config or "")
-                self.problems.append(AC607.at(place, path=shown, root="the folder of the spec"))
+                span = section.span_of(f"files.{ref.split}")
+                shown = declared.replace("{config}", ref.config or "")
+                self.problems.append(AC607.at(span, path=shown, root="the folder of the spec"))
 
-    def _report_unknown(self, name: str, known: Iterable[str], place: Span | None) -> None:
+    def _report_unknown(self, name: str, known: Iterable[str], span: Span | None) -> None:
         known = list(known)
         near = suggest(name, known) if known else "add `data:` to the spec"
         listed = ", ".join(known)
-        self.problems.append(AC610.at(place, name=name, known=listed, help=near))
+        self.problems.append(AC610.at(span, name=name, known=listed, help=near))

@@ -1,4 +1,4 @@
-"""The small words of spec.yaml: a time, a reference to data, a range of layers.
+"""Types of values in spec.yaml: a reference to data, a range of layers, a duration.
 
 >>> str(DataRef.parse("wikiann[en]/test"))
 'wikiann[en]/test'
@@ -17,7 +17,7 @@ _DATA = re.compile(r"([\w.-]+)(?:\[([^\[\]/\s]+)\])?(?:/([\w.-]+))?")
 
 @dataclass(frozen=True)
 class DataRef:
-    """`name`, `name[config]`, `name/split` or `name[config]/split`."""
+    """A reference to data: `name`, `name[config]`, `name/split` or `name[config]/split`."""
 
     expected: ClassVar[str] = "data as name, name[config], name/split or name[config]/split"
 
@@ -27,9 +27,9 @@ class DataRef:
 
     @classmethod
     def parse(cls, text: str) -> DataRef:
-        if not (found := _DATA.fullmatch(text)):
+        if not (match := _DATA.fullmatch(text)):
             raise ValueError(text)
-        return cls(*found.groups())
+        return cls(*match.groups())
 
     def __str__(self) -> str:
         config = f"[{self.config}]" if self.config else ""
@@ -38,7 +38,7 @@ class DataRef:
 
 @dataclass(frozen=True)
 class LayerRange:
-    """`first..last`, both included."""
+    """A range of layers, `first..last`. Both ends belong to it."""
 
     expected: ClassVar[str] = "a range such as 0..5"
     pattern: ClassVar[str] = r"([0-9]{1,4})\.\.([0-9]{1,4})"
@@ -48,17 +48,17 @@ class LayerRange:
 
     @classmethod
     def parse(cls, text: str) -> LayerRange:
-        found = re.fullmatch(cls.pattern, text)
-        if not found or int(found[1]) > int(found[2]):
+        match = re.fullmatch(cls.pattern, text)
+        if not match or int(match[1]) > int(match[2]):
             raise ValueError(text)
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.first}..{self.last}"
 
 
 class ScalarText(str):
-    """A text that may look like a number: a label, a column, a value to substitute."""
+    """A text that may look like a number: a label, a column, the value of a variable."""
 
     expected: ClassVar[str] = "a string or a number"
 
@@ -68,7 +68,7 @@ class ScalarText(str):
 
 
 class Duration(float):
-    """Seconds.
+    """A duration in seconds.
 
     >>> [float(Duration.parse(text)) for text in ("30m", "1h30m", "5ms", "90")]
     [1800.0, 5400.0, 0.005, 90.0]
