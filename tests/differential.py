@@ -67,6 +67,8 @@ METHODS = [
     "ia3()",
     "bitfit()",
     "layernorm()",
+    "loreft(rank=2)",
+    "loreft(rank=2, prefix_positions=1, suffix_positions=2)",
     "prefix(length=2)",
     "prefix(length=3, flat=true)",
     "deep_prompt(length=2)",
@@ -355,13 +357,13 @@ def outputs(model: ComposedModel, rows: Sequence[str | None] | None) -> list[Ten
 def largest_score() -> Iterator[list[float]]:
     """The largest score of every fusion that is computed literally meanwhile."""
     found: list[float] = []
-    plain = MixtureModule._measure_attention
+    plain = MixtureModule._attention
 
     def noted(self: MixtureModule, scores: Tensor) -> Tensor:
         found.append(float(scores.abs().max()))
         return plain(self, scores)
 
-    with mock.patch.object(MixtureModule, "_alpha", noted):
+    with mock.patch.object(MixtureModule, "_attention", noted):
         yield found
 
 
@@ -389,7 +391,7 @@ def compare(text: str, family: str, rng: random.Random, found: Found) -> bool:
     literal.requires_grad_(requires_grad=False)
     names = literal.program.names
     rows = None
-    if names and literal.program.fan is None:
+    if names and literal.program.branch_layer is None:
         rows = [rng.choice([*names, None]) for _ in range(ROWS)]
     with largest_score() as scores:
         expected = outputs(literal, rows)

@@ -133,7 +133,9 @@ def test_a_script_runs(page: str, text: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_session_of_a_page_prints_what_the_page_shows(page: str) -> None:
     """In a process of its own: the examples register words of the language."""
     command = [sys.executable, "-m", "tests.page_session", page]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert run.returncode == 0, run.stdout + run.stderr
 
 

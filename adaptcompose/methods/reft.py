@@ -65,9 +65,7 @@ class LoReft(Method):
         yield from unknown_activations(self.activation)
         if self.prefix_positions + self.suffix_positions == 0:
             expected = "at least 1 if `suffix_positions` is 0"
-            yield AC209.at(
-                name="prefix_positions", operator=self.word, expected=expected, got="0"
-            )
+            yield AC209.at(name="prefix_positions", operator=self.word, expected=expected, got="0")
         if self.orthogonality and self.rank > facts.width:
             expected = f"at most the width of the backbone, {facts.width}"
             yield AC209.at(name="rank", operator=self.word, expected=expected, got=self.rank)

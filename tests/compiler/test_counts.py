@@ -32,6 +32,16 @@ ROBERTA_BASE = BERT_BASE | {
     "max_position_embeddings": 514,
     "type_vocab_size": 1,
 }
+LLAMA_7B: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "intermediate_size": 11008,
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+}
 T5_BASE: dict[str, Any] = {
     "model_type": "t5",
     "d_model": 768,
@@ -83,6 +93,15 @@ def test_the_bottleneck_half_of_mam_on_roberta_base() -> None:
     """Two halves of 294,912 without biases: 16 prefixes, and 16 units beside the feed-forward."""
     weights = trained("par_bn(reduction=48, scale=2)", ROBERTA_BASE) - 12 * (16 + 768)
     assert weights == 589_824 // 2
+
+
+def test_loreft_on_llama_7b() -> None:
+    """0.031 % of 6.74 billion (Wu et al., 2024, table 1): rank 8, tied weights, every layer."""
+    settings = "rank=8, prefix_positions=7, suffix_positions=7, tied_weights=true"
+    count = trained(f"loreft({settings})", LLAMA_7B)
+    assert count == 32 * (2 * 8 * 4096 + 8)
+    whole = read_facts(LLAMA_7B).parameters + 32000 * 4096  # with its vocabulary matrix
+    assert round(100 * count / whole, 3) == 0.031
 
 
 @pytest.mark.skipif("t5" not in registered_layouts(), reason="no layout of T5 yet")

@@ -38,6 +38,7 @@ BASE: dict[str, Any] = {
 }
 BERT = {**BASE, "model_type": "bert", "vocab_size": 30522}
 LONG = {"max_position_embeddings": 514, "type_vocab_size": 1}
+CAMEMBERT = {**BASE, **LONG, "model_type": "camembert", "vocab_size": 32005}
 XLMR = {**BASE, **LONG, "model_type": "xlm-roberta", "vocab_size": 250002}
 ROBERTA = {**BASE, **LONG, "model_type": "roberta", "vocab_size": 50265}
 ELECTRA = {
@@ -262,7 +263,7 @@ def test_a_head_that_cannot_run_is_refused() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        *(BERT, ROBERTA, XLMR, ELECTRA, {**BERT, **LARGE}),
+        *(BERT, ROBERTA, XLMR, CAMEMBERT, ELECTRA, {**BERT, **LARGE}),
         *(DISTILBERT, BART_BASE, BART_LARGE, MBART),
     ],
 )
@@ -278,7 +279,12 @@ def test_the_backbone_is_as_large_as_transformers_makes_it(config: dict[str, Any
 
 @pytest.mark.parametrize(
     ("config", "count"),
-    [(DISTILBERT, 66_362_880), (BART_BASE, 139_420_416), (BART_LARGE, 406_291_456)],
+    [
+        (DISTILBERT, 66_362_880),
+        (CAMEMBERT, 110_621_952),
+        (BART_BASE, 139_420_416),
+        (BART_LARGE, 406_291_456),
+    ],
 )
 def test_published_sizes(config: dict[str, Any], count: int) -> None:
     assert read_facts(config).parameters == count
