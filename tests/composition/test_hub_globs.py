@@ -48,7 +48,9 @@ def test_a_lock_fixes_what_it_stands_for() -> None:
     def never(glob: str) -> list[str]:
         raise AssertionError(glob)
 
-    graph = checked("fuse(hf://A/bert-*)", list_repositories=never, globs=locked).raise_errors()
+    graph = checked(
+        "fuse(hf://A/bert-*)", list_repositories=never, locked_globs=locked
+    ).raise_errors()
     assert list(adapters_of(graph)) == list(locked["hf://A/bert-*"])
 
 
