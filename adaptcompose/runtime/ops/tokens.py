@@ -144,9 +144,9 @@ class VirtualEmbedding(SiteWrapper):
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         out: Tensor = self.stock(*args, **kwargs)
         virtual = self.context.shared.get(VIRTUAL_TOKENS)
-        if virtual is None or virtual.behind or not virtual.joined:
+        if virtual is None or virtual.all_after_embeddings or not virtual.in_this_call:
             return out
-        return cast(Tensor, virtual.beside(virtual.embeddings, virtual.own(out)))
+        return cast(Tensor, virtual.interleave(virtual.embeddings, virtual.select_own(out)))
 
     def virtual_tokens(
         self, rows: int, tokens: int, device: torch.device
