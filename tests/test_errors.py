@@ -23,7 +23,6 @@ import torch
 from adaptcompose.backbones.layout import registered_layouts
 from adaptcompose.cli import main as cli
 from adaptcompose.methods import registered_methods
-from adaptcompose.storage import yaml_source as documents
 from adaptcompose.storage.yaml_source import load_yaml
 from tests.sampling import daily
 from tests.workshop import Workshop, inside, make_checkpoint
@@ -330,8 +329,7 @@ def test_a_full_disk_in_a_run_is_told(
 def test_an_error_of_ours_is_one_sentence(
     shop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "read", lambda source: 1 / 0)
-    monkeypatch.setattr("adaptcompose.experiment.spec.spec.read", lambda source: 1 / 0)
+    monkeypatch.setattr("adaptcompose.experiment.spec.spec.parse_yaml", lambda source: 1 / 0)
     (shop.root / "demo.yaml").write_text(SPEC)
     code, _, err = told(["plan", "demo.yaml"], shop, capsys)
     assert (code, len(err.strip().splitlines())) == (2, 2)
