@@ -1,4 +1,4 @@
-"""Scores: pure functions of predictions and references, and the kinds of task they are for.
+"""Metrics, which are pure functions of predictions and references, and kinds of task.
 
 >>> METRICS["accuracy"].compute(["a", "b", "b"], ["a", "b", "a"])
 0.6666666666666666
@@ -20,10 +20,7 @@ ScoreFunction = Callable[[Sequence[Any], Sequence[Any]], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """A score with its name.
-
-    `higher` says whether more is better, `share` whether it lies between 0 and 1.
-    """
+    """A metric with its name. A share lies between 0 and 1 and is shown in per cent."""
 
     name: str
     compute: ScoreFunction
@@ -33,7 +30,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class TaskKind:
-    """A kind of task; its first metric is the default. Without metrics it cannot run yet."""
+    """A kind of task. Its first metric is the default; without metrics it is not supported yet."""
 
     name: str
     metrics: tuple[str, ...] = ()
@@ -44,13 +41,13 @@ class TaskKind:
 
 
 def accuracy(predictions: Sequence[Any], references: Sequence[Any]) -> float:
-    """The share of equal labels; of tokens, if each example has a list of them."""
+    """The share of predictions that equal their reference, over examples or over their tokens."""
     pairs = _flat(predictions, references)
     return sum(bool(guess == truth) for guess, truth in pairs) / len(pairs)
 
 
 def macro_f1(predictions: Sequence[Any], references: Sequence[Any]) -> float:
-    """The mean over labels of 2·hits / (guessed + true), as scikit-learn's `average="macro"`.
+    """The mean over labels of 2·hits / (predicted + true), as scikit-learn's `average="macro"`.
 
     >>> macro_f1(["a", "a", "b"], ["a", "b", "b"])
     0.6666666666666666
@@ -62,7 +59,7 @@ def macro_f1(predictions: Sequence[Any], references: Sequence[Any]) -> float:
 
 
 def span_f1(predictions: Sequence[Any], references: Sequence[Any]) -> float:
-    """Micro F1 of whole entities, as seqeval counts them (its default mode, as CoNLL's script).
+    """Micro F1 over entities, as in seqeval's default mode and the script of CoNLL-2000.
 
     >>> span_f1([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "O"]])
     0.6666666666666666
@@ -71,7 +68,7 @@ def span_f1(predictions: Sequence[Any], references: Sequence[Any]) -> float:
 
     _flat(predictions, references)
     with warnings.catch_warnings():
-        # No entity at all is a score of 0, not a reason to warn in the middle of a table.
+        # without any entity the score is 0; a warning would only break the table
         warnings.simplefilter("ignore")
         return float(
             f1_score([list(one) for one in references], [list(one) for one in predictions])
@@ -79,7 +76,7 @@ def span_f1(predictions: Sequence[Any], references: Sequence[Any]) -> float:
 
 
 def masked_accuracy(predictions: Sequence[Any], references: Sequence[Any]) -> float:
-    """The share of masked tokens whose most likely word is the right one.
+    """The share of masked tokens that are predicted correctly.
 
     Each prediction is (token, log-probability of the reference).
     """
@@ -128,7 +125,10 @@ def supported_kinds() -> list[str]:
 
 
 def _flat(predictions: Sequence[Any], references: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Pairs of labels; examples that are lists of labels are laid end to end."""
+    """Pairs (prediction, reference) of labels; lists of labels are concatenated.
+
+    Raises ValueError if there are none, or if lengths differ.
+    """
     pairs = list(zip(predictions, references, strict=True))
     if references and isinstance(references[0], (list, tuple)):
         pairs = [pair for one in pairs for pair in zip(*one, strict=True)]

@@ -1,5 +1,6 @@
-"""Examples to tensors and predictions back to labels, with the tokenizers and collators of
-transformers.
+"""Encode examples for a model, and decode its predictions to labels.
+
+Tokenizers and collators are those of transformers.
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ Feature = dict[str, list[int] | int]
 
 
 def open_tokenizer(folder: Path, kind: str) -> Any:
-    """The fast tokenizer of a folder, as a kind of task uses it, set to pad on the right."""
+    """Open the fast tokenizer in a folder for a kind of task. It pads and truncates on the right.
+
+    Raises AC413 if the folder has no fast tokenizer.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **_AS_FILES)
-        # Byte-level vocabularies know a word by the blank before it, which split texts lack.
+        # Byte-level vocabularies encode a word with the space before it; split words have none.
         bare = getattr(tokenizer, "add_prefix_space", None) is False
         if bare and kind == "token-classification":
             tokenizer = AutoTokenizer.from_pretrained(
@@ -52,13 +56,16 @@ def open_tokenizer(folder: Path, kind: str) -> Any:
 
 
 def open_backbone_tokenizer(backbone: Backbone, kind: str, place: Span | None = None) -> Any:
-    """The tokenizer that texts go through; each token of another than its own has an embedding."""
+    """The tokenizer of a backbone, or the one that replaces it.
+
+    Raises AC605 if a replacement has more tokens than the backbone has embeddings.
+    """
     tokenizer = open_tokenizer(backbone.tokenizer_folder(), kind)
-    most = backbone.facts.config.get("vocab_size")
-    needed = max(tokenizer.get_vocab().values(), default=-1) + 1
-    if backbone.tokenizer is not None and isinstance(most, int) and needed > most:
-        expected = f"a tokenizer with at most {most:,} tokens, the embeddings of the backbone"
-        values = {"name": "backbone.tokenizer", "expected": expected, "got": f"one with {needed:,}"}
+    embeddings = backbone.facts.config.get("vocab_size")
+    tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if backbone.tokenizer is not None and isinstance(embeddings, int) and tokens > embeddings:
+        expected = f"a tokenizer with at most {embeddings:,} tokens, the embeddings of the backbone"
+        values = {"name": "backbone.tokenizer", "expected": expected, "got": f"one with {tokens:,}"}
         raise Failed(AC605.at(place, **values))
     return tokenizer
 
@@ -66,10 +73,14 @@ def open_backbone_tokenizer(backbone: Backbone, kind: str, place: Span | None = 
 def max_input_length(
     tokenizer: Any, config: Any, wanted: int | None = None, place: Span | None = None
 ) -> int:
-    """How many tokens an input may have: as wanted, else as the tokenizer and the positions say."""
+    """The largest number of tokens of an input.
+
+    The default is the smaller of the tokenizer's limit and the number of positions. Raises AC605
+    if `wanted` is larger than the number of positions.
+    """
     positions = int(getattr(config, "max_position_embeddings", None) or 512)
     if getattr(config, "model_type", "") in _OFFSET_TYPES:
-        # Their positions start behind the number of the padding token.
+        # the positions of these models are numbered from pad_token_id + 1
         positions -= int(config.pad_token_id or 0) + 1
     if wanted is None:
         return min(positions, int(tokenizer.model_max_length))
@@ -83,10 +94,11 @@ def max_input_length(
 
 @dataclass(frozen=True, eq=False)
 class EncodedDataset(Dataset[Feature]):
-    """Examples as a model takes them, in their order.
+    """Examples with their features (token ids, attention mask, labels), in the same order.
 
-    `words` holds, for each example of token classification, the token of each word that has one;
-    `truncated` counts examples that were cut, `lost` the words without a token.
+    For token classification, `word_tokens` maps, for each example, the index of a word to the
+    position of its first token. `truncated` counts the examples that were too long,
+    `untokenised_words` the words without a token.
     """
 
     task: Task
@@ -103,52 +115,48 @@ class EncodedDataset(Dataset[Feature]):
         return self.features[index]
 
     def references(self) -> list[Any]:
-        """What is true: a label, the labels of all words, or the hidden tokens laid end to end."""
+        """The true labels: one per example, a list per example, or all masked tokens in a row."""
         if self.task.kind == "masked-lm":
             return [token for labels in self._hidden_tokens() for token in labels.values()]
         return self.examples.column("labels")
 
     def decode(self, predictions: Any) -> list[Any]:
-        """Labels, or labels of every word, out of what `make_logits_reducer` leaves of the logits.
+        """Turn reduced logits (see `make_logits_reducer`) into labels, in the form of `references`.
 
-        A word without a token (cut off, or a character that the tokenizer drops) gets `O`, or else
-        the first label: it counts in every score.
+        A word without a token (truncated, or dropped by the tokenizer) gets `O`, or the first label
+        if there is no `O`. It counts in every score.
         """
         if self.task.kind == "text-classification":
             return [self.task.labels[int(number)] for number in predictions]
         if self.task.kind == "masked-lm":
             return [
-                (int(predictions[row][place][0]), float(predictions[row][place][1]))
+                (int(predictions[row][position][0]), float(predictions[row][position][1]))
                 for row, hidden in enumerate(self._hidden_tokens())
-                for place in hidden
+                for position in hidden
             ]
         labels = self.task.labels
         default = "O" if "O" in labels else labels[0]
-        found = []
-        for row, (places, tokens) in enumerate(
+        decoded = []
+        for row, (positions, tokens) in enumerate(
             zip(self.word_tokens, self.examples.column("tokens"), strict=True)
         ):
-            numbers = {word: int(predictions[row][place]) for word, place in places.items()}
-            found.append(
-                [
-                    labels[numbers[word]] if word in numbers else default
-                    for word in range(len(tokens))
-                ]
-            )
-        return found
+            classes = {word: int(predictions[row][at]) for word, at in positions.items()}
+            words = range(len(tokens))
+            decoded.append([labels[classes[w]] if w in classes else default for w in words])
+        return decoded
 
     def score(self, predictions: Any, names: Sequence[str] | None = None) -> dict[str, float]:
-        """Scores of reduced predictions, in the order of the examples.
+        """The scores of reduced logits, which must be in the order of the examples.
 
-        A Trainer that groups by length (`train_sampling_strategy`) evaluates in another order:
-        predict with one that does not.
+        A Trainer that groups examples by length (`train_sampling_strategy`) predicts in another
+        order; use one that does not.
         """
         return self.task.score(self.decode(predictions), self.references(), names)
 
     def _hidden_tokens(self) -> list[dict[int, int]]:
-        """For each example of masked-lm, position to hidden token."""
+        """For each example of masked-lm, a mapping from position to masked token."""
         return [
-            {place: one for place, one in enumerate(labels) if one != IGNORED_LABEL}
+            {position: token for position, token in enumerate(labels) if token != IGNORED_LABEL}
             for feature in self.features
             if isinstance(labels := feature.get("labels"), list)
         ]
@@ -161,12 +169,13 @@ def encode(
     max_length: int,
     mask_seed: int | None = None,
 ) -> EncodedDataset:
-    """Examples as features. With `mask_seed`, masked-lm hides the same tokens at every reading.
+    """Encode examples as features of at most `max_length` tokens.
 
-    Raises Failed where examples have labels that the task does not know.
+    With `mask_seed`, the tokens of masked-lm are masked here, always the same ones. Raises AC609
+    if examples have labels that the task does not have.
     """
-    if found := select_errors(task.check(examples)):
-        raise Failed(found)
+    if problems := select_errors(task.check(examples)):
+        raise Failed(problems)
     if task.kind == "token-classification":
         return _encode_words(task, examples, tokenizer, max_length)
     texts = [(text,) if isinstance(text, str) else text for text in examples.column("text")]
@@ -183,15 +192,15 @@ def encode(
             feature["labels"] = task.label2id[label]
     if task.kind == "masked-lm" and mask_seed is not None:
         features = _mask_features(task, features, tokenizer, mask_seed)
-    truncated = sum(bool(one.overflowing) for one in batch.encodings)
+    truncated = sum(bool(encoding.overflowing) for encoding in batch.encodings)
     return EncodedDataset(task, examples, tuple(features), truncated=truncated)
 
 
 def make_collator(task: Task, tokenizer: Any, seed: int = 0, *, masked: bool = False) -> Any:
-    """Puts features of one dataset into padded batches.
+    """Make a collator, which puts features into padded batches.
 
-    In training, masked-lm hides other tokens each time, drawn from `seed`; `masked` says that the
-    features were already given theirs by `encode(…, mask_seed=…)`.
+    For masked-lm it masks random tokens in every batch, drawn from `seed`; not so with `masked`,
+    for features that `encode(…, mask_seed=…)` has masked already.
     """
     if task.kind == "masked-lm" and not masked:
         return DataCollatorForLanguageModeling(
@@ -203,13 +212,15 @@ def make_collator(task: Task, tokenizer: Any, seed: int = 0, *, masked: bool = F
 
 
 def make_logits_reducer(task: Task) -> Callable[[Any, Any], torch.Tensor]:
-    """What is kept of a batch's logits: class numbers, or (token, log-probability of the truth).
+    """Make a function that reduces the logits of a batch to what scores need.
 
-    The function is a `preprocess_logits_for_metrics` of the Trainer: the logits of a whole test
-    set over a whole vocabulary would fill the memory.
+    It returns the indices of the best classes (batch, or batch × length). For masked-lm it returns
+    pairs (best token, log-probability of the true token), batch × length × 2. It is meant for
+    `preprocess_logits_for_metrics` of the Trainer: the full logits of a test set over a vocabulary
+    would not fit into memory.
     """
 
-    def reduced(logits: Any, labels: Any) -> torch.Tensor:
+    def reduce(logits: Any, labels: Any) -> torch.Tensor:
         scores = logits[0] if isinstance(logits, tuple) else logits
         best: torch.Tensor = scores.argmax(-1)
         if task.kind != "masked-lm":
@@ -218,33 +229,35 @@ def make_logits_reducer(task: Task) -> Callable[[Any, Any], torch.Tensor]:
         truth = scores.float().log_softmax(-1).gather(-1, wanted)[..., 0]
         return torch.stack([best.to(truth.dtype), truth], -1)
 
-    return reduced
+    return reduce
 
 
 def _encode_words(
     task: Task, examples: Examples, tokenizer: Any, max_length: int
 ) -> EncodedDataset:
-    """The first token of each word carries its label; the loss skips the others."""
+    """Encode words. The first token of a word gets its label; the loss ignores the others."""
     tokens = [list(words) for words in examples.column("tokens")]
     batch = tokenizer(tokens, is_split_into_words=True, truncation=True, max_length=max_length)
-    features, words = _features(batch), []
+    features, word_tokens = _features(batch), []
     truths = examples.column("labels") if "labels" in examples.columns else None
     for row, feature in enumerate(features):
-        numbers = [None, *batch.word_ids(row)]
-        places = {
-            word: place
-            for place, (before, word) in enumerate(pairwise(numbers))
+        word_ids = [None, *batch.word_ids(row)]
+        positions = {
+            word: position
+            for position, (before, word) in enumerate(pairwise(word_ids))
             if word is not None and word != before
         }
-        words.append(places)
+        word_tokens.append(positions)
         if truths is not None:
-            labels = [IGNORED_LABEL] * (len(numbers) - 1)
-            for word, place in places.items():
-                labels[place] = task.label2id[truths[row][word]]
+            labels = [IGNORED_LABEL] * (len(word_ids) - 1)
+            for word, position in positions.items():
+                labels[position] = task.label2id[truths[row][word]]
             feature["labels"] = labels
-    lost = sum(len(one) - len(places) for one, places in zip(tokens, words, strict=True))
-    truncated = sum(bool(one.overflowing) for one in batch.encodings)
-    return EncodedDataset(task, examples, tuple(features), tuple(words), truncated, lost)
+    untokenised = sum(len(words) for words in tokens) - sum(map(len, word_tokens))
+    truncated = sum(bool(encoding.overflowing) for encoding in batch.encodings)
+    return EncodedDataset(
+        task, examples, tuple(features), tuple(word_tokens), truncated, untokenised
+    )
 
 
 def _features(batch: Any) -> list[Feature]:
@@ -257,7 +270,7 @@ def _mask_features(task: Task, features: list[Feature], tokenizer: Any, seed: in
 
 
 def _mask_feature(hide: Any, feature: Feature) -> Feature:
-    """One example with its hidden tokens; at least one, wherever the draw allows it."""
+    """One masked example. Draws up to 100 times until at least one token is masked."""
     for _ in range(100):
         drawn = {name: tensor[0].tolist() for name, tensor in hide([dict(feature)]).items()}
         if any(label != IGNORED_LABEL for label in drawn["labels"]):

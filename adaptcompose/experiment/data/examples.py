@@ -1,8 +1,7 @@
-"""Examples out of files: jsonl, json, csv, tsv, conll, parquet, and text with one a line.
+"""Read examples from files: jsonl, json, csv, tsv, conll, parquet, or text with one per line.
 
-A file may be packed by gzip, which its name says: `train.jsonl.gz`.
-
-Whatever the columns are called in the file, examples have the roles `text`, `tokens`, `labels`.
+A file may be compressed by gzip: `train.jsonl.gz`. Whatever its columns are called, those of the
+examples are named by their roles: `text`, `tokens`, `labels`.
 """
 
 from __future__ import annotations
@@ -28,16 +27,17 @@ from adaptcompose.resolution.datasets import MOST_BYTES
 
 PROBLEM_LIMIT = 20
 UNLABELLED = -1
-"""What stands for a class that is kept secret, as in the test sets of GLUE."""
+"""The label of examples whose class is secret, as in the test sets of GLUE."""
 
 _TABLE_FORMATS = ("csv", "tsv", "conll", "parquet")
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of `columns`; `places` says for each row its file and line.
+    """Rows with a value for each of `columns`.
 
-    `classes` are the labels that the files name for their numbers, in order.
+    `origins` has the (index in `files`, line) of each row. `classes` are the names of the class
+    numbers, if the files have them, in order.
     """
 
     columns: tuple[str, ...]
@@ -54,13 +54,13 @@ class Examples:
         return [row[index] for row in self.rows]
 
     def origin(self, row: int) -> tuple[str, int]:
-        """The file and the line that a row comes from."""
+        """The file and the line that a row was read from."""
         file, line = self.origins[row]
         return (str(self.files[file]) if self.files else "<text>", line)
 
 
 def examples_from_texts(texts: Iterable[str | tuple[str, ...]]) -> Examples:
-    """Texts without labels, such as those that `predict` gets.
+    """Examples of texts, or of pairs of texts, without labels.
 
     >>> examples_from_texts(["one", "two"]).column("text")
     ['one', 'two']
@@ -78,28 +78,32 @@ def read_example_files(
     name: str = "data",
     classes: Classes | None = None,
 ) -> Examples:
-    """The examples of some files. Everything wrong with them (up to a limit) is in one Failed."""
-    collecting = _ExampleCollector(section, tuple(roles), tuple(optional))
+    """Read the examples of some files.
+
+    `roles` are required, `optional` roles may be missing; `classes` names the class numbers of
+    columns. Raises one Failed with the problems, at most 20.
+    """
+    collector = _ExampleCollector(section, tuple(roles), tuple(optional))
     for path in paths:
         form = section.format_of(str(path))
         if form is None:
             raise Failed(AC606.at(section.files_span, section=name, name="format"))
-        collecting.start(path, form, classes or {})
+        collector.start(path, form, classes or {})
         if form == "parquet":
             if not path.is_file():
                 raise Failed(_no_file(path, section))
-            collecting.add(collecting.parquet_records())
+            collector.add(collector.parquet_records())
         else:
-            lines = LineReader(_content(path, section), collecting.problem)
-            collecting.add(READERS[form](lines, section))
-    if collecting.problems:
-        raise Failed(collecting.problems)
-    return collecting.build_examples(paths)
+            lines = LineReader(_content(path, section), collector.problem)
+            collector.add(READERS[form](lines, section))
+    if collector.problems:
+        raise Failed(collector.problems)
+    return collector.build_examples(paths)
 
 
 @dataclass
 class _ExampleCollector:
-    """Turns records of a file's own columns into rows of the roles."""
+    """Turns records with the columns of a file into rows with the columns of the roles."""
 
     section: DataSection
     roles: tuple[str, ...]
@@ -114,12 +118,12 @@ class _ExampleCollector:
     is_table: bool = False
 
     def start(self, path: Path, form: str, classes: Classes) -> None:
-        """Go on with another file, whose classes are these unless it says more itself."""
+        """Start the next file. Its own class names, if it has some, override `classes`."""
         self.path, self.file_index = path, self.file_index + 1
         self.is_table, self.classes = form in _TABLE_FORMATS, classes
 
     def parquet_records(self) -> Iterator[Record]:
-        """The rows of a Parquet file, no more than are needed."""
+        """The rows of a Parquet file, not more than `data.limit` needs."""
         wanted = {name for role in self._columns() for name in self._column_names(role)} | {"label"}
         classes, records = open_parquet(self.path, wanted, self.section.files_span)
         self.classes = {**self.classes, **classes}
@@ -180,7 +184,7 @@ class _ExampleCollector:
     def _report_missing_column(
         self, role: str, name: str, record: Mapping[str, Any], line: int
     ) -> None:
-        """A column that is not there; of a table it is missing in every line."""
+        """Report a missing column. In a table it is missing in every line, so reading stops."""
         known = list(dict.fromkeys(map(str, record)))
         place = self.section.span_of(f"columns.{role}") or self.section.span_of("repo")
         if self.is_table and place is not None:
@@ -191,7 +195,7 @@ class _ExampleCollector:
         self.problem(line, f"the column `{name}` is missing", help)
 
     def _is_unlabelled(self, name: str, value: Any, line: int) -> bool:
-        """Whether an example of a data set has no class, which is fine where none is scored."""
+        """Whether an example has no class. Raises AC608 if labels are required."""
         if self.classes.get(name) is None or value not in (None, UNLABELLED, str(UNLABELLED)):
             return False
         if "labels" in self.optional:
@@ -208,7 +212,7 @@ class _ExampleCollector:
         if role == "text" and isinstance(value, str):
             return value
         if role in ("tokens", "labels") and isinstance(value, (list, tuple)) and value:
-            kinds = set(map(type, value))  # few, however long the sentence is
+            kinds = set(map(type, value))  # faster than looking at every word
             if kinds == {str} and (role == "labels" or all(value)):
                 return tuple(value)
             if role == "labels" and all(issubclass(kind, (str, int, float)) for kind in kinds):
@@ -233,7 +237,7 @@ def _label(value: Any) -> str:
 
 
 def _class_names(value: Any, names: tuple[str, ...]) -> Any:
-    """The class that a number stands for, or the classes of a list of them.
+    """The name of a class number, or the names of a list of them; other values unchanged.
 
     >>> _class_names([0, "1", "b", 7], ("a", "b"))
     ['a', 'b', 'b', 7]
@@ -251,7 +255,7 @@ def _no_file(path: Path, section: DataSection) -> Diagnostic:
 
 
 def _content(path: Path, section: DataSection) -> bytes:
-    """What is in a file, unpacked."""
+    """The content of a file, decompressed. Raises AC607 without a file, AC608 if it is damaged."""
     try:
         if path.suffix.lower() != GZIP:
             return path.read_bytes()

@@ -1,4 +1,4 @@
-"""Examples in Parquet files, as most data sets of the Hub are; pyarrow reads them."""
+"""Read examples from Parquet files, the format of most data sets on the Hub, with pyarrow."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from adaptcompose.diagnostics.diagnostic import Failed, Span
 from adaptcompose.resolution.dataset_splits import Classes
 
 SIZE_LIMIT = 8_000_000_000
-"""What a file may hold unpacked: a few packed bytes can say that there is a lot of the same."""
+"""The largest size in bytes of a decompressed file: a small file can expand enormously."""
 _BATCH = 1024
 
 
 def open_parquet(
     path: Path, wanted: Collection[str], place: Span | None = None
 ) -> tuple[Classes, Iterator[tuple[int, Mapping[str, Any]]]]:
-    """The classes that a file names for its columns, and its rows by number.
+    """The class names of the columns of a file, and its rows, numbered from 1.
 
-    Only the wanted columns are read; the others are None in every row. `place` is where a spec
-    names the file.
+    Only the columns in `wanted` are read; the others are None in every row. `place` is the
+    position in the spec for messages. Raises AC615 without pyarrow, AC413 if the file is damaged.
     """
     try:
         from pyarrow import ArrowException, parquet
@@ -58,7 +58,7 @@ def _unreadable(path: Path, error: Exception, place: Span | None) -> Failed:
 
 
 def _classes(metadata: Mapping[bytes, bytes]) -> Classes:
-    """What `datasets` writes into a file: the features of its columns, classes by name."""
+    """The class names of columns in the metadata that the library `datasets` writes."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         named = {str(column): _names(feature) for column, feature in features.items()}
@@ -68,7 +68,7 @@ def _classes(metadata: Mapping[bytes, bytes]) -> Classes:
 
 
 def _names(feature: Any) -> tuple[str, ...]:
-    """The names of a class label, or of the items of a list of them."""
+    """The class names of a feature `ClassLabel`, or of a list of it; empty for other features."""
     inner = feature[0] if isinstance(feature, list) and feature else feature
     if not isinstance(inner, dict):
         return ()

@@ -1,4 +1,4 @@
-"""The formats of examples: one reader each, from the lines of a file to records with a line."""
+"""Readers of example files: one per format, from the lines of a file to records."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from adaptcompose.diagnostics.diagnostic import counted
 from adaptcompose.experiment.spec.sections import DataSection
 
 Record = tuple[int, Mapping[str, Any]]
+"""The number of a line, counted from 1, and the values of its columns by name."""
 
 
 @dataclass
 class LineReader:
-    """The lines of a file; where not all is UTF-8, a bad byte has a line."""
+    """Iterates over the numbered lines of a file, decoded from UTF-8.
+
+    `problem` is called with the number of a line and a reason, for instance for an invalid byte.
+    """
 
     content: bytes
     problem: Callable[[int, str], None]
@@ -59,7 +63,7 @@ def _read_jsonl(lines: LineReader, section: DataSection) -> Iterator[Record]:
 
 
 def _read_json(lines: LineReader, section: DataSection) -> Iterator[Record]:
-    """A list of records, or one in each line. A record of a list has its number."""
+    """A JSON list of records, or one record per line. In a list, the number is the index."""
     if lines.content.lstrip()[:1] != b"[":
         yield from _read_jsonl(lines, section)
         return
@@ -114,16 +118,16 @@ def _read_tsv(lines: LineReader, section: DataSection) -> Iterator[Record]:
 
 
 def _record_of_row(header: list[str], cells: list[str]) -> dict[str, str]:
-    """A row by the names of its columns, and by their numbers where no name is in the way."""
+    """A row by the names of its columns, and by their indices. A name wins over an index."""
     return {str(index): cell for index, cell in enumerate(cells)} | dict(
         zip(header, cells, strict=True)
     )
 
 
 def _read_conll(lines: LineReader, section: DataSection) -> Iterator[Record]:
-    """Sentences between blank lines. Columns are numbers; `tokens` is 0, `labels` the last.
+    """Sentences between blank lines. Columns are numbered; 0 is `tokens`, the last is `labels`.
 
-    `-DOCSTART-` lines of the CoNLL-2003 files mark documents and are no words.
+    Lines with `-DOCSTART-`, which start documents in CoNLL-2003, are skipped.
     """
     numbered = [*lines, (0, "")]
     pattern = next((line for _, line in numbered if line.strip() and line[0] != "#"), "")
@@ -138,7 +142,7 @@ def _read_conll(lines: LineReader, section: DataSection) -> Iterator[Record]:
             sentence = []
             continue
         cells = split(line)
-        # `#` may also be a word: `# O` is one where every line has two columns.
+        # `#` may also be a word: `# O` is one in a file with two columns.
         if not sentence and line[0] == "#" and (len(cells) != width or _COMMENT.match(line)):
             continue
         if cells[0] == "-DOCSTART-":

@@ -1,4 +1,4 @@
-"""Kinds of task: which columns they read, how labels are found, which head and score they want.
+"""Tasks: the columns that they read, their labels, their metric and their head.
 
 >>> from adaptcompose.experiment.data.examples import Examples
 >>> rows = Examples(("text", "labels"), (("a", "no"), ("b", "5"), ("c", "no")), ((0, 1),) * 3)
@@ -30,7 +30,7 @@ _SPAN = re.compile(r"O|[BI]-.+")
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted, how it is scored, and the head that it wants."""
+    """A kind of task with its labels and its metric. `mask_share` is for masked-lm."""
 
     kind: str
     labels: tuple[str, ...]
@@ -50,7 +50,7 @@ class Task:
 
     @property
     def head(self) -> dict[str, Any] | str:
-        """The new head of this task, or `backbone` where the checkpoint's own is meant."""
+        """The head to choose for this task: a new one, or `backbone` for that of the checkpoint."""
         if self.kind == "masked-lm":
             return "backbone"
         return {"task": self.kind, "labels": list(self.labels)}
@@ -64,7 +64,7 @@ class Task:
         return {label: number for number, label in enumerate(self.labels)}
 
     def metrics(self, names: Sequence[str] | None = None) -> tuple[Metric, ...]:
-        """The named scores, or the task's own."""
+        """The named metrics, or the metric of the task."""
         return tuple(_metric(self.kind, name) for name in names) if names else (self.metric,)
 
     def score(
@@ -73,22 +73,25 @@ class Task:
         references: Sequence[Any],
         names: Sequence[str] | None = None,
     ) -> dict[str, float]:
-        """Every score by its name. Predictions are labels, or a list of labels for each example."""
-        found = self.metrics(names)
-        return {metric.name: metric.compute(predictions, references) for metric in found}
+        """The scores by the names of their metrics.
+
+        Predictions and references have a label, or a list of labels, for each example.
+        """
+        metrics = self.metrics(names)
+        return {metric.name: metric.compute(predictions, references) for metric in metrics}
 
     def check(self, examples: Examples) -> list[Diagnostic]:
-        """Unknown labels (errors), and entities that do not start with `B-` (a warning)."""
+        """AC609 (an error) for unknown labels, AC614 (a warning) for `I-X` without `B-X`."""
         if "labels" not in examples.columns:
             return []
-        found = list(_label_problems(self.labels, examples))
+        diagnostics = list(_label_problems(self.labels, examples))
         if self.kind == "token-classification" and self.metric.name == "span-f1":
-            found += _entity_problems(examples)
-        return found
+            diagnostics += _entity_problems(examples)
+        return diagnostics
 
 
 def roles_of(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns that a kind of task reads, and those that it learns."""
+    """The input columns and the label columns of a kind of task."""
     if kind not in _ROLES:
         raise Failed(AC604.at(name=f"task.kind: {kind}", known=", ".join(supported_kinds())))
     return _ROLES[kind]
@@ -97,9 +100,11 @@ def roles_of(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def make_task(
     section: TaskSection, train: Examples | None = None, head_labels: Sequence[str] | None = None
 ) -> Task:
-    """The task of a spec. Its labels: declared, else `head_labels` by a head, else those of `train`.
+    """Make the task of a spec.
 
-    Those are the classes that its files name, in their order, or else the labels that occur.
+    Its labels are those of `task.labels`, else `head_labels`, else those of the training examples:
+    the class names of their files, or the labels that occur. Raises AC604, AC605, AC606 or AC608
+    if the kind, the metric or the labels are not valid.
     """
     roles_of(section.kind)
     labels: tuple[str, ...] = ()
@@ -118,11 +123,11 @@ def make_task(
 
 
 def label_set(examples: Examples) -> tuple[str, ...]:
-    """The labels that occur, sorted; of tokens, if each example has a list of them."""
-    found: set[str] = set()
+    """The labels that occur in examples, or in lists of labels, sorted."""
+    labels: set[str] = set()
     for label in examples.column("labels"):
-        found.update([label] if isinstance(label, str) else label)
-    return tuple(sorted(found))
+        labels.update([label] if isinstance(label, str) else label)
+    return tuple(sorted(labels))
 
 
 def _labels(
@@ -154,7 +159,7 @@ def _metric(kind: str, name: str, section: TaskSection | None = None) -> Metric:
 
 
 def _default_metric(kind: str, labels: Iterable[str]) -> str:
-    """Whole entities where labels are B-…, I-… and O, single tokens elsewhere."""
+    """The default metric; for tagging without B-…, I-… and O labels it is accuracy."""
     if kind == "token-classification" and not _are_spans(labels):
         return "accuracy"
     return TASK_KINDS[kind].metrics[0]
@@ -165,11 +170,11 @@ def _are_spans(labels: Iterable[str]) -> bool:
 
 
 def _label_problems(labels: Sequence[str], examples: Examples) -> Iterator[Diagnostic]:
-    known, told = set(labels), set()
+    known, reported = set(labels), set()
     for row, value in enumerate(examples.column("labels")):
         for label in [value] if isinstance(value, str) else value:
-            if label not in known and label not in told:
-                told.add(label)
+            if label not in known and label not in reported:
+                reported.add(label)
                 file, line = examples.origin(row)
                 help = suggest(label, labels)
                 listed = ", ".join(labels[:20]) + (", …" if len(labels) > 20 else "")
@@ -178,7 +183,7 @@ def _label_problems(labels: Sequence[str], examples: Examples) -> Iterator[Diagn
 
 
 def _entity_problems(examples: Examples) -> Iterator[Diagnostic]:
-    """`I-X` that follows neither `B-X` nor `I-X`: scored as a start, as seqeval does."""
+    """Yield AC614 if `I-X` follows neither `B-X` nor `I-X`; seqeval counts it as a start."""
     count, first = 0, ("", "")
     for row, labels in enumerate(examples.column("labels")):
         for before, label in zip(["O", *labels], labels, strict=False):
@@ -191,7 +196,7 @@ def _entity_problems(examples: Examples) -> Iterator[Diagnostic]:
 
 
 def decode_classes(task: Task, numbers: Sequence[Any]) -> list[Any]:
-    """Labels of class numbers; of lists of them, if each example has one."""
+    """The labels of class numbers, or of lists of class numbers."""
     names: Mapping[int, str] = task.id2label
     return [
         [names[int(one)] for one in number]

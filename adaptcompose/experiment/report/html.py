@@ -1,4 +1,4 @@
-"""`report.html`: a run as one page that needs no other file, no program and no network."""
+"""Render `report.html`: a run on one page, which needs no other file, script or network."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ Report = Mapping[str, Any]
 
 
 def write_page(folder: Path, report: Report, drawing: str = "", *, with_plots: bool = True) -> Path:
-    """The page of what report.json holds, with the drawing of its composition."""
+    """Write the page of a report (the content of report.json); return its path.
+
+    `drawing` is the SVG of the composition.
+    """
     path = folder / PAGE_FILE
     write_atomically(path, render_page(report, drawing, with_plots=with_plots))
     return path
 
 
 def render_page(report: Report, drawing: str = "", *, with_plots: bool = True) -> str:
-    """The page as a text. Whatever is in a report, only our own drawings are markup in it."""
+    """The HTML of the page. Texts of the report are escaped; only our own SVG is markup."""
     import jinja2
     from markupsafe import Markup
 
@@ -45,7 +48,7 @@ def render_page(report: Report, drawing: str = "", *, with_plots: bool = True) -
         report=_KEYS | dict(report) | {"seeds": list(_seeds(report))},
         header=header,
         body=body,
-        told=_score_table(report),
+        caption=_score_caption(report),
         backbone=_backbone(report),
         drawing=Markup(drawing),
         combinations=list(report.get("combinations", ())),
@@ -56,24 +59,24 @@ def render_page(report: Report, drawing: str = "", *, with_plots: bool = True) -
 _KEYS = dict.fromkeys(
     ("expression", "published", "variables", "set", "plan", "environment", "best", "best_seed")
 )
-"""What only some reports have."""
+"""Keys that not all reports have."""
 
 
-def _score_table(report: Report) -> str:
-    """What the table of scores shows."""
-    scored = [one["metric"] for one in report["table"]]
-    units = [f"{name}{' in %' * (display_factor(name) == 100)}" for name in dict.fromkeys(scored)]
-    told = f"{', '.join(units)}; mean"
-    if any(one["n"] > 1 for one in report["table"]):
-        told += " ± standard deviation over seeds and replicates"
+def _score_caption(report: Report) -> str:
+    """The caption of the table of scores: units, meaning of ±, and the baseline."""
+    metrics = dict.fromkeys(cell["metric"] for cell in report["table"])
+    units = [f"{name}{' in %' * (display_factor(name) == 100)}" for name in metrics]
+    text = f"{', '.join(units)}; mean"
+    if any(cell["n"] > 1 for cell in report["table"]):
+        text += " ± standard deviation over seeds and replicates"
     baseline = report.get("baseline")
     if baseline is None:
-        return f"{told}."
-    return f"{told}. In brackets: the difference from {baseline}, which has bars of another colour."
+        return f"{text}."
+    return f"{text}. In brackets: the difference from {baseline}, which has bars of another colour."
 
 
 def _backbone(report: Report) -> str:
-    """Its name and pin; a repository says both."""
+    """The name and the pin of the backbone; a pinned repository shows both."""
     known = (report.get("plan") or {}).get("backbone", {})
     where, name = format_pin(known.get("pin")), known.get("name") or known.get("type", "")
     return where if "@" in where else f"{name} {where}".strip()
@@ -86,17 +89,17 @@ def _seeds(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _bars(report: Report) -> Iterator[str]:
-    """A picture for each metric: a group for each set, a bar for each composition."""
-    found: dict[str, dict[str, list[Bar]]] = {}
+    """Yield a plot per metric, with a group per split and a bar per composition."""
+    groups_by_metric: dict[str, dict[str, list[Bar]]] = {}
     for one in report["table"]:
         metric, times = one["metric"], display_factor(one["metric"])
         if not math.isfinite(one["mean"] + one["sd"]):
             continue
-        written = PooledScore(one["mean"], one["sd"], one["n"]).format_mean(metric)
-        marked = one["name"] == report.get("baseline")
-        bar = Bar(one["name"], times * one["mean"], times * one["sd"], written, marked)
-        found.setdefault(metric, {}).setdefault(one["data"], []).append(bar)
-    for metric, groups in found.items():
+        text = PooledScore(one["mean"], one["sd"], one["n"]).format_mean(metric)
+        is_baseline = one["name"] == report.get("baseline")
+        bar = Bar(one["name"], times * one["mean"], times * one["sd"], text, is_baseline)
+        groups_by_metric.setdefault(metric, {}).setdefault(one["data"], []).append(bar)
+    for metric, groups in groups_by_metric.items():
         yield plots.render_bars(f"{metric} per set and composition", _unit(metric), groups)
 
 
@@ -105,7 +108,7 @@ def _unit(metric: str) -> str:
 
 
 def _curves(report: Report) -> Iterator[str]:
-    """Loss and score on validation by steps, the seeds as a band."""
+    """Yield the plots of loss and validation score by step, with a band over seeds."""
     logs = [one["curve"] for one in report.get("seeds", ())]
     lines = {
         "training": _curve_points(logs, "loss"),
@@ -120,20 +123,20 @@ def _curves(report: Report) -> Iterator[str]:
 
 
 def _curve_points(logs: Sequence[Sequence[Report]], name: str, times: float = 1.0) -> list[Point]:
-    """One value of the logs at each step at which it was measured; what diverged has no place."""
-    found: dict[int, list[float]] = {}
+    """The values of a log entry by step, over all seeds. Infinite and NaN values are left out."""
+    values_by_step: dict[int, list[float]] = {}
     for entry in (entry for log in logs for entry in log):
         if name in entry and math.isfinite(entry[name]):
-            found.setdefault(entry["step"], []).append(times * entry[name])
-    return [Point(step, tuple(found[step])) for step in sorted(found)]
+            values_by_step.setdefault(entry["step"], []).append(times * entry[name])
+    return [Point(step, tuple(values)) for step, values in sorted(values_by_step.items())]
 
 
 def _attention_maps(report: Report) -> Iterator[tuple[str, str]]:
-    """A map for each fusion: attention by site and member."""
+    """Yield a heat map per fusion, of attention by site and member."""
     for name, one in report.get("attention", {}).items():
         sites, members = one["sites"], [shorten_commits(member) for member in one["members"]]
         kinds = {re.sub(r"\b\d+\.", "", site) for site in sites}
-        # where all stand at the same place of their layers, the number says enough
+        # if all sites are the same but for the layer, its number is enough
         rows = {site.split(".")[0] if len(kinds) == 1 else site: sites[site] for site in sites}
         corner = f"layer ({kinds.pop()})" if len(kinds) == 1 else "site"
         yield (
@@ -143,22 +146,22 @@ def _attention_maps(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def format_layers(layers: Sequence[int]) -> str:
-    """Layers as people write them.
+    """A list of layers as text, with ranges.
 
     >>> format_layers([0, 1, 2, 5, 7, 8])
     '0–2, 5, 7–8'
     """
-    found: list[list[int]] = []
+    ranges: list[list[int]] = []
     for layer in layers:
-        if found and layer == found[-1][-1] + 1:
-            found[-1].append(layer)
+        if ranges and layer == ranges[-1][-1] + 1:
+            ranges[-1].append(layer)
         else:
-            found.append([layer])
-    return ", ".join(f"{run[0]}–{run[-1]}" if run[1:] else f"{run[0]}" for run in found)
+            ranges.append([layer])
+    return ", ".join(f"{run[0]}–{run[-1]}" if run[1:] else f"{run[0]}" for run in ranges)
 
 
 def format_pin(pin: Report | None) -> str:
-    """Where something is pinned, or nothing.
+    """A pin as text: repository, revision and subfolder, or path; empty without a pin.
 
     >>> format_pin({"repo": "me/ner", "revision": "0123456789abcdef", "subfolder": "task"})
     'me/ner@0123456/task'

@@ -1,7 +1,7 @@
-"""Plots as SVG of our own: curves with a band over seeds, bars, and heat maps.
+"""Plots as SVG: curves with a band over seeds, bars, and heat maps.
 
-Each stands alone: no program, font or style sheet is needed. Colours follow the reader's light or
-dark theme, and whatever a colour or a height says is written there, too.
+An SVG needs no script, font or style sheet. Its colours follow the light or dark theme of the
+reader, and every value that a colour or a height shows is also written as text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from adaptcompose.compiler.plan import elide_middle
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 620.0, 240.0, 64.0, 30.0, 46.0
 _LETTER, _BAR, _LONGEST = 6.6, 22.0, 44
 _DASHES = ("", ' stroke-dasharray="6 4"')
-_PALE, _DEEP = (233, 240, 249), (23, 70, 130)  # of a heat map: the same in both themes
+_PALE, _DEEP = (233, 240, 249), (23, 70, 130)  # RGB of heat maps, the same in both themes
 
 _STYLE = """\
 .plot text{font:12px system-ui,sans-serif;fill:#1b2a41}
@@ -36,7 +36,7 @@ _STYLE = """\
 
 @dataclass(frozen=True)
 class Point:
-    """What several seeds have at one place of a curve."""
+    """The values of several seeds at one x of a curve."""
 
     x: float
     values: tuple[float, ...]
@@ -48,7 +48,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Bar:
-    """A mean with its standard deviation, and how both are written."""
+    """A bar: its mean, its standard deviation, and the text that shows both."""
 
     name: str
     mean: float
@@ -59,7 +59,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Axis:
-    """Numbers along `start` to `end`, from the first tick to the last."""
+    """A linear axis. The first tick is at pixel `start`, the last one at pixel `end`."""
 
     ticks: tuple[float, ...]
     start: float
@@ -71,7 +71,7 @@ class Axis:
 
 
 def round_ticks(low: float, high: float, min_step: float = 0.0) -> tuple[float, ...]:
-    """Round numbers at equal distances of at least `min_step`, around everything from low to high.
+    """Round, equally spaced numbers that enclose low and high, at least `min_step` apart.
 
     >>> round_ticks(0.013, 0.94), round_ticks(0, 150), round_ticks(0, 2, min_step=1)
     ((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0, 50.0, 100.0, 150.0), (0.0, 1.0, 2.0))
@@ -87,7 +87,7 @@ def round_ticks(low: float, high: float, min_step: float = 0.0) -> tuple[float, 
 
 
 def render_curves(title: str, x: str, y: str, lines: Mapping[str, Sequence[Point]]) -> str:
-    """At most two curves, each the mean over seeds in a band from the lowest to the highest."""
+    """At most two curves: the mean over seeds, in a band from the lowest value to the highest."""
     points = [point for line in lines.values() for point in line]
     values = [value for point in points for value in point.values]
     across = Axis(round_ticks(0, max(p.x for p in points), min_step=1), _LEFT, _WIDTH - 20)
@@ -102,7 +102,7 @@ def render_curves(title: str, x: str, y: str, lines: Mapping[str, Sequence[Point
 
 
 def _frame(across: Axis, up: Axis, x: str, y: str) -> Iterator[str]:
-    """The axes of curves, with their labels."""
+    """The axes of curves, with ticks and labels."""
     for tick in up.ticks:
         height = up.position_of(tick)
         yield f'<path class="grid" d="M{across.start:.1f} {height:.1f}H{across.end:.1f}"/>'
@@ -120,17 +120,17 @@ def _curve(name: str, line: Sequence[Point], across: Axis, up: Axis, number: int
     edge += [(point.x, min(point.values)) for point in reversed(line)]
     if any(len(point.values) > 1 for point in line):
         yield f'<polygon class="{kind} full band" points="{_path_points(edge, across, up)}"/>'
-    if len(line) == 1:  # a band of no width is not seen
+    if len(line) == 1:  # the band of a single point has no area
         yield f'<polyline class="{kind}" points="{_path_points(edge, across, up)}"/>'
     middle = _path_points([(point.x, point.mean) for point in line], across, up)
     yield f'<polyline class="{kind}"{_DASHES[number]} points="{middle}"/>'
     for point in line:
-        told = f"{name}, step {point.x:.10g}: {point.mean:.5g}"
+        text = f"{name}, step {point.x:.10g}: {point.mean:.5g}"
         if len(point.values) > 1:
             seeds = f"{len(point.values)} seeds"
-            told += f" ({min(point.values):.5g} to {max(point.values):.5g}, {seeds})"
-        place = f'cx="{across.position_of(point.x):.1f}" cy="{up.position_of(point.mean):.1f}"'
-        yield f'<circle class="{kind} full" r="2.6" {place}>{_tooltip(told)}</circle>'
+            text += f" ({min(point.values):.5g} to {max(point.values):.5g}, {seeds})"
+        centre = f'cx="{across.position_of(point.x):.1f}" cy="{up.position_of(point.mean):.1f}"'
+        yield f'<circle class="{kind} full" r="2.6" {centre}>{_tooltip(text)}</circle>'
 
 
 def _path_points(points: Sequence[tuple[float, float]], across: Axis, up: Axis) -> str:
@@ -138,7 +138,7 @@ def _path_points(points: Sequence[tuple[float, float]], across: Axis, up: Axis) 
 
 
 def render_bars(title: str, unit: str, groups: Mapping[str, Sequence[Bar]]) -> str:
-    """Bars from zero, one group above another; a whisker is the standard deviation."""
+    """Horizontal bars from zero, in groups. Whiskers show the standard deviation."""
     every = [bar for group in groups.values() for bar in group]
     left = 16 + _LETTER * max(min(len(bar.name), _LONGEST) for bar in every)
     right = 16 + _LETTER * max(len(bar.value_text) for bar in every)
@@ -146,9 +146,9 @@ def render_bars(title: str, unit: str, groups: Mapping[str, Sequence[Bar]]) -> s
     bottom = sum(34 + _BAR * len(group) for group in groups.values())
     body = []
     for tick in across.ticks:
-        place = across.position_of(tick)
-        body.append(f'<path class="grid" d="M{place:.1f} 24V{bottom:.1f}"/>')
-        body.append(_text(f"{tick:.10g}", place, bottom + 16, "small", "middle"))
+        x = across.position_of(tick)
+        body.append(f'<path class="grid" d="M{x:.1f} 24V{bottom:.1f}"/>')
+        body.append(_text(f"{tick:.10g}", x, bottom + 16, "small", "middle"))
     y = 0.0
     for name, group in groups.items():
         body.append(_text(elide_middle(name, 60), across.start, y + 18))
@@ -163,9 +163,9 @@ def _bar(bar: Bar, group: str, across: Axis, y: float) -> Iterator[str]:
     end, middle = across.position_of(bar.mean), y + (_BAR - 6) / 2
     kind = "b" if bar.is_highlighted else "a"
     size = f'width="{max(end - across.start, 0):.1f}" height="{_BAR - 6:.0f}"'
-    place = f'x="{across.start:.1f}" y="{y:.1f}"'
-    told = _tooltip(f"{bar.name}, {group}: {bar.value_text}")
-    yield f'<rect class="{kind} full" {place} {size}>{told}</rect>'
+    corner = f'x="{across.start:.1f}" y="{y:.1f}"'
+    tooltip = _tooltip(f"{bar.name}, {group}: {bar.value_text}")
+    yield f'<rect class="{kind} full" {corner} {size}>{tooltip}</rect>'
     low, high = across.position_of(max(bar.mean - bar.sd, 0)), across.position_of(bar.mean + bar.sd)
     if bar.sd > 0:
         caps = f"M{low:.1f} {middle - 4:.1f}v8M{high:.1f} {middle - 4:.1f}v8"
@@ -177,10 +177,10 @@ def _bar(bar: Bar, group: str, across: Axis, y: float) -> Iterator[str]:
 def render_heatmap(
     title: str, corner: str, rows: Mapping[str, Sequence[float]], names: Sequence[str]
 ) -> str:
-    """A number in each cell, darker where it is larger; nothing where there is none."""
+    """A heat map: a number in each cell, darker if it is larger. A cell with 0 stays empty."""
     top = 26 + 0.7 * _LETTER * max(min(len(name), _LONGEST) for name in names)
     left = 20 + _LETTER * max(len(corner), *(len(row) for row in rows))
-    most = max((value for row in rows.values() for value in row), default=0.0) or 1.0
+    maximum = max((value for row in rows.values() for value in row), default=0.0) or 1.0
     body = [_text(corner, left - 8, top - 6, "small", "end")]
     for column, name in enumerate(names):
         turned = (
@@ -191,19 +191,19 @@ def render_heatmap(
         y = top + 24 * number
         body.append(_text(row, left - 8, y + 16, "", "end"))
         for column, value in enumerate(values):
-            told = f"{row}, {names[column]}: {value:.4f}"
-            body += _cell(value, value / most, told, left + 56 * column, y)
+            text = f"{row}, {names[column]}: {value:.4f}"
+            body += _cell(value, value / maximum, text, left + 56 * column, y)
     width = left + 56 * len(names) + top
     return _picture(title, width, top + 24 * len(rows) + 8, body)
 
 
-def _cell(value: float, share: float, told: str, x: float, y: float) -> Iterator[str]:
-    place = f'x="{x:.1f}" y="{y:.1f}" width="54" height="22"'
+def _cell(value: float, share: float, text: str, x: float, y: float) -> Iterator[str]:
+    box = f'x="{x:.1f}" y="{y:.1f}" width="54" height="22"'
     if value == 0:
-        yield f'<rect class="grid" {place}>{_tooltip(told)}</rect>'
+        yield f'<rect class="grid" {box}>{_tooltip(text)}</rect>'
         return
     colour = ",".join(f"{a + share * (b - a):.0f}" for a, b in zip(_PALE, _DEEP, strict=True))
-    yield f'<rect fill="rgb({colour})" {place}>{_tooltip(told)}</rect>'
+    yield f'<rect fill="rgb({colour})" {box}>{_tooltip(text)}</rect>'
     kind = "cell deep" if share > 0.7 else "cell pale"
     yield _text(f"{value:.2f}", x + 27, y + 15, kind, "middle")
 
@@ -217,14 +217,15 @@ def _picture(title: str, width: float, height: float, body: Sequence[str]) -> st
 
 def _text(words: str, x: float, y: float, kind: str = "", anchor: str = "start") -> str:
     mark = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{mark}>{_strip_unprintable(words)}</text>'
+    start = f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{mark}>'
+    return f"{start}{_strip_unprintable(words)}</text>"
 
 
 def _tooltip(words: str) -> str:
-    """What a reader is told who points at a thing."""
+    """The text that appears under the pointer."""
     return f"<title>{_strip_unprintable(words)}</title>"
 
 
 def _strip_unprintable(words: str) -> str:
-    """XML has no place for what is not printable, whatever a name holds."""
+    """Escape a text for XML, which does not allow control characters; they become spaces."""
     return escape("".join(char if char.isprintable() else " " for char in words))

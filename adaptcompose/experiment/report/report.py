@@ -1,4 +1,4 @@
-"""What a run found: scores pooled over seeds and replicates, and report.json."""
+"""The scores of a run, pooled over seeds and replicates, and report.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPORT_FILE = "report.json"
 
 @dataclass(frozen=True)
 class Score:
-    """One measurement: a row of the spec, on some data, for one seed."""
+    """One measurement: a row of the spec, on a split, for one seed."""
 
     name: str
     data: str
@@ -42,10 +42,12 @@ class PooledScore:
     n: int
 
     def format_mean(self, metric: str) -> str:
-        """Shares in per cent, as the field prints them; everything else unchanged.
+        """The score as text: shares in per cent, other metrics unchanged.
 
-        >>> PooledScore(0.6712, 0.0149, 3).format_mean("span-f1"), PooledScore(5.25, 0.0, 1).format_mean("perplexity")
-        ('67.1 ± 1.5', '5.2')
+        >>> PooledScore(0.6712, 0.0149, 3).format_mean("span-f1")
+        '67.1 ± 1.5'
+        >>> PooledScore(5.25, 0.0, 1).format_mean("perplexity")
+        '5.2'
         """
         times = display_factor(metric)
         sd = f" ± {times * self.sd:.1f}" if self.n > 1 else ""
@@ -53,31 +55,33 @@ class PooledScore:
 
 
 def display_factor(metric: str) -> int:
-    """What a score is multiplied by where people read it."""
+    """The factor of a metric for display: 100 for shares, shown in per cent, else 1."""
     known = METRICS.get(metric)
     return 100 if known is None or known.is_share else 1
 
 
 def pool_scores(scores: Iterable[Score]) -> dict[tuple[str, str, str], PooledScore]:
-    """Cells by (row, data, metric), in the order in which they were measured.
+    """Pooled scores by (row, data, metric), in the order of the first measurements.
 
-    >>> pool_scores([Score("a", "d", "f1", 0.5, 0), Score("a", "d", "f1", 0.7, 1)])["a", "d", "f1"].n
+    >>> scores = [Score("a", "d", "f1", 0.5, seed=0), Score("a", "d", "f1", 0.7, seed=1)]
+    >>> pool_scores(scores)["a", "d", "f1"].n
     2
     """
-    found: dict[tuple[str, str, str], list[float]] = {}
+    values_by_key: dict[tuple[str, str, str], list[float]] = {}
     for score in scores:
-        found.setdefault((score.name, score.data, score.metric), []).append(score.value)
-    return {key: _cell(values) for key, values in found.items()}
+        key = (score.name, score.data, score.metric)
+        values_by_key.setdefault(key, []).append(score.value)
+    return {key: _pool(values) for key, values in values_by_key.items()}
 
 
 def report_cells(scores: Iterable[Score], baseline: str | None = None) -> list[dict[str, Any]]:
-    """The pooled scores as report.json holds them, with their distance from the baseline's."""
-    found = pool_scores(scores)
+    """The pooled scores for report.json, with their differences from the baseline."""
+    pooled = pool_scores(scores)
     return [
         {"name": name, "data": data, "metric": metric}
         | vars(cell)
-        | _difference(cell, found.get((baseline or "", data, metric)))
-        for (name, data, metric), cell in found.items()
+        | _difference(cell, pooled.get((baseline or "", data, metric)))
+        for (name, data, metric), cell in pooled.items()
     ]
 
 
@@ -85,7 +89,7 @@ def _difference(cell: PooledScore, base: PooledScore | None) -> dict[str, float]
     return {} if base is None else {"difference": cell.mean - base.mean}
 
 
-def _cell(values: list[float]) -> PooledScore:
+def _pool(values: list[float]) -> PooledScore:
     sd = statistics.stdev(values) if len(values) > 1 else 0.0
     return PooledScore(statistics.fmean(values), sd, len(values))
 
@@ -93,37 +97,37 @@ def _cell(values: list[float]) -> PooledScore:
 def score_table(
     scores: Iterable[Score], baseline: str | None = None
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a row a name, a column a data set (and metric, if there are several).
+    """Header and rows: one row per name, one column per split (and per metric if there are more).
 
-    Beside the scores of the rows other than the baseline stands how far they are from its own.
+    With a baseline, the other rows also show their differences from it.
     """
-    found = pool_scores(scores)
-    rows = list(dict.fromkeys(name for name, _, _ in found))
-    columns = list(dict.fromkeys((data, metric) for _, data, metric in found))
+    pooled = pool_scores(scores)
+    rows = list(dict.fromkeys(name for name, _, _ in pooled))
+    columns = list(dict.fromkeys((data, metric) for _, data, metric in pooled))
     several = len({metric for _, metric in columns}) > 1
     header = ["", *(f"{data} {metric}" if several else data for data, metric in columns)]
 
     def cell(row: str, column: tuple[str, str]) -> str:
-        here, base = found.get((row, *column)), found.get((baseline or "", *column))
-        if here is None:
+        score, base = pooled.get((row, *column)), pooled.get((baseline or "", *column))
+        if score is None:
             return ""
-        written = here.format_mean(column[1])
+        text = score.format_mean(column[1])
         if base is None or row == baseline:
-            return written
-        return f"{written} ({display_factor(column[1]) * (here.mean - base.mean):+.1f})"
+            return text
+        return f"{text} ({display_factor(column[1]) * (score.mean - base.mean):+.1f})"
 
     return header, [[row, *(cell(row, column) for column in columns)] for row in rows]
 
 
 def format_markdown(scores: Iterable[Score]) -> str:
-    """The table for a card."""
+    """The table of scores in Markdown, for a card."""
     header, body = score_table(scores)
     lines = [header, ["---"] * len(header), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions and machine, so that a number can be traced."""
+    """Versions and machine, to trace a score back to them."""
     import torch
     import transformers
 
@@ -138,7 +142,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> Path:
-    """Write report.json whole or not at all."""
+    """Write report.json, atomically; return its path."""
     path = folder / REPORT_FILE
     write_atomically(path, json.dumps(report, indent=2, ensure_ascii=False, default=str) + "\n")
     return path
