@@ -1,4 +1,4 @@
-"""The catalogue: `hub_cards/<space>/<name>.md` says which adapter `lang/sw` is on which backbone.
+"""The catalogue: `hub_cards/<space>/<name>.md` names the adapter `space/name` for each backbone.
 
     ---
     title: Swahili language adapter
@@ -15,7 +15,7 @@
     ---
     A paragraph about it.
 
-Spaces and names are names of files; a card is read when it is asked for.
+Spaces are folders, names are files. A card is read when you ask for it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptcompose.diagnostics.codes import AC103, AC106, AC107, AC403, AC421
 from adaptcompose.diagnostics.diagnostic import Failed, Span, suggest
+from adaptcompose.hub.readme import split_front_matter
 from adaptcompose.storage.yaml_source import dump_yaml, load_yaml
 from adaptcompose.syntax.references import (
     canonical_id,
@@ -50,7 +51,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 @dataclass(frozen=True)
 class Variant:
-    """One adapter: what a name of the catalogue means on one backbone."""
+    """One adapter: a name of the catalogue on one backbone.
+
+    `key` is what follows `@` in a reference to it; `backbone` is the canonical repository.
+    """
 
     key: str
     backbone: str
@@ -61,9 +65,9 @@ class Variant:
     licence: str | None = None
 
     def as_plain(self) -> dict[str, str]:
-        """The entry of the card."""
-        given = {name: getattr(self, name) for name in _ENTRY}
-        return {name: value for name, value in given.items() if value is not None}
+        """The entry in the card."""
+        values = {name: getattr(self, name) for name in _ENTRY}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 _ENTRY = [field.name for field in fields(Variant)][2:]
@@ -71,7 +75,7 @@ _ENTRY = [field.name for field in fields(Variant)][2:]
 
 @dataclass(frozen=True)
 class Card:
-    """What is known about `space/name`; printing it is the inverse of reading it."""
+    """The card of `space/name`; printing a card is the inverse of reading it."""
 
     space: str
     name: str
@@ -87,12 +91,13 @@ class Card:
         return sorted({variant.backbone for variant in self.variants})
 
     def variant_keys(self, backbone: str) -> list[str]:
-        """The variants that there are on a backbone."""
-        return [found.key for found in self.variants if found.backbone == canonical_id(backbone)]
+        """The keys of the variants for a backbone."""
+        base = canonical_id(backbone)
+        return [variant.key for variant in self.variants if variant.backbone == base]
 
     def find_variant(self, backbone: str, key: str = DEFAULT_VARIANT) -> Variant | None:
         wanted = (canonical_id(backbone), key)
-        return next((one for one in self.variants if (one.backbone, one.key) == wanted), None)
+        return next((v for v in self.variants if (v.backbone, v.key) == wanted), None)
 
     def __str__(self) -> str:
         entries: dict[str, dict[str, dict[str, str]]] = {}
@@ -109,7 +114,10 @@ class Card:
 
 
 class Catalogue:
-    """The cards of one or more folders; what a later folder says of a backbone counts alone."""
+    """The cards of one or more folders.
+
+    If two folders describe the same name for the same backbone, the later folder wins.
+    """
 
     def __init__(self, roots: Iterable[Path]) -> None:
         self.roots = tuple(Path(root) for root in roots)
@@ -119,14 +127,14 @@ class Catalogue:
 
     @classmethod
     def open(cls, *roots: Path) -> Catalogue:
-        """The catalogue of some folders, the nearest last; those that do not exist are empty."""
+        """The catalogue of some folders, of which the last wins; missing folders count as empty."""
         return cls(roots)
 
     def spaces(self) -> list[str]:
         if self._spaces is None:
             folders = (path for root in self.roots if root.is_dir() for path in root.iterdir())
-            named = (path for path in folders if _SPACE.fullmatch(path.name))
-            self._spaces = sorted({path.name for path in named if path.is_dir()})
+            spaces = (path for path in folders if _SPACE.fullmatch(path.name))
+            self._spaces = sorted({path.name for path in spaces if path.is_dir()})
         return self._spaces
 
     def names(self, space: str) -> list[str]:
@@ -135,19 +143,19 @@ class Catalogue:
             return []
         if space not in self._names:
             pages = (path for root in self.roots for path in (root / space).glob("*.md"))
-            named = (path for path in pages if _NAME.fullmatch(path.stem))
-            self._names[space] = sorted({path.stem for path in named if path.is_file()})
+            cards = (path for path in pages if _NAME.fullmatch(path.stem))
+            self._names[space] = sorted({path.stem for path in cards if path.is_file()})
         return self._names[space]
 
     def card(self, space: str, name: str, span: Span | None = None) -> Card:
-        """One card, or AC106 without such a space, AC103 without such a name."""
+        """One card; raises Failed with AC106 for an unknown space, AC103 for an unknown name."""
         if (space, name) not in self._read:
-            found = [_read_card(path, space, name) for path in self._paths(space, name, span)]
-            self._read[space, name] = functools.reduce(_joined, found)
+            cards = [_read_card(path, space, name) for path in self._paths(space, name, span)]
+            self._read[space, name] = functools.reduce(_merge, cards)
         return self._read[space, name]
 
     def _paths(self, space: str, name: str, span: Span | None) -> list[Path]:
-        """The pages of a card, the nearest first."""
+        """The files of a card, of which the first wins."""
         if name in self.names(space):
             paths = [root / space / f"{name}.md" for root in reversed(self.roots)]
             return [path for path in paths if path.is_file()]
@@ -162,14 +170,14 @@ class Catalogue:
     def match(
         self, pattern: str, backbone: str, key: str = DEFAULT_VARIANT, span: Span | None = None
     ) -> list[tuple[str, Variant]]:
-        """The entries that fit `space/glob` and have this variant on this backbone, by name."""
+        """The names that match `space/glob` and have a variant `key` for a backbone, sorted."""
         space, _, glob = pattern.partition("/")
         if space not in self.spaces():
             near = None if self.spaces() else NO_CARDS
             raise Failed(AC106.at(span, space=space, known=", ".join(self.spaces()), help=near))
-        fitting = [name for name in self.names(space) if matches_glob(glob, name)]
-        found = ((name, self.card(space, name).find_variant(backbone, key)) for name in fitting)
-        return [(name, variant) for name, variant in found if variant is not None]
+        names = [name for name in self.names(space) if matches_glob(glob, name)]
+        variants = ((name, self.card(space, name).find_variant(backbone, key)) for name in names)
+        return [(name, variant) for name, variant in variants if variant is not None]
 
     def resolve_variant(
         self,
@@ -180,14 +188,18 @@ class Catalogue:
         *,
         span: Span | None = None,
     ) -> Variant:
-        """The adapter that a name means on a backbone, or what is wrong with the name."""
+        """The adapter that a name means on a backbone.
+
+        Raises Failed with AC103 for an unknown name or key, AC106 for an unknown space, AC107
+        without a backbone, AC403 if there is no adapter for the backbone.
+        """
         card = self.card(space, name, span)
         label = f"{space}/{name}"
         if backbone is None:
             known = ", ".join(card.backbones)
             raise Failed(AC107.at(span, name=label, known=known, example=card.backbones[0]))
-        if (found := card.find_variant(backbone, key)) is not None:
-            return found
+        if (variant := card.find_variant(backbone, key)) is not None:
+            return variant
         if keys := card.variant_keys(backbone):
             near = suggest(key, keys) or f"use one of {', '.join(f'{label}@{one}' for one in keys)}"
             raise Failed(AC103.at(span, name=f"{label}@{key}", help=near))
@@ -195,10 +207,10 @@ class Catalogue:
         raise Failed(AC403.at(span, name=label, base=bases, backbone=canonical_id(backbone)))
 
 
-def _joined(near: Card, far: Card) -> Card:
-    """The nearer card, and what the other has for backbones that the nearer does not know."""
-    more = tuple(one for one in far.variants if one.backbone not in near.backbones)
-    return replace(near, variants=(*near.variants, *more))
+def _merge(first: Card, second: Card) -> Card:
+    """The first card, extended by the variants of the second for backbones that it lacks."""
+    others = tuple(v for v in second.variants if v.backbone not in first.backbones)
+    return replace(first, variants=(*first.variants, *others))
 
 
 def _read_card(path: Path, space: str, name: str) -> Card:
@@ -206,11 +218,10 @@ def _read_card(path: Path, space: str, name: str) -> Card:
     try:
         if path.stat().st_size > SIZE_LIMIT:
             raise _CardError("it is larger than 1 MB")
-        page = path.read_text("utf-8").replace("\r\n", "\n")
-        parts = re.fullmatch(r"---\n(.*?\n)---\n(.*)", page, re.DOTALL)
+        parts = split_front_matter(path.read_text("utf-8"))
         if parts is None:
             raise _CardError("it does not start with YAML front matter between `---` lines")
-        head = _mapping(load_yaml(parts[1], str(path)), _KEYS, "the card")
+        head = _mapping(load_yaml(parts[0], str(path)), _KEYS, "the card")
         variants = tuple(_variants(_mapping(head.get("variants"), None, "`variants`")))
         title = _text(head.get("title"), "`title`")
         languages = _list(head.get("languages", []), "languages")
@@ -221,14 +232,14 @@ def _read_card(path: Path, space: str, name: str) -> Card:
     except (_CardError, UnicodeDecodeError) as error:
         why = "it is not valid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise Failed(AC421.at(name=label, why=why)) from None
-    return Card(space, name, title, variants, languages, parts[2].strip(), task, datasets)
+    return Card(space, name, title, variants, languages, parts[1].strip(), task, datasets)
 
 
 _KEYS = {"title", "languages", "task", "datasets", "variants"}
 
 
 class _CardError(Exception):
-    """What is wrong with a card."""
+    """A card is invalid; the message is the reason."""
 
 
 def _mapping(value: Any, keys: set[str] | None, what: str) -> dict[str, Any]:
@@ -250,7 +261,7 @@ def _text(value: Any, what: str) -> str:
 def _list(value: Any, what: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise _CardError(f"`{what}` must be a list")
-    return tuple(_text(one, f"one of `{what}`") for one in value)
+    return tuple(_text(item, f"one of `{what}`") for item in value)
 
 
 def _variants(entries: dict[str, Any]) -> Iterable[Variant]:
@@ -265,16 +276,16 @@ def _variants(entries: dict[str, Any]) -> Iterable[Variant]:
 
 def _variant(key: str, backbone: str, entry: Any) -> Variant:
     what = f"variant `{key}` of {backbone}"
-    given = {
+    fields_ = {
         name: _text(value, f"`{name}` of {what}")
         for name, value in _mapping(entry, set(_ENTRY), what).items()
     }
     for name, is_fine in _CHECKS.items():
-        if name in given and not is_fine(given[name]):
-            raise _CardError(f"`{given[name]}` is not a valid {name}, in {what}")
-    if "repo" not in given:
+        if name in fields_ and not is_fine(fields_[name]):
+            raise _CardError(f"`{fields_[name]}` is not a valid {name}, in {what}")
+    if "repo" not in fields_:
         raise _CardError(f"{what} has no `repo`")
-    return Variant(key, backbone, **given)
+    return Variant(key, backbone, **fields_)
 
 
 _CHECKS = {"repo": is_repo_name, "revision": is_revision, "subfolder": is_safe_path}

@@ -1,8 +1,9 @@
-"""Searching: the cards that come with adaptcompose first, then what a hub has.
+"""Search the catalogue; the same query filters the results of a hub.
 
 >>> from adaptcompose.resources import resource_folder
 >>> cards = Catalogue.open(resource_folder("hub_cards"))
->>> [hit.name for hit in search_cards(cards, SearchQuery(("swahili",), backbone="xlm-roberta-base"))]
+>>> query = SearchQuery(("swahili",), backbone="xlm-roberta-base")
+>>> [hit.name for hit in search_cards(cards, query)]
 ['lang/sw']
 """
 
@@ -19,7 +20,7 @@ from adaptcompose.syntax.references import canonical_id
 
 @dataclass(frozen=True)
 class SearchQuery:
-    """What is looked for: every word must occur, and each of the others that is given fits."""
+    """A search: every word must occur, and every other field that is not None must match."""
 
     words: tuple[str, ...] = ()
     backbone: str | None = None
@@ -27,16 +28,19 @@ class SearchQuery:
     task: str | None = None
     method: str | None = None
 
-    def matches_hit(self, found: RepositoryHit) -> bool:
-        """Whether what a hub found is of this backbone and task, by card or name."""
+    def matches_hit(self, hit: RepositoryHit) -> bool:
+        """Whether a repository of a hub is for the backbone and the task of the query.
+
+        Many cards record no backbone, so its name in that of the repository counts, too.
+        """
         base = canonical_id(self.backbone) if self.backbone else None
-        named = base is None or base.split("/")[-1] in found.repo
-        return (named or base in found.backbones) and self.task in (None, found.task)
+        is_named = base is None or base.split("/")[-1] in hit.repo
+        return (is_named or base in hit.backbones) and self.task in (None, hit.task)
 
 
 @dataclass(frozen=True)
 class CardHit:
-    """A card, with those of its adapters that fit."""
+    """A card and those of its variants that match a query."""
 
     card: Card
     variants: tuple[Variant, ...]
@@ -47,11 +51,11 @@ class CardHit:
 
     @property
     def backbones(self) -> list[str]:
-        """Their names without the organisations, sorted."""
-        return sorted({one.backbone.split("/")[-1] for one in self.variants})
+        """The backbones of the variants without their organisations, sorted."""
+        return sorted({variant.backbone.split("/")[-1] for variant in self.variants})
 
     def reference_to(self, variant: Variant) -> str:
-        """As it stands in an expression."""
+        """The reference to a variant in an expression."""
         return self.name if variant.key == DEFAULT_VARIANT else f"{self.name}@{variant.key}"
 
     def as_plain(self) -> dict[str, Any]:
@@ -67,12 +71,15 @@ class CardHit:
 
 
 def search_cards(catalogue: Catalogue, query: SearchQuery) -> list[CardHit]:
-    """The cards that fit: those that a word names, those with a word in the name, the others."""
+    """The cards that match a query, the best match first.
+
+    First come cards whose name or space is one of the words, then those whose name contains one.
+    """
     words = [word.casefold() for word in query.words]
 
     def rank(hit: CardHit) -> tuple[bool, bool, str]:
-        called = any(word in (hit.card.name, hit.card.space, hit.name) for word in words)
-        return not called, not any(word in hit.name for word in words), hit.name
+        is_name = any(word in (hit.card.name, hit.card.space, hit.name) for word in words)
+        return not is_name, not any(word in hit.name for word in words), hit.name
 
     return sorted(_hits(catalogue, query), key=rank)
 
@@ -85,17 +92,17 @@ def _hits(catalogue: Catalogue, query: SearchQuery) -> Iterator[CardHit]:
             if query.language not in (None, *card.languages) or query.task not in (None, card.task):
                 continue
             variants = tuple(
-                one
-                for one in card.variants
-                if base in (None, one.backbone)
-                and (query.method is None or (one.method or "").startswith(query.method))
-                and _fits(card, one, query.words)
+                variant
+                for variant in card.variants
+                if base in (None, variant.backbone)
+                and (query.method is None or (variant.method or "").startswith(query.method))
+                and _has_words(card, variant, query.words)
             )
             if variants:
                 yield CardHit(card, variants)
 
 
-def _fits(card: Card, variant: Variant, words: tuple[str, ...]) -> bool:
+def _has_words(card: Card, variant: Variant, words: tuple[str, ...]) -> bool:
     searchable = [f"{card.space}/{card.name}", card.title, card.task or "", variant.backbone]
     searchable += [*card.languages, *card.datasets, variant.repo, variant.method or "", variant.key]
     text = " ".join(searchable).casefold()

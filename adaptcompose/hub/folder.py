@@ -1,12 +1,12 @@
-"""A hub that is a folder: every revision kept, every file hashed, every commit all or nothing.
+"""A hub in a folder: it keeps every revision, hashes every file, and commits all or nothing.
 
     <hub>/<user>/<repo>/revisions/<40 hex>/...    the files of a revision
-    <hub>/<user>/<repo>/revisions/<40 hex>.json   its parent, message and the hash of every file
+    <hub>/<user>/<repo>/revisions/<40 hex>.json   its parent, message and file hashes
     <hub>/<user>/<repo>/refs/<branch>             the newest revision of a branch
     <hub>/<user>/<repo>/tags/<tag>                a name for one revision
 
-A revision is named after what it holds and its parent. It exists from the moment its branch (or a
-revision after it) names it; what an interrupted commit leaves behind is never looked at.
+The name of a revision is a hash of its content and its parent. A revision exists once a branch or a
+later revision names it, so whatever an interrupted commit leaves is ignored.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _HEX = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class RevisionManifest:
-    """What a revision is made of."""
+    """The content of a revision: its parent, its files and its message."""
 
     parent: str | None
     files: dict[str, FileRecord]
@@ -57,9 +57,9 @@ class RevisionManifest:
 
     @property
     def revision(self) -> str:
-        """The hash of content and parent: the same commit has the same name everywhere."""
-        held = {path: [file.size, file.sha256] for path, file in self.files.items()}
-        text = json.dumps(["adaptcompose revision 1", self.parent, held], sort_keys=True)
+        """The hash of content and parent: the same commit has the same name in every hub."""
+        content = {path: [file.size, file.sha256] for path, file in self.files.items()}
+        text = json.dumps(["adaptcompose revision 1", self.parent, content], sort_keys=True)
         return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def as_json(self) -> str:
@@ -72,14 +72,14 @@ class RevisionManifest:
 
 
 class FolderStore:
-    """`hub: ./dir`: the interface of a hub over a folder."""
+    """`hub: ./dir`: a hub in a folder."""
 
     def __init__(self, root: Path, name: str | None = None) -> None:
         self.root = Path(root).absolute()
         self.name = name or str(root)
 
     def list_repositories(self, pattern: str = "*") -> list[str]:
-        """The repositories with at least one commit whose name fits a glob, sorted."""
+        """The repositories with a commit on `main` whose name matches a glob, sorted."""
         heads = self.root.glob(f"*/*/refs/{BRANCH}")
         names = {"/".join(head.relative_to(self.root).parts[:2]) for head in heads}
         return sorted(
@@ -87,7 +87,7 @@ class FolderStore:
         )
 
     def resolve(self, repo: str, revision: str | None = None) -> str:
-        """The full name of a branch, a tag or at least seven digits of a revision."""
+        """The revision that a branch, a tag or at least seven digits mean."""
         head = self._head(repo)
         if revision is None and head is not None:
             return head
@@ -105,12 +105,12 @@ class FolderStore:
         return self._abbreviated(repo, wanted, known)
 
     def history(self, repo: str, revision: str | None = None) -> list[str]:
-        """A revision and those before it, newest first."""
-        line, step = [], self.resolve(repo, revision)
-        while step not in line:
-            line.append(step)
+        """A revision and its ancestors, newest first."""
+        ancestors, step = [], self.resolve(repo, revision)
+        while step not in ancestors:
+            ancestors.append(step)
             step = self._manifest(repo, step).parent or step
-        return line
+        return ancestors
 
     def list_files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
         """The files of a revision, sorted by path."""
@@ -119,7 +119,7 @@ class FolderStore:
     def fetch(
         self, repo: str, revision: str | None = None, paths: Collection[str] | None = None
     ) -> Path:
-        """The folder of a revision, once the files asked for (or all) were verified."""
+        """The folder of a revision, after the files in `paths` (default: all) are verified."""
         revision = self.resolve(repo, revision)
         recorded = self._manifest(repo, revision).files
         folder, label = self._revision_folder(repo, revision), f"{repo}@{revision[:7]}"
@@ -135,7 +135,7 @@ class FolderStore:
         return folder
 
     def tag(self, repo: str, name: str, revision: str | None = None) -> None:
-        """Give a revision a name of its own."""
+        """Name a revision with a tag."""
         if not is_revision(name) or _HEX.fullmatch(name):
             raise Failed(AC415.at(repo=repo, why=f"`{name}` is not a valid name for a tag"))
         found = self.resolve(repo, revision)
@@ -152,10 +152,10 @@ class FolderStore:
         branch: str = BRANCH,
         private: bool | None = None,
     ) -> str:
-        """A new revision: its parent's files, these instead or besides, those to delete left out.
+        """Add a revision: the parent's files without `delete`, replaced or extended by `files`.
 
-        Whatever interrupts it, the branch names the old revision or the new one, complete. Without
-        any change the parent is the answer.
+        If the commit is interrupted, the branch still names a complete revision, the old one or
+        the new one. A commit without a change returns the parent.
         """
         if not is_revision(branch):
             raise Failed(AC415.at(repo=repo, why=f"`{branch}` is not a valid name for a branch"))
@@ -178,29 +178,29 @@ class FolderStore:
         message: str,
         delete: Collection[str] = (),
     ) -> PullRequest:
-        """AC433: there is nobody to ask in a folder."""
+        """Raise Failed with AC433: a folder has no pull requests."""
         raise Failed(AC433.at(hub=self.name))
 
     def search(self, words: Collection[str], *, language: str | None = None) -> list[RepositoryHit]:
-        """The repositories in whose name or card every word occurs, sorted."""
+        """The repositories with every word in their name or card, sorted."""
         heads = [
             (repo, self._revision_folder(repo, self.resolve(repo)))
             for repo in self.list_repositories()
         ]
-        found = (hit_from_file(repo, folder / "README.md") for repo, folder in heads)
-        fitting = [one for one in found if matches_words(one, tuple(words))]
-        return [one for one in fitting if language is None or language in one.languages]
+        hits = (hit_from_file(repo, folder / "README.md") for repo, folder in heads)
+        matching = [hit for hit in hits if matches_words(hit, tuple(words))]
+        return [hit for hit in matching if language is None or language in hit.languages]
 
     def is_public(self, repo: str) -> bool:
-        """Whoever has the folder has all that is in it."""
+        """True: whoever can read the folder can read every repository in it."""
         return True
 
     def unavailable_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
-        """None: a folder is on this machine."""
+        """Always empty, since a folder is on this machine."""
         return []
 
     def uncached_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
-        """None: a folder is on this machine."""
+        """Always empty, since a folder is on this machine."""
         return []
 
     def _commit(
@@ -227,7 +227,7 @@ class FolderStore:
             shutil.rmtree(draft, ignore_errors=True)
 
     def _keep(self, repo: str, parent: str, draft: Path, path: str, file: FileRecord) -> None:
-        """An unchanged file: the same one on the disk, where the disk can do that."""
+        """Put an unchanged file into a draft: as a hard link if the file system has them."""
         old, new = self._revision_folder(repo, parent), draft / path
         self._refuse_links(old / path)
         verify_file(old, path, file, f"{repo}@{parent[:7]}")
@@ -238,18 +238,18 @@ class FolderStore:
             _write(new, old / path)
 
     def _install(self, repo: str, branch: str, draft: Path, manifest: RevisionManifest) -> None:
-        """Three renames: the files, the manifest, and the branch, which makes them exist."""
+        """Make a draft a revision by three renames: of its files, its manifest, and the branch."""
         revision = manifest.revision
-        place = self._revision_folder(repo, revision)
-        page, head = place.with_suffix(".json"), self._folder(repo) / "refs" / branch
-        known = revision in self._known_revisions(repo)
+        folder = self._revision_folder(repo, revision)
+        page, head = folder.with_suffix(".json"), self._folder(repo) / "refs" / branch
+        is_known = revision in self._known_revisions(repo)
         try:
-            if not known:
-                # What an interrupted commit of the same content left.
+            if not is_known:
+                # an interrupted commit of the same content may have left both
                 page.unlink(missing_ok=True)
-                shutil.rmtree(place, ignore_errors=True)
-                draft.replace(place)
-                _sync(place.parent)
+                shutil.rmtree(folder, ignore_errors=True)
+                draft.replace(folder)
+                _sync(folder.parent)
                 write_atomically(page, manifest.as_json())
             write_atomically(head, f"{revision}\n")
         except BaseException as error:
@@ -257,13 +257,13 @@ class FolderStore:
                 if isinstance(error, OSError):
                     return
                 raise
-            if not known:
+            if not is_known:
                 page.unlink(missing_ok=True)
-                shutil.rmtree(place, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
             raise
 
     def _remove_drafts(self, repo: str) -> None:
-        """What a process that was killed left unfinished; nobody else is at work under the lock."""
+        """Remove what a killed process left; under the lock no other process is writing."""
         for draft in (self._folder(repo) / "revisions").glob(".*"):
             if draft.is_dir() and not draft.is_symlink():
                 shutil.rmtree(draft, ignore_errors=True)
@@ -303,7 +303,7 @@ class FolderStore:
         return walk_files(folder) if folder.is_dir() else []
 
     def _known_revisions(self, repo: str) -> list[str]:
-        """Every revision that a branch or a tag names, and those before them."""
+        """All revisions that branches and tags name, and their ancestors."""
         pointers = [(kind, name) for kind in ("refs", "tags") for name in self._names(repo, kind)]
         ahead = [self._pointer(repo, kind, name) for kind, name in pointers]
         known: dict[str, None] = {}
@@ -340,7 +340,7 @@ class FolderStore:
         return manifest
 
     def _refuse_links(self, path: Path) -> None:
-        """A link in a hub could lead to any file of this machine."""
+        """Raise Failed with AC413 for a symbolic link, which could lead to any file."""
         for step in (path, *path.parents):
             if step == self.root:
                 return
@@ -389,7 +389,7 @@ def _sync(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _commit_lock(folder: Path) -> Iterator[None]:
-    """One commit at a time: the system lets go of the lock even if the process is killed."""
+    """Let one process commit at a time; the lock ends with the process, even if it is killed."""
     import fcntl
 
     handle = os.open(folder, os.O_RDONLY)
@@ -402,7 +402,7 @@ def _commit_lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _translate_os_errors(repo: str) -> Iterator[None]:
-    """A full or read-only disk is said, not shown as a traceback."""
+    """Report errors of the file system, such as a full disk, as AC415."""
     try:
         yield
     except OSError as error:

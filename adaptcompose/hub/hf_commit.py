@@ -69,7 +69,7 @@ def _branches(api: HfApi, repo: str) -> set[str]:
 def _send(api: HfApi, change: Commit, parent: str, **how: Any) -> Any:
     """Commit through the client, which uploads large files first and skips those the hub has.
 
-    The Hub answers with an error if a path to delete does not exist, so those are left out.
+    Paths to delete that the hub does not have are left out.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -126,7 +126,7 @@ def _find_arrived_commit(api: HfApi, change: Commit, branch: str, parent: str) -
 
 
 def record_from_listing(entry: Any) -> FileRecord:
-    """The record of a file in a listing: with SHA-256 for a large file, with git's hash for others."""
+    """The record of a listed file: with SHA-256 if it is large, else with git's hash."""
     if entry.lfs is not None:
         return FileRecord(int(entry.lfs.size), sha256=str(entry.lfs.sha256))
     return FileRecord(int(entry.size), blob=str(entry.blob_id))

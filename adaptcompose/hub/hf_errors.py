@@ -1,4 +1,4 @@
-"""What the Hub's client raises, as diagnostics: every refusal ends in one message with a remedy."""
+"""Exceptions of the Hub's client as diagnostics: each becomes one message with a remedy."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _WAIT = re.compile(r"\bt=(\d+)")
 
 @dataclass(frozen=True)
 class HubRequest:
-    """What was asked: of which hub, about which repository, and whether something was pushed.
+    """A request to a hub, as messages describe it.
 
-    `known` tells the branches and tags there are, for the message about one that is not.
+    `known` returns the branches and tags of the repository, for the message about an unknown one.
     """
 
     hub: str
@@ -54,7 +54,7 @@ class HubRequest:
 
 @contextlib.contextmanager
 def translate_errors(request: HubRequest) -> Iterator[None]:
-    """Whatever the client raises inside leaves as one Failed."""
+    """Raise the exceptions of the client as Failed with one diagnostic."""
     try:
         yield
     except Failed:
@@ -64,7 +64,7 @@ def translate_errors(request: HubRequest) -> Iterator[None]:
 
 
 def diagnose(error: BaseException, request: HubRequest) -> Diagnostic:
-    """The diagnostic of an error of the client, by what lies behind it."""
+    """The diagnostic for an exception of the client, by its root cause."""
     errors = _errors()
     cause = _root_cause(error)
     if isinstance(cause, errors.HFValidationError) and not is_repo_name(request.repo):
@@ -72,7 +72,7 @@ def diagnose(error: BaseException, request: HubRequest) -> Diagnostic:
     if isinstance(cause, errors.OfflineModeIsEnabled) or _is_offline():
         return AC405.at(name=request.label)
     if isinstance(cause, errors.HfHubHTTPError):
-        return _refused(cause, request)
+        return _response_diagnostic(cause, request)
     if isinstance(cause, errors.EntryNotFoundError) and not isinstance(
         cause, errors.LocalEntryNotFoundError
     ):
@@ -82,8 +82,8 @@ def diagnose(error: BaseException, request: HubRequest) -> Diagnostic:
     return AC419.at(hub=request.hub, why=reason(cause))
 
 
-def _refused(error: Any, request: HubRequest) -> Diagnostic:
-    """What a status and the code of the Hub beside it mean."""
+def _response_diagnostic(error: Any, request: HubRequest) -> Diagnostic:
+    """The diagnostic for an answer of the Hub, by its status and error code."""
     errors = _errors()
     status = getattr(error.response, "status_code", 0)
     if status == 401 and _TOKEN.search(_message(error)):
@@ -96,7 +96,7 @@ def _refused(error: Any, request: HubRequest) -> Diagnostic:
     if isinstance(error, errors.EntryNotFoundError):
         return AC413.at(file=request.label, why="a file is missing on the hub")
     if request.is_push:
-        return _not_pushed(error, status, request)
+        return _push_diagnostic(error, status, request)
     if isinstance(error, errors.RepositoryNotFoundError):
         help = f"check the name; if the repository is private, {request.terms}"
         return AC401.at(repo=request.repo, hub=request.hub, help=help)
@@ -105,7 +105,7 @@ def _refused(error: Any, request: HubRequest) -> Diagnostic:
     return AC419.at(hub=request.hub, why=reason(error), help=_retry_help(error))
 
 
-def _not_pushed(error: Any, status: int, request: HubRequest) -> Diagnostic:
+def _push_diagnostic(error: Any, status: int, request: HubRequest) -> Diagnostic:
     if status in (409, 412):
         return AC431.at(repo=request.repo)
     help = _retry_help(error)
@@ -115,7 +115,7 @@ def _not_pushed(error: Any, status: int, request: HubRequest) -> Diagnostic:
 
 
 def _retry_help(error: Any) -> str | None:
-    """When a hub that is too busy wants to be asked again."""
+    """The time after which a busy hub accepts requests again, as a remedy."""
     headers = getattr(error.response, "headers", {})
     wait = _WAIT.search(str(headers.get("ratelimit", "")))
     seconds = wait[1] if wait else str(headers.get("retry-after", ""))
@@ -123,7 +123,10 @@ def _retry_help(error: Any) -> str | None:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """What the client wrapped: the hub's answer if there was one, else the innermost error."""
+    """The cause of an exception: the answer of the hub if there was one, else the innermost error.
+
+    The client wraps both in errors of its own, such as one about a missing file in the cache.
+    """
     decisive = (_errors().HfHubHTTPError, _errors().OfflineModeIsEnabled)
     while not isinstance(error, decisive) and error.__cause__ is not None:
         error = error.__cause__

@@ -1,9 +1,9 @@
-"""The Hugging Face Hub, or a server that speaks its protocol, behind the interface of a hub.
+"""The Hugging Face Hub, or another server with its protocol, as a hub.
 
-The client library checks the size of what it downloads; hashes are checked here. The listing of a
-commit never changes, so it is kept, and a run whose files are in the cache needs no network. Where
-the client would wait for ever, a request is given up after `PATIENCE` seconds without an answer,
-one that changes something after `WRITE_TIMEOUT_FACTOR` times as many.
+The client library checks the sizes of downloads; hashes are verified here. The listing of a commit
+never changes, so it is cached, and a run whose files are in the cache needs no network. The client
+may wait without a limit: here a request ends after `REQUEST_TIMEOUT` seconds without an answer, and
+one that writes after `WRITE_TIMEOUT_FACTOR` times as many.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ if TYPE_CHECKING:
 
 REQUEST_TIMEOUT, WRITE_TIMEOUT_FACTOR, REACHABILITY_TIMEOUT = 20.0, 6, 5.0
 LIBRARIES = ("adapter-transformers", "peft")
-"""The tags under which the Hub lists adapters; what adaptcompose publishes has the first."""
+"""The tags under which the Hub lists adapters; adaptcompose publishes under the first."""
 
 _FULL = re.compile(r"[0-9a-f]{40}")
 _MOST_FOUND = 200
 
 
 class HuggingFaceStore:
-    """`hub: hf`: public and private repositories of models, or of data sets to read from."""
+    """`hub: hf`: public and private repositories of models, or of data sets for reading."""
 
     def __init__(self, endpoint: str | None = None, repo_type: RepoType = "model") -> None:
         self.endpoint, self.repo_type = endpoint, repo_type
         self.name = endpoint or "hf"
 
     def resolve(self, repo: str, revision: str | None = None) -> str:
-        """The commit of a branch, a tag, `refs/pr/3` or an abbreviation; of `main` without one.
+        """The commit of a branch, a tag, `refs/pr/3` or an abbreviation; by default of `main`.
 
-        Offline it is what it was when it was last asked for.
+        In offline mode it is the commit of the last online request.
         """
         if revision is not None and _FULL.fullmatch(revision):
             return revision
@@ -81,7 +81,7 @@ class HuggingFaceStore:
         return found
 
     def list_files(self, repo: str, revision: str | None = None) -> dict[str, FileRecord]:
-        """The files of a revision, sorted by path; large ones have a SHA-256, others git's hash."""
+        """The files of a revision, sorted by path, with SHA-256 (large files) or git's hash."""
         revision = self.resolve(repo, revision)
         if (known := self._listed(repo, revision)) is not None:
             return known
@@ -105,7 +105,7 @@ class HuggingFaceStore:
     def fetch(
         self, repo: str, revision: str | None = None, paths: Collection[str] | None = None
     ) -> Path:
-        """The folder of the client's cache, once the files asked for (or all) were verified."""
+        """The folder in the client's cache with the files in `paths` (default: all), verified."""
         revision = self.resolve(repo, revision)
         label = f"{repo}@{revision[:7]}"
         if self._offline:
@@ -123,7 +123,7 @@ class HuggingFaceStore:
             except Failed:
                 if self._offline:
                     raise
-                # A download cut off long ago may lie in the cache: once more, then no further.
+                # the cache may have a file that was cut off earlier: download it once more
                 folder = self._download(repo, revision, path, force=True)
                 verify_file(folder, path, recorded[path], label)
         if folder is None:
@@ -131,17 +131,17 @@ class HuggingFaceStore:
         return folder
 
     def unavailable_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
-        """Those of the files that are not in the cache while offline mode is on, sorted."""
+        """In offline mode the files in `paths` that are not in the cache, sorted."""
         return self.uncached_files(repo, revision, paths) if self._offline else []
 
     def uncached_files(self, repo: str, revision: str, paths: Collection[str]) -> list[str]:
-        """Those of the files that are not in the cache, sorted."""
+        """The files in `paths` that are not in the cache, sorted."""
         return sorted(path for path in paths if self._cached(repo, revision, path) is None)
 
     def read_range(self, repo: str, revision: str, path: str, start: int, stop: int) -> bytes:
-        """The bytes of a file from `start` to `stop`: from the cache, or by a request for them."""
-        if (kept := self._cached(repo, revision, path)) is not None:
-            with kept.open("rb") as file:
+        """The bytes of a file from `start` to `stop`: from the cache, or by a range request."""
+        if (cached := self._cached(repo, revision, path)) is not None:
+            with cached.open("rb") as file:
                 file.seek(start)
                 return file.read(stop - start)
         import huggingface_hub
@@ -155,9 +155,9 @@ class HuggingFaceStore:
         with self._hub_call(repo, revision):
             response = client.get_session().get(url, headers=headers, follow_redirects=True)
             client.hf_raise_for_status(response)
-        found: bytes = response.content
-        # who does not know ranges answers with the whole file
-        return found if response.status_code == 206 else found[start:stop]
+        content: bytes = response.content
+        # a server without range requests answers with the whole file
+        return content if response.status_code == 206 else content[start:stop]
 
     def commit(
         self,
@@ -169,9 +169,10 @@ class HuggingFaceStore:
         branch: str = "main",
         private: bool | None = None,
     ) -> str:
-        """One commit with every file, on a branch or in a repository that it makes if need be.
+        """Commit all files; creates the branch and the repository if needed.
 
-        It is refused if somebody else commits in between, and verified once it is there.
+        Raises Failed with AC431 if somebody else commits in between, and with AC411 if the hub
+        lists a file with another hash afterwards.
         """
         check_paths(files, repo)
         with self._hub_call(repo, branch, is_push=True):
@@ -183,7 +184,7 @@ class HuggingFaceStore:
     def open_pull_request(
         self, repo: str, files: Files, *, message: str, delete: Collection[str] = ()
     ) -> PullRequest:
-        """One commit with every file as a pull request against `main`."""
+        """Open a pull request against `main` with one commit of all files."""
         check_paths(files, repo)
         with self._hub_call(repo, is_push=True):
             made = pushing.open_pull_request(
@@ -193,22 +194,25 @@ class HuggingFaceStore:
         return made
 
     def list_repositories(self, pattern: str = "*") -> list[str]:
-        """The repositories of one author whose name fits a glob: `AdapterHub/bert-*`, sorted."""
+        """The repositories of one author whose name matches `AdapterHub/bert-*`, sorted."""
         author, slash, glob = pattern.partition("/")
         if not slash or not is_repo_name(author):
             raise Failed(AC420.at(name=pattern, help="write `user/glob`, with one author"))
         words = re.findall(r"[A-Za-z0-9_-]{3,}", re.sub(r"\{[^{}]*\}", " ", glob))
         with self._hub_call(pattern):
             self._reach()
-            found = list(
+            listed = list(
                 self._api.list_models(author=author, search=max(words, key=len, default=None))
             )
-        return sorted(entry.id for entry in found if matches_glob(pattern, entry.id))
+        return sorted(entry.id for entry in listed if matches_glob(pattern, entry.id))
 
     def search(self, words: Collection[str], *, language: str | None = None) -> list[RepositoryHit]:
-        """Adapters in whose name or card every word occurs, the most downloaded first."""
+        """The adapters that match every word, the most downloaded first.
+
+        The hub is asked for the longest word; all words are matched here.
+        """
         longest = max(words, key=len, default=None)
-        found: dict[str, RepositoryHit] = {}
+        hits: dict[str, RepositoryHit] = {}
         with self._hub_call(" ".join(words) or "*"):
             self._reach()
             for library in LIBRARIES:
@@ -217,10 +221,10 @@ class HuggingFaceStore:
                     filter=marks, search=longest, sort="downloads", limit=_MOST_FOUND, full=True
                 )
                 for entry in listed:
-                    one = hit_from_metadata(entry.id, _metadata(entry), tuple(entry.tags or ()))
-                    found[entry.id] = _counted(one, entry.downloads)
-        fitting = [one for one in found.values() if matches_words(one, tuple(words))]
-        return sorted(fitting, key=lambda one: (-(one.downloads or 0), one.repo))
+                    hit = hit_from_metadata(entry.id, _metadata(entry), tuple(entry.tags or ()))
+                    hits[entry.id] = replace(hit, downloads=entry.downloads)
+        matching = [hit for hit in hits.values() if matches_words(hit, tuple(words))]
+        return sorted(matching, key=lambda hit: (-(hit.downloads or 0), hit.repo))
 
     def is_public(self, repo: str) -> bool:
         """Whether a repository is neither private nor gated."""
@@ -229,11 +233,11 @@ class HuggingFaceStore:
         return not info.private and not getattr(info, "gated", False)
 
     def describe(self, repo: str) -> tuple[RepositoryHit, str]:
-        """What the card of a repository says, and its newest commit."""
+        """The metadata of a repository, and its newest commit."""
         with self._hub_call(repo):
             info: Any = self._api.repo_info(repo)
-        found = hit_from_metadata(info.id, _metadata(info), tuple(info.tags or ()))
-        return _counted(found, info.downloads), str(info.sha)
+        hit = hit_from_metadata(info.id, _metadata(info), tuple(info.tags or ()))
+        return replace(hit, downloads=info.downloads), str(info.sha)
 
     @property
     def _endpoint_url(self) -> str:
@@ -251,7 +255,7 @@ class HuggingFaceStore:
     def _api(self) -> HfApi:
         from huggingface_hub import HfApi
 
-        # A token is a password: it does not travel unencrypted to another machine.
+        # a token is a password, so it is not sent unencrypted to another machine
         place = urlsplit(self._endpoint_url)
         is_open = place.scheme == "http" and place.hostname not in ("localhost", "127.0.0.1", "::1")
         return HfApi(
@@ -262,7 +266,7 @@ class HuggingFaceStore:
     def _hub_call(
         self, repo: str, revision: str | None = None, is_push: bool = False
     ) -> Iterator[None]:
-        """What the client raises leaves as a diagnostic, and it does not wait for ever."""
+        """Report exceptions of the client as diagnostics, and limit how long its requests take."""
 
         def known() -> str:
             with contextlib.suppress(Exception), _limit_timeouts():
@@ -276,7 +280,7 @@ class HuggingFaceStore:
             yield
 
     def _reach(self) -> None:
-        """Ask for anything: a hub that cannot be reached is asked for a listing six times."""
+        """Fail early if the hub cannot be reached: the client would repeat a listing six times."""
         from huggingface_hub import get_session
 
         get_session().head(self._endpoint_url, timeout=REACHABILITY_TIMEOUT)
@@ -289,7 +293,7 @@ class HuggingFaceStore:
         return Path(str(place)).parents[path.count("/")]
 
     def _verify(self, repo: str, revision: str, files: Files) -> None:
-        """The hub lists every file with the hash that it has here, or AC411."""
+        """Raise Failed with AC411 unless the hub lists every file with its hash here."""
         listed = self.list_files(repo, revision)
         for path, content in files.items():
             if not is_same_content(content, listed.get(path)):
@@ -298,7 +302,7 @@ class HuggingFaceStore:
                 raise Failed(AC411.at(file=path, repo=f"{repo}@{revision[:7]}", help=help))
 
     def _folder(self, repo: str) -> Path:
-        """Where listings and the meaning of branches are kept, beside the client's own cache."""
+        """The cache of listings and of the commits of branches, next to the client's own cache."""
         from huggingface_hub import constants
 
         host = urlsplit(self._endpoint_url).netloc.replace(":", "_")
@@ -306,10 +310,10 @@ class HuggingFaceStore:
         return Path(constants.HF_HOME) / "adaptcompose" / host / kind / quote(repo, safe="")
 
     def _listed(self, repo: str, revision: str) -> dict[str, FileRecord] | None:
-        """The listing that was kept, if there is one that can be read."""
-        kept = self._folder(repo) / f"{revision}.json"
+        """The cached listing of a revision; None if there is none or if it is damaged."""
+        note = self._folder(repo) / f"{revision}.json"
         try:
-            entries = json.loads(kept.read_bytes()).items()
+            entries = json.loads(note.read_bytes()).items()
             return {str(path): FileRecord(*entry) for path, entry in entries}
         except (ValueError, TypeError, AttributeError, OSError):
             return None
@@ -323,7 +327,7 @@ class HuggingFaceStore:
     def _cached_records(
         self, repo: str, revision: str, paths: Collection[str]
     ) -> dict[str, FileRecord]:
-        """What the files must be, told by the listing or else by the names the cache gives them."""
+        """The records of cached files: from the listing, or else from their names in the cache."""
         if missing := self.unavailable_files(repo, revision, paths):
             raise Failed(offline_diagnostic(repo, revision, missing, self.repo_type))
         listed = self._listed(repo, revision) or {}
@@ -333,7 +337,7 @@ class HuggingFaceStore:
         }
 
     def _record_from_cache_name(self, repo: str, revision: str, path: str) -> FileRecord:
-        """A file of the cache is a link to one that is called as its hash."""
+        """A record from the client's cache, in which a file is a link to one named by its hash."""
         place = self._cached(repo, revision, path)
         assert place is not None
         name, size = place.resolve().name, place.stat().st_size
@@ -356,7 +360,10 @@ class HuggingFaceStore:
 
 @contextlib.contextmanager
 def _limit_timeouts() -> Iterator[None]:
-    """No request of the client waits longer for its next byte than this."""
+    """Limit how long every request of the client waits for its next byte.
+
+    A hook of the client's session fills in the timeouts that the client leaves open.
+    """
     from huggingface_hub import get_session
 
     def limit(request: Any) -> None:
@@ -390,7 +397,3 @@ def _metadata(info: Any) -> dict[str, Any]:
     card = info.card_data.to_dict() if info.card_data is not None else {}
     derived = {"library_name": info.library_name, "pipeline_tag": info.pipeline_tag}
     return {name: value for name, value in derived.items() if value} | dict(card)
-
-
-def _counted(found: RepositoryHit, downloads: int | None) -> RepositoryHit:
-    return replace(found, downloads=downloads)

@@ -1,4 +1,4 @@
-"""`<spec>.lock`: everything that a run used, pinned by revision and by hash.
+"""`<spec>.lock`: everything that a run used, pinned by revision and hash.
 
 >>> lock = Lock(spec="sha256:0", backbone=Pin(repo="demo/tiny", revision="0" * 40))
 >>> print(lock)
@@ -44,10 +44,10 @@ _BLOB = _REVISION = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Pin:
-    """One thing that a run used: a repository at a revision, or a local folder or file.
+    """A repository at a revision, or a local folder or file, that a run used.
 
-    `files` are the files read, relative to the subfolder or folder; `method` is what an adapter
-    is, in the language.
+    `files` are the files that were read, relative to the subfolder or folder. `method` is the
+    method of an adapter as an expression.
     """
 
     repo: str | None = None
@@ -65,16 +65,16 @@ class Pin:
 
     @property
     def size(self) -> int:
-        """The bytes of its files."""
+        """The size of all its files in bytes."""
         return sum(file.size for file in self.files.values())
 
     def path_in_repo(self, name: str) -> str:
-        """A file of it as the repository calls it."""
+        """The path of one of its files in the repository."""
         return f"{self.subfolder}/{name}" if self.subfolder else name
 
     def as_plain(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in _TEXTS}
-        entry: dict[str, Any] = {name: text for name, text in given.items() if text is not None}
+        texts = {name: getattr(self, name) for name in _TEXTS}
+        entry: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
         if self.files:
             entry["files"] = {path: _plain_file(self.files[path]) for path in sorted(self.files)}
         return entry
@@ -84,16 +84,17 @@ _TEXTS = ("repo", "revision", "subfolder", "path", "method")
 
 
 PrunedMembers = Mapping[str, Mapping[str, tuple[int, ...]]]
-"""Per fusion and site the members that `prune` keeps, those with the most attention first."""
+"""The members that `prune` keeps by fusion and site, those with the most attention first."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """What a run pinned; printing is the inverse of reading, and everything is sorted.
+    """The pins of a run, sorted; printing a lock is the inverse of reading it.
 
-    `spec` is the hash of what the user wrote, `globs` what each glob stands for, `adapters` what
-    each reference is, `data` what each set of examples is, `members` what each composition with
-    `prune(data=…)` keeps of its fusions, by that data; `tokenizer` is another than the backbone's.
+    `spec` is the hash of the spec, `globs` the matches of each glob, `adapters` the pin of each
+    reference, and `data` that of each data set. `members` are the members that each composition
+    with `prune(data=…)` keeps of its fusions, by that data. `tokenizer` is pinned only if it is not
+    the backbone's own.
     """
 
     spec: str
@@ -113,8 +114,8 @@ class Lock:
         if self.globs:
             entry["globs"] = {glob: list(self.globs[glob]) for glob in sorted(self.globs)}
         for name in ("adapters", "data"):
-            if held := getattr(self, name):
-                entry[name] = {key: held[key].as_plain() for key in sorted(held)}
+            if pins := getattr(self, name):
+                entry[name] = {key: pins[key].as_plain() for key in sorted(pins)}
         if self.members:
             entry["members"] = _plain_members(self.members)
         return entry
@@ -124,7 +125,7 @@ class Lock:
 
     @classmethod
     def parse(cls, text: str, name: str = "spec.lock") -> Lock:
-        """The lock in a text; `name` is what messages call the file."""
+        """Read a lock; raises Failed with AC413 if it is damaged. Messages call the file `name`."""
         data = load_yaml(text, name)
         try:
             return _read_lock(data)
@@ -147,14 +148,14 @@ class Lock:
             raise Failed(AC413.at(file=path.name, why=str(error))) from None
 
     def write(self, path: Path) -> None:
-        """Write the file, unless it already says this: an unchanged lock keeps its time."""
+        """Write the file, unless it has this content already and may keep its time."""
         path = Path(path)
         if not path.is_file() or path.read_bytes() != str(self).encode():
             write_atomically(path, str(self))
 
 
 def hash_plain(value: Any) -> str:
-    """The hash of plain values, however their keys are ordered: `spec: sha256:…` of a lock.
+    """The hash of plain values, whatever the order of their keys: `spec: sha256:…` in a lock.
 
     >>> hash_plain({"a": 1, "b": [2]}) == hash_plain({"b": [2], "a": 1})
     True
@@ -164,7 +165,7 @@ def hash_plain(value: Any) -> str:
 
 
 def compare_locks(old: Lock, new: Lock, name: str = "spec.lock") -> list[Diagnostic]:
-    """AC410 for everything that changed since the lock was written; nothing if nothing did."""
+    """AC410 for every difference between two locks."""
     changed: list[str] = []
     if old.hub != new.hub:
         changed.append("`hub`")
@@ -210,7 +211,7 @@ def _differences(label: str, old: Pin | None, new: Pin | None) -> list[str]:
 
 
 class _DamagedError(Exception):
-    """What is wrong with a lock."""
+    """A lock is damaged; the message is the reason."""
 
 
 def _plain_file(file: FileRecord) -> dict[str, Any]:

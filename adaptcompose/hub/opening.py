@@ -1,4 +1,4 @@
-"""Opening a hub by its name: `hf`, an endpoint, a folder, or the scheme of a plug-in."""
+"""Open a hub by its name: `hf`, an endpoint, a folder, or the scheme of a plug-in."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from adaptcompose.plugins import load_plugins
 
 
 def open_store(hub: str | Path, root: Path, repo_type: RepoType = "model") -> Store:
-    """The hub of a spec: `hf`, the Hugging Face Hub or another endpoint, or a folder below root.
+    """The hub called `hf`, the one at an endpoint, or one in a folder relative to `root`.
 
-    The hub of an installed package is written with its scheme: `s3://…`; it holds data sets beside
-    the rest. In a folder they are below `datasets/`.
+    A hub of an installed package is named with its scheme (`s3://…`); it holds data sets next to
+    everything else. A folder holds data sets in `datasets/`. Raises Failed with AC419 if the name
+    is not a valid URL.
     """
     text = str(hub)
     try:
@@ -33,8 +34,7 @@ def open_store(hub: str | Path, root: Path, repo_type: RepoType = "model") -> St
         return HuggingFaceStore(None if text == "hf" else text, repo_type)
     from adaptcompose.hub.folder import FolderStore
 
-    folder, below = (
-        Path(root) / Path(hub).expanduser(),
-        "datasets" if repo_type == "dataset" else "",
-    )
-    return FolderStore(folder / below, f"{text}/{below}" if below else text)
+    folder = Path(root) / Path(hub).expanduser()
+    if repo_type == "dataset":
+        return FolderStore(folder / "datasets", f"{text}/datasets")
+    return FolderStore(folder, text)

@@ -1,4 +1,4 @@
-"""What a repository says of itself: the YAML between the first lines of its README.md.
+"""The metadata of a repository: the YAML front matter of its README.md.
 
 >>> metadata = front_matter("---\\nlanguage: sw\\nbase_model: bert-base-uncased\\n---\\n# NER")
 >>> hit_from_metadata("user/ner", metadata).backbones
@@ -21,22 +21,32 @@ if TYPE_CHECKING:
 
 SIZE_LIMIT = 1_000_000
 
-_FRONT = re.compile(r"---\n(.*?)\n---(?:\n|$)", re.DOTALL)
-_MARK = re.compile(r"base_model:(?:adapter:)?([^:]+/[^:]+|[^:/]+)")
+_FRONT_MATTER = re.compile(r"---\n(.*?)\n---(?:\n|$)", re.DOTALL)
+_BASE_MODEL_TAG = re.compile(r"base_model:(?:adapter:)?([^:]+/[^:]+|[^:/]+)")
+
+
+def split_front_matter(page: str) -> tuple[str, str] | None:
+    """The YAML between the `---` lines at the top of a page, and the text after it, or None."""
+    page = page.replace("\r\n", "\n")
+    match = _FRONT_MATTER.match(page)
+    return None if match is None else (match[1], page[match.end() :])
 
 
 def front_matter(page: str) -> dict[str, Any]:
-    """The metadata of a card; none if it has none, or none that can be read."""
-    match = _FRONT.match(page.replace("\r\n", "\n")) if len(page) <= SIZE_LIMIT else None
+    """The metadata of a card; empty if there are none or if they are invalid.
+
+    Cards are other people's texts, so a damaged one is no reason to stop.
+    """
+    parts = split_front_matter(page) if len(page) <= SIZE_LIMIT else None
     try:
-        data = load_yaml(match[1]) if match is not None else None
+        data = load_yaml(parts[0]) if parts is not None else None
     except Failed:
         return {}
     return data if isinstance(data, dict) else {}
 
 
 def hit_from_file(repo: str, page: Path) -> RepositoryHit:
-    """A repository whose card is a file."""
+    """A repository in a folder, described by its README.md."""
     if not page.is_file() or page.stat().st_size > SIZE_LIMIT:
         return RepositoryHit(repo)
     return hit_from_metadata(repo, front_matter(page.read_text("utf-8", "replace")))
@@ -45,10 +55,13 @@ def hit_from_file(repo: str, page: Path) -> RepositoryHit:
 def hit_from_metadata(
     repo: str, metadata: Mapping[str, Any], tags: tuple[str, ...] = ()
 ) -> RepositoryHit:
-    """What a search shows of a repository; a value of the wrong kind counts as none."""
-    every = (*_texts(metadata.get("tags")), *tags)
-    named = [found[1] for tag in every if (found := _MARK.fullmatch(tag))]
-    bases = (*_texts(metadata.get("base_model")), *named)
+    """What a search shows of a repository; values of a wrong type are ignored.
+
+    `tags` are those that the hub derives itself, which may name backbones, too.
+    """
+    all_tags = (*_texts(metadata.get("tags")), *tags)
+    tagged = [match[1] for tag in all_tags if (match := _BASE_MODEL_TAG.fullmatch(tag))]
+    bases = (*_texts(metadata.get("base_model")), *tagged)
     return RepositoryHit(
         repo,
         next(iter(_texts(metadata.get("library_name"))), None),
@@ -57,21 +70,21 @@ def hit_from_metadata(
         next(iter(_texts(metadata.get("pipeline_tag"))), None),
         next(iter(_texts(metadata.get("license"))), None),
         _texts(metadata.get("datasets")),
-        tags=tuple(dict.fromkeys(every)),
+        tags=tuple(dict.fromkeys(all_tags)),
     )
 
 
 def _texts(value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
-    return tuple(one for one in values if isinstance(one, str) and one)
+    return tuple(text for text in values if isinstance(text, str) and text)
 
 
-def matches_words(found: RepositoryHit, words: tuple[str, ...]) -> bool:
-    """Whether every word occurs in what is known of a repository.
+def matches_words(hit: RepositoryHit, words: tuple[str, ...]) -> bool:
+    """Whether every word occurs in the name or the metadata of a repository.
 
     >>> matches_words(RepositoryHit("user/sw-ner", languages=("sw",)), ("NER", "sw"))
     True
     """
-    text = " ".join([found.repo, *found.backbones, *found.languages, *found.datasets, *found.tags])
-    text = f"{text} {found.task or ''} {found.library or ''}".casefold()
+    text = " ".join([hit.repo, *hit.backbones, *hit.languages, *hit.datasets, *hit.tags])
+    text = f"{text} {hit.task or ''} {hit.library or ''}".casefold()
     return all(word.casefold() in text for word in words)

@@ -240,7 +240,7 @@ def expand_abbreviation(repo: str, wanted: str, revisions: Collection[str]) -> s
 def offline_diagnostic(
     repo: str, revision: str, paths: Collection[str], repo_type: RepoType = "model"
 ) -> Diagnostic:
-    """AC405 for files that offline mode keeps from being fetched, with the command to fetch them."""
+    """AC405 for files that are missing in offline mode, with the command that fetches them."""
     names = sorted(paths)
     label = f"{repo}@{revision[:12]}: {', '.join(names)}"
     arguments = f"{repo} {' '.join(names)} --revision {revision}"
