@@ -84,7 +84,7 @@ VARIANTS = [
     "ia3(gate=true)",
     "bitfit(targets=[attn.q, ffn.in, ffn.norm])",
     "layernorm(targets=[ffn.norm, embed.norm])",
-    "loreft(rank=2, prefix_positions=1, suffix_positions=2, leave_out=[1])",
+    "loreft(rank=2, prefix_positions=1, suffix_positions=1, leave_out=[1])",
     "loreft(rank=3, prefix_positions=2, suffix_positions=1, tied_weights=true, activation=tanh)",
 ]
 NAMED = {
