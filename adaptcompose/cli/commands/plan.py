@@ -74,46 +74,45 @@ def _plan_spec(
     from adaptcompose.compiler.plan_diff import diff_plans
     from adaptcompose.experiment.run.run_dirs import previous_plan, run_dirs
 
-    specs = prepare_target(target, overrides)
-    plans = dict(zip(run_dirs(specs), (one.make_plan() for one in specs), strict=True))
-    plain = {folder: found.as_dict() for folder, found in plans.items()}
+    runs = prepare_target(target, overrides)
+    plans = dict(zip(run_dirs(runs), (run.make_plan() for run in runs), strict=True))
+    plain = {folder: plan.as_dict() for folder, plan in plans.items()}
     since = {folder: diff_plans(previous_plan(folder), plain[folder]) for folder in plans}
     if form == "json":
         for folder, record in plain.items():
-            record["changes"] = [vars(one) for one in since[folder]]
-        whole = {folder.name: found for folder, found in plain.items()}
-        document = {"combinations": whole} if specs[0].spec.each else next(iter(plain.values()))
+            record["changes"] = [vars(change) for change in since[folder]]
+        by_name = {folder.name: record for folder, record in plain.items()}
+        document = {"combinations": by_name} if runs[0].spec.each else next(iter(plain.values()))
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        print_notes(note for one in specs for note in one.notes)
-        alike: dict[tuple[str, str], list[Path]] = {}
-        for folder, found in plans.items():
-            alike.setdefault((str(found), _format_changes(folder, since[folder])), []).append(
-                folder
-            )
-        for number, ((_, news), folders) in enumerate(alike.items()):
-            if specs[0].spec.each:
+        print_notes(note for run in runs for note in run.notes)
+        folders_by_text: dict[tuple[str, str], list[Path]] = {}
+        for folder, plan in plans.items():
+            text = str(plan), _format_changes(folder, since[folder])
+            folders_by_text.setdefault(text, []).append(folder)
+        for number, ((_, changes), folders) in enumerate(folders_by_text.items()):
+            if runs[0].spec.each:
                 print("\n" * bool(number) + "\n".join(folder.name for folder in folders) + "\n")
             _print(plans[folders[0]], program=program)
-            print(news, end="")
+            print(changes, end="")
     if detailed and any(since.values()):
         raise typer.Exit(EXIT_CHANGES)
 
 
-def _format_changes(folder: Path, found: Sequence[PlanChange]) -> str:
+def _format_changes(folder: Path, changes: Sequence[PlanChange]) -> str:
     """The section of a plan on what changed since the last run; empty if there was none."""
     from adaptcompose.experiment.run.run_dirs import previous_plan
 
     if previous_plan(folder) is None:
         return ""
-    lines = [f"  {one}" for one in found] or ["  no changes"]
+    lines = [f"  {change}" for change in changes] or ["  no changes"]
     return "\n".join(["", "since the last run", *lines, ""])
 
 
-def _print(found: Plan, *, program: bool) -> None:
-    print(found)
+def _print(plan: Plan, *, program: bool) -> None:
+    print(plan)
     if program:
-        _print_program(found.program)
+        _print_program(plan.program)
 
 
 def _plan(
@@ -134,9 +133,10 @@ def _plan(
         raise Failed(problems)
     head, notes = resolved.graph.default_head, [*checked.diagnostics, *resolved.diagnostics]
     parts = parts_of(resolved.graph).values()
-    near = {part.name for part in parts if sources.is_on_disk(part.ref, part.pin)}
-    found = make_plan(resolved.graph, facts, head=head, expression=str(checked.tree), cached=near)
-    return found, notes
+    cached = {part.name for part in parts if sources.is_on_disk(part.ref, part.pin)}
+    expression = str(checked.tree)
+    made = make_plan(resolved.graph, facts, head=head, expression=expression, cached=cached)
+    return made, notes
 
 
 def _print_program(program: Program) -> None:
