@@ -1,1 +1,1 @@
-"""Examples: reading files, labels, and encoding for a tokenizer."""
+"""Examples: read files, make tasks with labels, and encode for a model."""

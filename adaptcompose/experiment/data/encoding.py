@@ -55,7 +55,7 @@ def open_tokenizer(folder: Path, kind: str) -> Any:
     return tokenizer
 
 
-def open_backbone_tokenizer(backbone: Backbone, kind: str, place: Span | None = None) -> Any:
+def open_backbone_tokenizer(backbone: Backbone, kind: str, span: Span | None = None) -> Any:
     """The tokenizer of a backbone, or the one that replaces it.
 
     Raises AC605 if a replacement has more tokens than the backbone has embeddings.
@@ -66,30 +66,30 @@ def open_backbone_tokenizer(backbone: Backbone, kind: str, place: Span | None = 
     if backbone.tokenizer is not None and isinstance(embeddings, int) and tokens > embeddings:
         expected = f"a tokenizer with at most {embeddings:,} tokens, the embeddings of the backbone"
         values = {"name": "backbone.tokenizer", "expected": expected, "got": f"one with {tokens:,}"}
-        raise Failed(AC605.at(place, **values))
+        raise Failed(AC605.at(span, **values))
     return tokenizer
 
 
 def max_input_length(
-    tokenizer: Any, config: Any, wanted: int | None = None, place: Span | None = None
+    tokenizer: Any, config: Any, requested: int | None = None, span: Span | None = None
 ) -> int:
     """The largest number of tokens of an input.
 
     The default is the smaller of the tokenizer's limit and the number of positions. Raises AC605
-    if `wanted` is larger than the number of positions.
+    if `requested` is larger than the number of positions.
     """
     positions = int(getattr(config, "max_position_embeddings", None) or 512)
     if getattr(config, "model_type", "") in _OFFSET_TYPES:
         # the positions of these models are numbered from pad_token_id + 1
         positions -= int(config.pad_token_id or 0) + 1
-    if wanted is None:
+    if requested is None:
         return min(positions, int(tokenizer.model_max_length))
-    if wanted > positions:
+    if requested > positions:
         expected = f"at most {positions}, the number of positions of the backbone"
         raise Failed(
-            AC605.at(place, name="backbone.max_length", expected=expected, got=str(wanted))
+            AC605.at(span, name="backbone.max_length", expected=expected, got=str(requested))
         )
-    return wanted
+    return requested
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,8 +225,8 @@ def make_logits_reducer(task: Task) -> Callable[[Any, Any], torch.Tensor]:
         best: torch.Tensor = scores.argmax(-1)
         if task.kind != "masked-lm":
             return best
-        wanted = labels.clamp(min=0)[..., None]
-        truth = scores.float().log_softmax(-1).gather(-1, wanted)[..., 0]
+        true_tokens = labels.clamp(min=0)[..., None]
+        truth = scores.float().log_softmax(-1).gather(-1, true_tokens)[..., 0]
         return torch.stack([best.to(truth.dtype), truth], -1)
 
     return reduce
@@ -272,7 +272,7 @@ def _mask_features(task: Task, features: list[Feature], tokenizer: Any, seed: in
 def _mask_feature(hide: Any, feature: Feature) -> Feature:
     """One masked example. Draws up to 100 times until at least one token is masked."""
     for _ in range(100):
-        drawn = {name: tensor[0].tolist() for name, tensor in hide([dict(feature)]).items()}
-        if any(label != IGNORED_LABEL for label in drawn["labels"]):
+        masked = {name: tensor[0].tolist() for name, tensor in hide([dict(feature)]).items()}
+        if any(label != IGNORED_LABEL for label in masked["labels"]):
             break
-    return drawn
+    return masked

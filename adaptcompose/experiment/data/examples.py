@@ -124,8 +124,8 @@ class _ExampleCollector:
 
     def parquet_records(self) -> Iterator[Record]:
         """The rows of a Parquet file, not more than `data.limit` needs."""
-        wanted = {name for role in self._columns() for name in self._column_names(role)} | {"label"}
-        classes, records = open_parquet(self.path, wanted, self.section.files_span)
+        names = [name for role in self._columns() for name in self._column_names(role)]
+        classes, records = open_parquet(self.path, {*names, "label"}, self.section.files_span)
         self.classes = {**self.classes, **classes}
         first = self.section.limit if self.section.shuffle_seed is None else None
         return islice(records, None if first is None else max(first - len(self.rows), 1))
@@ -139,9 +139,9 @@ class _ExampleCollector:
             raise Failed(self.problems)
 
     def add(self, records: Iterable[Record]) -> None:
-        before, wanted = len(self.rows), self._columns()
+        before, roles = len(self.rows), self._columns()
         for line, record in records:
-            values = {role: self._value(role, record, line) for role in wanted}
+            values = {role: self._value(role, record, line) for role in roles}
             self.rows.append(tuple(values.values()))
             self.origins.append((self.file_index, line))
             self._check_lengths(values, line)
@@ -153,14 +153,14 @@ class _ExampleCollector:
         if self.section.shuffle_seed is not None:
             random.Random(self.section.shuffle_seed).shuffle(order)
         order = order[: self.section.limit]
-        wanted = self._columns()
-        kept = [number for number, role in enumerate(wanted) if role not in self.missing]
-        rows = tuple(tuple(self.rows[row][number] for number in kept) for row in order)
-        places = tuple(self.origins[row] for row in order)
-        columns = tuple(wanted[number] for number in kept)
+        roles = self._columns()
+        indices = [number for number, role in enumerate(roles) if role not in self.missing]
+        rows = tuple(tuple(self.rows[row][number] for number in indices) for row in order)
+        origins = tuple(self.origins[row] for row in order)
+        columns = tuple(roles[number] for number in indices)
         names = self._column_names("labels")[0]
         classes = self.classes.get(names) or self.classes.get("label", ())
-        return Examples(columns, rows, places, tuple(files), classes)
+        return Examples(columns, rows, origins, tuple(files), classes)
 
     def _columns(self) -> tuple[str, ...]:
         return (*self.roles, *(role for role in self.optional if role not in self.roles))
@@ -186,11 +186,11 @@ class _ExampleCollector:
     ) -> None:
         """Report a missing column. In a table it is missing in every line, so reading stops."""
         known = list(dict.fromkeys(map(str, record)))
-        place = self.section.span_of(f"columns.{role}") or self.section.span_of("repo")
-        if self.is_table and place is not None:
+        span = self.section.span_of(f"columns.{role}") or self.section.span_of("repo")
+        if self.is_table and span is not None:
             near, expected = suggest(name, known), f"one of the columns {', '.join(known)}"
             values = {"name": f"columns.{role}", "expected": expected, "got": f"`{name}`"}
-            raise Failed([*self.problems, AC605.at(place, **values, help=near)])
+            raise Failed([*self.problems, AC605.at(span, **values, help=near)])
         help = f"map one of its columns ({', '.join(known)}): `data.columns: {{{role}: …}}`"
         self.problem(line, f"the column `{name}` is missing", help)
 

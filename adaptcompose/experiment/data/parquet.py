@@ -17,17 +17,17 @@ _BATCH = 1024
 
 
 def open_parquet(
-    path: Path, wanted: Collection[str], place: Span | None = None
+    path: Path, columns: Collection[str], span: Span | None = None
 ) -> tuple[Classes, Iterator[tuple[int, Mapping[str, Any]]]]:
     """The class names of the columns of a file, and its rows, numbered from 1.
 
-    Only the columns in `wanted` are read; the others are None in every row. `place` is the
+    Only the named columns are read; the others are None in every row. `span` is the
     position in the spec for messages. Raises AC615 without pyarrow, AC413 if the file is damaged.
     """
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise Failed(AC615.at(place)) from None
+        raise Failed(AC615.at(span)) from None
     try:
         file = parquet.ParquetFile(path)
         metadata = file.metadata
@@ -35,26 +35,26 @@ def open_parquet(
         if sum(group.total_byte_size for group in groups) > SIZE_LIMIT:
             raise ValueError(f"it contains more than {SIZE_LIMIT // 10**9} GB")
     except (ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error, place) from None
+        raise _unreadable(path, error, span) from None
     names = dict.fromkeys(file.schema_arrow.names)
     classes = _classes(file.schema_arrow.metadata or {})
 
     def rows() -> Iterator[tuple[int, Mapping[str, Any]]]:
         number = 0
         try:
-            for batch in file.iter_batches(_BATCH, columns=[n for n in names if n in wanted]):
+            for batch in file.iter_batches(_BATCH, columns=[n for n in names if n in columns]):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, {**names, **row}
         except (ArrowException, OSError, ValueError) as error:
-            raise _unreadable(path, error, place) from None
+            raise _unreadable(path, error, span) from None
 
     return classes, rows()
 
 
-def _unreadable(path: Path, error: Exception, place: Span | None) -> Failed:
+def _unreadable(path: Path, error: Exception, span: Span | None) -> Failed:
     why = "".join(filter(str.isprintable, (str(error).splitlines() or ["damaged"])[0][:200]))
-    return Failed(AC413.at(place, file=path, why=why))
+    return Failed(AC413.at(span, file=path, why=why))
 
 
 def _classes(metadata: Mapping[bytes, bytes]) -> Classes:

@@ -152,10 +152,10 @@ def _metric(kind: str, name: str, section: TaskSection | None = None) -> Metric:
     known = TASK_KINDS[kind].metrics
     if name in known:
         return METRICS[name]
-    place = section.span_of("metric") if section else None
+    span = section.span_of("metric") if section else None
     expected, got = f"one of {', '.join(known)}", f"`{name}`"
     help = suggest(name, known)
-    raise Failed(AC605.at(place, name="task.metric", expected=expected, got=got, help=help))
+    raise Failed(AC605.at(span, name="task.metric", expected=expected, got=got, help=help))
 
 
 def _default_metric(kind: str, labels: Iterable[str]) -> str:

@@ -1,1 +1,1 @@
-"""From a checked spec to a run that is ready: names resolved, data located, pins locked."""
+"""Prepare a run: resolve references, find the data, and pin both in a lock."""

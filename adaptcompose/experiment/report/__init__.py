@@ -1,1 +1,1 @@
-"""What a run measured, as JSON, as an HTML page, and as plots."""
+"""The report of a run: JSON, an HTML page, and plots."""

@@ -110,8 +110,8 @@ def _frame(across: Axis, up: Axis, x: str, y: str) -> Iterator[str]:
     for tick in across.ticks:
         yield _text(f"{tick:.10g}", across.position_of(tick), up.start + 16, "small", "middle")
     yield _text(x, (across.start + across.end) / 2, up.start + 36, "small", "middle")
-    place = f"translate(14 {(up.start + up.end) / 2:.1f}) rotate(-90)"
-    yield f'<g transform="{place}">{_text(y, 0, 0, "small", "middle")}</g>'
+    transform = f"translate(14 {(up.start + up.end) / 2:.1f}) rotate(-90)"
+    yield f'<g transform="{transform}">{_text(y, 0, 0, "small", "middle")}</g>'
 
 
 def _curve(name: str, line: Sequence[Point], across: Axis, up: Axis, number: int) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Training, evaluating and predicting what a prepared run asks for."""
+"""Run a prepared spec: train, evaluate and predict."""

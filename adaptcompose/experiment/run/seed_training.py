@@ -158,8 +158,8 @@ class MaskingCollator:
     batch_index: int = 0
 
     def __call__(self, features: Any, **rest: Any) -> Any:
-        drawn = random.Random(f"{self.seed}/{self.batch_index}").getrandbits(63)
-        self.collator.generator = torch.Generator().manual_seed(drawn)
+        seed = random.Random(f"{self.seed}/{self.batch_index}").getrandbits(63)
+        self.collator.generator = torch.Generator().manual_seed(seed)
         self.batch_index += 1
         return self.collator(features, **rest)
 
@@ -276,7 +276,7 @@ def _training_arguments(
     total = _step_counts(section, data)[1]
     validated = data.validation is not None
     strategy = "no" if not validated else "steps" if section.every else "epoch"
-    made = TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=section.batch,
         per_device_eval_batch_size=max(32, section.batch),
@@ -307,9 +307,9 @@ def _training_arguments(
         use_cpu=section.device == "cpu",
         restore_callback_states_from_checkpoint=True,
     )
-    if made.n_gpu > 1:
-        made._n_gpu = 1  # otherwise DataParallel would copy the model for every batch
-    return made
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # otherwise DataParallel would copy the model for every batch
+    return arguments
 
 
 class _Progress(TrainerCallback):

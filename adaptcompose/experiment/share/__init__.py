@@ -1,1 +1,1 @@
-"""Publishing a composition, pulling one, and its model card."""
+"""Publish a composition with its model card, and pull a published one."""

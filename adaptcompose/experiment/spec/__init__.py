@@ -1,1 +1,1 @@
-"""spec.yaml as values: reading, checking, formatting, its JSON Schema."""
+"""spec.yaml: read, check and format it, and describe it by a JSON Schema."""

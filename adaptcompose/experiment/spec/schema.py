@@ -131,8 +131,8 @@ def _or_template(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _default(entry: dataclasses.Field[Any]) -> Any:
-    made = entry.default_factory
-    return made() if made is not dataclasses.MISSING else entry.default
+    factory = entry.default_factory
+    return factory() if factory is not dataclasses.MISSING else entry.default
 
 
 def _plain_default(value: Any) -> Any:

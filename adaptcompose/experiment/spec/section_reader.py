@@ -259,16 +259,16 @@ class SectionReader:
             if _default(entry) is MISSING and name not in value.data:
                 self.problems.append(AC606.at(span, section=section, name=name))
         for names in kind.required_groups:
-            given = [name for name in names if name in value.data]
-            if not given:
+            present = [name for name in names if name in value.data]
+            if not present:
                 either = "` or `".join(names)
                 help = f"add {' or '.join(f'`{name}:`' for name in names)}"
                 self.problems.append(AC606.at(span, section=section, name=either, help=help))
         for names in kind.exclusive_keys:
-            given = [name for name in value.data if name in names]
-            if len(given) > 1:
-                values = {"section": section, "first": given[0], "second": given[1]}
-                self.problems.append(AC613.at(value.key_spans[given[1]], **values))
+            present = [name for name in value.data if name in names]
+            if len(present) > 1:
+                values = {"section": section, "first": present[0], "second": present[1]}
+                self.problems.append(AC613.at(value.key_spans[present[1]], **values))
 
     def _report_wrong_type(
         self, where: str, expected: str, value: YamlNode, near: str | None = None
