@@ -1,4 +1,4 @@
-"""Names, arguments and structure: every case of fixtures/checked.compose, with its places."""
+"""Names, arguments and structure: every case of fixtures/checked.compose and its diagnostics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIXTURE = Path(__file__).parent / "fixtures" / "checked.compose"
 def cases() -> list[tuple[str, str]]:
     lines = FIXTURE.read_text(encoding="utf-8").splitlines()
     found = [line.partition("  =>  ") for line in lines if line and not line.startswith("##")]
-    return [(text.replace("↵", "\n"), told) for text, _, told in found]
+    return [(text.replace("↵", "\n"), expected) for text, _, expected in found]
 
 
 CASES = cases()
@@ -31,21 +31,21 @@ def summary(found: list[Diagnostic], text: str) -> str:
     """Codes with their columns, and lines where there are several."""
     places = [one.as_dict() for one in found]
     several = "\n" in text
-    told = [
+    expected = [
         f"{one['code']}:" + (f"{one['line']}:{one['column']}" if several else f"{one['column']}")
         for one in places
     ]
-    return " ".join(told) or "fine"
+    return " ".join(expected) or "fine"
 
 
-@pytest.mark.parametrize(("text", "told"), CASES)
-def test_checked(text: str, told: str) -> None:
+@pytest.mark.parametrize(("text", "expected"), CASES)
+def test_checked(text: str, expected: str) -> None:
     found = ac.check(text)
-    assert summary(found, text) == told
+    assert summary(found, text) == expected
     assert found == sorted(found, key=Diagnostic.position)
 
 
-def test_canonical_text_is_told_the_same() -> None:
+def test_canonical_text_gives_the_same_diagnostics() -> None:
     """What is said depends on what an expression says, not on how it is written."""
     for text, _ in CASES:
         canonical = str(ac.parse(text))
@@ -59,7 +59,7 @@ BERT["type_vocab_size"] = 2
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("stack(lang=sw) | drop(bottom=12)", "AC107:12 AC311:30"),
         ("stack(parallel(a=houlsby(), b=lora()), houlsby())", "AC308:7"),
@@ -68,12 +68,12 @@ BERT["type_vocab_size"] = 2
         ("stack(parallel(a=pfeiffer()), fuse(houlsby(), pfeiffer()))", "AC308:7 AC314:31"),
     ],
 )
-def test_what_is_unknown_or_misplaced_hides_nothing_else(text: str, told: str) -> None:
+def test_what_is_unknown_or_misplaced_hides_nothing_else(text: str, expected: str) -> None:
     """A backbone without a name has no variants, and misplaced branches have no sites."""
     found = check_source(
         text, CheckContext(Catalogue.open(resource_folder("hub_cards")), read_facts(BERT))
     )
-    assert summary(list(found.diagnostics), text) == told
+    assert summary(list(found.diagnostics), text) == expected
 
 
 def test_the_cases_are_many_and_distinct() -> None:
@@ -189,9 +189,9 @@ def test_marks_stand_below_what_they_mean(
 ) -> None:
     from adaptcompose.diagnostics.codes import AC003
 
-    told = str(AC003.at(Source(line).span(start, end), char="x")).splitlines()
-    assert told[3].removeprefix("1 | ").rstrip("…") == shown.rstrip("…")
-    assert told[4].removeprefix("  | ") == marks
+    expected = str(AC003.at(Source(line).span(start, end), char="x")).splitlines()
+    assert expected[3].removeprefix("1 | ").rstrip("…") == shown.rstrip("…")
+    assert expected[4].removeprefix("  | ") == marks
 
 
 def test_messages_stay_on_their_line_whatever_is_in_them() -> None:

@@ -1,4 +1,4 @@
-"""Drawings: expression → exact text and exact Mermaid, and what holds for all of them."""
+"""Drawings: the exact text of the fixtures, and properties of all drawings."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_drawing(path: Path, catalogue: Catalogue) -> None:
     assert render_mermaid(graph, facts) + "\n" == chart
 
 
-def test_the_layers_of_encoder_and_decoder_are_told_apart(catalogue: Catalogue) -> None:
+def test_the_layers_of_encoder_and_decoder_have_their_own_notes(catalogue: Catalogue) -> None:
     config = {"model_type": "t5", "d_model": 16, "d_kv": 4, "num_heads": 4, "d_ff": 32}
     facts = read_facts(config | {"num_layers": 4, "num_decoder_layers": 2, "vocab_size": 9})
     text = "stack(lora(), lora(rank=2) | drop(bottom=1, part=encoder)) | drop(top=1)"

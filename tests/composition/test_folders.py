@@ -1,4 +1,4 @@
-"""What folders, and a hub that is one, tell is told before anything is loaded or fetched."""
+"""What folders, and a hub that is one, tell is expected before anything is loaded or fetched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def codes(text: str, root: Path, backbone: str | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("demo/names", []),
         ("glue/names", []),
@@ -41,11 +41,11 @@ def codes(text: str, root: Path, backbone: str | None = None) -> list[str]:
         ("hf://demo/nams", []),
     ],
 )
-def test_what_is_not_there_is_told(text: str, told: list[str], tmp_path: Path) -> None:
+def test_what_is_missing_is_reported(text: str, expected: list[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "hub_cards").symlink_to(EXAMPLES / "hub_cards")
-    assert sorted(codes(text, tmp_path, TINY)) == sorted(told)
-    alone = [one for one in told if one not in ("AC311", "AC315")]  # only a backbone tells these
+    assert sorted(codes(text, tmp_path, TINY)) == sorted(expected)
+    alone = [one for one in expected if one not in ("AC311", "AC315")]  # need a backbone
     assert sorted(codes(text, tmp_path)) == sorted(alone)
 
 

@@ -1,4 +1,4 @@
-"""fmt: the tree stays, every comment stays, and a second time changes nothing."""
+"""fmt: it keeps the tree and every comment, and formatting twice changes nothing."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_yaml_gives_a_scalar_back(text: str) -> None:
     assert load_yaml(f"compose: {as_yaml_scalar(canonical)}\n") == {"compose": canonical}
 
 
-def test_all_mistakes_of_a_spec_are_told_and_nothing_is_changed() -> None:
+def test_all_mistakes_of_a_spec_are_reported_and_nothing_is_changed() -> None:
     text = "compose: stack(a\nadapters: {b: 'stack(,)'}\nevaluate: [{pipe: 'drop(, '}]\n"
     with pytest.raises(Failed) as caught:
         format_spec(Source(text, "x.yaml"))
@@ -162,7 +162,7 @@ class Written:
 
 
 @sampled(300, st.data())
-def test_a_formatted_spec_says_the_same(data: st.DataObject) -> None:
+def test_a_formatted_spec_has_the_same_values(data: st.DataObject) -> None:
     end = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
     text = Written(data).spec().replace("\n", end)
     new = format_spec(Source(text, "x.yaml"))

@@ -1,7 +1,7 @@
-"""Any text is a composition or explained, in time that grows with its length.
+"""Every text is a composition or gets diagnostics, in time that grows with its length.
 
 `make test` tries a few thousand texts with the seed of the day; `make soak` tries 200,000 on the
-parser and 20,000 on the checker, and tells what became of them.
+parser and 20,000 on the checker, and prints a summary of the outcomes.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ def test_large_compositions_get_an_answer(name: str) -> None:
         assert found[-1].code == "AC905"
 
 
-def test_an_error_behind_many_warnings_is_told() -> None:
+def test_an_error_after_many_warnings_is_reported() -> None:
     (found, more) = ac.check(LARGE["unused lets, then an error"])
     assert (found.code, more.code) == ("AC101", "AC905")
     assert more.message == "2,000 more problems not shown"
@@ -283,5 +283,5 @@ def test_reading_a_long_text_takes_little_memory() -> None:
     assert peak < 2_000 * len(text)
 
 
-def test_at_most_so_many_mistakes_are_told() -> None:
+def test_the_number_of_reported_mistakes_is_limited() -> None:
     assert len(find_syntax_errors(Source("$ a, " * 1000))) == ERROR_LIMIT

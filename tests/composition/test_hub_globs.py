@@ -1,4 +1,4 @@
-"""Globs over one author's repositories: one listing, then what the lock says."""
+"""Globs over the repositories of one author: one listing, then the expansion in the lock."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_glob_is_every_repository_that_fits(text: str, names: list[str]) -> No
     assert list(adapters_of(graph)) == names
 
 
-def test_a_lock_fixes_what_it_stands_for() -> None:
+def test_a_lock_fixes_the_expansion_of_a_glob() -> None:
     found = checked("fuse(hf://A/bert-*)", list_repositories=listing)
     assert found.globs == {"hf://A/bert-*": ("hf://A/bert-cola", "hf://A/bert-mnli")}
     locked = {"hf://A/bert-*": ("hf://A/bert-old", "hf://A/bert-mnli")}
@@ -58,7 +58,7 @@ def test_a_lock_fixes_what_it_stands_for() -> None:
     ("text", "code"),
     [("fuse(hf://A/gpt-*)", "AC105"), ("fuse(hf://A/bert-c*)", "AC304"), ("fuse(A/*)", "AC106")],
 )
-def test_a_glob_that_gives_too_few_is_told(text: str, code: str) -> None:
+def test_a_glob_with_too_few_matches_is_reported(text: str, code: str) -> None:
     assert [found.code for found in checked(text, list_repositories=listing).diagnostics] == [code]
 
 
@@ -67,7 +67,7 @@ def test_without_a_hub_to_ask_the_rest_is_checked() -> None:
     assert [d.code for d in checked("fuse(hf://A/bert-*) | drop(botom=1)").diagnostics] == ["AC201"]
 
 
-def test_a_hub_that_does_not_answer_is_told_at_the_glob() -> None:
+def test_a_hub_that_does_not_answer_is_reported_at_the_glob() -> None:
     def dead(glob: str) -> list[str]:
         raise Failed(AC419.at(hub="https://huggingface.co", why="timed out"))
 

@@ -1,4 +1,4 @@
-"""`train` and `freeze` in print: parts that a `let` has named are slots, and mean the same."""
+"""`train` and `freeze` as text: parts named by a `let` become slots with the same meaning."""
 
 from __future__ import annotations
 

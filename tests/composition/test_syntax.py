@@ -1,4 +1,4 @@
-"""The text of the language: what is accepted, how it prints, what is said about everything else.
+"""The syntax of the language: accepted texts, canonical texts, and diagnostics for the rest.
 
 Cases are written in the language, in fixtures/accept.compose and fixtures/reject.txt.
 """

@@ -1,4 +1,4 @@
-"""Canonical text of graphs: reading it gives the same parts, shared where they were shared."""
+"""Canonical text of graphs: reading it gives the same parts, and the same parts are shared."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_fusion_with_other_members_elsewhere_is_written_out() -> None:
     assert "let" not in format_canonical(graph_of(text))
 
 
-def test_a_drawing_says_that_weights_are_shared() -> None:
+def test_a_drawing_notes_shared_weights() -> None:
     last = render_terminal(graph_of("let x = lora(); average(x, x)")).splitlines()[-1]
     assert last == "x: the same weights in 2 places"
     assert "same weights" not in render_terminal(graph_of("average(lora(), lora(), ./a, ./a)"))

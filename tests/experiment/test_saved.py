@@ -54,7 +54,7 @@ def make(shop: Workshop, case: str, seed: int = 3) -> Any:
 def randomise_new(model: Any) -> None:
     """Loaded parts stay as they are: they are not written again."""
     for _, part in model.parts.items():
-        if part.trained:
+        if part.is_trained:
             for parameter in part.parameters():
                 torch.nn.init.normal_(parameter, std=0.3)
     if model.head is not None and any(p.requires_grad for p in model.head.slots.parameters()):

@@ -140,12 +140,12 @@ def test_a_local_folder_that_is_no_composition_is_told_before(published: Worksho
 
 def test_parts_of_a_published_composition_can_be_trained(published: Workshop) -> None:
     model = composed(published, "me/plain | train(task)", head=None)
-    (name,) = {name.partition(".")[0] for name, part in model.parts.items() if part.trained}
+    (name,) = {name.partition(".")[0] for name, part in model.parts.items() if part.is_trained}
     assert name.startswith("me/plain@")
     whole = composed(published, "let x = me/plain; stack(x, demo/two) | train(x)", head=None)
     assert str(whole.composition.graph) == "stack(me/plain, demo/two) | train(me/plain)"
-    assert {part.trained for name, part in whole.parts.items() if name != "demo/two"} == {True}
-    assert not whole.parts["demo/two"].trained
+    assert {part.is_trained for name, part in whole.parts.items() if name != "demo/two"} == {True}
+    assert not whole.parts["demo/two"].is_trained
 
 
 SPEC = """\
