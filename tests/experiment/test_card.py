@@ -1,4 +1,4 @@
-"""The card of a published composition, word for word, and the fields that the Hub knows."""
+"""The card of a published composition: its text, and metadata that the Hub accepts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ HUB_FIELDS = {
     "tags": list,
     "model-index": list,
 }
-"""What the Hub reads of a card's front matter, and of which type."""
+"""The keys of the front matter that the Hub reads, with their types."""
 
 
 def subject(

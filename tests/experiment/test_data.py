@@ -1,4 +1,4 @@
-"""Files of examples: what they mean, and where what is wrong with them stands."""
+"""Files of examples: their content, and the file and line of every problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets of a hub: found by their layout, pinned, cached, and read without any script."""
+"""Data sets on a hub are found by their layout, pinned, cached, and read without any script."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def table(count: int, start: int = 0, *, numbers: bool = False) -> bytes:
 
 
 def packed(folder: Path, count: int, start: int = 0, *, secret: bool = False) -> bytes:
-    """As `datasets` writes it: classes are numbers, their names are in the file's metadata."""
+    """Write Parquet like the library `datasets`: class numbers, with names in the metadata."""
     found = rows(count, start)
     features = {"sentence": {"dtype": "string", "_type": "Value"},
                 "place": {"names": CLASSES, "_type": "ClassLabel"}}  # fmt: skip

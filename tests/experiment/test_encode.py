@@ -1,4 +1,4 @@
-"""Examples to tensors and back, with a small tokenizer made here."""
+"""Encode examples and decode predictions, with a small tokenizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report.html: what it shows is what report.json holds, and nothing in it can run."""
+"""report.html shows the content of report.json, and has no script."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def logged(*losses: float, score: float) -> list[dict[str, Any]]:
 
 
 def whole() -> dict[str, Any]:
-    """A report with everything that can be shown."""
+    """A report with every key that the page can show."""
     rows = [("one", "d/test", 0.5, 0), ("one", "d/test", 0.7, 1), ("two", "d/test", 0.25, None)]
     return {
         "name": "demo",
@@ -92,7 +92,7 @@ def pictures(text: str) -> list[ElementTree.Element]:
 
 
 def told(text: str) -> list[str]:
-    """What pictures say of their points, bars and cells."""
+    """The tooltips of the points, bars and cells of the plots."""
     return [one.text or "" for found in pictures(text) for one in found.iter(f"{SVG}title")]
 
 
@@ -245,7 +245,7 @@ def test_ticks_are_round_and_around_everything(low: float, spread: float) -> Non
 
 
 def test_points_stand_where_their_ticks_say() -> None:
-    """Places are read back through the numbers at the axes."""
+    """Read positions back through the numbers at the axes."""
     line = [Point(10, (2.0, 4.0)), Point(40, (1.0,))]
     (root,) = pictures(plots.render_curves("t", "x", "y", {"a": line}))
     texts = [(one.text, one.attrib) for one in root.iter(f"{SVG}text")]

@@ -1,4 +1,4 @@
-"""Check, plan and run prepare a spec the same way; they only stop at different places."""
+"""`check`, `plan` and `run` prepare a spec in the same way, up to different steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def found(path: Path) -> list[Diagnostic]:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever opens the hub of the network fails the test."""
+    """Fail the test if the remote hub is opened."""
 
     def opened(self: Any, *given: Any) -> None:
         raise AssertionError("the network was asked")
@@ -62,7 +62,7 @@ def test_a_check_never_waits_for_the_network(
 
 @pytest.mark.usefixtures("offline")
 def test_what_is_on_this_machine_is_looked_at_whatever_the_hub(workshop: Workshop) -> None:
-    """A local backbone counts its layers, and local adapters are read."""
+    """A check reads a local backbone and local adapters."""
     base = {"model": str(workshop.root / "base")}
     path = write(workshop.root, backbone=base, compose="stack(lang=x/y) | drop(bottom=3)")
     assert [one.code for one in found(path)] == ["AC311"]
@@ -188,7 +188,7 @@ def test_chains_of_aliases_are_read_or_refused(tmp_path: Path) -> None:
     assert told(90, "{}") == set()
     assert told(2000, "{}") == {"AC904"}
     assert told(30, "stack(" * 20 + "{}" + ")" * 20) == {"AC904"}
-    # each is read once, however many ways lead to it
+    # each file is read once, even if several rows use it
     assert told(40, "average({0}, {0})") == {"AC904"}
 
 

@@ -1,4 +1,4 @@
-"""prune in a spec: measured on its data, on what was trained, and kept for later."""
+"""`prune` in a spec: measured on its data, after training, and recorded in the lock."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_a_sweep_records_the_members_of_every_combination(
 
 
 def again(spec: Path, upgrade: tuple[str, ...] | None = None) -> Lock:
-    """The lock of a spec, written anew."""
+    """The lock of a spec, rewritten."""
     return prepare_runs(read_specs(spec), spec, upgrade=upgrade, rewrite_lock=True)[0].lock
 
 

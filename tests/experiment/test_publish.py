@@ -1,4 +1,4 @@
-"""What is published: which parts, under which names, with which card, and what is left alone."""
+"""Publishing: the parts, their names, the card, and the files that stay in the repository."""
 
 from __future__ import annotations
 

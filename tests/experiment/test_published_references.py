@@ -1,4 +1,4 @@
-"""A reference to a published composition stands for its expression under its own lock."""
+"""A reference to a published composition means its expression, with its own lock."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def test_a_composition_of_compositions_is_pinned_through_and_through(shop: Works
     push(shop, model, "me/second")
     outer = composed(shop, "me/second", head=None)
     assert torch.equal(logits(outer), logits(model))
-    # a newer first one changes nothing for the second, which pins the older
+    # a newer revision of the first changes nothing: the second pins the older one
     push(shop, make(shop, "new", seed=9), "me/first")
     assert torch.equal(logits(composed(shop, "me/second", head=None)), logits(model))
-    # and what was saved is complete
+    # the saved composition is complete
     save_composition(outer, shop.root / "again", everything=True)
     assert torch.equal(logits(ac.load(shop.root / "again")), logits(model))
 

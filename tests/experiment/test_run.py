@@ -1,4 +1,4 @@
-"""Whole runs: what is trained, scored, predicted, reported, and what a second run does."""
+"""Complete runs: training, scores, predictions, reports, and a second run."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_report_says_what_was_run(shop: Workshop) -> None:
         for seed in (0, 1)
         for metric in metrics
     ]
-    # swapping in what is there already is the composition itself
+    # swapping a part for itself gives the same composition
     by_row = {(name, seed, metric): value for name, seed, metric, value in scores(report)}
     for seed in (0, 1):
         assert by_row["lang en", seed, "accuracy"] == by_row["as trained", seed, "accuracy"]
@@ -268,15 +268,15 @@ def test_what_decides_a_seed_trains_it_again_and_nothing_else(shop: Workshop) ->
     shop.run(flagship(shop))
     state = shop.root / "runs/demo/seed-0/trained.safetensors"
     before = state.read_bytes()
-    # more seeds, other scores: the seed that is there stays
+    # more seeds and other metrics: the finished seed is reused
     more = [{"name": "x", "data": "d", "metrics": ["macro-f1"]}]
     report = shop.run(flagship(shop, evaluate=more, train=training(seeds=[0, 1])))
     assert state.read_bytes() == before
     assert [seed for _, seed, *_ in scores(report)] == [0, 1]
-    # another learning rate: it is trained again, under the lock that there is
+    # another learning rate: the seed is trained again, with the same lock
     shop.run(flagship(shop, evaluate=more, train=training(lr=0.05)))
     assert state.read_bytes() != before
-    # other data behind the same path, once the lock is renewed
+    # other data at the same path: trained again once the lock is rewritten
     changed = state.read_bytes()
     data = shop.root / "data/train.jsonl"
     data.write_text("".join(reversed(data.read_text().splitlines(keepends=True))))

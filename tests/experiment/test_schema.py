@@ -1,4 +1,4 @@
-"""The JSON Schema says what the reader of specs takes."""
+"""The JSON Schema accepts what the reader of specs accepts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHOLE = build_schema()
 
 
 def found(path: str) -> dict[str, Any]:
-    """The place of a key: `train.lr`, `data.*.files`, `evaluate[].name`."""
+    """The schema of a key by its path: `train.lr`, `data.*.files`, `evaluate[].name`."""
     here = WHOLE
     for step in path.split("."):
         name = step.removesuffix("[]")
@@ -30,7 +30,7 @@ def found(path: str) -> dict[str, Any]:
 
 
 def _whole(here: dict[str, Any]) -> dict[str, Any]:
-    """The mapping among the forms that a section may have."""
+    """The mapping among the alternatives of a section."""
     return next(one for one in here.get("anyOf", [here]) if "properties" in one)
 
 

@@ -1,4 +1,4 @@
-"""spec.yaml: what it means, what is wrong with it and where, and what its templates become."""
+"""spec.yaml: values, problems with their positions, and expanded templates."""
 
 from __future__ import annotations
 
@@ -381,7 +381,7 @@ STRANGE = (None, 5, True, -1.5, "x", "${y}", "", [], ["x"], [[]], {}, {"x": {"y"
 
 
 def replacements(data: object) -> Iterator[object]:
-    """`data` with one value inside it replaced by something strange."""
+    """`data` with one of its values replaced by an arbitrary one."""
     yield from STRANGE
     if isinstance(data, dict):
         for name, inner in data.items():

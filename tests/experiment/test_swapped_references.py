@@ -1,4 +1,4 @@
-"""`swap` reaches the slots of published compositions, as if their expressions stood there."""
+"""`swap` reaches the slots of published compositions as if their expressions were inlined."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def published(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> W
 
 
 def body(shop: Workshop, name: str) -> str:
-    """The expression of a composition, its own parts by where they lie in the hub."""
+    """The expression of a composition, with its own parts as references to the hub."""
     place = shop.hub.fetch(name, shop.hub.resolve(name))
     text = str(load_yaml((place / "composition.yaml").read_text())["expression"])
     return text.replace("./", f"{name}@{shop.hub.resolve(name)}/")
@@ -103,7 +103,7 @@ def test_a_composition_of_compositions_is_swapped_inside(published: Workshop) ->
     swapped = composed(published, "me/nested | swap(lang=demo/two)", head=None)
     whole = composed(published, "stack(me/plain | swap(lang=demo/two), demo/glue-b)", head=None)
     assert torch.equal(logits(swapped), logits(whole))
-    # and it can be published as it is
+    # the result can be published
     push(published, swapped, "me/swapped")
     again = composed(published, "me/swapped", head=None)
     assert torch.equal(logits(again), logits(swapped))

@@ -1,4 +1,4 @@
-"""Sweeps: one run for each combination, one lock, one table, one best."""
+"""Sweeps: one run per combination, with one lock, one table and one best run."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_one_lock_for_all(shop: Workshop) -> None:
 def swept(
     workshop: Workshop, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Workshop, dict[str, Any]]:
-    """A sweep that has run."""
+    """A completed sweep."""
     shop = workshop.copy(tmp_path_factory.mktemp("sweep") / "shop")
     text = SWEEP.replace("publish:", "report: {baseline: as trained}\npublish:")
     (shop.root / "demo.yaml").write_text(text)

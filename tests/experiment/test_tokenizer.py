@@ -1,4 +1,4 @@
-"""Another tokenizer than the backbone's: pinned, checked against the embeddings, and published."""
+"""A replaced tokenizer is pinned, checked against the embeddings, and published."""
 
 from __future__ import annotations
 

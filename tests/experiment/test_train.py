@@ -1,4 +1,4 @@
-"""Training: what is kept, what an interruption costs (nothing), what the keys of `train` do."""
+"""Training: checkpoints, interruption without loss, and the keys of `train`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 @pytest.fixture
 def checkpoints(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, set[str]]]:
-    """The files and tensors of every checkpoint, as it is saved."""
+    """Record the files and tensors of every checkpoint when it is saved."""
     found: list[dict[str, set[str]]] = []
     plain = training_module.CompositionTrainer._save_checkpoint
 
@@ -82,7 +82,7 @@ def test_only_what_is_trained_is_kept(
 
 
 class Stop:
-    """Presses Ctrl-C during one optimiser step, or kills the run there."""
+    """Press Ctrl-C during one optimiser step, or kill the run there."""
 
     def __init__(self, at: int, *, kill: bool = False) -> None:
         self.at, self.kill, self.steps = at, kill, 0
@@ -181,7 +181,7 @@ def test_the_best_state_or_the_last_is_kept(shop: Workshop) -> None:
     assert max(curve) > curve[-1], "the settings are such that the last state is not the best"
     assert made["best"]["seeds"][0]["score"] == max(curve)
     assert made["last"]["seeds"][0]["score"] == curve[-1]
-    # and the models that are scored are those
+    # the scored models are the trained ones
     assert made["best"]["scores"][0]["value"] == pytest.approx(max(curve))
     assert made["last"]["scores"][0]["value"] == pytest.approx(curve[-1])
 
@@ -268,7 +268,7 @@ def test_update_names_slots_aliases_and_parts(
 ) -> None:
     report = shop.run(write(shop, TAGGING, epochs=1, update=update))
     assert {part["name"] for part in report["plan"]["items"] if part["trained"]} | {"head"} == parts
-    # names of parts may hold a slash themselves
+    # names of parts may contain a slash
     assert {name for name in parts if any(n.startswith(f"{name}/") for n in state(shop))} == parts
     assert all(name.startswith(tuple(f"{one}/" for one in parts)) for name in state(shop))
 

@@ -1,4 +1,4 @@
-"""What a spec trains: what is new, what the expression says, and what train.update replaces."""
+"""The parts that a spec trains: new ones, those of the expression, those of train.update."""
 
 from __future__ import annotations
 
