@@ -188,7 +188,7 @@ def test_chains_of_aliases_are_read_or_refused(tmp_path: Path) -> None:
     assert told(90, "{}") == set()
     assert told(2000, "{}") == {"AC904"}
     assert told(30, "stack(" * 20 + "{}" + ")" * 20) == {"AC904"}
-    # each file is read once, even if several rows use it
+    # an alias is read once, even if many paths lead to it: otherwise this would take 2 ** 40 steps
     assert told(40, "average({0}, {0})") == {"AC904"}
 
 
@@ -198,3 +198,14 @@ def test_a_plan_knows_in_what_the_backbone_is_loaded(shop: Workshop) -> None:
     assert prepare_runs(read_specs(half), half)[0].facts.dtype == "bfloat16"
     stored = shop.spec(backbone=base, compose="lora()")
     assert prepare_runs(read_specs(stored), stored)[0].facts.dtype == "float32"
+
+
+def test_a_missing_hub_folder_is_reported_at_its_key(shop: Workshop) -> None:
+    path = shop.spec(hub="./gone", compose="stack(demo/en, ./lost)")
+    with pytest.raises(Failed) as failed:
+        prepare_runs(read_specs(path), path)
+    places = {one.values["path"]: one.span for one in failed.value.diagnostics}
+    assert {name: span.origin().text for name, span in places.items() if span} == {
+        "./gone": "./gone",
+        "./lost": "./lost",
+    }
