@@ -1,4 +1,4 @@
-"""A family of backbones as data: where its layers are, and which places in them have a name.
+"""Families of backbones as data: where their layers are, and which sites in them have a name.
 
 >>> facts = read_facts({"model_type": "bert", "hidden_size": 768, "num_hidden_layers": 12,
 ...     "intermediate_size": 3072, "vocab_size": 30522, "max_position_embeddings": 512,
@@ -36,7 +36,7 @@ SiteKind = Literal[
     "positions",
 ]
 Size = str | Callable[[Mapping[str, Any]], int]
-"""A key of config.json, with `{part}` for the part of an encoder-decoder, or what computes it."""
+"""A key of config.json, with `{part}` for the part of an encoder-decoder; or a function of it."""
 
 
 TOKEN_EMBEDDINGS = "embed.tokens"
@@ -49,14 +49,17 @@ SITES_BELOW_LAYERS = (
     "embed.project",
 )
 SITES_ABOVE_LAYERS = ("final.norm", "pooler", "vocabulary", "head.in")
-"""The places that are in no layer, in the order in which a state passes them."""
+"""The sites outside the layers, in the order in which a state passes them."""
 ENCODER_READING_MAPS = ("cross.k", "cross.v")
-"""The maps of a decoder that read what the encoder gives it."""
+"""The maps of a decoder that read the output of the encoder."""
 
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """A named place: `embed.out`, or `ffn.out` of layer 5. `part` is set in encoder-decoders."""
+    """A named place in a backbone, such as `embed.out`, or `ffn.out` of layer 5.
+
+    `part` is `encoder` or `decoder` in encoder-decoders, and empty in other backbones.
+    """
 
     name: str
     layer: int | None = None
@@ -69,26 +72,28 @@ class Site:
 
 @dataclass(frozen=True)
 class SitePath:
-    """Where a site is: a module path (below its layer, if it is in one) and what stands there.
+    """Where a site is: the path of a module, below its layer if it is in one, and its `kind`.
 
-    `linear`      a linear map (weight deltas act on it)
-    `lookup`      the embeddings of tokens, a linear map of which token it is
+    `linear`      a linear map, which weight updates act on
+    `lookup`      the token embeddings, as a linear map of one-hot tokens
     `norm`        a LayerNorm or RMSNorm
-    `sublayer`    a module whose output h is added to its sub-layer's input x, perhaps behind
-                  dropout; `norm` is the path of what reads the sum, if that is a norm
-    `output`      a module whose output is the state (embeddings, the end of a layer)
-    `input`       a module whose first argument is the state (the lowest layer)
-    `attention`   a module that computes attention (prefixes act on its keys and values)
-    `vocabulary`  in front of the last linear map of a language-model head
-    `tokens`      the token embeddings (virtual tokens go beside them)
-    `positions`   what reads position ids (virtual tokens can move them)
+    `sublayer`    a module whose output h is added to the input x of its sub-layer, possibly after
+                  dropout; `norm` is the path of the norm that reads the sum, if there is one
+    `output`      a module whose output is the state: the embeddings, or the end of a layer
+    `input`       a module whose first argument is the state: the lowest layer
+    `attention`   a module that computes attention; prefixes act on its keys and values
+    `vocabulary`  the input of the last linear map of a language-model head
+    `tokens`      the token embeddings, to which virtual tokens are added
+    `positions`   the module that reads position ids, which virtual tokens can shift
 
-    `width` and `width_in` are the size of the output, of the input. Several maps in one module
-    have the same path: `piece` (1, 3) is the second third of its outputs, and what is `joint` is
-    all of them once more. `bias` says whether there is one, `there` whether a config has the place
-    at all, `parts` which parts of an encoder-decoder, if not all. `hub` is where AdapterHub's files
-    have adapters, if not at the path. What is `outside` the base model is only in classes with a
-    language-model head.
+    width, width_in  the sizes of the output and of the input
+    piece            of several maps in one module: (1, 3) is the second third of its outputs
+    bias             whether the map or norm has a bias
+    exists_if        whether a config has this site; always, if it is None
+    spans_module     whether it is all pieces of its module together
+    parts            the parts of an encoder-decoder that have it; all, if it is empty
+    adapterhub_path  the module in which AdapterHub's files have its adapters, if not `path`
+    is_outside_base  whether it is in classes with a language-model head only
     """
 
     path: str
@@ -107,29 +112,40 @@ class SitePath:
 
 VOCABULARY = SitePath("", "linear", "vocab_size", "embedding_size", is_outside_base=True)
 HEAD_IN = SitePath("", "vocabulary", "embedding_size", is_outside_base=True)
-"""The last map of a language-model head, and what stands in front of it."""
+"""The last map of a language-model head, and its input."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One family: model types with the attribute that holds the base model, and its places.
+    """One family of backbones.
 
-    `vocabulary` are the paths at which language models keep their last linear map; `adapterhub`
-    are the classes that AdapterHub's files name for the types, `adapterhub_stem` is where they have
-    invertible adapters, `adapterhub_lora_flags` what they call the maps of the feed-forward, `adapterhub_prefix_keys` the
-    prefixes of the attentions. `width`, `depth`, `heads` and the two dropouts are keys of
-    config.json; an encoder-decoder has a depth for each of its parts. `attributes` are
-    others that hold the base model, in some task models. `names` are what
-    stands for words in braces in the paths of a part, which has the name `part`.
+    base_attributes         model types, and the attribute with the base model in task models
+    layers                  the path of the list of layers, below the base model
+    sites                   the sites by name
+    embedding, width        the keys of config.json with the widths of embeddings and states
+    depth                   the keys with the number of layers, one for each part
+    heads                   the key with the number of attention heads
+    attention_dropout       the key with the dropout of attention
+    head_dropout            the keys with the dropout of heads; the first that is set counts
+    parameters              the number of parameters, as a function of the config
+    pooler                  the path of the pooler, if there is one
+    vocabulary              the paths of the last linear map in language models
+    attributes              further attributes with the base model, in some task models
+    path_variables          for each part, values of the words in braces in paths
+    unused_modules          modules that a class has and never calls
+    transposed              whether linear maps of the base model store weights as [in, out]
+    pooled_token            the token that a head classifies: the first, the last, or the last
+                            end-of-sequence token
+    starts                  the first token of decoding: one of the config, or the last token of
+                            each row
+    has_relative_positions  whether attention scores depend on the distance of two positions
+    variant                 another layout of the same type, as a function of the config
+    scale                   a factor of the states in front of all heads but those that classify
 
-    `unused` are modules that a class has and never calls. `transposed` says that the weights of
-    linear maps in the base model are stored [in, out].
-
-    `reads` says which token's state a head classifies: the first, the last, or the last end mark;
-    `starts` what decoding starts with: a mark of the configuration, or the last token of each row.
-    `has_relative_positions` says whether attention has scores by the distance of two positions.
-    `variant` chooses another layout of the same type by the configuration; `scale` is what states
-    are multiplied by in front of heads, but for those that classify.
+    adapterhub              the classes that AdapterHub's files name, by model type
+    adapterhub_stem         where these files have invertible adapters
+    adapterhub_lora_flags   their names for the maps of the feed-forward block
+    adapterhub_prefix_keys  their names for the prefixes of each attention
     """
 
     base_attributes: Mapping[str, str]

@@ -1,7 +1,7 @@
-"""What a run would create, load, fetch and train: known before a weight moves.
+"""Plans: what a run would create, load, download and train, without loading any weight.
 
-Counting: the backbone as AutoModel(config) builds it, pooler included; every part at the sites
-where the composition uses it; the head. Nothing here imports torch.
+Parameters are counted for the backbone as AutoModel(config) builds it, with the pooler; for every
+part at the sites at which the composition uses it; and for the head. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ _NARROW = 6
 class PlanRow:
     """One line of a plan: an adapter, a fusion, or the head.
 
-    `sites` are those that the composition uses, `owned` how many of a name the part has in all;
-    `parameters` are counted at `sites`. `call` is how a new part is written, `pin` where a loaded
-    one lies, and `size` the bytes of its files that are not on this machine yet. `frozen_parameters` of the
-    parameters stay as they are, in training too. `lowered` are left where the networks that make
-    prefixes and prompts have run; `biases` of the parameters are biases.
+    sites                 the sites at which the composition uses the part
+    owned                 the number of sites of each name that a loaded part has in all
+    parameters            the number of parameters at `sites`
+    frozen_parameters     those of them that training does not change
+    effective_parameters  the values that its primitives read, without the networks that make them
+    bias_parameters       those of the parameters that are biases
+    call                  a new part as the language writes it
+    pin                   the repository and revision, or the folder, of a loaded part
+    download_bytes        the bytes of its files that are not on this machine yet
     """
 
     name: str
@@ -59,22 +63,22 @@ class PlanRow:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers in which it stands."""
+        """The layers in which the part is used."""
         return tuple(sorted({site.layer for site in self.sites if site.layer is not None}))
 
     def layers_of(self, part: str) -> frozenset[int]:
-        """The layers of a part of the backbone in which it stands."""
+        """The layers in which it is used, in one part of the backbone, such as the encoder."""
         here = [site for site in self.sites if site.part == part]
         return frozenset(site.layer for site in here if site.layer is not None)
 
     @property
     def is_at_embeddings(self) -> bool:
-        """Whether it has a part at the embeddings."""
+        """Whether it is used outside the layers."""
         return any(site.layer is None for site in backbone_sites(self.sites))
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many sites of each name it uses, those in layers first."""
+        """The number of sites of each name at which it is used, those in layers first."""
         ordered = sorted(backbone_sites(self.sites), key=lambda site: site.layer is None)
         return dict(Counter(site.name for site in ordered))
 
@@ -90,18 +94,18 @@ class PlanRow:
         return record | {"pin": _plain(self.pin), "base": self.base, "fetch": self.download_bytes}
 
     def unused(self) -> dict[str, int]:
-        """Sites of the part that the composition leaves out, by name."""
+        """The number of sites of each name that the part has and the composition does not use."""
         counts = self.counts
-        left = {name: owned - counts.get(name, 0) for name, owned in (self.owned or {}).items()}
-        return {name: number for name, number in left.items() if number}
+        unused = {name: owned - counts.get(name, 0) for name, owned in (self.owned or {}).items()}
+        return {name: number for name, number in unused.items() if number}
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything that a run would do. `pin` is the backbone's.
 
-    `besides` are the bytes to fetch of what is no part: backbone, tokenizer, data. `trunk` are the
-    layers that are computed once per example, where the training asks for that.
+    `other_downloads` are the bytes to download for the backbone, the tokenizer and the data.
+    `trunk` are the layers that are computed once per example, if the training caches them.
     """
 
     expression: str
@@ -128,7 +132,7 @@ class Plan:
 
     @property
     def counting_note(self) -> str:
-        """What is counted; papers differ in it."""
+        """A line that says what the numbers count, because papers count differently."""
         biases = sum(item.bias_parameters for item in self.rows)
         more = f", with {biases:,} biases" if biases else ""
         return f"backbone as AutoModel builds it, with pooler; parts as used{more}; head"
@@ -139,22 +143,22 @@ class Plan:
 
     @property
     def loaded_count(self) -> int:
-        """How many adapters and fusions are read; a head comes with its adapter."""
+        """The number of adapters and fusions to load; a head comes with its adapter."""
         return sum(not item.new and item.kind != "head" for item in self.rows)
 
     @property
     def download_bytes(self) -> int:
-        """Bytes that are not on this machine yet."""
+        """The bytes that are not on this machine yet."""
         return sum(self.other_downloads.values()) + sum(item.download_bytes for item in self.rows)
 
     def declined_passes(self) -> dict[str, list[str]]:
-        """Per pass what it leaves alone in the program, and why."""
+        """For each pass that declines somewhere, the reasons."""
         return {
             name: found for name, _, log in run_passes(self.program) if (found := [*log.reasons()])
         }
 
     def unverified_parts(self) -> tuple[str, ...]:
-        """Loaded parts of which nobody says by name on which backbone they were trained."""
+        """Loaded parts whose backbone cannot be compared with this one by name."""
         loaded = [item for item in self.rows if item.pin is not None and item.kind != "head"]
         return tuple(i.name for i in loaded if i.base is None or self.facts.name is None)
 
@@ -194,7 +198,7 @@ class Plan:
 
 
 def backbone_sites(sites: Iterable[Site]) -> Iterator[Site]:
-    """The sites that are places of the backbone; shared tensors have none."""
+    """The sites that are places of the backbone: all but the key of shared tensors."""
     return (site for site in sites if site.name != SHARED_SITE.name)
 
 
@@ -208,7 +212,7 @@ def _plain(pin: Pin | None) -> dict[str, Any] | None:
 
 
 def format_plan(plan: Plan) -> str:
-    """Header, parts, layers, files, sum."""
+    """The text of a plan: header, parts, sources, layers, notes, and the sum."""
     blocks = [_header(plan), _parts(plan), _pins(plan), _layers(plan), _notes(plan)]
     blocks.append([*_fetch(plan), _sum(plan), f"Counted: {plan.counting_note}."])
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -250,28 +254,28 @@ def percent(part: int, whole: int) -> str:
 
 
 def elide_middle(words: str, width: int) -> str:
-    """The middle of a long name gives way to `…`.
+    """A long name with its middle replaced by `…`.
 
     >>> elide_middle("AdapterHub/bert-base-uncased-pf-mnli", 20)
     'AdapterHub…d-pf-mnli'
     """
     if len(words) <= width:
         return words
-    behind = (width - 1) // 2
-    return words[: width - 1 - behind] + "…" + words[len(words) - behind :]
+    end = (width - 1) // 2
+    return words[: width - 1 - end] + "…" + words[len(words) - end :]
 
 
 def shorten_list(listed: str, width: int) -> str:
-    """The end of a long list gives way to how many there are.
+    """A long list with its end replaced by the number of entries that are left out.
 
     >>> shorten_list("attn.q ×12, attn.v ×12, ffn.in ×12", 20)
     'attn.q ×12 … (+2)'
     """
     words = listed.split(", ")
-    for left in range(1, len(words)):
-        kept = f"{', '.join(words[:-left])} … (+{left})"
-        if len(listed) > width >= len(kept):
-            return kept
+    for omitted in range(1, len(words)):
+        shortened = f"{', '.join(words[:-omitted])} … (+{omitted})"
+        if len(listed) > width >= len(shortened):
+            return shortened
     return listed if len(listed) <= width else elide_middle(f"{len(words)} sites", width)
 
 
@@ -295,7 +299,7 @@ def _header(plan: Plan) -> list[str]:
 
 
 def _backbone(plan: Plan) -> str:
-    """`FacebookAI/xlm-roberta-base@e73636d`, or a folder with the name that it is known under."""
+    """`FacebookAI/xlm-roberta-base@e73636d`, or a folder and its name on the Hub."""
     pin, name = plan.pin, plan.facts.name
     if pin is not None and pin.path is not None:
         return f"{pin.path} as {name}" if name else pin.path
@@ -305,7 +309,7 @@ def _backbone(plan: Plan) -> str:
 
 
 def _parts(plan: Plan) -> list[str]:
-    """One row a part; where sources do not fit beside it, they get a block of their own."""
+    """A row for each part, with its source if that fits."""
     if not plan.rows and plan.head is None:
         return ["  no adapters, only the backbone"]
     rows = _rows(plan, pinned=True)
@@ -315,7 +319,7 @@ def _parts(plan: Plan) -> list[str]:
 
 
 def _fit_columns(rows: list[list[str]]) -> list[list[str]]:
-    """The widest column gives way until the table fits, or until all are narrow."""
+    """The rows with the widest column cut again and again, until the table fits."""
     cuts = (elide_middle, elide_middle, elide_middle, shorten_list)
     widths = [max(len(row[column]) for row in rows) for column in range(len(cuts))]
     fitted = rows
@@ -330,7 +334,7 @@ def _fit_columns(rows: list[list[str]]) -> list[list[str]]:
 
 
 def _excess(rows: list[list[str]]) -> int:
-    """By how much a table is too wide."""
+    """The number of characters by which a table is too wide."""
     return max((len(line) for line in _table(rows)), default=0) - WIDTH
 
 
@@ -395,21 +399,18 @@ def _table(rows: list[list[str]], gap: int = 3) -> list[str]:
 
 
 def _pins(plan: Plan) -> list[str]:
-    """The sources, if the table has no room for them."""
+    """The sources in a block of their own, if the table has no room for them."""
     if _excess(_rows(plan, pinned=True)) <= 0:
         return []
     shortened = _excess(_rows(plan, pinned=False)) > 0
     loaded = [i for i in plan.rows if i.kind != "head" and i.pin is not None]
-    found = [i for i in loaded if shortened or _informative(i)]
-    width = max((len(elide_middle(item.name, 36)) for item in found), default=0)
-    return [
-        f"  {elide_middle(item.name, 36).ljust(width)}   {elide_middle(str(item.pin), WIDTH - width - 5)}"
-        for item in found
-    ]
+    rows = [(elide_middle(i.name, 36), str(i.pin)) for i in loaded if shortened or _informative(i)]
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"  {name.ljust(width)}   {elide_middle(pin, WIDTH - width - 5)}" for name, pin in rows]
 
 
 def _layers(plan: Plan) -> list[str]:
-    """Per part a strip under the numbers of the layers, in pieces if there are very many."""
+    """A strip of layers for each part, below their numbers; in pieces if there are many layers."""
     rows = list(_strips(plan))
     if not rows:
         return []
@@ -439,7 +440,7 @@ def _strip_line(name: str, width: int, cells: list[str]) -> str:
 
 
 def _pieces(layers: int, room: int) -> Iterator[range]:
-    """The numbers of the layers, as many at a time as fit into so many columns."""
+    """The numbers of the layers, in ranges that fit into `room` columns."""
     start, taken = 0, 0
     for number in range(layers):
         taken += len(str(number)) + 1
@@ -450,7 +451,7 @@ def _pieces(layers: int, room: int) -> Iterator[range]:
 
 
 def _strips(plan: Plan) -> Iterator[tuple[str, PlanRow]]:
-    """One row a part; neighbours that look the same share a row if there are many."""
+    """A row for each part; many neighbours that look the same share one row."""
     run: list[PlanRow] = []
     for item in [*(i for i in plan.rows if i.kind != "head"), None]:
         if run and (item is None or _strip_key(item) != _strip_key(run[0])):
@@ -474,24 +475,25 @@ def _run(run: list[PlanRow]) -> Iterator[tuple[str, PlanRow]]:
 
 
 def _notes(plan: Plan) -> list[str]:
-    """What is computed once, and what was compared only in part."""
+    """Notes on the cached trunk, on passes and counts, and on backbones that are not recorded."""
     trunk = [] if plan.trunk is None else [f"  trunk     cached: {plan.trunk}"]
-    left = [
+    declined = [
         f"{name} not applied: {reason}"
         for name, why in plan.declined_passes().items()
         for reason in why
     ]
-    told = [("passes", one) for one in left] + [("lowered", one) for one in _lowered(plan)]
-    return [*trunk, *(row for one in told for row in _wrap_note(*one)), *_bases(plan)]
+    notes = [("passes", text) for text in declined]
+    notes += [("lowered", text) for text in _lowered(plan)]
+    return [*trunk, *(row for note in notes for row in _wrap_note(*note)), *_bases(plan)]
 
 
 def _lowered(plan: Plan) -> Iterator[str]:
-    """Counts of papers are often those of what a network makes, without the network."""
+    """The counts without the networks that compute weights, which papers often give."""
     for item in plan.rows:
         if item.kind == "adapter" and item.effective_parameters != item.parameters:
             network = "with the network that computes its weights"
-            told = f"{item.parameters:,} {network}, {item.effective_parameters:,} without"
-            yield f"{elide_middle(item.name, _LABEL)}: {told}"
+            counts = f"{item.parameters:,} {network}, {item.effective_parameters:,} without"
+            yield f"{elide_middle(item.name, _LABEL)}: {counts}"
 
 
 def _bases(plan: Plan) -> list[str]:
@@ -506,10 +508,10 @@ def _bases(plan: Plan) -> list[str]:
     return _wrap_note("base", f"{said}; only type, width and layers were compared")
 
 
-def _wrap_note(word: str, told: str) -> list[str]:
-    """A note under its word."""
-    note, behind = f"{word:<10}{told}", " " * 10
-    rows = textwrap.wrap(note, WIDTH - 4, subsequent_indent=behind, break_on_hyphens=False)
+def _wrap_note(word: str, text: str) -> list[str]:
+    """The lines of a note, indented after its first word."""
+    note, indent = f"{word:<10}{text}", " " * 10
+    rows = textwrap.wrap(note, WIDTH - 4, subsequent_indent=indent, break_on_hyphens=False)
     return [f"  {row}" for row in rows]
 
 
@@ -518,12 +520,13 @@ def _fetch(plan: Plan) -> list[str]:
     if not plan.download_bytes:
         return []
     parts = ["1 part" if len(fetched) == 1 else f"{len(fetched)} parts"] if fetched else []
-    besides = [what for what, number in plan.other_downloads.items() if number]
-    what = ", ".join([*besides, *parts])
-    return [f"  fetch     {format_bytes(plan.download_bytes)} ({what})", ""]
+    others = [name for name, size in plan.other_downloads.items() if size]
+    names = ", ".join([*others, *parts])
+    return [f"  fetch     {format_bytes(plan.download_bytes)} ({names})", ""]
 
 
 def _sum(plan: Plan) -> str:
     share = percent(plan.trained_parameters, plan.total_parameters)
-    done = f"{plan.new_count} to create, {plan.loaded_count} to load."
-    return f"Plan: {done} {plan.trained_parameters:,} of {plan.total_parameters:,} parameters trained ({share})."
+    parts = f"{plan.new_count} to create, {plan.loaded_count} to load"
+    trained = f"{plan.trained_parameters:,} of {plan.total_parameters:,} parameters trained"
+    return f"Plan: {parts}. {trained} ({share})."

@@ -1,7 +1,9 @@
-"""What a method says of itself: its arguments, its sites, its tensors, how it starts and lowers.
+"""The interface of adapter methods, and the register of those that exist.
 
-A method is a frozen dataclass; its fields are its arguments in the language. A family adds itself
-with `@method`, a well-known setting of it with `register_configuration`.
+A method is a frozen dataclass whose fields, made by `option`, are its arguments in the language. It
+describes its sites, its tensors, their initial values, and the primitive that it is at each site. A
+method registers itself with `@register_method`, and a well-known setting of it under a word of its
+own with `register_configuration`.
 """
 
 from __future__ import annotations
@@ -22,82 +24,103 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 Combine = Callable[[str, Sequence["torch.Tensor"], float], "torch.Tensor"]
-"""How a merge makes one tensor of several."""
+"""A function that merges tensors; see `Method.merge_weights`."""
 
 SHARED_SITE = Site("shared")
-"""No place of the backbone: where a part keeps the tensors that all its sites share."""
+"""The key of the tensors that all sites of a part share. It is not a site of the backbone."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A family of adapters with its settings."""
+    """A family of adapters with its settings.
+
+    Implement these hooks in every method: `word`, `sites`, `tensors`, `restrict_to`, `init_tensor`
+    and `lower`. `TargetedMethod` has `sites` and `restrict_to` for methods that change linear maps
+    or norms, and `UnionMethod` delegates to the members of a method that is made of several. If
+    files can contain the method, it also needs `adapterhub_config`, `adapterhub_keys` and a class
+    method `from_adapterhub`. All other hooks are optional: each says when to override it.
+
+    Hooks are pure. None imports torch, except those that are given tensors, and only in their
+    bodies.
+    """
 
     word: ClassVar[str]
+    """Required: the name in the language."""
     fusible: ClassVar[bool] = False
-    """Whether AdapterFusion can attend over its outputs."""
+    """Optional: whether AdapterFusion can attend over its outputs."""
     mergeable: ClassVar[bool] = False
-    """Whether the weights of several can be merged into those of one."""
+    """Optional: whether `merge` can combine the weights of several into those of one."""
     additive: ClassVar[bool] = True
-    """Whether all that it does is added to a state, and so can be averaged, scaled and split."""
+    """Optional: whether its whole effect is a sum with a state, so that it can be averaged, scaled
+    and split."""
 
     @property
     def position_convention(self) -> tuple[str, str] | None:
-        """Which virtual things it has, if any, and what they do to the positions of the tokens."""
+        """Optional: (what is virtual, `kept` or `shifted`) for methods with virtual tokens or keys.
+
+        The second entry says what they do to the positions of the tokens.
+        """
         return None
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
-        """Why these settings cannot be had on this backbone."""
+        """Optional: diagnostics for settings that are impossible on this backbone."""
         yield from ()
 
     def sites(self, facts: Facts) -> tuple[Site, ...]:
-        """Where it has weights on this backbone."""
+        """Required: the sites at which it has weights on this backbone, lowest first.
+
+        `SHARED_SITE` is one of them if its sites share tensors.
+        """
         raise NotImplementedError
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
-        """Names and shapes of its weights at a site."""
+        """Required: the names and shapes of its stored weights at one of its sites."""
         raise NotImplementedError
 
     def restrict_to(self, sites: Collection[Site], facts: Facts) -> Self:
-        """The same settings with weights at these of its sites and nothing at the others."""
+        """Required: the same settings with weights at those of its sites that are in `sites`."""
         raise NotImplementedError
 
     def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
-        """Fill a new weight in place."""
+        """Required: fill a new weight in place with its initial values."""
         raise NotImplementedError
 
     def init_tensor_at(self, site: Site, facts: Facts, name: str, tensor: torch.Tensor) -> None:
-        """The same, where it matters at which of its sites the weight is."""
+        """Optional: like `init_tensor`, if the initial values depend on the site."""
         self.init_tensor(name, tensor)
 
     def init_from_backbone(
         self, tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
     ) -> None:
-        """Fill in place what starts from the backbone's own tensors at a site, after `start`.
+        """Optional: fill in place the weights whose initial values depend on the backbone's.
 
-        `own` has `weight` [out, in] and, if there is one, `bias`; of a norm, both [width].
+        Called for each site after `init_tensor_at`. `own` has the backbone's `weight` [out, in]
+        and, if there is one, `bias` [out]; at a norm, both are [width].
         """
 
     def is_trainable(self, name: str) -> bool:
-        """Whether training changes a tensor; others stay as they started or were read."""
+        """Optional: whether training changes a tensor, or leaves it as it was made or loaded."""
         return True
 
     def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> Mapping[str, torch.Tensor]:
-        """The tensors that the primitive at a site reads, from those stored there and `SHARED_SITE`.
+        """Optional: the tensors that the primitive at a site reads, computed from the stored ones.
 
-        Differentiable. A method that overrides this lowers to primitives of form `computed`, with
-        `sources=(SHARED,)` if it has shared tensors.
+        `weights` are the tensors stored at the site, `shared` those at `SHARED_SITE`. Override it
+        if the method stores its weights in another form than its primitive reads, and then set
+        `parameter_source="computed"` in the primitives, with `source_sites=(SHARED_SITE,)` if there
+        are shared tensors. The computation must be differentiable.
         """
         return weights
 
     def merge_weights(
         self, recipe: MergeRecipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
     ) -> dict[str, torch.Tensor]:
-        """What the primitive of a merge reads, from what those of its members read.
+        """Optional: the tensors that the primitive of a merge reads, from those of its members.
 
-        `combine` takes the name of a tensor, one tensor for each member, and what it is where an
-        adapter does nothing. A method of factors combines what they multiply to.
+        `combine(name, tensors, identity_value)` merges one tensor per member. Override it if the
+        tensors are factors: their products have to be merged, not the factors.
         """
         names = dict.fromkeys(name for tensors in members for name in tensors)
         return {
@@ -106,31 +129,34 @@ class Method:
         }
 
     def identity_value(self, name: str) -> float:
-        """What a tensor is where an adapter does nothing."""
+        """Optional: the value of a tensor in an adapter that changes nothing."""
         return 0.0
 
     def lower(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        """What it is at a site, as a primitive of the program; None where it has nothing."""
+        """Required: the primitive that it is at a site; None where it has nothing."""
         raise NotImplementedError
 
     def parameter_count(self, facts: Facts) -> int:
-        """How many numbers it has on this backbone."""
+        """The number of its parameters on this backbone."""
         return self.parameter_count_at(self.sites(facts), facts)
 
     def parameter_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
-        """How many numbers it has at some of its sites."""
+        """The number of its parameters at some of its sites."""
         return self._count(sites, facts, lambda name: True)
 
     def effective_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
-        """How many are left at some of its sites once the networks that make them have run."""
+        """Optional: the number of values that its primitives read at some of its sites.
+
+        Override it if a network that training needs computes them, as in prefix tuning.
+        """
         return self.parameter_count_at(sites, facts)
 
     def frozen_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
-        """How many of them training leaves alone."""
+        """The number of its parameters that training does not change, at some of its sites."""
         return self._count(sites, facts, lambda name: not self.is_trainable(name))
 
     def bias_count_at(self, sites: Iterable[Site], facts: Facts) -> int:
-        """How many of them are biases, which the counts of some papers leave out."""
+        """The number of its biases at some of its sites; some papers do not count them."""
         return self._count(sites, facts, lambda name: name.endswith("bias"))
 
     def _count(self, sites: Iterable[Site], facts: Facts, counts: Callable[[str], bool]) -> int:
@@ -142,15 +168,18 @@ class Method:
         )
 
     def adapterhub_config(self, facts: Facts) -> dict[str, Any]:
-        """The `config` of adapter_config.json that means this method to `adapters`."""
+        """For files: the `config` of adapter_config.json by which `adapters` knows this method."""
         raise NotImplementedError
 
     def adapterhub_keys(self, name: str, site: Site, facts: Facts) -> Mapping[str, Sequence[str]]:
-        """Per tensor its keys in AdapterHub files, below the base model; the first one is read."""
+        """For files: the keys of each tensor in AdapterHub files, below the base model.
+
+        All keys are written, and the first is read.
+        """
         raise NotImplementedError
 
     def packed_slice(self, name: str, site: Site, facts: Facts) -> PackedSlice | None:
-        """Which share of the tensor in AdapterHub files a tensor is; None if it is all of it."""
+        """For files, optional: the slice of a file's tensor that a tensor is; None if all of it."""
         return None
 
     def __str__(self) -> str:
@@ -159,7 +188,7 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class PackedSlice:
-    """One of `count` tensors that files have as one: stacked along `axis`, in another shape."""
+    """One of `count` tensors that a file has stacked along `axis` as one tensor of `shape`."""
 
     index: int
     count: int
@@ -167,19 +196,19 @@ class PackedSlice:
     shape: Shape
 
     def extract(self, whole: torch.Tensor, shape: Shape) -> torch.Tensor:
-        """The tensor of this shape in the file's."""
+        """The tensor of the given shape, from the file's tensor."""
         stacked = whole.reshape(*shape[: self.axis], self.count, *shape[self.axis :])
         return stacked.select(self.axis, self.index)
 
     def pack(self, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The file's tensor of all its shares in order."""
+        """The file's tensor, from all its pieces in order."""
         import torch
 
         return torch.stack(list(pieces), self.axis).reshape(self.shape)
 
 
 def lost_layers(sites: Iterable[Site], kept: Iterable[Site], facts: Facts) -> frozenset[int]:
-    """The layers, as `leave_out` counts them, that have one of the sites and none that is kept."""
+    """The numbers of the layers that have one of `sites` and none of `kept`, as in `leave_out`."""
     numbers = {facts.layer_number(site) for site in sites if site.layer is not None}
     left = {facts.layer_number(site) for site in kept}
     return frozenset(number for number in numbers - left if number is not None)
@@ -191,20 +220,20 @@ M = TypeVar("M", bound=type[Method])
 
 
 def register_method(cls: M) -> M:
-    """Make a family callable in the language by its word."""
+    """Register a method under its `word`; raises ValueError if the word is taken."""
     register_configuration(cls.word, cls())
     return cls
 
 
 def register_configuration(word: str, settings: Method) -> None:
-    """Make a well-known setting of a method callable by a word of its own."""
+    """Register a setting of a method under a word; raises ValueError if the word is taken."""
     if word in _CALLS and _CALLS[word] != settings:
         raise ValueError(f"the method `{word}` already exists")
     _CALLS[word] = settings
 
 
 def registered_methods() -> Mapping[str, Method]:
-    """Words of the language that make a new adapter, each with its default settings."""
+    """The words that make a new adapter, each with its settings; plug-ins are among them."""
     load_plugins("methods")
     return _CALLS
 
@@ -212,7 +241,11 @@ def registered_methods() -> Mapping[str, Method]:
 def read_settings(
     cls: type[Method], config: Mapping[str, Any], fields: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The values of a file's `config` by the names of the fields; ValueError names a wrong one."""
+    """The values of a file's `config` by the names of the fields of `cls`.
+
+    `fields` maps keys of the file to fields. Raises ValueError, which names the key, if a value is
+    not valid.
+    """
     settings = {}
     for key, name in fields.items():
         if key in config:
@@ -224,16 +257,16 @@ def read_settings(
 
 
 def format_method(value: Method) -> str:
-    """The shortest call that means these settings.
+    """The shortest call of the language that makes these settings.
 
     >>> from adaptcompose.methods.bottleneck import Bottleneck
     >>> format_method(Bottleneck(reduction=2, invertible="nice"))
     'language()'
     """
-    spelt = [
+    calls = [
         (len(arguments := list(diff_arguments(value, default))), word, arguments)
         for word, default in _CALLS.items()
         if type(default) is type(value)
     ]
-    _, word, arguments = min(spelt, key=lambda found: (found[0], found[1] != value.word))
+    _, word, arguments = min(calls, key=lambda call: (call[0], call[1] != value.word))
     return f"{word}({', '.join(f'{name}={format_value(setting)}' for name, setting in arguments)})"
