@@ -1,4 +1,4 @@
-"""Graph to program: what stands at each site of the backbone."""
+"""Lowering: from a graph to a program, one primitive for each site of the backbone."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from adaptcompose.ir.program import Program
 
 
 def lower(graph: Block, facts: Facts) -> Program:
-    """The literal program: no pass has touched it."""
-    found = ((site, graph.at(site, facts)) for site in facts.all_sites())
-    sites = {site: node for site, node in found if node is not None}
+    """The literal program of a graph, as it is before any pass."""
+    nodes = ((site, graph.at(site, facts)) for site in facts.all_sites())
+    sites = {site: node for site, node in nodes if node is not None}
     return Program(facts, sites, tuple(graph.branches), -1 if graph.broadcasts_batch else None)
 
 
 def weights_used(program: Program) -> dict[str, tuple[Site, ...]]:
-    """Per part the sites whose weights the program reads, lowest first.
+    """For each part, the sites whose weights the program reads, lowest first.
 
-    A part under `drop` has none in the dropped layers; an invertible part and its inverse share
-    theirs at the embeddings.
+    A part under `drop` has none in the dropped layers. An invertible part and its inverse both read
+    the weights at the embeddings.
     """
     used: dict[str, dict[Site, None]] = {}
     for primitive in program.sites.values():

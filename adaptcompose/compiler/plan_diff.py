@@ -1,8 +1,8 @@
-"""What a plan changes since the last run: `+` new, `~` changed, `-` gone.
+"""The differences between two plans: `+` for a new part, `~` for a changed, `-` for a removed one.
 
 >>> before = {"expression": "a", "items": [{"name": "ner", "mark": "+", "parameters": 10}]}
 >>> after = {"expression": "a", "items": [{"name": "ner", "mark": "+", "parameters": 20}]}
->>> [str(one) for one in diff_plans(before, after)]
+>>> [str(change) for change in diff_plans(before, after)]
 ['~ ner  parameters 10 to 20']
 """
 
@@ -17,7 +17,7 @@ _COMPARED_KEYS = ("method", "reference", "pin", "trained", "parameters", "sites"
 
 @dataclass(frozen=True)
 class PlanChange:
-    """One part that is not as it was."""
+    """One part, or key of a plan, that differs from the earlier plan."""
 
     mark: Literal["+", "~", "-"]
     name: str
@@ -28,7 +28,7 @@ class PlanChange:
 
 
 def diff_plans(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[PlanChange]:
-    """The differences between two plans in their JSON form; everything is new without the first."""
+    """The differences between two plans in JSON form; without `before`, all parts are new."""
     return list(_changes(before or {}, after))
 
 
@@ -37,8 +37,8 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Pl
     for name, item in new.items():
         if name not in old:
             yield PlanChange("+", name, str(item.get("method", "")))
-        elif told := "; ".join(_differences(old[name], item)):
-            yield PlanChange("~", name, told)
+        elif differences := "; ".join(_differences(old[name], item)):
+            yield PlanChange("~", name, differences)
     yield from (PlanChange("-", name) for name in old if name not in new)
     for key in ("expression", "backbone"):
         if before and before.get(key) != after.get(key):
@@ -46,9 +46,9 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Pl
 
 
 def _items(plan: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    heads = {"head": "head of "}
-    found = plan.get("items") or ()
-    return {f"{heads.get(item.get('kind', ''), '')}{item['name']}": item for item in found}
+    prefixes = {"head": "head of "}
+    items = plan.get("items") or ()
+    return {f"{prefixes.get(item.get('kind', ''), '')}{item['name']}": item for item in items}
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

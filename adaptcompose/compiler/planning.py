@@ -1,4 +1,4 @@
-"""Making the plan of a composition: what there is of it, counted at the sites that it uses."""
+"""Making plans: the parts of a composition, counted at the sites at which it uses them."""
 
 from __future__ import annotations
 
@@ -38,64 +38,65 @@ def make_plan(  # noqa: PLR0913
 ) -> Plan:
     """The plan of a checked and locked graph.
 
-    `trained` are names of parts, and `head`; without it what is new is trained. `cached` are the
-    parts whose files are here already, `backbone` among them; `pin` is the backbone's.
-    `expression` is what the user wrote, where it is shorter than the graph.
+    `trained` are the names of the trained parts, and `head` if the head is trained; without it, new
+    parts are trained. `cached` are the names of the parts whose files are on this machine already,
+    and `backbone` if it is. `pin` is that of the backbone. `expression` is the text that the plan
+    prints, by default the canonical text of the graph.
     """
     program = lower(graph, facts)
     used = weights_used(program)
-    places = slots_of(graph)
+    slots_by_part = slots_of(graph)
     fetched: set[str] = set(cached)
-    items: list[PlanRow] = []
-    learned = set(trainable_parts(graph)) if trained is None else trained
+    rows: list[PlanRow] = []
+    trained_parts = set(trainable_parts(graph)) if trained is None else trained
     for block in parts_of(graph).values():
-        learns = block.name in learned
-        sites, slots = used.get(block.name, ()), places.get(block.name, ())
-        items.append(_with_download(_item(block, facts, sites, slots, learns), fetched))
+        is_trained = block.name in trained_parts
+        sites, slots = used.get(block.name, ()), slots_by_part.get(block.name, ())
+        rows.append(_with_download(_row(block, facts, sites, slots, is_trained), fetched))
     if isinstance(head, Head):
-        items.append(_head_item(head, graph, facts, trained))
+        rows.append(_head_row(head, graph, facts, trained))
     kind = head if isinstance(head, str) else head.head_type if head else None
-    remote = pin is not None and pin.path is None and "backbone" not in fetched
-    besides = {"backbone": pin.size} if pin is not None and remote else {}
+    is_remote = pin is not None and pin.path is None and "backbone" not in fetched
+    other_downloads = {"backbone": pin.size} if pin is not None and is_remote else {}
     return Plan(
         expression or format_canonical(graph),
         facts,
-        tuple(items),
+        tuple(rows),
         program,
         kind,
         title,
         pin,
-        besides,
+        other_downloads,
     )
 
 
 def slots_of(graph: Block) -> dict[str, tuple[str, ...]]:
-    """Per part the slots in which it stands: the innermost named one at each of its places."""
-    found: dict[str, dict[str, None]] = {}
+    """For each part, the slots that contain it: the innermost named one wherever it is used."""
+    slots_by_part: dict[str, dict[str, None]] = {}
 
     def visit(block: Block, slot: str | None) -> None:
         if isinstance(block, WeightedPart) and slot:
-            found.setdefault(block.name, {})[slot] = None
+            slots_by_part.setdefault(block.name, {})[slot] = None
         for inner, inner_slot in block.inner_with_slots(slot):
             visit(inner, inner_slot)
 
     visit(graph, None)
-    return {name: tuple(slots) for name, slots in found.items()}
+    return {name: tuple(slots) for name, slots in slots_by_part.items()}
 
 
-def _item(
+def _row(
     block: WeightedPart,
     facts: Facts,
     sites: tuple[Site, ...],
     slots: tuple[str, ...],
-    learns: bool,
+    is_trained: bool,
 ) -> PlanRow:
     method = block.method_for(facts)
     return PlanRow(
         block.name,
         block.kind,
         block.is_new,
-        learns,
+        is_trained,
         method.parameter_count_at(sites, facts),
         slots,
         block.summary,
@@ -113,7 +114,7 @@ def _item(
 
 
 def _with_download(item: PlanRow, fetched: set[str]) -> PlanRow:
-    """With the bytes of its files, if no part before it brings them."""
+    """A row with the bytes of its files, unless a part before it has the same files."""
     pin = item.pin
     if pin is None or pin.path is not None or item.name in fetched:
         return item
@@ -124,23 +125,30 @@ def _with_download(item: PlanRow, fetched: set[str]) -> PlanRow:
     return replace(item, download_bytes=pin.size)
 
 
-def _head_item(head: Head, graph: Block, facts: Facts, trained: Collection[str] | None) -> PlanRow:
+def _head_row(head: Head, graph: Block, facts: Facts, trained: Collection[str] | None) -> PlanRow:
     leaf = adapters_with_heads(graph).get(head.part)
     new = leaf is None or leaf.ref is None or leaf.head is None
-    learns = new if trained is None else NEW_HEAD_NAME in trained
+    is_trained = new if trained is None else NEW_HEAD_NAME in trained
     parameters = head_parameter_count(head, facts)
     labels = f", {len(head.labels)} labels" if head.labels else ""
     call = f"{_TASKS.get(head.head_type, head.head_type.replace('_', '-'))}{labels}"
     if new or leaf is None:
-        return PlanRow(head.part, "head", True, learns, parameters, call=call)
+        return PlanRow(head.part, "head", True, is_trained, parameters, call=call)
     pin = leaf.pin
     return PlanRow(
-        head.part, "head", False, learns, parameters, call=call, reference=str(leaf.ref), pin=pin
+        head.part,
+        "head",
+        False,
+        is_trained,
+        parameters,
+        call=call,
+        reference=str(leaf.ref),
+        pin=pin,
     )
 
 
 def head_parameter_count(head: Head, facts: Facts) -> int:
-    """How many numbers a head has on this backbone."""
+    """The number of parameters of a head on this backbone; AC416 for a kind that is unknown."""
     if head.head_type not in _HEADS:
         help = f"use a head of one of these kinds: {', '.join(_HEADS)}"
         raise Failed(AC416.at(name=head.part, kind=head.head_type, help=help))
@@ -150,7 +158,10 @@ def head_parameter_count(head: Head, facts: Facts) -> int:
 
 
 def _biases(maps: list[tuple[int, int]], biased: bool, kind: str) -> Iterator[int]:
-    """`bias: false` concerns every map of a perceptron, and only the last of a language model."""
+    """The sizes of the biases.
+
+    With `bias: false`, no map of a perceptron has one, and in a language model the last has none.
+    """
     for number, (_, size) in enumerate(maps):
         inner = kind in VOCABULARY_HEAD_TYPES and number < len(maps) - 1
         if biased or inner:

@@ -1,8 +1,8 @@
-"""The trunk of a training: the lowest layers, whose states no step of the training changes.
+"""The trunk of a training: the lowest layers, whose states training does not change.
 
-Below the lowest site with a trained part a composition computes the same states for an example in
-every epoch (Rücklé et al., 2021, leave adapters out there for that reason). Cached, they are
-computed once, and later epochs start at the first layer that is trained.
+Below the lowest site with a trained part, a composition computes the same states for an example in
+every epoch (Rücklé et al., 2021, remove adapters from these layers for that reason). If they are
+cached, they are computed once, and later epochs start at the first trained layer.
 
 Condition: nothing is trained at the embeddings, every row has the same trunk, no gate averages over
 padding, whose states are not kept. Law: the same losses and gradients, up to rounding, where the
@@ -22,7 +22,7 @@ from adaptcompose.ir.program import Program
 
 @dataclass(frozen=True)
 class TrunkPlan:
-    """How many lowest layers it has; `why` says why it has none.
+    """The number of layers in the trunk, counted from the lowest; `reason` says why it has none.
 
     >>> print(TrunkPlan(5), TrunkPlan(0, "something is trained at the embeddings"), sep="; ")
     layers 0..4; none: something is trained at the embeddings
@@ -41,7 +41,7 @@ class TrunkPlan:
 
 
 def trunk_of(program: Program, trained: Collection[str]) -> TrunkPlan:
-    """The trunk under the trained parts of a program."""
+    """The trunk of a program, below the parts with the names `trained`."""
     sites = {s for part, sites in weights_used(program).items() if part in trained for s in sites}
     outside = [site for site in sites if site.layer is None]
     if outside:

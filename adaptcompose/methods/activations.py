@@ -1,4 +1,4 @@
-"""The activations of transformers by name, so that a slip is told without importing it."""
+"""The names of the activations of transformers, to check them without importing it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ACTIVATIONS = frozenset(
 
 
 def unknown_activations(*names: str | None) -> Iterator[Diagnostic]:
-    """AC212 for every name that is none."""
+    """AC212 for every name that is not an activation."""
     for name in names:
         if name is not None and name not in ACTIVATIONS:
             yield AC212.at(name=name, help=suggest(name, sorted(ACTIVATIONS)))

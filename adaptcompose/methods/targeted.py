@@ -1,4 +1,4 @@
-"""What methods that change maps of the backbone share: which maps, and how files say it."""
+"""The base of methods that change maps of the backbone: their targets, and their form in files."""
 
 from __future__ import annotations
 
@@ -20,31 +20,34 @@ from adaptcompose.syntax.signature import (
 )
 
 NATIVE_ARCHITECTURE = "adaptcompose"
-"""`architecture` in the files of methods and settings for which AdapterHub has no form."""
+"""The `architecture` in files of methods and settings that AdapterHub does not have."""
 
 
 @dataclass(frozen=True)
 class TargetedMethod(Method):
-    """A method with weights at linear maps or norms that it names."""
+    """A method with weights at linear maps or norms, which its argument `targets` names.
+
+    A subclass implements `tensors`, `init_tensor` and `lower`, and can set the class variables.
+    """
 
     target_kinds: ClassVar[tuple[SiteKind, ...]] = ("linear",)
     adapterhub_stem: ClassVar[str] = "loras"
-    """Where AdapterHub's files keep its tensors, below the module that is changed."""
+    """The name of its tensors in AdapterHub's files, below the module that is changed."""
 
     column_vectors: ClassVar[tuple[str, ...]] = ()
-    """Vectors that AdapterHub's files have as matrices of one column."""
+    """The vectors that AdapterHub's files store as matrices of one column."""
 
     targets: tuple[str, ...] = option((), "the maps to adapt")
     leave_out: LayerSet = option(frozenset(), "layers to skip")
     without: tuple[str, ...] = option((), "single sites to skip, such as 3.attn.q")
 
     def __post_init__(self) -> None:
-        """The order of places means nothing: equal settings are written alike."""
+        """Sort the targets, because their order has no meaning: equal settings compare equal."""
         for name in ("targets", "without"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
-        """The targets are places of this backbone, and one of them is left."""
+        """AC209 for targets that this backbone does not have, or if none is left."""
         known = self.possible_targets(facts)
         for name in self.targets:
             if name not in known:
@@ -66,7 +69,7 @@ class TargetedMethod(Method):
             yield self._wrong_argument("targets", expected, self.targets)
 
     def _wrong_argument(self, name: str, expected: str, given: object) -> Diagnostic:
-        """AC209 for an argument; `given` is its value, or a list with the items that are wrong."""
+        """AC209 for an argument; `given` is its value, or the list of its wrong items."""
         if isinstance(given, list):
             got = f"a list with {' and '.join(f'`{one}`' for one in given)}"
         else:
