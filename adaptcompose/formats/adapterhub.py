@@ -1,4 +1,4 @@
-"""AdapterHub's folders: adapter, head and fusion, as `adapters` of every year wrote them.
+"""Read AdapterHub's adapters, heads and fusions, as all versions of `adapters` wrote them.
 
 | object | configuration | weights |
 |---|---|---|
@@ -6,8 +6,8 @@
 | head | head_config.json | model_head.safetensors, pytorch_model_head.bin |
 | fusion | adapter_fusion_config.json | model_adapter_fusion.safetensors, pytorch_model_….bin |
 
-Configurations are read without torch; weights through the tensors-only readers. Nothing that a
-file says becomes a path, a module or an import.
+Configurations are read without torch, weights by readers that build nothing but tensors
+(tensors.py).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ WEIGHTS = {
     HEAD: ("model_head.safetensors", "pytorch_model_head.bin"),
     FUSION: ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin"),
 }
-_ALIAS = ".prefix_tuning.pool."  # under which the peer stores a prefix once more in every layer
+_ALIAS = ".prefix_tuning.pool."  # `adapters` stores every prefix a second time in each layer
 _LAYER = ".adapter_fusion_layer."
 _INVERTIBLE = ".invertible_adapters."
 
@@ -91,35 +91,37 @@ def _modernise(document: Mapping[str, Any], file: str) -> dict[str, Any]:
     return {"config": config if isinstance(config, dict) else {}}
 
 
-def _unknown(found: StoredObject, method: str) -> Diagnostic:
+def _unknown(stored: StoredObject, method: str) -> Diagnostic:
     known = ", ".join(sorted(registered_methods()))
-    return AC407.at(found.span, name=found.title, method=method, known=known)
+    return AC407.at(stored.span, name=stored.title, method=method, known=known)
 
 
-def read_method(found: StoredObject, facts: Facts, keys: Collection[str] | None = None) -> Method:
-    """The method that a configuration means on this backbone; AC403, AC407, AC408 if none.
+def read_method(stored: StoredObject, facts: Facts, keys: Collection[str] | None = None) -> Method:
+    """The method of an adapter on a backbone.
 
-    `keys` are the names of the tensors in its file, where that file is not on this machine.
+    `keys` are the names of the tensors if the file of weights is not on this machine. Raises Failed
+    with AC403 or AC408 for another backbone, AC407 for an unknown method, AC413 for invalid
+    settings.
     """
-    check_base(found, facts)
-    config = dict(found.config)
-    if may_lack_invertible(found.document) and not any(
-        _INVERTIBLE in f".{key}" for key in _names(found, ADAPTER, keys)
+    check_base(stored, facts)
+    config = dict(stored.config)
+    if may_lack_invertible(stored.document) and not any(
+        _INVERTIBLE in f".{key}" for key in _names(stored, ADAPTER, keys)
     ):
         config |= {"inv_adapter": None, "inv_adapter_reduction_factor": None}
     families = dict.fromkeys(type(method) for method in registered_methods().values())
-    with config_errors(found, ADAPTER):
+    with config_errors(stored, ADAPTER):
         for family in families:
             reader = getattr(family, "from_adapterhub", None)
             method = reader(config, facts) if reader else None
             if method is not None:
                 assert isinstance(method, Method)
                 return method
-    raise Failed(_unknown(found, family_label(found.config)))
+    raise Failed(_unknown(stored, family_label(stored.config)))
 
 
 def family_label(config: Mapping[str, Any]) -> str:
-    """What a configuration calls its method.
+    """The name of the method in a configuration.
 
     >>> family_label({"architecture": "union", "configs": [{"architecture": "lora"}, {}]})
     'a union of lora and an unknown method'
@@ -128,81 +130,84 @@ def family_label(config: Mapping[str, Any]) -> str:
     if kind == NATIVE_ARCHITECTURE:
         return str(config.get("method") or "an unknown method")
     if kind == "union" and isinstance(config.get("configs"), list):
-        inner = (family_label(one if isinstance(one, dict) else {}) for one in config["configs"])
+        inner = (family_label(c if isinstance(c, dict) else {}) for c in config["configs"])
         return f"a union of {' and '.join(inner)}"
     if config.get("phm_layer"):
         return "compacter"
     if kind is None and "reduction_factor" in config:
-        odd = config.get("inv_adapter") not in (None, "nice", "glow")
-        return f"invertible parts of kind {config['inv_adapter']}" if odd else "bottleneck"
+        is_unknown = config.get("inv_adapter") not in (None, "nice", "glow")
+        return f"invertible parts of kind {config['inv_adapter']}" if is_unknown else "bottleneck"
     return str(kind or "an unknown method")
 
 
-def read_fusion(found: StoredObject, facts: Facts, keys: Collection[str] | None = None) -> Fusion:
-    """The settings of a fusion, with the sites that its weights cover.
+def read_fusion(stored: StoredObject, facts: Facts, keys: Collection[str] | None = None) -> Fusion:
+    """The settings of a fusion, with the sites for which it has weights.
 
-    `keys` are the names of the tensors in its file, where that file is not on this machine.
+    `keys` are the names of the tensors if the file of weights is not on this machine.
     """
-    check_base(found, facts)
-    stem = f"{_LAYER}{found.name}."
-    places = {key.split(stem)[0] for key in _names(found, FUSION, keys) if stem in key}
-    stems = facts.layout.key_prefixes(facts.model_type)
-    at = tuple(
+    check_base(stored, facts)
+    stem = f"{_LAYER}{stored.name}."
+    modules = {key.split(stem)[0] for key in _names(stored, FUSION, keys) if stem in key}
+    prefixes = facts.layout.key_prefixes(facts.model_type)
+    sites = tuple(
         site
         for site in facts.sublayer_sites()
-        if places & {f"{stem}{facts.layout.adapterhub_path(site)}" for stem in stems}
+        if modules & {f"{prefix}{facts.layout.adapterhub_path(site)}" for prefix in prefixes}
     )
-    with config_errors(found, FUSION):
-        return Fusion.from_adapterhub(dict(found.config), at)
+    with config_errors(stored, FUSION):
+        return Fusion.from_adapterhub(dict(stored.config), sites)
 
 
-def _names(found: StoredObject, kind: str, keys: Collection[str] | None) -> Collection[str]:
-    """The modern names of the tensors in a file: those given, or those of the file here."""
+def _names(stored: StoredObject, kind: str, keys: Collection[str] | None) -> Collection[str]:
+    """The names of the tensors in their modern form: `keys`, or those in the file."""
     if keys is None:
-        path = weights_file(found, kind)
-        keys = read_shapes(path, f"{found.title}: {path.name}")
+        path = weights_file(stored, kind)
+        keys = read_shapes(path, f"{stored.title}: {path.name}")
     return {modern_key(key) for key in keys}
 
 
-def weights_file(found: StoredObject, kind: str) -> Path:
-    """Safetensors if there are any, else the pickle."""
+def weights_file(stored: StoredObject, kind: str) -> Path:
+    """The safetensors file of an object, or else its pickle; Failed with AC418 without either."""
     for name in WEIGHTS[kind]:
-        if (found.folder / name).is_file():
-            return found.folder / name
+        if (stored.folder / name).is_file():
+            return stored.folder / name
     missing = " or ".join(WEIGHTS[kind])
-    raise Failed(AC418.at(found.span, name=found.title, missing=missing))
+    raise Failed(AC418.at(stored.span, name=stored.title, missing=missing))
 
 
 def read_weights(
-    found: StoredObject, method: Method, facts: Facts, kind: str = ADAPTER
+    stored: StoredObject, method: Method, facts: Facts, kind: str = ADAPTER
 ) -> dict[tuple[Site, str], torch.Tensor]:
-    """The tensors of an adapter or a fusion by site and name, each of the expected shape."""
-    path = weights_file(found, kind)
-    stored = _own_tensors(found, read_tensors(path, f"{found.title}: {path.name}"))
-    shapes = {key: tuple(tensor.shape) for key, tensor in stored.items()}
-    if wrong := list(shape_problems(found, method, facts, shapes)):
+    """The tensors of an adapter or a fusion by site and name, each of the shape in `method`.
+
+    Raises Failed with AC408, AC413 or AC418 if they do not fit.
+    """
+    path = weights_file(stored, kind)
+    tensors = _own_tensors(stored, read_tensors(path, f"{stored.title}: {path.name}"))
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    if wrong := list(shape_problems(stored, method, facts, shapes)):
         raise Failed(wrong)
     weights = {}
-    for site, name, keys in _keys(method, found.name, facts):
-        whole = stored[next(key for key in keys if key in stored)]
+    for site, name, keys in _keys(method, stored.name, facts):
+        whole = tensors[next(key for key in keys if key in tensors)]
         packed = method.packed_slice(name, site, facts)
         own = whole if packed is None else packed.extract(whole, method.tensors(site, facts)[name])
         weights[site, name] = own.clone()
-    check_finite(found, weights)
+    check_finite(stored, weights)
     return weights
 
 
 def shape_problems(
-    found: StoredObject, method: Method, facts: Facts, shapes: Mapping[str, tuple[int, ...]]
+    stored: StoredObject, method: Method, facts: Facts, shapes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[Diagnostic]:
-    """What is wrong with the weights of an adapter or a fusion as far as shapes tell.
+    """Compare the shapes of the tensors in a file with those of a method.
 
-    AC418 for the first tensor that is missing, AC408 for the first one of another shape and for
-    the first one that the configuration does not explain.
+    Yields AC418 for the first missing tensor. If none is missing, yields AC408 for the first one of
+    another shape, or else for one that the configuration does not account for.
     """
-    shapes = _own_tensors(found, shapes)
+    shapes = _own_tensors(stored, shapes)
     left, lacking, odd = {key: s for key, s in shapes.items() if _ALIAS not in key}, "", ""
-    for site, name, keys in _keys(method, found.name, facts):
+    for site, name, keys in _keys(method, stored.name, facts):
         key = next((key for key in keys if key in shapes), None)
         packed = method.packed_slice(name, site, facts)
         expected = packed.shape if packed else method.tensors(site, facts)[name]
@@ -216,35 +221,38 @@ def shape_problems(
         for alias in keys:
             left.pop(alias, None)
     if lacking:
-        yield AC418.at(found.span, name=found.title, missing=lacking)
+        yield AC418.at(stored.span, name=stored.title, missing=lacking)
     if not lacking and not odd and left:
         odd = f"its configuration does not account for the tensor {min(left)}"
     if odd:
-        yield AC408.at(found.span, name=found.title, detail=odd)
+        yield AC408.at(stored.span, name=stored.title, detail=odd)
 
 
-def _own_tensors(found: StoredObject, stored: Mapping[str, T]) -> dict[str, T]:
-    """Tensors by their modern keys; those of a fusion whose name only begins alike are not ours."""
-    modern = {modern_key(key): value for key, value in stored.items()}
-    mine = f"{_LAYER}{found.name}."
+def _own_tensors(stored: StoredObject, tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors by their modern keys, without those of other fusions in the same file.
+
+    The file of a fusion of `a,b` may also have the tensors of one of `a,b,c`.
+    """
+    modern = {modern_key(key): value for key, value in tensors.items()}
+    mine = f"{_LAYER}{stored.name}."
     return {key: value for key, value in modern.items() if _LAYER not in key or mine in key}
 
 
 def _keys(method: Method, name: str, facts: Facts) -> Iterator[tuple[Site, str, list[str]]]:
-    """Every tensor with the keys it may have: with or without the base model's attribute."""
+    """Every tensor with its possible keys: with or without the attribute of the base model."""
     stems = facts.layout.key_prefixes(facts.model_type)
     for site in method.sites(facts):
         for tensor, keys in method.adapterhub_keys(name, site, facts).items():
             yield site, tensor, [f"{stem}{key}" for key in keys for stem in stems]
 
 
-def read_head(found: StoredObject) -> dict[str, torch.Tensor]:
-    """The tensors of a head by slot: `1.weight`, …"""
-    path = weights_file(found, HEAD)
-    stem = f"heads.{found.name}."
-    stored = read_tensors(path, f"{found.title}: {path.name}")
-    if flexible_config(found.document) is not None:
-        slots = dict(to_slots(str(found.document["model_class"]), stored))
+def read_head(stored: StoredObject) -> dict[str, torch.Tensor]:
+    """The tensors of a head by slot of the flexible head: `1.weight`, …"""
+    path = weights_file(stored, HEAD)
+    stem = f"heads.{stored.name}."
+    tensors = read_tensors(path, f"{stored.title}: {path.name}")
+    if flexible_config(stored.document) is not None:
+        slots = dict(to_slots(str(stored.document["model_class"]), tensors))
     else:
-        slots = {key[len(stem) :]: t for key, t in stored.items() if key.startswith(stem)}
-    return {key: t.clone() for key, t in renumber_slots(found.config, slots).items()}
+        slots = {key[len(stem) :]: t for key, t in tensors.items() if key.startswith(stem)}
+    return {key: t.clone() for key, t in renumber_slots(stored.config, slots).items()}

@@ -1,6 +1,6 @@
-"""AdapterHub's setups: a folder with a composition, and its adapters, fusions and heads below it.
+"""AdapterHub's setups: a composition, with its adapters, fusions and heads in subfolders.
 
-Said in the language, with references below a place: what a user writes to have the same.
+A setup becomes the expression that you would write for the same composition.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ _DEEPEST = 20
 
 
 def setup_expression(outer: Mapping[str, Any], place: str = ".") -> str:
-    """The composition of adapter_setup.json; ValueError where the language has no such block.
+    """The composition of adapter_setup.json; ValueError for blocks that the language does not have.
+
+    References start with `place`, the folder of the setup.
 
     >>> leaf = lambda name: {"type": "single", "children": [name]}
     >>> fused = {"type": "Fuse", "children": [leaf("a"), leaf("b")]}
@@ -69,7 +71,7 @@ def _name(children: Sequence[Any]) -> str:
 
 
 def _last(node: Any) -> str:
-    """The name by which the peer knows a member: its last adapter's."""
+    """The name of a member in the name of a fusion: that of its last adapter."""
     kind, children, _ = _parts(node)
     return _name(children) if kind == "single" else _last(children[-1])
 
@@ -81,11 +83,11 @@ def _reference(path: str) -> str:
 def _weighted(inner: Sequence[str], weights: Any) -> list[str]:
     if not isinstance(weights, list) or len(weights) != len(inner):
         return list(inner)
-    return [f"{one}:{format_value(float(w))}" for one, w in zip(inner, weights, strict=True)]
+    return [f"{member}:{format_value(float(w))}" for member, w in zip(inner, weights, strict=True)]
 
 
 def _starts(splits: Any, count: int) -> str:
-    """Lengths of ranges as the token with which each but the first begins."""
+    """The lengths of ranges as `at`: the first token of each range but the first."""
     lengths = [splits] * count if isinstance(splits, int) else splits
     if not isinstance(lengths, list) or len(lengths) != count:
         raise ValueError("its splits do not match its members")

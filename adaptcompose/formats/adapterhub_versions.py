@@ -1,4 +1,4 @@
-"""AdapterHub's files of every year, said in the words of the newest generation.
+"""Convert configurations and keys of all versions of AdapterHub to the newest form.
 
 | years | `version` | peculiarities |
 |---|---|---|
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
-"""Names before 3.0, and what they mean today."""
+"""The names of activations before 3.0, and their names today."""
 
 _KEYS = {
     "attention_text_task_adapters": "adapters",
@@ -89,14 +89,14 @@ NAMED: dict[str, dict[str, Any]] = {
         ],
     },
 }
-"""Configurations that a file may name instead of spelling them out; absent keys are defaults."""
+"""The configurations that a file may name instead of listing settings; others are defaults."""
 
 _LONGEST_NAME = 2000
 _NAME = re.compile(r"([^\[\]|]+)(?:\[(.*)\])?")
 
 
 def modern_config(outer: Mapping[str, Any]) -> dict[str, Any]:
-    """The method's settings in adapter_config.json; ValueError if it names unknown ones.
+    """The settings of the method in adapter_config.json; ValueError for an unknown configuration.
 
     >>> modern_config({"config": "pfeiffer[reduction_factor=4]"})["reduction_factor"]
     4
@@ -117,18 +117,19 @@ def modern_config(outer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_unit_scale(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in which every LoRA has the factor alpha / r = 1."""
+    """The settings with alpha = r for every LoRA, so that its factor alpha / r is 1."""
     inner = config.get("configs")
     if isinstance(inner, list):
-        return {**config, "configs": [_with_unit_scale(dict(one)) for one in inner]}
+        return {**config, "configs": [_with_unit_scale(dict(settings)) for settings in inner]}
     lora = config.get("architecture") == "lora"
     return {**config, "alpha": config.get("r")} if lora else dict(config)
 
 
 def may_lack_invertible(outer: Mapping[str, Any]) -> bool:
-    """Whether an invertible part is declared that may not be there: the tensors tell.
+    """Whether a configuration declares an invertible part that its file may not have.
 
-    Task adapters of 2020 declare the one of the language adapter below them.
+    Task adapters of 2020 declare the part of the language adapter that they were trained on. Only
+    the tensors in the file show whether they have one.
     """
     config = outer.get("config")
     declared = config.get("invertible_adapter") if isinstance(config, Mapping) else None
@@ -136,7 +137,7 @@ def may_lack_invertible(outer: Mapping[str, Any]) -> bool:
 
 
 def unusual_settings(outer: Mapping[str, Any]) -> Iterator[str]:
-    """What is unusual about an adapter_config.json, in the user's words."""
+    """Yield what is unusual about an adapter_config.json, as verb phrases for the user."""
     config, version = outer.get("config"), outer.get("version")
     if config is None:
         if "config" in outer:
@@ -157,7 +158,7 @@ def unusual_settings(outer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def modern_key(key: str) -> str:
-    """The name of a tensor as files have it since 2021.
+    """The key of a tensor in files since 2021.
 
     >>> modern_key("bert.encoder.layer.0.output.layer_text_task_adapters.sst.adapter_up.bias")
     'bert.encoder.layer.0.output.adapters.sst.adapter_up.bias'
@@ -166,33 +167,33 @@ def modern_key(key: str) -> str:
 
 
 def modern_fusion(outer: Mapping[str, Any]) -> dict[str, Any]:
-    """adapter_fusion_config.json with its settings as a mapping and the names of its members."""
+    """The document of a fusion with its settings as a mapping and the names of its members."""
     config, name = outer.get("config"), outer.get("name")
     if not isinstance(config, Mapping):
         plain = {"value": False, "regularization": False, "value_initialized": False}
         config = plain if config == "static" else {}
-    found = {**outer, "config": config}
-    if found.get("adapter_names") is None and isinstance(name, str) and "," in name:
-        found["adapter_names"] = name.split(",")
-    return found
+    document = {**outer, "config": config}
+    if document.get("adapter_names") is None and isinstance(name, str) and "," in name:
+        document["adapter_names"] = name.split(",")
+    return document
 
 
 def _named(text: str) -> dict[str, Any]:
-    """`pfeiffer`, `lora[r=16]`, or several joined by `|`."""
+    """The settings of a named configuration: `pfeiffer`, `lora[r=16]`, or several joined by `|`."""
     if len(text) > _LONGEST_NAME:
         raise ValueError("the name of its configuration is too long")
-    found = []
-    for one in _split(text, "|"):
-        match = _NAME.fullmatch(one.strip())
+    configs = []
+    for part in _split(text, "|"):
+        match = _NAME.fullmatch(part.strip())
         if match is None or match[1] not in NAMED:
             raise ValueError(f"there is no configuration called {text!r}")
-        given = dict(_setting(pair) for pair in _split(match[2] or "", ","))
-        found.append(NAMED[match[1]] | given)
-    return found[0] if len(found) == 1 else {"architecture": "union", "configs": found}
+        settings = dict(_setting(pair) for pair in _split(match[2] or "", ","))
+        configs.append(NAMED[match[1]] | settings)
+    return configs[0] if len(configs) == 1 else {"architecture": "union", "configs": configs}
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """At marks outside brackets."""
+    """The parts of a text between marks outside brackets."""
     pieces, depth = [""], 0
     for char in text:
         depth += (char in "[({") - (char in "])}")
@@ -218,7 +219,10 @@ def _rename_activation(config: dict[str, Any]) -> None:
 
 
 def _flatten_invertible(config: dict[str, Any], *, renamed: bool) -> None:
-    """The nested settings of 2020; the part's own activation is kept where it is another one."""
+    """Move the nested settings of 2020 to the top level, in place.
+
+    The activation of the invertible part is recorded only if it differs from the adapter's.
+    """
     nested = config.pop("invertible_adapter")
     if not isinstance(nested, Mapping):
         return
@@ -233,11 +237,11 @@ def _flatten_invertible(config: dict[str, Any], *, renamed: bool) -> None:
 
 
 def _ignored_alpha(version: str) -> bool:
-    """Whether a version of `adapters` computed LoRA with a factor of 1, whatever alpha.
+    """Whether a version of `adapters` ignored alpha and scaled LoRA by 1.
 
-    >>> [_ignored_alpha(one) for one in ("0.2.1", "adapters.1.0.1", "adapters.1.1.0.dev0")]
+    >>> [_ignored_alpha(version) for version in ("0.2.1", "adapters.1.0.1", "adapters.1.1.0.dev0")]
     [True, True, True]
-    >>> [_ignored_alpha(one) for one in ("3.2.1", "adapters.1.1.0")]
+    >>> [_ignored_alpha(version) for version in ("3.2.1", "adapters.1.1.0")]
     [False, False]
     """
     match = re.fullmatch(r"(?:adapters\.)?(\d+)\.(\d+)(.*)", version)

@@ -1,4 +1,4 @@
-"""AdapterHub's folders as `adapters` 1.3 writes them, so that it loads them."""
+"""Write adapters, fusions and heads as `adapters` 1.3 writes them, so that it loads them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ VERSION = "adapters.1.3.0"
 
 @dataclass(frozen=True)
 class AdapterHubWriter:
-    """Writes objects of one backbone; `adapters` loads them without a missing or unexpected key."""
+    """Writes the objects of one backbone.
+
+    `adapters` loads them without a missing or an unexpected key.
+    """
 
     facts: Facts
     pickles: bool = True
-    """Also write `.bin`, without which the peer does not open a folder by default."""
+    """Also write `.bin`, without which `adapters` does not open a folder by default."""
 
     def adapter(
         self,

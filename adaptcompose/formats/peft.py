@@ -1,8 +1,8 @@
-"""PEFT's folders: adapter_config.json with a `peft_type`, adapter_model.safetensors or .bin.
+"""Read PEFT's adapters: adapter_config.json with a `peft_type`, adapter_model.safetensors or .bin.
 
-Which modules an adapter has weights for is read from the names of its tensors, not from the
-patterns of its configuration: what is not in the file does nothing. Only `alpha_pattern` is run,
-on those names, and only regular expressions that cannot take long. Tensors are named
+The names of the tensors show which modules an adapter changes; the patterns of the configuration
+are ignored, since a module without tensors is not changed. Only `alpha_pattern` is matched, with
+those names, and only if its regular expressions cannot take long. Tensors are named
 `base_model.model.<path in the class>.<kind>`.
 """
 
@@ -55,9 +55,9 @@ TensorId = tuple[Site, str]
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder holds: the method, where its tensors are, and the head beside it.
+    """The content of a folder: the method, the places of its tensors in the file, and the head.
 
-    `copies` are the keys of matrices that are the backbone's own.
+    `backbone_copies` are the keys of matrices that are copies of the backbone's own.
     """
 
     method: Method
@@ -79,32 +79,35 @@ def to_stored_object(
     return StoredObject(folder, title, "", {}, document, span, backbone)
 
 
-def read_contents(found: StoredObject, facts: Facts, shapes: Shapes) -> Contents:
-    """The contents of a folder on this backbone; AC403, AC407, AC408, AC413 or AC418 if none."""
-    check_base(found, facts)
-    kind = str(found.document.get("peft_type")).rpartition(".")[2].upper()
+def read_contents(stored: StoredObject, facts: Facts, shapes: Shapes) -> Contents:
+    """The content of a folder on a backbone, with the shapes of the tensors in its file.
+
+    Raises Failed with AC403, AC407, AC408, AC413 or AC418 if it does not fit.
+    """
+    check_base(stored, facts)
+    kind = str(stored.document.get("peft_type")).rpartition(".")[2].upper()
     if kind not in READERS:
-        raise Failed(unsupported_diagnostic(found, f"PEFT's {kind}"))
-    with config_errors(found, CONFIG):
-        for key in unsupported_settings(found.document, kind):
-            raise Failed(unsupported_diagnostic(found, f"PEFT's {kind} with {key}"))
-        biases = found.document.get("bias") == "all"
-        modules = FileModules.from_shapes(facts, shapes, _saved(found.document), biases=biases)
-        for what in _unsupported_changes(found.document, kind, modules):
-            raise Failed(unsupported_diagnostic(found, what))
+        raise Failed(unsupported_diagnostic(stored, f"PEFT's {kind}"))
+    with config_errors(stored, CONFIG):
+        for key in unsupported_settings(stored.document, kind):
+            raise Failed(unsupported_diagnostic(stored, f"PEFT's {kind} with {key}"))
+        biases = stored.document.get("bias") == "all"
+        modules = FileModules.from_shapes(facts, shapes, _saved(stored.document), biases=biases)
+        for what in _unsupported_changes(stored.document, kind, modules):
+            raise Failed(unsupported_diagnostic(stored, what))
         try:
-            method = READERS[kind](found.document, modules)
+            method = READERS[kind](stored.document, modules)
         except UnsupportedError as error:
-            raise Failed(unsupported_diagnostic(found, f"PEFT's {kind} with {error}")) from None
-    head = peft_heads.find(found.document, facts, modules.unused_shapes)
+            raise Failed(unsupported_diagnostic(stored, f"PEFT's {kind} with {error}")) from None
+    head = peft_heads.find(stored.document, facts, modules.unused_shapes)
     for key in head.slots.values():
         modules.unused_shapes.pop(key)
-    for what in _unsupported_modules(found.document, modules.unused_shapes):
-        raise Failed(unsupported_diagnostic(found, f"PEFT's {kind} with {what}"))
+    for what in _unsupported_modules(stored.document, modules.unused_shapes):
+        raise Failed(unsupported_diagnostic(stored, f"PEFT's {kind} with {what}"))
     tensors = _tensors(method, modules, facts)
-    if resized := list(_resize_problems(found, modules)):
+    if resized := list(_resize_problems(stored, modules)):
         raise Failed(resized)
-    if wrong := list(_misfits(found, method, tensors, modules, facts)):
+    if wrong := list(_misfits(stored, method, tensors, modules, facts)):
         raise Failed(wrong)
     return Contents(method, tensors, head, modules.backbone_copies)
 
@@ -112,7 +115,7 @@ def read_contents(found: StoredObject, facts: Facts, shapes: Shapes) -> Contents
 def _unsupported_changes(
     config: Mapping[str, Any], kind: str, modules: FileModules
 ) -> Iterator[str]:
-    """What else a file may change that no method of ours does."""
+    """Changes of the backbone in a file that no method here can make."""
     if config.get("ensure_weight_tying") and modules.has_tied_map:
         yield f"PEFT's {kind} with ensure_weight_tying"
     if modules.whole_tensors and kind != "LORA":
@@ -121,32 +124,35 @@ def _unsupported_changes(
         yield f"weights for {modules.unknown_module}"
 
 
-def unsupported_diagnostic(found: StoredObject, method: str) -> Diagnostic:
-    """AC407 with all that can be read."""
+def unsupported_diagnostic(stored: StoredObject, method: str) -> Diagnostic:
+    """AC407 with the methods that are supported."""
     known = f"{', '.join(READERS)} of PEFT, or any method of AdapterHub"
-    return AC407.at(found.span, name=found.title, method=method, known=known)
+    return AC407.at(stored.span, name=stored.title, method=method, known=known)
 
 
 def _tensors(method: Method, modules: FileModules, facts: Facts) -> dict[TensorId, TensorSlice]:
-    found = {
+    slices = {
         (site, name): tensor
         for part in (modules.tensors, modules.whole_tensors)
         for site, tensors in part.items()
         for name, tensor in tensors.items()
     }
     if SHARED_SITE in method.sites(facts):
-        found |= {(SHARED_SITE, name): TensorSlice(key) for name, key in PROJECTION.items()}
-    return found
+        slices |= {(SHARED_SITE, name): TensorSlice(key) for name, key in PROJECTION.items()}
+    return slices
 
 
 def _misfits(
-    found: StoredObject,
+    stored: StoredObject,
     method: Method,
     tensors: Mapping[TensorId, TensorSlice],
     modules: FileModules,
     facts: Facts,
 ) -> Iterator[Diagnostic]:
-    """What is missing, of another shape, or not explained: the first of each."""
+    """Compare the tensors of a file with those of a method: the first problem of each kind.
+
+    AC418 for a missing tensor, AC408 for one of another shape or without a meaning.
+    """
     expected = {
         (site, name): shape
         for site in method.sites(facts)
@@ -154,7 +160,7 @@ def _misfits(
     }
     lacking = [f"{name} at {site}" for site, name in expected if (site, name) not in tensors]
     if lacking:
-        yield AC418.at(found.span, name=found.title, missing=lacking[0])
+        yield AC418.at(stored.span, name=stored.title, missing=lacking[0])
     for (site, name), tensor in tensors.items():
         shape, wanted = (
             tensor.unpacked_shape(modules.shapes[tensor.key]),
@@ -164,51 +170,51 @@ def _misfits(
             modules.unused_shapes[tensor.key] = shape
         elif shape != wanted and not (prod(shape) == prod(wanted) and len(wanted) == 1):
             detail = f"{name} at {site} has shape {shape}, but the backbone needs {wanted}"
-            yield AC408.at(found.span, name=found.title, detail=detail)
+            yield AC408.at(stored.span, name=stored.title, detail=detail)
             return
     if modules.unused_shapes:
         detail = f"its configuration does not account for the tensor {min(modules.unused_shapes)}"
-        yield AC408.at(found.span, name=found.title, detail=detail)
+        yield AC408.at(stored.span, name=stored.title, detail=detail)
 
 
 def _unsupported_modules(
     config: Mapping[str, Any], left: Mapping[str, tuple[int, ...]]
 ) -> Iterator[str]:
-    """What PEFT's files may have of modules other than heads."""
+    """The modules other than heads that a file has whole copies of."""
     for key in sorted(left):
         module, _, _ = key.removeprefix(STEM).rpartition(".")
         yield from (f"modules_to_save={name}" for name in enclosing_modules(module, _saved(config)))
 
 
 def _saved(config: Mapping[str, Any]) -> list[str]:
-    """The names of modules of which a file has all."""
+    """The names of the modules that a file has whole copies of."""
     names = config.get("modules_to_save")
     return [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
 
 
-def _resize_problems(found: StoredObject, modules: FileModules) -> Iterator[Diagnostic]:
-    """AC408 where a file is of embeddings with another number of tokens, or of another width."""
+def _resize_problems(stored: StoredObject, modules: FileModules) -> Iterator[Diagnostic]:
+    """AC408 if a file has embeddings with another number of tokens or of another width."""
     for key, expected in modules.vocabulary_matrices():
-        stored = modules.shapes[key]
-        if len(stored) == 2 and stored[0] != expected[0]:
-            detail = f"{key} has {stored[0]} tokens, but the backbone has {expected[0]}"
-            help = f"use a backbone saved after `model.resize_token_embeddings({stored[0]})`"
-            yield AC408.at(found.span, name=found.title, detail=detail, help=help)
+        shape = modules.shapes[key]
+        if len(shape) == 2 and shape[0] != expected[0]:
+            detail = f"{key} has {shape[0]} tokens, but the backbone has {expected[0]}"
+            help = f"use a backbone saved after `model.resize_token_embeddings({shape[0]})`"
+            yield AC408.at(stored.span, name=stored.title, detail=detail, help=help)
             return
-        if stored != expected:
-            detail = f"{key} has shape {stored}, but the backbone needs {expected}"
-            yield AC408.at(found.span, name=found.title, detail=detail)
+        if shape != expected:
+            detail = f"{key} has shape {shape}, but the backbone needs {expected}"
+            yield AC408.at(stored.span, name=stored.title, detail=detail)
             return
 
 
 def read_weights(
-    found: StoredObject, contents: Contents, facts: Facts
+    stored: StoredObject, contents: Contents, facts: Facts
 ) -> dict[TensorId, torch.Tensor]:
-    """The tensors of an adapter by site and name, each of the expected shape."""
-    stored = read_file(found)
+    """The tensors of an adapter by site and name, each of the shape in its method."""
+    tensors = read_file(stored)
     weights = {}
     for (site, name), place in contents.tensors.items():
-        tensor = stored[place.key]
+        tensor = tensors[place.key]
         number, count = place.piece
         if count > 1:
             tensor = tensor.chunk(count)[number]
@@ -218,7 +224,7 @@ def read_weights(
         shape = contents.method.tensors(site, facts)[name]
         tensor = tensor if place.packed is None else place.packed.extract(tensor, shape)
         weights[site, name] = tensor.reshape(shape).clone()
-    check_finite(found, weights)
+    check_finite(stored, weights)
     return weights
 
 
@@ -228,28 +234,28 @@ def _with_zeros(tensor: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.cat([tensor, torch.zeros_like(tensor)], dim=axis)
 
 
-def residual_init_kind(found: StoredObject) -> str | None:
-    """How factors began whose other half is to be made from the backbone's weights."""
-    kind = found.document.get("init_lora_weights")
+def residual_init_kind(stored: StoredObject) -> str | None:
+    """The initialisation if half of the factors has to be computed from the backbone's weights."""
+    kind = stored.document.get("init_lora_weights")
     return str(kind) if kind in RESIDUAL_INITS else None
 
 
-def read_head(found: StoredObject, contents: Contents) -> dict[str, torch.Tensor]:
-    """The tensors of the head by slot: `1.weight`, …"""
-    stored = read_file(found)
-    return {slot: stored[key].clone() for slot, key in contents.head.slots.items()}
+def read_head(stored: StoredObject, contents: Contents) -> dict[str, torch.Tensor]:
+    """The tensors of the head by slot of the flexible head: `1.weight`, …"""
+    tensors = read_file(stored)
+    return {slot: tensors[key].clone() for slot, key in contents.head.slots.items()}
 
 
-def read_backbone_copies(found: StoredObject, contents: Contents) -> dict[Site, torch.Tensor]:
-    """What the file has of the backbone's own matrices, as they are stored."""
-    stored = read_file(found) if contents.backbone_copies else {}
-    return {site: stored[key] for site, key in contents.backbone_copies.items()}
+def read_backbone_copies(stored: StoredObject, contents: Contents) -> dict[Site, torch.Tensor]:
+    """The copies of the backbone's own matrices in the file."""
+    tensors = read_file(stored) if contents.backbone_copies else {}
+    return {site: tensors[key] for site, key in contents.backbone_copies.items()}
 
 
-def read_file(found: StoredObject) -> dict[str, torch.Tensor]:
-    """Everything in the file of weights."""
+def read_file(stored: StoredObject) -> dict[str, torch.Tensor]:
+    """All tensors in the file of weights; Failed with AC418 if there is no such file."""
     for name in WEIGHTS:
-        if (found.folder / name).is_file():
-            return read_tensors(found.folder / name, f"{found.title}: {name}")
+        if (stored.folder / name).is_file():
+            return read_tensors(stored.folder / name, f"{stored.title}: {name}")
     missing = " or ".join(WEIGHTS)
-    raise Failed(AC418.at(found.span, name=found.title, missing=missing))
+    raise Failed(AC418.at(stored.span, name=stored.title, missing=missing))

@@ -1,6 +1,6 @@
-"""Heads in PEFT's files: modules of transformers' classes, saved whole beside an adapter.
+"""Heads in PEFT's files: modules of transformers' classes, saved whole along with an adapter.
 
-The class is told by the task, or, where PEFT has no word for it, by its name.
+A file records the task of the class, or, if PEFT has no name for the task, that of the class.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ TASKS = {
     "CAUSAL_LM": ("LMHeadModel", "ForCausalLM"),
     "SEQ_2_SEQ_LM": ("ForConditionalGeneration",),
 }
-"""The classes of transformers by what PEFT calls their tasks, behind the name of the family."""
+"""The endings of transformers' class names (after the name of the family) by PEFT's task."""
 
 _STEMS = (STEM, "base_model.")
-"""What keys begin with: of changes of the backbone, of virtual tokens."""
+"""The prefixes of keys: in adapters of weights, and in those of virtual tokens."""
 
 
 @dataclass(frozen=True)
 class StoredHead:
-    """A head of a class: as a flexible one, if it is there at all, and its keys by slot."""
+    """The head in a file: its class, the flexible head that it means, and its keys by slot.
+
+    All are empty if the file has no head.
+    """
 
     name: str = ""
     config: Mapping[str, Any] | None = None
@@ -36,14 +39,14 @@ class StoredHead:
 
 
 def class_prefix(facts: Facts) -> str:
-    """What the names of a family's classes begin with."""
+    """The prefix of the names of a family's classes in transformers."""
     return str(facts.layout.adapterhub.get(facts.model_type, "")).removesuffix("AdapterModel")
 
 
 def find(
     config: Mapping[str, Any], facts: Facts, left: Mapping[str, tuple[int, ...]]
 ) -> StoredHead:
-    """The head whose modules are among the tensors of a file."""
+    """The head whose modules are among the tensors `left` in a file."""
     family = class_prefix(facts)
     names = [f"{family}{task}" for task in TASKS.get(str(config.get("task_type")), ())]
     mapping = config.get("auto_mapping")
@@ -68,9 +71,9 @@ def find(
 
 
 def class_of(config: Mapping[str, Any], facts: Facts) -> str | None:
-    """The class that has a head of these settings, if PEFT's files can hold all of it.
+    """The class with a flexible head's settings, if PEFT can store all of its head.
 
-    The heads of encoders that end in a vocabulary have a bias in two places.
+    It cannot store the heads of masked language models, which have a bias in two places.
     """
     name = static_heads.class_of(config, class_prefix(facts))
     if name is None or (
@@ -81,6 +84,6 @@ def class_of(config: Mapping[str, Any], facts: Facts) -> str | None:
 
 
 def task_of(name: str, facts: Facts) -> str | None:
-    """What PEFT calls the task of a class."""
+    """PEFT's name of the task of a class."""
     ending = name.removeprefix(class_prefix(facts))
     return next((task for task, endings in TASKS.items() if ending in endings), None)

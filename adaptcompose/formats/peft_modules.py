@@ -1,4 +1,4 @@
-"""The tensors of a PEFT file by the modules of the backbone that they belong to."""
+"""Assign the tensors of a PEFT file to the modules of the backbone."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ STEM = "base_model.model."
 
 @dataclass(frozen=True)
 class ModelClass:
-    """The class of models that an adapter is used in: its task as PEFT calls it, if it has one.
+    """A class of models, for which an adapter is stored: PEFT's keys depend on it.
 
-    `path` is where in such a model the backbone is, and is part of the names of all its tensors;
-    `vocabulary` is where the last map of a language model is, if there is one. `head` are the
-    tensors of modules that a file has, too, by their keys, and `name` that of the class.
+    `task` is PEFT's name of its task, if PEFT has one. `path` is the path of the base model in it,
+    and `vocabulary` that of the last map of a language model. `name` is the name of the class, and
+    `head` are the tensors of its head by their keys, which a file stores as well.
     """
 
     task: str | None = None
@@ -35,7 +35,7 @@ class ModelClass:
     head: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def module(self, site: Site, facts: Facts) -> str:
-        """The path of a map in the whole model."""
+        """The path of the module of a site in the whole model."""
         if facts.layout.sites[site.name].is_outside_base:
             return self.vocabulary
         return ".".join(filter(None, (self.path, facts.layout.path(site))))
@@ -43,17 +43,17 @@ class ModelClass:
 
 @dataclass(frozen=True)
 class TensorSlice:
-    """Where in a file a tensor of ours is: its key, and which piece of its rows or columns."""
+    """The place of one of our tensors in a file: a key, and a piece of the tensor stored there."""
 
     key: str
     piece: tuple[int, int] = (0, 1)
     packed: PackedSlice | None = None
     transposed: bool = False
     halved_axis: int | None = None
-    """The axis of which the file has the first half only."""
+    """The axis along which the file has only the first half."""
 
     def unpacked_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
-        """Its shape in a file that has it in this one."""
+        """The shape of our tensor if the file has one of shape `stored`."""
         if self.transposed:
             return stored[::-1]
         if self.halved_axis is not None:
@@ -68,11 +68,12 @@ class TensorSlice:
 
 @dataclass
 class FileModules:
-    """The tensors of a file by the place of their module, and what is left.
+    """The tensors of a file by the site of their module.
 
-    `unplaced` is a module that has no place in the backbone. `saved` are those of maps of which the
-    file has all. `copies` are matrices of the backbone itself: PEFT stores those of embeddings and
-    vocabularies that it changes.
+    `unused_shapes` are those without a meaning so far, `names` the modules of the sites.
+    `unknown_module` is one that the backbone does not have. `whole_tensors` belong to modules that
+    the file has whole copies of. `backbone_copies` are matrices of the backbone itself: PEFT stores
+    those of embeddings and vocabularies that an adapter changes.
     """
 
     tensors: dict[Site, dict[str, TensorSlice]]
@@ -88,9 +89,10 @@ class FileModules:
     def from_shapes(
         cls, facts: Facts, shapes: Shapes, saved: Collection[str] = (), *, biases: bool = False
     ) -> FileModules:
-        """With `biases`, those of maps and norms that have nothing else are among them.
+        """Sort the tensors of a file by site.
 
-        `saved` are the names of modules of which the file has all.
+        `saved` are the names of modules that the file has whole copies of. With `biases`, the
+        biases of maps and norms are tensors of the method even if a module has no others.
         """
         sorted_ = cls({}, shapes, {}, facts, {})
         places = _places(facts)
@@ -139,7 +141,7 @@ class FileModules:
             self.whole_tensors.setdefault(site, {})[kind] = own
 
     def mark_halved(self, sites: Collection[Site]) -> None:
-        """Say that what is at some places has as many columns and rows that are not in the file."""
+        """Record that the file has only the first half of the factors at some sites."""
         for site in sites:
             own = self.tensors[site]
             halves = {name: axis for axis, name in enumerate("AB") if name in own}
@@ -147,50 +149,53 @@ class FileModules:
 
     @property
     def has_tied_map(self) -> bool:
-        """Whether one of its maps has a matrix that a backbone may have in two places."""
+        """Whether it has tensors for a matrix that the backbone may share between two modules."""
         tying = self.facts.config.get("tie_word_embeddings", True)
         return bool(tying) and any(
             _vocabulary(site, self.facts) for site in (*self.tensors, *self.whole_tensors)
         )
 
     def with_file_targets(self, method: TargetedMethod) -> Any:
-        """A method at the places of the file."""
+        """A method that targets the sites of the file."""
         return method.at_sites(self.facts, tuple(self.tensors), tuple(self.whole_tensors))
 
     def vocabulary_matrices(self) -> Iterator[tuple[str, tuple[int, int]]]:
-        """The keys of matrices with a row for every token, and what shapes they need."""
-        found = dict(self.backbone_copies)
+        """The keys of matrices with a row for every token, and the shapes of the backbone's."""
+        keys = dict(self.backbone_copies)
         for site, tensors in self.whole_tensors.items():
             if _vocabulary(site, self.facts) and "weight" in tensors:
-                found[site] = tensors["weight"].key
-        for site, key in found.items():
+                keys[site] = tensors["weight"].key
+        for site, key in keys.items():
             shape = (self.facts.width_at(site), self.facts.input_width_at(site))
             yield key, shape[::-1] if self.facts.is_transposed(site) else shape
 
     def shape(self, site: Site, name: str) -> tuple[int, ...] | None:
-        """The shape of one of our tensors in the file."""
+        """The shape of one of our tensors; None if the file does not have it."""
         tensor = self.tensors[site].get(name)
         return None if tensor is None else tensor.unpacked_shape(self.shapes[tensor.key])
 
 
 def enclosing_modules(module: str, saved: Collection[str]) -> Iterator[str]:
-    """Which of the saved modules a module is in: by the ends of paths, as PEFT finds them.
+    """The saved modules that contain a module; PEFT finds them by the end of their path.
 
     >>> list(enclosing_modules("bert.pooler.dense", ["pooler", "norm"]))
     ['pooler']
     """
     above = list(accumulate(module.split("."), "{}.{}".format))
-    yield from (name for name in saved if name and any(one.endswith(name) for one in above))
+    yield from (name for name in saved if name and any(path.endswith(name) for path in above))
 
 
 def _places(facts: Facts) -> dict[str, list[Site]]:
-    """Sites by the path of their module; a map that is merged with others has several."""
-    found: dict[str, list[Site]] = {}
+    """Sites by the path of their module; several if the module merges maps."""
+    sites_by_path: dict[str, list[Site]] = {}
     for site in facts.sites_of_kind("linear", "lookup", "norm"):
         for path in facts.layout.paths(site):
-            found.setdefault(path, []).append(site)
-    whole = {path: [s for s in sites if _whole(s, facts)] for path, sites in found.items()}
-    return {path: whole[path] or sites for path, sites in found.items()}
+            sites_by_path.setdefault(path, []).append(site)
+    # a site that is the whole module takes its tensors before the sites of its pieces
+    return {
+        path: [site for site in sites if _whole(site, facts)] or sites
+        for path, sites in sites_by_path.items()
+    }
 
 
 def _whole(site: Site, facts: Facts) -> bool:
@@ -202,12 +207,12 @@ def _place(site: Site, facts: Facts) -> SitePath:
 
 
 def _vocabulary(site: Site, facts: Facts) -> bool:
-    """Whether its map has a row or a column for every token."""
+    """Whether the map of a site has a row or a column for every token."""
     return _place(site, facts).is_outside_base or _place(site, facts).kind == "lookup"
 
 
 def _fits(kind: str, place: SitePath) -> bool:
-    """Whether PEFT has tensors of a kind at such a place."""
+    """Whether PEFT has tensors of a kind at a site: those of embeddings have other names."""
     if place.kind == "lookup":
         return kind in _LOOKED_UP or kind.startswith("lora_magnitude")
     return kind not in _LOOKED_UP
@@ -215,7 +220,7 @@ def _fits(kind: str, place: SitePath) -> bool:
 
 _WHOLE = ("weight", "bias")
 _COPIED = ("weight", "base_layer.weight")
-_OURS = {
+_OURS = {  # our names of PEFT's tensors
     "lora_A.weight": "A",
     "lora_embedding_A": "A",
     "lora_embedding_B": "B",
@@ -233,11 +238,10 @@ _OURS = {
 }
 _KINDS = (*_COPIED, *_OURS)
 _LOOKED_UP = ("lora_embedding_A", "lora_embedding_B")
-"""Kinds of PEFT's tensors, and our names."""
 
 _BY_ROWS = ("lora_B.weight", "lora_B.bias", "base_layer.bias", "bias", "vera_lambda_b")
 _KIND = re.compile(rf"(?P<module>.+?)\.(?P<kind>{'|'.join(map(re.escape, _KINDS))})")
 _COPIES = (".modules_to_save.bias", ".original_module.bias")
-"""A head's bias once more, as `bias=all` has PEFT store whatever is called so."""
+"""Second copies of a head's bias: with `bias=all` PEFT stores every tensor called `bias`."""
 
 PROJECTION = {"A": "base_model.vera_A", "B": "base_model.vera_B"}

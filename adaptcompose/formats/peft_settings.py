@@ -1,4 +1,4 @@
-"""What PEFT's configurations mean, each kind as a method of ours."""
+"""Read PEFT's configurations: each kind becomes one of our methods."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from adaptcompose.methods.vera import Vera
 
 
 class UnsupportedError(Exception):
-    """What a configuration says and adaptcompose does not compute."""
+    """A setting that adaptcompose does not support; the message names it."""
 
 
 def _number(config: Mapping[str, Any], key: str, default: float) -> float:
@@ -58,12 +58,12 @@ def _lora(config: Mapping[str, Any], modules: FileModules) -> Method:
     patterns = config.get("alpha_pattern") or {}
     alphas = {site: _pattern(patterns, modules.names[site], alpha) for site in places}
     if config.get("init_lora_weights") in RESIDUAL_INITS:
-        begun = _residual_init_sites(config, modules)
-        if any(alphas[site] <= 0 for site in begun):
+        halved = _residual_init_sites(config, modules)
+        if any(alphas[site] <= 0 for site in halved):
             raise ValueError("lora_alpha must be above 0 unless the factors started at zero")
         factor = 2**0.5 if config.get("use_rslora") else 2.0
-        ranks |= {site: 2 * ranks[site] for site in begun}
-        alphas |= {site: factor * alphas[site] for site in begun}
+        ranks |= {site: 2 * ranks[site] for site in halved}
+        alphas |= {site: factor * alphas[site] for site in halved}
         rank, alpha = 2 * rank, factor * alpha
     method = cls(
         rank=rank,
@@ -77,24 +77,23 @@ def _lora(config: Mapping[str, Any], modules: FileModules) -> Method:
     )
     if bias != "all":
         return modules.with_file_targets(method)  # type: ignore[no-any-return]
-    found = replace(method, targets=tuple(dict.fromkeys(site.name for site in places)))
-    if set(found.target_sites(modules.facts)) != set(places):
+    targeted = replace(method, targets=tuple(dict.fromkeys(site.name for site in places)))
+    if set(targeted.target_sites(modules.facts)) != set(places):
         raise UnsupportedError("bias=all and lora_A in only some of the layers")
-    expected = found.sites(modules.facts)
-    there = {*modules.tensors, *modules.whole_tensors}
-    kept = [site for site in expected if site in there or site.name != "pooler"]
-    return found.restrict_to(kept, modules.facts)  # a class may leave out the pooler
+    stored = {*modules.tensors, *modules.whole_tensors}
+    sites = [s for s in targeted.sites(modules.facts) if s in stored or s.name != "pooler"]
+    return targeted.restrict_to(sites, modules.facts)  # some classes have no pooler
 
 
 RESIDUAL_INITS = ("pissa", "olora")
-"""Values of init_lora_weights with which PEFT takes something of the backbone's weights away."""
+"""Values of init_lora_weights for which PEFT subtracts the initial update from the backbone."""
 
 
 def _residual_init_sites(config: Mapping[str, Any], modules: FileModules) -> list[Site]:
-    """The maps of which PEFT takes away what their factors began with; of embeddings it does not.
+    """The maps from which PEFT subtracted the initial update B₀A₀; not so for embeddings.
 
-    So they are of twice the rank beside the weights that the backbone has: the other half is what
-    was taken away, and follows from these weights.
+    On the backbone's own weights such an adapter is BA - B₀A₀, a LoRA of twice the rank. The file
+    has the first half of the factors; the other half is computed from the backbone's weights.
     """
     layout, kind = modules.facts.layout, config["init_lora_weights"]
     own = [site for site, tensors in modules.tensors.items() if "A" in tensors]
@@ -108,11 +107,11 @@ def _residual_init_sites(config: Mapping[str, Any], modules: FileModules) -> lis
 
 
 _BIASES = {"lora_only": "backbone", "all": "all"}
-"""PEFT's words for other biases of the backbone, and ours."""
+"""Our names for PEFT's settings that train biases of the backbone."""
 
 
 def _pattern(patterns: Any, module: str, default: float) -> float:
-    """The number of the first pattern that fits the end of a module's path, as in PEFT."""
+    """The value of the first pattern that matches the end of a module's path, as in PEFT."""
     if not isinstance(patterns, Mapping):
         raise ValueError("alpha_pattern must be a mapping")
     for pattern in patterns:
@@ -132,7 +131,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _ways(pattern: str) -> float:
-    r"""In how many ways a pattern can be tried at most: the time that a stranger's may take.
+    r"""A bound on the number of ways in which the engine can try to match a pattern.
+
+    Patterns come from files of strangers, and a few characters can make one take forever.
 
     >>> _ways(r"layer\.\d+\.(query|key)"), _ways(r"(a+)+b"), _ways("(a|a)" * 40) > _MOST_WAYS
     (128.0, inf, True)
@@ -151,24 +152,24 @@ def _ways(pattern: str) -> float:
 _LONGEST, _LENGTH, _MOST_WAYS = 200, 64, 64**3
 _CHARACTER = re.compile(r"\\[.dDwW_-]|\[\^?(?:[\w.-]|\\[.dw-])+\]")
 _GROUP = re.compile(r"\((?:\?:)?(?!\?)([^()]*)\)(?![*+{])")
-"""What stands for one character, and a group that is not repeated and has no other in it."""
+"""A regular expression for one character, and for a group without repetition or inner groups."""
 
 
 def _exceptions(numbers: Mapping[Site, float], default: float) -> Iterator[str]:
-    """What differs from the default: for all places of a name, or one by one."""
+    """The values other than the default: for all sites of a name, or for single sites."""
     by_name: dict[str, set[float]] = {}
     for site, number in numbers.items():
         by_name.setdefault(site.name, set()).add(number)
-    for name, found in by_name.items():
-        if len(found) == 1 and found != {default}:
-            yield f"{name}={_spelt(found.pop())}"
-        elif len(found) > 1:
+    for name, values in by_name.items():
+        if len(values) == 1 and values != {default}:
+            yield f"{name}={_spelt(values.pop())}"
+        elif len(values) > 1:
             own = {s: n for s, n in numbers.items() if s.name == name and n != default}
             yield from (f"{site}={_spelt(number)}" for site, number in own.items())
 
 
 def _spelt(number: float) -> str:
-    """The shortest text that is read as just this number."""
+    """The shortest text of a number that reads as the same number."""
     return str(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
 
 
@@ -185,9 +186,10 @@ def _vera(config: Mapping[str, Any], modules: FileModules) -> Method:
 
 
 def _ia3(config: Mapping[str, Any], modules: FileModules) -> Method:
-    sides = {site: (modules.shape(site, "l") or (0,))[0] == 1 for site in modules.tensors}
-    inputs = dict.fromkeys(site.name for site, inner in sides.items() if inner)
-    if any(site.name in inputs and not inner for site, inner in sides.items()):
+    # a vector for inputs has the shape [1, width], one for outputs [width, 1]
+    on_inputs = {site: (modules.shape(site, "l") or (0,))[0] == 1 for site in modules.tensors}
+    inputs = dict.fromkeys(site.name for site, is_input in on_inputs.items() if is_input)
+    if any(site.name in inputs and not is_input for site, is_input in on_inputs.items()):
         raise ValueError("feedforward_modules differ from layer to layer")
     return modules.with_file_targets(IA3(inputs=tuple(inputs)))  # type: ignore[no-any-return]
 
@@ -262,17 +264,17 @@ _UNDERSTOOD = [
     "feedforward_modules",
     "init_ia3_weights",
 ]
-"""Keys that are read, or that change nothing once an adapter is trained."""
+"""The keys that are read, and those without an effect on a trained adapter."""
 
 _STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
-"""Values of init_lora_weights that leave the backbone's weights as they are."""
+"""The values of init_lora_weights that do not change the backbone's weights."""
 
 _CONVERSION = "not saved with path_initial_model_for_weight_conversion"
-"""How PEFT saves such adapters as LoRAs on the weights that the backbone had before."""
+"""The option with which PEFT saves such adapters as LoRAs on the original weights."""
 
 
 def unsupported_settings(config: Mapping[str, Any], kind: str) -> Iterator[str]:
-    """Settings that would change what is computed in a way that we do not know."""
+    """Yield the settings that change the computation in a way that is not supported."""
     for key in sorted(config):
         if key not in _UNDERSTOOD and config[key]:
             yield key

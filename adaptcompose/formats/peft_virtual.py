@@ -1,7 +1,8 @@
-"""PEFT's files of virtual tokens: prefix tuning, prompt tuning, P-tuning.
+"""Read and write PEFT's files of virtual tokens: prefix tuning, prompt tuning, P-tuning.
 
-Each holds one tensor: of a prefix the keys and values of all layers beside each other, of the
-others the embeddings. The networks that made them are not stored. Positions are shifted.
+Each file has one tensor: for a prefix the keys and values of all layers side by side, otherwise the
+embeddings. The networks that produced them in training are not stored. The positions of the other
+tokens are shifted.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ KNOWN_KEYS = (
     "encoder_num_layers",
     "encoder_dropout",
 )
-"""Keys that are read, or that change nothing once an adapter is trained."""
+"""The keys that are read, and those without an effect on a trained adapter."""
 
 Places = Mapping[tuple[Site, str], PackedSlice | None]
 
@@ -46,7 +47,7 @@ Places = Mapping[tuple[Site, str], PackedSlice | None]
 def read_method(
     config: Mapping[str, Any], facts: Facts, shape: tuple[int, ...]
 ) -> tuple[Method, Places]:
-    """The method of a file with a tensor of this shape, and what of it our tensors are."""
+    """The method of a file with a tensor of this shape, and the places of our tensors in it."""
     count = config.get("num_transformer_submodules") or 1
     if count not in (1, len(facts.layers_by_part)):
         raise ValueError(f"num_transformer_submodules must be at most {len(facts.layers_by_part)}")
@@ -55,7 +56,7 @@ def read_method(
     if str(config.get("peft_type")).rpartition(".")[2].upper() != "PREFIX_TUNING":
         if shape[0] % count:
             raise ValueError(f"{KEY} must have {count} rows for each virtual token")
-        # PEFT stores tokens for the decoder, too, and uses those of the encoder
+        # PEFT also stores tokens for the decoder but uses only those of the encoder
         first = PackedSlice(0, count, 0, shape) if count > 1 else None
         method = Prompt(length=shape[0] // count, positions="shifted")
         return method, {(TOKENS_SITE, "embedding"): first}
@@ -66,11 +67,11 @@ def read_method(
 
 
 def _of_decoder(config: Mapping[str, Any], prefix: Prefix, facts: Facts) -> tuple[Method, Places]:
-    """In an encoder-decoder it is only in front of what the decoder attends to of itself.
+    """A prefix in an encoder-decoder, where PEFT uses it only in the decoder's self-attention.
 
-    The tensor has pairs of keys and values for as many layers as the encoder has. PEFT cuts them
-    for two attentions a layer and then leaves the second out: layer i runs with pair 2i, counted
-    on from the first behind the last.
+    The tensor has pairs of keys and values for as many layers as the encoder has. PEFT assigns two
+    pairs to each layer, for self-attention and cross-attention, but never uses the second. So layer
+    i uses pair 2i modulo the number of pairs.
     """
     if config.get("num_transformer_submodules") != len(facts.layers_by_part):
         raise ValueError(f"num_transformer_submodules must be {len(facts.layers_by_part)}")
@@ -88,7 +89,7 @@ def _of_decoder(config: Mapping[str, Any], prefix: Prefix, facts: Facts) -> tupl
 
 
 def places(method: Prefix, facts: Facts) -> dict[tuple[Site, str], PackedSlice]:
-    """Where in the one tensor keys and values of every layer are."""
+    """The places of the keys and values of every layer in the tensor."""
     heads, size = key_value_heads(facts)
     sites = method.attention_sites(facts)
     count = 2 * len(sites)
@@ -98,20 +99,19 @@ def places(method: Prefix, facts: Facts) -> dict[tuple[Site, str], PackedSlice]:
 
 
 def can_write(method: Method, facts: Facts) -> bool:
-    """Whether PEFT has a form for these settings."""
+    """Whether PEFT can store a method with these settings."""
     if isinstance(method, Prefix):
-        plain = method.flat and not method.gate and not method.leave_out
-        plain &= (
-            len(facts.layers_by_part) == 1
-        )  # of another, PEFT runs some layers with the keys of others
-        return plain and method.positions == "shifted"
+        # in an encoder-decoder, PEFT uses the keys of some layers in others
+        is_plain = method.flat and not method.gate and not method.leave_out
+        is_plain &= len(facts.layers_by_part) == 1
+        return is_plain and method.positions == "shifted"
     return type(method) is Prompt and method.positions == "shifted" and not method.after_first
 
 
 def to_file(
     method: Method, weights: Mapping[tuple[Site, str], torch.Tensor], facts: Facts
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The settings and the tensors of the two files."""
+    """The settings and the tensors that PEFT's two files have for a method."""
     heads, _ = key_value_heads(facts)
     config: dict[str, Any] = {
         "num_attention_heads": heads,
@@ -119,8 +119,8 @@ def to_file(
         "num_transformer_submodules": 1,
     }
     if isinstance(method, Prefix):
-        found = places(method, facts)
-        whole = next(iter(found.values())).pack([weights[place] for place in found])
+        slices = places(method, facts)
+        whole = next(iter(slices.values())).pack([weights[place] for place in slices])
         config |= {"peft_type": "PREFIX_TUNING", "prefix_projection": False}
         config |= {"token_dim": facts.width, "encoder_hidden_size": facts.width}
     else:

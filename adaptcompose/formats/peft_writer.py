@@ -1,7 +1,7 @@
-"""PEFT's folders as PEFT writes them, so that `PeftModel.from_pretrained` loads them.
+"""Write adapters as PEFT writes them, so that `PeftModel.from_pretrained` loads them.
 
-PEFT matches `target_modules` with the ends of paths, which are the same in the base model and in a
-task model, but the names of tensors with whole paths: a file is of one class of models.
+PEFT matches `target_modules` with the ends of paths, which are the same in a base model and a task
+model, but keys of tensors with whole paths. So a file fits one class of models.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 BASE_MODEL = ModelClass()
-"""The base model itself."""
+"""The base model without a head."""
 
 _KINDS = {
     "A": "lora_A.weight",
@@ -47,7 +47,7 @@ _NORM = {"weight": "ln_tuning_layers.weight", "bias": "ln_tuning_layers.bias"}
 
 
 def can_write(method: Method, facts: Facts, within: ModelClass = BASE_MODEL) -> bool:
-    """Whether PEFT has a form for these settings in models of a class."""
+    """Whether PEFT can store a method with these settings for a class of models."""
     if not isinstance(method, TargetedMethod):
         return peft_virtual.can_write(method, facts)
     places = [facts.layout.sites[site.name] for site in method.sites(facts) if site != SHARED_SITE]
@@ -74,9 +74,10 @@ def can_write(method: Method, facts: Facts, within: ModelClass = BASE_MODEL) -> 
 
 
 def _separate(method: Lora, facts: Facts, within: ModelClass) -> bool:
-    """Whether PEFT has all that is at its places: no bias beside embeddings, for one thing.
+    """Whether PEFT can store each tensor of a LoRA without touching other modules.
 
-    What is saved whole is found by the ends of paths alone.
+    It has no bias of its own for embeddings. It finds modules that are saved whole by the ends of
+    their paths, so none of them may end like that of another module.
     """
     kinds = {facts.layout.sites[site.name].kind for site in method.target_sites(facts)}
     paths = {within.module(site, facts) for site in facts.sites_of_kind("linear", "lookup", "norm")}
@@ -86,7 +87,7 @@ def _separate(method: Lora, facts: Facts, within: ModelClass) -> bool:
 
 
 def _whole(method: TargetedMethod, facts: Facts) -> list[Site]:
-    """The maps and norms of which a method has another weight."""
+    """The sites at which a method replaces the whole weight."""
     names = method.whole if isinstance(method, Lora) else ()
     return [site for site in method.sites(facts) if site.name in names]
 
@@ -98,7 +99,7 @@ def write(
     facts: Facts,
     within: ModelClass = BASE_MODEL,
 ) -> None:
-    """The two files of an adapter, for models of a class."""
+    """Write the two files of an adapter for a class of models."""
     assert can_write(method, facts, within)
     if isinstance(method, TargetedMethod):
         settings = _settings(method, facts, within)
@@ -128,7 +129,7 @@ def write(
 
 
 def _mapping(within: ModelClass, facts: Facts) -> dict[str, str] | None:
-    """What PEFT says of a class where it has no word for its task."""
+    """The `auto_mapping` of a class for whose task PEFT has no name."""
     if within.task is not None or not within.name:
         return None
     module = facts.model_type.replace("-", "_")
@@ -137,7 +138,7 @@ def _mapping(within: ModelClass, facts: Facts) -> dict[str, str] | None:
 
 
 def _ending(site: Site, facts: Facts, within: ModelClass) -> str:
-    """The end of a module's path that is the same in all classes that have it."""
+    """The end of a module's path that all classes with the module share."""
     return facts.layout.path(site) or within.module(site, facts)
 
 
@@ -196,7 +197,7 @@ def _keyed(
 
 
 def _kind(method: TargetedMethod, site: Site, name: str, facts: Facts) -> str:
-    """What PEFT calls a tensor, behind the path of its module."""
+    """PEFT's name of a tensor, which follows the path of its module."""
     if facts.layout.sites[site.name].kind == "lookup":
         return _LOOKUP[name]
     if name == "bias" and site not in method.target_sites(facts):

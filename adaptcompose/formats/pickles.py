@@ -1,8 +1,8 @@
-"""The pickles that torch writes, interpreted without ever running one.
+"""Read the pickles that torch writes without running them.
 
-A pickle is a program; Python's own reader calls whatever it names. This one knows the two dozen
-instructions of a dict of tensors, and builds descriptions: nothing that a file names is imported
-or called.
+A pickle is a program, and Python's own reader calls whatever it names. This reader knows the two
+dozen instructions that a dict of tensors needs, and builds descriptions of tensors: nothing that a
+file names is imported or called.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import IO, Any
 
 
 class ForbiddenPickleError(Exception):
-    """A pickle that holds something else; the text says what."""
+    """A pickle contains something other than tensors; the message names it."""
 
 
 class InvalidPickleError(Exception):
-    """A file that is no pickle of torch, or a damaged one; the text says why."""
+    """A file is damaged, or not a file of tensors; the message is the reason."""
 
 
 def escape_name(text: str) -> str:
-    """A name out of a file, made safe for a terminal."""
+    """A name from a file, shortened and without characters that control a terminal."""
     return ascii(text[:80])[1:-1]
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Where the numbers of a tensor lie: an entry of the archive, and how many of which kind."""
+    """A block of numbers: its entry in the archive, its dtype, and the count of numbers."""
 
     key: str
     dtype: str
@@ -46,13 +46,13 @@ class StridedView:
 
 @dataclass(frozen=True)
 class _AllowedName:
-    """A name of the allow-list, standing for what it would import."""
+    """A name on the allow-list, in place of the object that Python would import."""
 
     name: str
 
 
 class _Mapping(dict[str, Any]):
-    """A dict or OrderedDict of the file."""
+    """A dict or OrderedDict in the file."""
 
 
 _MARK = object()
@@ -82,10 +82,13 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def read_pickle(file: IO[bytes]) -> Any:
-    """One pickle, from the place of the file on: dicts, lists, texts, numbers and `StridedView`s."""
+    """Read one pickle: dicts, lists, strings, numbers and `StridedView`s.
+
+    Raises ForbiddenPickleError or InvalidPickleError.
+    """
     try:
         with warnings.catch_warnings():
-            # Python only warns of a damaged escape in a text; here it ends the reading.
+            # Python only warns about an invalid escape in a string; here it is damage
             warnings.simplefilter("error", DeprecationWarning)
             return _run(file)
     except (ValueError, LookupError, TypeError, OverflowError, DeprecationWarning) as error:
@@ -114,10 +117,10 @@ class _Machine:
         return self.stack.pop()
 
     def _pop_mark(self) -> list[Any]:
-        for place in range(len(self.stack) - 1, -1, -1):
-            if self.stack[place] is _MARK:
-                items = self.stack[place + 1 :]
-                del self.stack[place:]
+        for index in range(len(self.stack) - 1, -1, -1):
+            if self.stack[index] is _MARK:
+                items = self.stack[index + 1 :]
+                del self.stack[index:]
                 return items
         raise ValueError("no mark")
 
@@ -170,7 +173,7 @@ class _Machine:
         elif name == "BINPERSID":
             self.stack.append(_storage(self.pop()))
         elif name == "BUILD":
-            # A state dict carries the versions of its modules as an attribute: of no use here.
+            # a state dict has the versions of its modules as an attribute, which is ignored
             state, target = self.pop(), self.stack[-1]
             if not isinstance(target, _Mapping) or not isinstance(state, _Mapping):
                 raise ForbiddenPickleError("an object with a state")
@@ -191,7 +194,7 @@ def _allowed(name: str) -> _AllowedName:
 
 
 def _storage(identity: Any) -> Storage:
-    """The persistent id of a storage: ("storage", its class, its key, a device, its count, …)."""
+    """The storage with a persistent id: ("storage", class, key, device, count, …)."""
     if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
         raise ForbiddenPickleError("a persistent object that is not a storage")
     kind, key, count = identity[1], identity[2], identity[4]

@@ -22,7 +22,7 @@ from adaptcompose.syntax.references import canonical_id
 if TYPE_CHECKING:
     import torch
 
-CONFIG_LIMIT = 1_000_000  # bytes; the largest configurations of the hub have some 10 kB
+CONFIG_LIMIT = 1_000_000  # bytes; far more than a configuration needs
 
 
 @dataclass(frozen=True)

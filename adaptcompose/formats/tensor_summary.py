@@ -1,4 +1,4 @@
-"""Names and shapes of tensors, told briefly: equal layers once."""
+"""Summarise names and shapes of tensors: equal layers appear once."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CONTAINERS = (
 )
 _NAMED = re.compile(rf"^(.*?)\.?({_CONTAINERS})\.[^.]+\.(.*)$")
 _LAYER = re.compile(r"(?<=\.)\d+(?=\.|$)")
-_WRAPPED = "base_model.model."  # what PEFT puts in front of every key
+_WRAPPED = "base_model.model."  # PEFT's prefix of every key
 
 
 @dataclass(frozen=True)
 class TensorGroup:
-    """Places with tensors of the same names and shapes: `where` has `*` for the layer."""
+    """Modules with tensors of the same names and shapes; `path_pattern` has `*` for the layer."""
 
     path_pattern: str
     layers: tuple[int, ...]
@@ -30,7 +30,7 @@ class TensorGroup:
 
     @property
     def parameters(self) -> int:
-        """The numbers at one place."""
+        """The parameters of one of the modules."""
         return sum(math.prod(shape) for _, shape in self.tensors)
 
     def as_plain(self) -> dict[str, Any]:
@@ -43,17 +43,17 @@ class TensorGroup:
         return f"{self.path_pattern}{layers}: {', '.join(self._modules())}"
 
     def _modules(self) -> Iterator[str]:
-        """Weight and bias of a module as one."""
-        found: dict[str, list[str]] = {}
-        for name, shape in sorted(self.tensors, key=lambda one: one[0].endswith("bias")):
+        """Each inner module with the shapes of its weight and its bias."""
+        shapes_by_module: dict[str, list[str]] = {}
+        for name, shape in sorted(self.tensors, key=lambda item: item[0].endswith("bias")):
             module = name.removesuffix(".weight").removesuffix(".bias")
-            found.setdefault(module, []).append("×".join(map(str, shape)) or "1")
-        for module, shapes in found.items():
+            shapes_by_module.setdefault(module, []).append("×".join(map(str, shape)) or "1")
+        for module, shapes in shapes_by_module.items():
             yield f"{module} {'+'.join(shapes)}"
 
 
 def group_tensors(shapes: Shapes) -> Iterator[TensorGroup]:
-    """The tensors of a file by place, places that differ in the layer alone as one.
+    """The tensors of a file by module; modules that differ only in the layer form one group.
 
     >>> keys = [f"bert.encoder.layer.{n}.output.adapters.a.adapter_up" for n in (0, 1)]
     >>> up = {f"{key}.weight": (8, 2) for key in keys} | {f"{key}.bias": (8,) for key in keys}
@@ -62,7 +62,7 @@ def group_tensors(shapes: Shapes) -> Iterator[TensorGroup]:
     """
     places: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
     for key, shape in sorted(shapes.items()):
-        if ".pool." not in key:  # a prefix that stands a second time in every layer
+        if ".pool." not in key:  # `adapters` stores every prefix a second time in each layer
             where, name = _split(key)
             places.setdefault(where, []).append((name, shape))
     same: dict[tuple[str, tuple[Any, ...]], list[int]] = {}
@@ -76,18 +76,18 @@ def group_tensors(shapes: Shapes) -> Iterator[TensorGroup]:
 
 
 def parameters(shapes: Shapes) -> int:
-    """How many numbers a file holds, those that it repeats in every layer once."""
+    """The number of parameters in a file, without the copies of prefixes in each layer."""
     return sum(math.prod(shape) for key, shape in shapes.items() if ".pool." not in key)
 
 
 def layers_in(shapes: Shapes) -> int:
-    """How many layers there are as far as a file's keys tell."""
-    found = (_LAYER.search(_split(key)[0]) for key in shapes)
-    return max((int(number[0]) + 1 for number in found if number), default=0)
+    """The number of layers of which a file has tensors: one more than the highest index."""
+    matches = (_LAYER.search(_split(key)[0]) for key in shapes)
+    return max((int(match[0]) + 1 for match in matches if match), default=0)
 
 
 def _split(key: str) -> tuple[str, str]:
-    """The place and the name of a tensor there."""
+    """The module of a tensor, and the name of the tensor in it."""
     match = _NAMED.match(key)
     if match is not None:
         own = "" if match[2] == "adapters" else f".{match[2]}"

@@ -1,7 +1,7 @@
-"""Files of named tensors: safetensors, and the `.bin` files of torch read without unpickling.
+"""Read and write files of named tensors: safetensors, and torch's `.bin` without unpickling.
 
-A `.bin` is opened by an interpreter of its own (pickles.py) that knows tensors and nothing else;
-what is more is refused, with its name.
+A `.bin` is read by an interpreter (pickles.py) that knows nothing but tensors. If a file contains
+anything else, AC414 names it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _Data = Callable[[Storage], bytes]
 FILE_LIMIT = 8_000_000_000
 HEADER_LIMIT = 16_000_000
 TENSOR_LIMIT = 100_000
-_USUAL_HEADER = 65_536  # asked for at once: a second question takes longer than the bytes
+_USUAL_HEADER = 65_536  # read at once: a second request takes longer than these bytes
 
 _WIDTHS = {
     "float64": 8,
@@ -65,40 +65,41 @@ _SAFE_DTYPES = {
 
 
 def read_tensors(path: Path, name: str | None = None) -> dict[str, torch.Tensor]:
-    """The tensors of a `.safetensors` or `.bin` file by name; `name` is what messages call it.
+    """The tensors of a `.safetensors` or `.bin` file by name. Messages call the file `name`.
 
-    They may be views of the file: what is kept has to be a copy.
+    Tensors may be views of the file or of one another: copy those that you keep. Raises Failed with
+    AC413 for a damaged file, AC414 for a pickle of other things than tensors.
     """
     path = Path(path)
-    return _refusing(name or path.name, lambda: _read(path))
+    return _with_diagnostics(name or path.name, lambda: _read(path))
 
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def read_shapes(path: Path, name: str | None = None) -> Shapes:
-    """The shapes of a file's tensors, without reading the tensors or importing torch."""
+    """The shapes of the tensors in a file, without reading the tensors or importing torch."""
     path = Path(path)
-    return _refusing(name or path.name, lambda: _read_shapes(path))
+    return _with_diagnostics(name or path.name, lambda: _read_shapes(path))
 
 
 def read_header(piece: Callable[[int, int], bytes], size: int, name: str) -> Shapes:
-    """The shapes in a safetensors file of `size` bytes that lies elsewhere.
+    """The shapes in a safetensors file of `size` bytes that is not on this machine.
 
-    `piece` gives the bytes from one place to another; the header is all that is asked for.
+    `piece` returns the bytes from a start to an end (exclusive). Only the header is read.
     """
-    return _refusing(name, lambda: _read_header(piece, size))
+    return _with_diagnostics(name, lambda: _read_header(piece, size))
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether all numbers are finite; a finite sum tells it sooner than a look at each."""
+    """Whether all numbers are finite. A finite sum shows that faster than checking each."""
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """A safetensors file: the same tensors give the same bytes."""
+    """Write a safetensors file; the same tensors give the same bytes."""
     from safetensors.torch import save
 
     own = {"format": "pt", **(metadata or {})}
@@ -106,7 +107,7 @@ def write_tensors(
 
 
 def write_bin(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """A `.bin` file of torch: a plain dict of tensors."""
+    """Write a `.bin` file of torch, which is a dict of tensors."""
     import torch
 
     buffer = io.BytesIO()
@@ -115,17 +116,17 @@ def write_bin(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _separate(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each with a storage of its own: an alias would be refused, a view would drag all along."""
+    """Copies with separate storages: safetensors refuses aliases, torch writes all of a base."""
     return {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
 
 
-def _refusing(name: str, read: Callable[[], T]) -> T:
+def _with_diagnostics(name: str, read: Callable[[], T]) -> T:
     try:
         return read()
-    except ForbiddenPickleError as found:
-        raise Failed(AC414.at(file=name, what=str(found))) from None
-    except InvalidPickleError as found:
-        raise Failed(AC413.at(file=name, why=str(found))) from None
+    except ForbiddenPickleError as error:
+        raise Failed(AC414.at(file=name, what=str(error))) from None
+    except InvalidPickleError as error:
+        raise Failed(AC413.at(file=name, why=str(error))) from None
     except OSError as error:
         raise Failed(AC413.at(file=name, why=error.strerror or str(error))) from None
 
@@ -187,7 +188,7 @@ def _require(condition: bool, why: str) -> None:
 
 
 def _safe_header(data: bytes, size: int) -> dict[str, Any]:
-    """The header of a safetensors file, checked: known kinds, no gap, no overlap, no surplus."""
+    """The header of a safetensors file; its tensors must fill the file without gaps or overlaps."""
     length = int.from_bytes(data[:8], "little")
     _require(len(data) >= 8 and length <= HEADER_LIMIT, "its header is too long or damaged")
     _require(8 + length <= len(data), "it is cut off")
@@ -241,7 +242,7 @@ _ZIP_ERRORS = (
 
 
 def _read_archive(data: bytes) -> tuple[_Named, _Data]:
-    """The zip files that torch writes: one folder with data.pkl and an entry for each storage."""
+    """Read torch's zip format: a folder with data.pkl and an entry for each storage."""
     import zipfile
 
     broken = (zipfile.BadZipFile, *_ZIP_ERRORS)
@@ -278,7 +279,7 @@ _LEGACY_VERSION = 1001
 
 
 def _read_legacy(data: bytes) -> tuple[_Named, _Data]:
-    """The files of torch before 1.6: five pickles, then each storage with its count before it."""
+    """Read torch's format before 1.6: five pickles, then each storage after its count."""
     file = io.BytesIO(data)
     _require(data[:2] == b"\x80\x02", "it is not a file of torch tensors")
     if read_pickle(file) != _LEGACY_MAGIC:
@@ -291,14 +292,14 @@ def _read_legacy(data: bytes) -> tuple[_Named, _Data]:
     storages = {tensor.storage.key: tensor.storage for tensor in named.values()}
     listed = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
     _require(listed and sorted(keys) == sorted(storages), "its storages do not match")
-    held: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     for key in keys:
         _require(
             int.from_bytes(file.read(8), "little") == storages[key].count,
             "the sizes of a tensor do not match",
         )
-        held[key] = file.read(_extent_of(storages[key]))
-    return named, lambda storage: held[storage.key]
+        contents[key] = file.read(_extent_of(storages[key]))
+    return named, lambda storage: contents[storage.key]
 
 
 def _named(value: Any) -> dict[str, StridedView]:
@@ -322,7 +323,7 @@ def _extent_of(storage: Storage) -> int:
 
 
 def _check_view(tensor: StridedView) -> None:
-    """The view lies inside its storage and repeats none of it: a few bytes stay a few bytes."""
+    """Raise unless a view is inside its storage and not larger: a small file stays small."""
     _require(len(tensor.shape) == len(tensor.strides), "the sizes of a tensor do not match")
     steps = zip(tensor.shape, tensor.strides, strict=True)
     last = tensor.offset + sum((size - 1) * stride for size, stride in steps)
@@ -334,13 +335,16 @@ def _check_view(tensor: StridedView) -> None:
 def _tensors(named: _Named, read: _Data) -> dict[str, torch.Tensor]:
     import torch
 
-    held: dict[str, torch.Tensor] = {}
+    numbers_by_key: dict[str, torch.Tensor] = {}
     for storage in {tensor.storage.key: tensor.storage for tensor in named.values()}.values():
         data = read(storage)
         _require(len(data) == _extent_of(storage), "it is cut off")
         numbers = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0)
-        held[storage.key] = _as(numbers, storage.dtype)
-    return {key: _view(held[tensor.storage.key], tensor) for key, tensor in sorted(named.items())}
+        numbers_by_key[storage.key] = _as(numbers, storage.dtype)
+    return {
+        key: _view(numbers_by_key[tensor.storage.key], tensor)
+        for key, tensor in sorted(named.items())
+    }
 
 
 def _view(numbers: torch.Tensor, tensor: StridedView) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""Heads of the classes of transformers, said as the flexible heads of AdapterHub.
+"""The heads of transformers' classes as flexible heads of AdapterHub.
 
-A file that was saved from `BertForSequenceClassification` has no configuration of its head and the
-class's own keys. What the class computes is a flexible head of some settings, whose slots take the
-tensors of its modules. Other things about old heads are here too.
+A file that was saved from `BertForSequenceClassification` has the class's own keys and no
+configuration of its head. The head equals a flexible head with certain settings, and the tensors of
+its modules fill the slots of that head.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LABELLED = ("classification", "tagging", "question_answering", "image_classific
 
 @dataclass(frozen=True)
 class StaticHead:
-    """One class: the flexible head that it means, and its modules by the slots that they fill."""
+    """The head of a class: the flexible head that it equals, and its modules by slot."""
 
     kind: str
     slots: Mapping[int, str]
@@ -163,14 +163,14 @@ STATIC_HEADS = {
     for families, task, kind, slots, settings in _CLASSES
     for family in families.split()
 }
-"""What the classes of transformers have, by their names."""
+"""The heads of transformers' classes by the name of the class."""
 
 _BIASES = ("cls.predictions.bias", "lm_head.bias", "predictions.bias")
-"""Where language models keep the bias of their vocabulary a second time, or only."""
+"""Keys of the vocabulary's bias, which language models have in a second place, or only there."""
 
 
 def flexible_config(outer: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The flexible head that a file of a static one means; None where it has its own settings."""
+    """The flexible head that equals the static head in a file; None if that is flexible."""
     static = STATIC_HEADS.get(str(outer.get("model_class")))
     if static is None or isinstance(outer.get("config"), Mapping):
         return None
@@ -188,7 +188,7 @@ def flexible_config(outer: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def class_of(config: Mapping[str, Any], family: str) -> str | None:
-    """The class of a family whose head is a flexible one of these settings, if there is one.
+    """The class of a family whose head equals a flexible head, if there is one.
 
     >>> class_of({"head_type": "tagging", "layers": 1, "activation_function": "tanh"}, "Bert")
     'BertForTokenClassification'
@@ -204,15 +204,15 @@ def _same(static: StaticHead, config: Mapping[str, Any]) -> bool:
 
 
 def _computed(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What of the settings of a head decides what it computes."""
+    """The settings that determine what a head computes."""
     layers = config.get("layers", 1)
     activation = config.get("activation_function") if layers > 1 else None
-    told = (bool(config.get(name)) for name in ("use_pooler", "layer_norm", "shift_labels"))
-    return (layers, activation, bool(config.get("bias", True)), *told)
+    flags = (bool(config.get(name)) for name in ("use_pooler", "layer_norm", "shift_labels"))
+    return (layers, activation, bool(config.get("bias", True)), *flags)
 
 
 def from_slots(model_class: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a head by the keys of a class's own modules: `classifier.weight`, …"""
+    """The tensors of a head by the keys of its class: `classifier.weight`, …"""
     modules = STATIC_HEADS[model_class].slots
     pairs = ((key.partition("."), tensor) for key, tensor in tensors.items())
     return {f"{modules[int(slot)]}.{kind}": tensor for (slot, _, kind), tensor in pairs}
@@ -221,14 +221,14 @@ def from_slots(model_class: str, tensors: Mapping[str, torch.Tensor]) -> dict[st
 def to_slots(
     model_class: str, stored: Mapping[str, torch.Tensor]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of a static head by the slots of the flexible one: `1.weight`, …"""
+    """The tensors of a static head by slot of the flexible one: `1.weight`, …"""
     static = STATIC_HEADS[model_class]
     for slot, module in static.slots.items():
         stem = f"{module}."
         own = {key[len(stem) :]: t for key, t in stored.items() if key.startswith(stem)}
-        again = next((key for key in _BIASES if key in stored), None)
-        if again and slot == max(static.slots):
-            own.setdefault("bias", stored[again])
+        bias = next((key for key in _BIASES if key in stored), None)
+        if bias and slot == max(static.slots):
+            own.setdefault("bias", stored[bias])
         for kind, tensor in own.items():
             yield f"{slot}.{kind}", tensor
 
@@ -236,7 +236,10 @@ def to_slots(
 def undo_scale(
     outer: Mapping[str, Any], tensors: dict[str, torch.Tensor], scale: float
 ) -> dict[str, torch.Tensor]:
-    """A static head for spans reads states that a flexible one has multiplied by `scale`."""
+    """The tensors of a flexible head that computes the same as a static one for spans.
+
+    A flexible head reads states that were multiplied by `scale`, a static one for spans does not.
+    """
     if flexible_config(outer) is None or not str(outer["model_class"]).endswith(
         "ForQuestionAnswering"
     ):
@@ -247,7 +250,7 @@ def undo_scale(
 def renumber_slots(
     config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """A perceptron's tensors by its slots: before 3.2, dropout of 0 took none."""
+    """The tensors of a perceptron by today's slots: before 3.2, dropout of 0 had no slot."""
     if config.get("head_type") not in (*_LABELLED, "multilabel_classification", "multiple_choice"):
         return dict(tensors)
     step = 3 if config.get("activation_function") else 2

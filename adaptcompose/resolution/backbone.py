@@ -1,4 +1,4 @@
-"""The backbone of a composition: its name, its pinned files, and the facts of its config.json."""
+"""Find the backbone of a composition: its pinned files, and the facts in its config.json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adaptcompose.syntax.references import Ref, parse_repository_ref
 
 @dataclass(frozen=True)
 class Backbone:
-    """A checkpoint that is not loaded yet, and the tokenizer if it is not its own."""
+    """A checkpoint that is not loaded yet; `tokenizer` is set if it is not the checkpoint's."""
 
     ref: Ref
     pin: Pin
@@ -26,27 +26,30 @@ class Backbone:
 
     @property
     def pins(self) -> dict[str, Pin]:
-        """What a lock says of it and of another tokenizer."""
+        """The pins in a lock: of the backbone, and of the tokenizer if it is another."""
         return {"backbone": self.pin} | (
             {} if self.tokenizer is None else {"tokenizer": self.tokenizer.pin}
         )
 
     def tokenizer_folder(self) -> Path:
-        """The folder with the files of the tokenizer that texts go through."""
+        """The folder of the tokenizer in use."""
         return self.folder() if self.tokenizer is None else self.tokenizer.folder()
 
     def folder(self) -> Path:
-        """The folder with every file of the checkpoint, each verified where it is pinned."""
+        """The folder with all files of the checkpoint, each with its pinned hash."""
         self.check_files(tokenizer=False)
         return self.sources.fetch(self.ref, self.pin)
 
     def loaded_in(self, dtype: str) -> Backbone:
-        """The same, with weights in another type."""
+        """The same backbone, loaded in another dtype."""
         config = {**self.facts.config, "dtype": dtype}
         return replace(self, facts=replace(self.facts, config=config))
 
     def check_files(self, span: Span | None = None, *, tokenizer: bool = True) -> None:
-        """AC418 unless weights and tokenizer are there: transformers would make up the latter."""
+        """Raise Failed with AC418 unless there are weights and a tokenizer.
+
+        Without vocabulary files, transformers may create an empty tokenizer and raise no error.
+        """
         names = self.pin.files.keys()
         weights = any(name.endswith(".safetensors") for name in names)
         needed = tokenizer and self.tokenizer is None
@@ -64,9 +67,9 @@ def find_backbone(
     pin: Pin | None = None,
     span: Span | None = None,
 ) -> Backbone:
-    """The backbone of a repository or folder; only config.json is read."""
+    """The backbone in a repository or a folder; only config.json is read."""
     ref = parse_repository_ref(text, span)
-    # a folder is what it holds now; a lock that says otherwise is out of date
+    # a folder is always read as it is now; a lock with other hashes is out of date
     known = pin if ref.kind == "hub" else None
     pin = known or sources.pin_checkpoint(ref, _is_of_backbone, span)
     if "config.json" not in pin.files:
@@ -79,11 +82,11 @@ def find_backbone(
 
 
 def as_folder_or_name(text: str, root: Path) -> str:
-    """What a person means who types a folder's name without `./`, as one does outside a spec."""
+    """The path of a folder with a checkpoint, which needs no `./` here, or else `text` itself."""
     folder = root / text
     return str(folder.resolve()) if (folder / "config.json").is_file() else text
 
 
 def _is_of_backbone(name: str) -> bool:
-    """Configuration, safetensors weights, tokenizer: what transformers opens; no pickles."""
+    """Whether a file belongs to a backbone: configuration, safetensors or tokenizer, no pickle."""
     return "/" not in name and name.endswith((".json", ".safetensors", ".model", ".txt"))

@@ -1,4 +1,4 @@
-"""Which files of a data set are which split, by its README or by their names.
+"""Assign the files of a data set to splits, by its README or by their names.
 
 >>> found = read_layout(["data/train-00000-of-00001.parquet", "data/dev.csv", "README.md"], {})
 >>> dict(found.splits("default"))
@@ -20,7 +20,7 @@ from adaptcompose.syntax.references import matches_glob
 
 Splits = Mapping[str, tuple[str, ...]]
 Classes = Mapping[str, tuple[str, ...]]
-"""The names of the classes that the numbers of a column stand for."""
+"""The names of the classes by column; the numbers in a column are indices of them."""
 
 FORMATS = {
     "parquet": (".parquet",),
@@ -31,9 +31,9 @@ FORMATS = {
     "conll": (".conll", ".iob", ".iob2", ".bio"),
     "text": (".txt",),
 }
-"""The formats of examples by the endings of files; of as many files the first one counts."""
+"""The endings of files by format. If two formats are equally frequent, the first one counts."""
 GZIP = ".gz"
-"""What may follow the ending."""
+"""An ending that may follow the others."""
 KEYWORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -48,16 +48,16 @@ _PATTERN_LIMIT = 300
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """The splits of each configuration, and the classes that the README names for its columns."""
+    """The splits of each configuration, and the classes that the README names for columns."""
 
     configs: Mapping[str, Splits]
     default: str | None
     classes_by_config: Mapping[str, Classes]
 
     def choose_config(self, wanted: str | None) -> str | None:
-        """The configuration that is wanted, or the one that is meant without a name."""
-        found = self.default if wanted is None else wanted
-        return found if found in self.configs else None
+        """The configuration `wanted`, or the default one; None if it does not exist."""
+        name = self.default if wanted is None else wanted
+        return name if name in self.configs else None
 
     def splits(self, config: str) -> Splits:
         """The files of each split."""
@@ -71,27 +71,27 @@ class DatasetLayout:
 def read_layout(paths: Iterable[str], metadata: Mapping[str, Any]) -> DatasetLayout:
     """The layout of a repository with these files and this front matter of its README."""
     paths = sorted(paths)
-    told = dict(_declared_configs(metadata.get("configs"), paths))
+    declared = dict(_declared_configs(metadata.get("configs"), paths))
     default = next(iter(_marked(metadata.get("configs"))), None)
-    configs = told or _inferred_configs(_examples(paths))
+    configs = declared or _inferred_configs(_examples(paths))
     if default not in configs:
         default = next(iter(configs)) if len(configs) == 1 else "default"
-    named = dict(_features(metadata.get("dataset_info"), default or "default"))
-    return DatasetLayout(configs, default if default in configs else None, named)
+    classes = dict(_features(metadata.get("dataset_info"), default or "default"))
+    return DatasetLayout(configs, default if default in configs else None, classes)
 
 
 def _entries(value: Any) -> list[Mapping[str, Any]]:
     values = value if isinstance(value, list) else [value]
-    return [one for one in values if isinstance(one, dict)]
+    return [entry for entry in values if isinstance(entry, dict)]
 
 
 def _marked(configs: Any) -> Iterator[str]:
-    """The configurations that the README calls the default."""
-    yield from (str(one.get("config_name")) for one in _entries(configs) if one.get("default"))
+    """The configurations that the README marks as the default."""
+    yield from (str(c.get("config_name")) for c in _entries(configs) if c.get("default"))
 
 
 def _declared_configs(configs: Any, paths: Sequence[str]) -> Iterator[tuple[str, Splits]]:
-    """`configs:` of a README; patterns only ever choose among the files that are there."""
+    """Read `configs:` of a README; patterns select only files that are in the repository."""
     for entry in _entries(configs):
         folder = str(entry.get("data_dir") or "").removeprefix("./").strip("/")
         inside = [path for path in paths if not folder or path.startswith(f"{folder}/")]
@@ -110,7 +110,7 @@ def _declared_configs(configs: Any, paths: Sequence[str]) -> Iterator[tuple[str,
 
 
 def _data_files(value: Any) -> Iterator[tuple[str, list[str]]]:
-    """Splits and their patterns: of a text, a list, a list of `split` and `path`, or a mapping."""
+    """The patterns of each split: a string, a list, a list of `split` and `path`, or a mapping."""
     if isinstance(value, dict):
         for split, patterns in value.items():
             yield str(split), _texts(patterns)
@@ -128,7 +128,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def matches_pattern(pattern: str, path: str) -> bool:
-    """Whether a path fits a pattern in which `*` stays in its folder and `**` does not.
+    """Whether a path matches a pattern, in which `**` matches across folders and `*` does not.
 
     >>> [matches_pattern(p, "en/train-0.csv") for p in ("en/train-*", "**/*.csv", "*.csv", "en/**")]
     [True, True, False, True]
@@ -148,7 +148,7 @@ def matches_pattern(pattern: str, path: str) -> bool:
 
 
 def format_of(path: str) -> str | None:
-    """The format that the ending of a file names.
+    """The format of a file by its ending.
 
     >>> format_of("a/train.jsonl"), format_of("test.CSV.gz"), format_of("dev.csv.zip")
     ('jsonl', 'csv', None)
@@ -158,7 +158,7 @@ def format_of(path: str) -> str | None:
 
 
 def _examples(paths: Sequence[str]) -> list[str]:
-    """The files with examples, of the format that most of them have."""
+    """The files with examples in the most frequent format."""
     named = {path: format_of(path) for path in paths}
     found = [path for path in named if not _NO_EXAMPLES.fullmatch(PurePosixPath(path).name)]
     counts = Counter(named[path] for path in found)
@@ -168,7 +168,7 @@ def _examples(paths: Sequence[str]) -> list[str]:
 
 
 def _inferred_configs(paths: Sequence[str]) -> Mapping[str, Splits]:
-    """A configuration for each folder, unless folders are splits; else one that has no name."""
+    """One configuration for each folder; a single one, `default`, if folders are splits."""
     tops = {path.split("/")[0] for path in paths if "/" in path}
     plain = {top for top in tops if top == "data" or _keyword(top)}
     if not tops or plain or any("/" not in path for path in paths):
@@ -179,7 +179,7 @@ def _inferred_configs(paths: Sequence[str]) -> Mapping[str, Splits]:
 
 
 def _by_names(paths: Sequence[str], folder: str) -> Splits:
-    """Splits by the names of the files, else by those of their folders, else all is `train`."""
+    """The splits by the names of files, or else of their folders; without any, all is `train`."""
     found: dict[str, list[str]] = {}
     for path in paths:
         *above, name = path.removeprefix(f"{folder}/" if folder else "").split("/")
@@ -193,7 +193,7 @@ def _by_names(paths: Sequence[str], folder: str) -> Splits:
 
 
 def _keyword(name: str) -> str | None:
-    """The split that a word of a name stands for.
+    """The split that a word in a name means.
 
     >>> _keyword("my-dev_set"), _keyword("devil")
     ('validation', None)
@@ -203,7 +203,7 @@ def _keyword(name: str) -> str | None:
 
 
 def _features(info: Any, default: str) -> Iterator[tuple[str, Classes]]:
-    """`dataset_info:` of a README: the classes of each column, by configuration."""
+    """Read `dataset_info:` of a README: the classes of each column by configuration."""
     for entry in _entries(info):
         columns = _entries(entry.get("features") or [])
         found = {str(one.get("name")): names for one in columns if (names := _class_names(one))}
@@ -211,7 +211,7 @@ def _features(info: Any, default: str) -> Iterator[tuple[str, Classes]]:
 
 
 def _class_names(feature: Any, depth: int = 4) -> tuple[str, ...]:
-    """The classes of a column, or of the items of its lists."""
+    """The classes of a column, or of the items of a column of lists."""
     if not isinstance(feature, dict) or depth == 0:
         return ()
     label = feature.get("class_label")

@@ -1,4 +1,4 @@
-"""Data sets of a hub or in a folder: pinned by revision and hashes, files only, never a script."""
+"""Data sets in a hub or a folder, pinned by revision and hash. Their scripts are never run."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ from adaptcompose.syntax.references import Ref, parse_repository_ref
 
 README = "README.md"
 MOST_BYTES = 4_000_000_000
-"""A split that is larger is not fetched: all of its examples are held in memory."""
+"""The limit for a split, since all its examples are in memory at once."""
 _README_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set at a revision. `pin` records every file; `read` are those that say its layout."""
+    """A data set at a revision.
+
+    `pin` records every file, `layout_files` are those from which the layout was read.
+    """
 
     ref: Ref
     pin: Pin
@@ -43,12 +46,12 @@ class DataSet:
         return str(self.pin)
 
     def pin_files(self, paths: Collection[str]) -> Pin:
-        """What a lock says of some of its files."""
-        kept = sorted({*paths, *self.layout_files})
-        return replace(self.pin, files={path: self._record(path) for path in kept})
+        """The pin of some files, as a lock records it."""
+        pinned = sorted({*paths, *self.layout_files})
+        return replace(self.pin, files={path: self._record(path) for path in pinned})
 
     def splits(self, config: str | None) -> Splits:
-        """The files of each split of a configuration; none if there is no such."""
+        """The files of each split of a configuration; empty for an unknown one."""
         name = self.layout.choose_config(config)
         return {} if name is None else self.layout.splits(name)
 
@@ -57,7 +60,7 @@ class DataSet:
         return self.layout.classes(self.layout.choose_config(config) or "")
 
     def fetch(self, paths: Collection[str], span: Span | None = None) -> Path:
-        """The folder with some of its files, each with its hash."""
+        """The folder with some of the files, each with its recorded hash."""
         if sum(self.pin.files[path].size for path in paths) > MOST_BYTES:
             why = f"the files are larger than {MOST_BYTES // 10**9} GB"
             raise Failed(AC413.at(span, file=f"{self}: {', '.join(sorted(paths))}", why=why))
@@ -71,7 +74,7 @@ class DataSet:
         return folder
 
     def missing_files(self, paths: Collection[str]) -> dict[str, int]:
-        """Those of some files that are not on this machine yet, with their bytes."""
+        """The sizes in bytes of the files that are not on this machine yet."""
         if self.pin.path is not None:
             return {}
         assert self.pin.repo is not None and self.pin.revision is not None
@@ -80,13 +83,13 @@ class DataSet:
         return {path: self.pin.files[path].size for path in missing}
 
     def _record(self, path: str) -> FileRecord:
-        # hashes of a folder are computed for what is used
+        # in a folder, only files in use are hashed
         folder = None if self.pin.path is None else self.sources.local_folder(self.pin.path)
         return self.pin.files[path] if folder is None else file_record(folder / path)
 
 
 def parse_dataset_ref(text: str, span: Span | None = None) -> Ref:
-    """What `repo:` of a data set means: `user/name@revision`, `hf://datasets/…`, or a folder.
+    """Parse `repo:` of a data set: `user/name@revision`, `hf://datasets/…`, or a folder.
 
     >>> print(parse_dataset_ref("hf://datasets/user/name@v1"), parse_dataset_ref("squad@main"))
     hf://user/name@v1 squad@main
@@ -98,9 +101,9 @@ def parse_dataset_ref(text: str, span: Span | None = None) -> Ref:
 def find_dataset(
     text: str, sources: Sources, *, pin: Pin | None = None, span: Span | None = None
 ) -> DataSet:
-    """The data set of a repository or folder; only its README is read.
+    """The data set in a repository or a folder; only its README is read.
 
-    A pinned one keeps its revision. Without a network its files are those that the pin records.
+    With a `pin` it has the pinned revision. In offline mode its files are those of the pin.
     """
     ref = parse_dataset_ref(text, span)
     with default_span(span):
@@ -116,7 +119,7 @@ def find_dataset(
 
 def _help(pin: Pin) -> str:
     if any(path.endswith(".py") for path in pin.files):
-        # what such repositories would print is kept by the Hub in files
+        # the Hub converts the output of such scripts to Parquet files
         parquet = f"`repo: {pin.repo}@refs/convert/parquet`"
         return f"use its Parquet files, {parquet}; scripts are never run"
     return "use files in parquet, csv, tsv, jsonl, json, conll or txt, plain or compressed by gzip"

@@ -1,4 +1,4 @@
-"""Checking an expression against text, catalogue, backbone, and the folders behind it."""
+"""Check an expression: its text, the catalogue, the backbone, and the folders it refers to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from adaptcompose.resources import resource_folder
 
 
 def check_expression(source: Source, context: CheckContext) -> CheckResult:
-    """An expression that is in no spec, and has no data therefore."""
+    """Check an expression outside a spec, where it cannot refer to data."""
     checked = check_source(source, context)
     if checked.partial_graph is None or not (
         found := list(spec_only_problems(checked.partial_graph))
@@ -30,7 +30,7 @@ def check_expression(source: Source, context: CheckContext) -> CheckResult:
 def check_files(
     checked: CheckResult, context: CheckContext, root: Path, hub: str
 ) -> list[Diagnostic]:
-    """What there is to say of an expression once folders are looked at, and a hub that is one."""
+    """All diagnostics of an expression, including those about folders and hubs on this machine."""
     found = list(checked.diagnostics)
     if checked.partial_graph is not None:
         read = resolve_where_known(
@@ -43,9 +43,9 @@ def check_files(
 def context(
     backbone: str | None, root: Path, hub: str = "hf", known_as: str | None = None
 ) -> CheckContext:
-    """The catalogue of the package and of `root`, and the facts of a backbone if one is named.
+    """The catalogue of the package and of `root`, and the facts of the backbone.
 
-    What the Hub calls it has to be said of a folder, if it is `known_as` something.
+    If the backbone is a folder, `known_as` is its repository on the Hub, for which adapters exist.
     """
     cards = Catalogue.open(resource_folder("hub_cards"), root / "hub_cards")
     sources = Sources(hub, root)

@@ -1,4 +1,4 @@
-"""composition.yaml: what a folder composes, on which backbone, for which task."""
+"""composition.yaml: the expression, the backbone, the task and the head of a saved composition."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What composition.yaml says.
+    """The content of composition.yaml.
 
-    `head` is "backbone", "none", the folder of an own one, or the reference of the adapter that
-    brings it; None where the last part of the expression does; several compositions have one each,
-    by name. `card` is what its author says of
-    it: license, languages, datasets, tags.
+    `head` is "backbone", "none", `./folder`, or the reference of the adapter that brings it; None
+    if the last part of the expression brings it. Several compositions have one head each, by name.
+    `card` is the author's metadata: license, languages, datasets, tags.
     """
 
     expression: str
@@ -41,19 +40,19 @@ class Manifest:
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def heads(self) -> dict[str, str]:
-        """What is said of each composition's head, "" where there is one composition."""
+        """The head of each composition by name; the name is "" if there is only one."""
         if self.head is None:
             return {}
         return {"": self.head} if isinstance(self.head, str) else dict(self.head)
 
     def __str__(self) -> str:
-        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        kept = {name: value for name, value in given.items() if value not in (None, "", {})}
-        return dump_yaml({"composition": VERSION} | kept)
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        present = {name: value for name, value in values.items() if value not in (None, "", {})}
+        return dump_yaml({"composition": VERSION} | present)
 
     @classmethod
     def load(cls, folder: Path, title: str) -> Manifest:
-        """The manifest of a folder, or AC426 if it has none."""
+        """The manifest in a folder; Failed with AC426 if it has none, AC413 if it is invalid."""
         path = folder / FILE
         if not path.is_file():
             raise Failed(codes.AC426.at(name=title))
@@ -95,9 +94,9 @@ def _checked(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_local_paths(folder: Path) -> dict[str, str]:
-    """What the note of a folder says of this machine."""
+    """The hub and the backbone on this machine that a composition was saved with."""
     path = folder / LOCAL_PATHS_FILE
     if not path.is_file():
         return {}
     data = load_yaml(read_source(path).text, str(path))
-    return {str(name): str(place) for name, place in data.items()} if isinstance(data, dict) else {}
+    return {str(name): str(path) for name, path in data.items()} if isinstance(data, dict) else {}

@@ -1,8 +1,8 @@
-"""References become pinned files, methods and heads, all before a weight moves.
+"""Resolve references to pinned files, methods and heads, before any weight is downloaded.
 
-A reference to a published composition means its expression, under its own lock: its own parts are
-folders beside its manifest, everything else is pinned by its lock, so that it means the same
-wherever it is used.
+A reference to a published composition means its expression under its own lock: its own parts are
+folders next to its manifest, and its lock pins everything else. So it means the same wherever it is
+used.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from adaptcompose.resolution.sources import Sources
 from adaptcompose.resources import resource_folder
 from adaptcompose.syntax.references import Ref, is_safe_path, parse_ref
 
-DEEPEST = 8  # compositions may refer to compositions; more than this is a circle
+DEEPEST = 8  # levels of compositions in compositions; more than that is taken as a cycle
 
 
 @dataclass
 class ResolvedGraph:
-    """The graph with pins, methods and heads, and what there is to say about it."""
+    """The graph with pins, methods and heads, and the diagnostics about it."""
 
     graph: Block
     diagnostics: list[Diagnostic]
 
 
 def resolve(graph: Block, facts: Facts, sources: Sources) -> ResolvedGraph:
-    """Locked every reference and read its configuration; all problems of all adapters at once."""
+    """Pin every reference and read its configuration; raise all errors of all adapters at once."""
     read = resolve_where_known(graph, facts, sources)
     if select_errors(read.diagnostics):
         raise Failed(read.diagnostics)
@@ -61,11 +61,11 @@ def resolve(graph: Block, facts: Facts, sources: Sources) -> ResolvedGraph:
 
 
 def resolve_where_known(graph: Block, facts: Facts | None, sources: Sources) -> ResolvedGraph:
-    """The graph with every reference that can be read; what cannot is among the notes.
+    """Resolve every reference that can be read; the others become diagnostics.
 
-    Without a backbone references stay as they are, and what is wrong with them is told.
+    Without a backbone, references are only checked and stay in the graph as they are.
     """
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
 
     def read_run(path: str, span: Span | None) -> Activations:
         return read_activations(sources.root / Path(path).expanduser(), path, span)
@@ -78,19 +78,19 @@ def resolve_where_known(graph: Block, facts: Facts | None, sources: Sources) -> 
             if ref is not None and facts is None:
                 _probe(block, ref, sources)
             elif isinstance(block, Adapter) and ref is not None and facts is not None:
-                return _resolve_cached(block, facts, sources, found)
+                return _resolve_cached(block, facts, sources, diagnostics)
             elif isinstance(block, Fuse) and ref is not None and facts is not None:
-                return _fusion(block, facts, sources, found)
+                return _fusion(block, facts, sources, diagnostics)
             return block.resolved(read_run)
         except Failed as failed:
-            found.extend(failed.with_default_span(block.span).diagnostics)
+            diagnostics.extend(failed.with_default_span(block.span).diagnostics)
         return block
 
-    return ResolvedGraph(transform(graph, pin), list(dict.fromkeys(found)))
+    return ResolvedGraph(transform(graph, pin), list(dict.fromkeys(diagnostics)))
 
 
 def _has_variant(block: Block, ref: Ref) -> bool:
-    """Whether it is known what a name of the catalogue is; without a backbone it is not."""
+    """Whether a reference leads to a place: a name of the catalogue does so on a known backbone."""
     if ref.kind in ("hub", "local"):
         return True
     if isinstance(block, Fuse):
@@ -101,7 +101,7 @@ def _has_variant(block: Block, ref: Ref) -> bool:
 
 
 def _probe(block: Block, ref: Ref, sources: Sources) -> None:
-    """Failed if a reference leads to nothing, or an adapter's to something else."""
+    """Raise Failed if a reference leads to nothing, or that of an adapter to something else."""
     if isinstance(block, Adapter) and block.variant is not None:
         return
     pin = sources.pin(ref, None, block.span)
@@ -112,26 +112,26 @@ def _probe(block: Block, ref: Ref, sources: Sources) -> None:
 def _resolve_cached(
     leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]
 ) -> Block:
-    """What a reference means, read once."""
+    """The block that a reference means; every reference is read once."""
     key = (leaf.ref, leaf.variant, facts.title, facts.layers, facts.width)
     if key not in sources._leaves:
         sources._leaves[key] = _resolve_reference(leaf, facts, sources, notes)
-    found = sources._leaves[key]
-    return replace(found, span=leaf.span) if isinstance(found, Adapter) else found
+    block = sources._leaves[key]
+    return replace(block, span=leaf.span) if isinstance(block, Adapter) else block
 
 
 def _resolve_reference(
     leaf: Adapter, facts: Facts, sources: Sources, notes: list[Diagnostic]
 ) -> Block:
-    """What a reference means: an adapter, a published composition, or a setup of AdapterHub."""
+    """The block that a reference means: an adapter, a composition, or a setup of AdapterHub."""
     assert leaf.ref is not None
     pin = sources.pin(leaf.ref, leaf.variant, leaf.span)
     if FILE not in pin.files and SETUP not in pin.files:
         return _adapter(leaf, pin, facts, sources, notes)
     if FILE not in pin.files:
-        found = expand_setup(leaf, pin, facts, sources)
-        notes += found.diagnostics
-        return found.graph
+        setup = expand_setup(leaf, pin, facts, sources)
+        notes += setup.diagnostics
+        return setup.graph
     block, resolved = expand_published(leaf, pin, facts, sources)
     notes += resolved.diagnostics
     return block
@@ -172,7 +172,7 @@ def _open_adapter(leaf: Adapter, pin: Pin, sources: Sources) -> AdapterFile:
 def _shapes(
     ref: Ref, pin: Pin, names: Sequence[str], sources: Sources, span: Span | None
 ) -> Shapes | None:
-    """The shapes of an object's weights, or None where only a download would tell."""
+    """The shapes of an object's weights; None if they cannot be read without a download."""
     for name in names:
         if name in pin.files:
             return sources.shapes(ref, pin, name)
@@ -190,30 +190,30 @@ def _fusion(block: Fuse, facts: Facts, sources: Sources, notes: list[Diagnostic]
         help = f"set `load` to a folder or repository with {adapterhub.FUSION}"
         raise Failed(codes.AC406.at(block.span, name=title, **what, help=help))
     trained = described.document.get("adapter_names")
-    given = [str(getattr(slot.block, "ref", slot.block)).split("/")[-1] for slot in block.members]
-    if isinstance(trained, list) and len(trained) != len(given):
+    members = [str(getattr(slot.block, "ref", slot.block)).split("/")[-1] for slot in block.members]
+    if isinstance(trained, list) and len(trained) != len(members):
         notes.append(
             codes.AC506.at(
-                block.span, name=title, trained=", ".join(map(str, trained)), given=", ".join(given)
+                block.span,
+                name=title,
+                trained=", ".join(map(str, trained)),
+                given=", ".join(members),
             )
         )
     shapes = _shapes(block.ref, pin, adapterhub.WEIGHTS[adapterhub.FUSION], sources, block.span)
     if shapes is None:
         described = replace(described, folder=sources.fetch(block.ref, pin))
     loaded = adapterhub.read_fusion(described, facts, shapes)
-    if (
-        wrong := list(adapterhub.shape_problems(described, loaded, facts, shapes or {}))
-        if shapes
-        else []
-    ):
-        raise Failed(wrong)
+    problems = adapterhub.shape_problems(described, loaded, facts, shapes or {})
+    if shapes and (diagnostics := list(problems)):
+        raise Failed(diagnostics)
     return replace(block, pin=pin, loaded_fusion=loaded)
 
 
 def expand_published(
     leaf: Adapter, pin: Pin, facts: Facts, sources: Sources
 ) -> tuple[Published, ResolvedGraph]:
-    """The composition that a reference means, resolved, and what there is to say about it."""
+    """The published composition that a reference means, resolved, and its diagnostics."""
     assert leaf.ref is not None
     title = str(leaf.ref)
     if sources.depth >= DEEPEST:
@@ -227,9 +227,9 @@ def expand_published(
     graph = check_source(source, CheckContext(cards, facts)).raise_errors()
     place = _PublishedContext(leaf.ref, pin, title, folder)
     graph = transform(graph, place.qualify_block)
-    pins = {str(place.hub_ref(text)): found for text, found in lock.adapters.items()}
-    known = {**sources.pins, **pins}
-    own = Sources(sources.hub, sources.root, known, sources.depth + 1, sources.may_query)
+    pins = {str(place.hub_ref(text)): pin for text, pin in lock.adapters.items()}
+    all_pins = {**sources.pins, **pins}
+    own = Sources(sources.hub, sources.root, all_pins, sources.depth + 1, sources.may_query)
     resolved = resolve(graph, facts, own)
     head = _head(manifest, place, own)
     graph, named = resolved.graph, tuple(slot_names(resolved.graph))
@@ -237,7 +237,7 @@ def expand_published(
 
 
 def expand_setup(leaf: Adapter, pin: Pin, facts: Facts, sources: Sources) -> ResolvedGraph:
-    """What a setup of AdapterHub composes, of the folders below it at the setup's revision."""
+    """The composition of a setup of AdapterHub, with its subfolders at the same revision."""
     assert leaf.ref is not None
     title = str(leaf.ref)
     folder = sources.fetch(leaf.ref, pin, [SETUP])
@@ -254,28 +254,28 @@ def expand_setup(leaf: Adapter, pin: Pin, facts: Facts, sources: Sources) -> Res
 
 
 def _head(manifest: Manifest, place: _PublishedContext, sources: Sources) -> Adapter | None:
-    """What carries the head where that is in a folder of its own."""
-    said = manifest.heads().get("", "")
-    if not said.startswith("./"):
+    """The folder with the head of a composition, as an adapter; None if a part brings the head."""
+    folder = manifest.heads().get("", "")
+    if not folder.startswith("./"):
         return None
-    ref = place.part_ref(said)
+    ref = place.part_ref(folder)
     pin = sources.pin(ref)
     head = open_adapter_folder(sources.fetch(ref, pin), str(ref)).adapterhub_head
     if head is None:
-        missing = f"{said[2:]}/{adapterhub.HEAD}"
+        missing = f"{folder[2:]}/{adapterhub.HEAD}"
         raise Failed(codes.AC418.at(name=place.title, missing=missing))
     return Adapter(str(ref), ref=ref, pin=pin, head=Head(str(ref), head.config))
 
 
 class _PublishedContext:
-    """Where a composition lies, and what its references mean from outside."""
+    """A published composition, for whose references it gives those that mean the same outside."""
 
     def __init__(self, ref: Ref, pin: Pin, title: str, folder: Path) -> None:
         self.ref, self.pin, self.title, self.folder = ref, pin, title, folder
         self.fusion_names: dict[str, str] = {}
 
     def qualify_block(self, block: Block) -> Block:
-        """A block of the expression with references that hold everywhere."""
+        """A block of the expression with references that do not depend on its folder."""
         if isinstance(block, Adapter) and block.ref is not None:
             ref = self._ref(block.ref)
             return replace(block, ref=ref, name=str(ref))
@@ -287,8 +287,8 @@ class _PublishedContext:
             measured = read_activations(
                 self.folder / ACTIVATIONS_FILE, f"{self.title}: {ACTIVATIONS_FILE}"
             )
-            named = {self.fusion_names.get(name, name): found for name, found in measured.items()}
-            return block.with_activations(named, self.title)
+            renamed = {self.fusion_names.get(name, name): means for name, means in measured.items()}
+            return block.with_activations(renamed, self.title)
         if isinstance(block, WeightedPart):
             why = f"it has no weights for `{block}`"
             raise Failed(codes.AC413.at(file=self.title, why=why))
@@ -300,7 +300,7 @@ class _PublishedContext:
         return self.hub_ref(str(ref)) if ref.kind == "hub" else ref
 
     def part_ref(self, path: str) -> Ref:
-        """A folder of the composition's own, as a reference from outside."""
+        """The reference to one of the composition's own folders."""
         name = path.removeprefix("./")
         if not path.startswith("./") or not is_safe_path(name):
             why = f"`{path}` is outside its folder"
@@ -318,6 +318,6 @@ class _PublishedContext:
         )
 
     def hub_ref(self, text: str) -> Ref:
-        """What comes from the Hugging Face Hub by force refers to it by force."""
+        """A reference to a repository; with `hf://` if the composition was referred to with it."""
         ref = parse_ref(text, ())
         return replace(ref, has_hub_prefix=ref.has_hub_prefix or self.ref.has_hub_prefix)

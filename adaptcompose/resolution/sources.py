@@ -1,4 +1,4 @@
-"""Where references lead: hubs, folders and earlier pins, and the files behind them."""
+"""The hubs, folders and earlier pins that references lead to, and their files."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from adaptcompose.syntax.references import Ref
 
 @dataclass
 class Sources:
-    """Where references lead: the hub, the folder that `./` starts from, and earlier pins.
+    """The hub, the folder that `./` is relative to, and earlier pins.
 
     A pinned reference never moves: its revision comes from the pin, and its files must have the
-    hashes that the pin records. `depth` counts the published compositions around. Where it does
-    not `ask`, nothing but folders of this machine is read, whatever a cache holds.
+    hashes in the pin. `depth` is the number of published compositions around the expression.
+    Unless `may_query`, only folders on this machine are read, even if others are in a cache.
     """
 
     hub: str = "hf"
@@ -45,44 +45,45 @@ class Sources:
     may_query: bool = True
     _pinned: dict[tuple[Ref, Variant | None], Pin] = field(default_factory=dict, repr=False)
     _leaves: dict[tuple[Any, ...], Block] = field(default_factory=dict, repr=False)
-    """What references were found to mean: the compositions of a run share most of them."""
+    """Resolved references: the compositions of a run share most of theirs."""
 
     def __post_init__(self) -> None:
-        self.root = Path(self.root).absolute()  # whoever changes the directory later
+        self.root = Path(self.root).absolute()  # the working directory may change
 
     @property
     def is_remote(self) -> bool:
-        """Whether the hub is another machine."""
+        """Whether the hub is on another machine."""
         return self.hub == "hf" or self.hub.startswith(("https://", "http://"))
 
     def may_read(self, ref: Ref) -> bool:
-        """Whether what a reference leads to may be looked at."""
+        """Whether the target of a reference may be read."""
         return self.may_query or ref.kind == "local" or not (self.is_remote or ref.has_hub_prefix)
 
     def store(self, ref: Ref | None = None) -> Store:
-        """`hf://` always means the Hugging Face Hub, everything else the spec's hub."""
+        """The store of a reference: the Hugging Face Hub for `hf://`, otherwise the hub."""
         return open_store("hf" if ref is not None and ref.has_hub_prefix else self.hub, self.root)
 
     def list_repositories(self, glob: str) -> list[str]:
-        """The repositories of the Hugging Face Hub that fit a glob over one author's."""
+        """The repositories of one author on the Hugging Face Hub that match a glob."""
         return open_store("hf", self.root).list_repositories(glob)
 
     def local_folder(self, path: str, span: Span | None = None) -> Path:
-        with suppress(OSError, ValueError, RuntimeError):  # too long, with U+0000, of nobody
+        # the path may be too long, contain U+0000, or start with ~ and an unknown user
+        with suppress(OSError, ValueError, RuntimeError):
             folder = (self.root / Path(path).expanduser()).resolve()
             if folder.is_dir():
                 return folder
         raise Failed(codes.AC412.at(span, path=path, root=self.root.resolve()))
 
     def pin(self, ref: Ref, variant: Variant | None = None, span: Span | None = None) -> Pin:
-        """The pin of a reference: an earlier one, or the newest revision now."""
+        """The pin of a reference: an earlier one, or one of the newest revision."""
         if ref.kind == "local":
-            # what the folder holds now; a lock that says otherwise is out of date
+            # a folder is always read as it is now; a lock with other hashes is out of date
             assert ref.path is not None
             folder = self.local_folder(ref.path, span)
-            here = (path.name for path in folder.iterdir() if path.is_file())
-            own = relevant_files(dict.fromkeys(here, FileRecord(0)), "")
-            return Pin(path=ref.path, files=file_records(folder, own))
+            names = (path.name for path in folder.iterdir() if path.is_file())
+            relevant = relevant_files(dict.fromkeys(names, FileRecord(0)), "")
+            return Pin(path=ref.path, files=file_records(folder, relevant))
         known = self.pins.get(str(ref)) or self._pinned.get((ref, variant))
         if known is not None:
             return known
@@ -91,19 +92,19 @@ class Sources:
             store = self.store(ref)
             exact = store.resolve(repo, revision)
             files = store.list_files(repo, exact)
-        found = Pin(repo, exact, subfolder, files=relevant_files(files, subfolder or ""))
-        self._pinned[ref, variant] = found
-        return found
+        pin = Pin(repo, exact, subfolder, files=relevant_files(files, subfolder or ""))
+        self._pinned[ref, variant] = pin
+        return pin
 
     def pin_checkpoint(self, ref: Ref, wanted: Callable[[str], bool], span: Span | None) -> Pin:
-        """The pin of a repository or a folder of transformers: those of its files that are wanted.
+        """The pin of a checkpoint of transformers, with the files whose names are `wanted`.
 
-        It is asked anew each time; who has an earlier pin does not ask.
+        Always pins the newest revision; callers that have an earlier pin use that.
         """
         if ref.kind == "local":
             folder = self.local_folder(ref.path or "", span)
-            here = [path.name for path in folder.iterdir() if path.is_file()]
-            return Pin(path=ref.path, files=file_records(folder, filter(wanted, here)))
+            names = [path.name for path in folder.iterdir() if path.is_file()]
+            return Pin(path=ref.path, files=file_records(folder, filter(wanted, names)))
         assert ref.repo is not None
         with default_span(span):
             store = self.store(ref)
@@ -112,7 +113,7 @@ class Sources:
         return Pin(ref.repo, revision, files={n: f for n, f in files.items() if wanted(n)})
 
     def may_be_published(self, ref: Ref) -> bool:
-        """Whether a reference may be a published composition, as far as that is known by now."""
+        """Whether a reference may be a published composition, as far as is known without asking."""
         if ref.kind == "local":
             with suppress(Failed):
                 return (self.local_folder(ref.path or "") / FILE).is_file()
@@ -129,7 +130,7 @@ class Sources:
         return not self.store(ref).uncached_files(pin.repo, pin.revision, inside)
 
     def fetch(self, ref: Ref, pin: Pin, names: Collection[str] | None = None) -> Path:
-        """The folder with the pin's files (or those named), each with the hash of the pin."""
+        """The folder with the files of a pin (or those in `names`), each with its recorded hash."""
         wanted = [name for name in pin.files if names is None or name in names]
         if pin.path is not None:
             folder = self.local_folder(pin.path)
@@ -143,9 +144,9 @@ class Sources:
         return folder
 
     def check_offline(self, pins: Mapping[str, Pin]) -> None:
-        """AC405 for every file of the pins that is missing while offline mode is on, all at once.
+        """Raise Failed with AC405 for all files of some pins that are missing in offline mode.
 
-        A pin's name is the reference, which tells whose it is.
+        The pins are by reference, which determines the hub.
         """
         missing = []
         for name, pin in pins.items():
@@ -159,9 +160,9 @@ class Sources:
             raise Failed(dict.fromkeys(missing))
 
     def shapes(self, ref: Ref, pin: Pin, name: str) -> Shapes | None:
-        """The shapes of the tensors in a file; None where only a download would tell.
+        """The shapes of the tensors in a file; None if they cannot be read without a download.
 
-        Of a file that is not on this machine the header is read, a few kilobytes.
+        If the file is not on this machine, only its header is read, some kilobytes.
         """
         label = f"{ref}: {name}"
         if pin.path is not None or not isinstance(store := self.store(ref), RangedStore):
@@ -179,7 +180,7 @@ class Sources:
 
 
 def _place(ref: Ref, variant: Variant | None) -> tuple[str, str | None, str | None]:
-    """Repository, revision and subfolder: of the reference itself, or of the card's variant."""
+    """The repository, revision and subfolder of a reference, or of a variant in the catalogue."""
     if ref.kind == "hub":
         assert ref.repo is not None
         return ref.repo, ref.revision, ref.subfolder
@@ -188,12 +189,15 @@ def _place(ref: Ref, variant: Variant | None) -> tuple[str, str | None, str | No
 
 
 def relevant_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str, FileRecord]:
-    """The files that matter: configurations and weights directly in the folder."""
+    """The files directly in a folder that are read: configurations and weights.
+
+    A pickle is not read if the folder has the same weights as safetensors.
+    """
     prefix = f"{subfolder}/" if subfolder else ""
-    own = {path[len(prefix) :]: found for path, found in files.items() if path.startswith(prefix)}
+    own = {path[len(prefix) :]: file for path, file in files.items() if path.startswith(prefix)}
     names = adapters.ADAPTER_FILES | (
         set() if adapterhub.ADAPTER in own else set(COMPOSITION_FILES)
     )
-    kept = {name: own[name] for name in sorted(own) if name in names}
+    relevant = {name: own[name] for name in sorted(own) if name in names}
     twins = {pickle for pickle, safe in adapters.SAFETENSORS_OF_PICKLE.items() if safe in own}
-    return {name: found for name, found in kept.items() if name not in twins}
+    return {name: file for name, file in relevant.items() if name not in twins}

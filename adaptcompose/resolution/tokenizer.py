@@ -1,4 +1,4 @@
-"""Another tokenizer than the backbone's own: its pinned files, in a repository or a folder."""
+"""Find a tokenizer other than the backbone's own, in a repository or a folder."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ TOKENIZER_FILES = VOCABULARY_FILES | {
     "merges.txt",
     "config.json",
 }
-"""What transformers opens of a tokenizer; `config.json` says its class where nothing else does."""
+"""The files of a tokenizer that transformers opens; some have their class only in config.json."""
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A tokenizer that is not opened yet."""
+    """A tokenizer that is not loaded yet."""
 
     ref: Ref
     pin: Pin
     sources: Sources
 
     def folder(self) -> Path:
-        """The folder with its files, each verified where it is pinned."""
+        """The folder with its files, each with its pinned hash."""
         return self.sources.fetch(self.ref, self.pin)
 
 
 def find_tokenizer(
     text: str, sources: Sources, *, pin: Pin | None = None, span: Span | None = None
 ) -> Tokenizer:
-    """The tokenizer of a repository or folder; nothing of it is fetched yet."""
+    """The tokenizer in a repository or a folder; no file is fetched yet."""
     ref = parse_repository_ref(text, span)
-    # a folder is what it holds now
+    # a folder is always read as it is now
     known = pin if ref.kind == "hub" else None
-    found = known or sources.pin_checkpoint(ref, TOKENIZER_FILES.__contains__, span)
-    if not VOCABULARY_FILES & found.files.keys():
+    pin = known or sources.pin_checkpoint(ref, TOKENIZER_FILES.__contains__, span)
+    if not VOCABULARY_FILES & pin.files.keys():
         help = "name a folder or repository with a tokenizer of transformers"
         raise Failed(AC418.at(span, name=text, missing="tokenizer.json", help=help))
-    return Tokenizer(ref, found, sources)
+    return Tokenizer(ref, pin, sources)
