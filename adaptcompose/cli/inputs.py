@@ -45,6 +45,7 @@ def read_expression(target: str) -> tuple[Source, Path]:
 
     A target is an expression, a .compose file, the folder of a run, or `-` for standard input.
     """
+    from adaptcompose.resolution.manifest import FILE, Manifest
     from adaptcompose.storage.yaml_source import decode_utf8
 
     if target == "-":
@@ -55,9 +56,7 @@ def read_expression(target: str) -> tuple[Source, Path]:
             raise Failed(AC607.at(path=target, root=Path.cwd()))
         with path.open("rb") as file:
             return decode_utf8(file.read(_INPUT_LIMIT), target), path.parent
-    if (best := Path(target[:_PATH_LIMIT]) / "best" / "composition.yaml").is_file():
-        from adaptcompose.resolution.manifest import Manifest
-
+    if (best := Path(target[:_PATH_LIMIT]) / "best" / FILE).is_file():
         return Source(Manifest.load(best.parent, target).expression, str(best)), best.parent
     return Source(target), Path()
 
