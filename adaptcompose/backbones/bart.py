@@ -31,7 +31,7 @@ def _parameters(config: Mapping[str, Any]) -> int:
 
 
 def _attention(name: str, module: str, hub: str, *parts: str, behind: bool) -> dict[str, SitePath]:
-    """The places of one of the attentions."""
+    """The sites of one of the attentions."""
     maps = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"}
     norm = f"{module}_layer_norm"
     others = {
@@ -48,7 +48,7 @@ def _attention(name: str, module: str, hub: str, *parts: str, behind: bool) -> d
 
 
 def _sites(*, behind: bool) -> dict[str, SitePath]:
-    """The places of all; the norms of sub-layers are `behind` their sums, or in front of them."""
+    """All sites; the norms are after the sums of sub-layers if `behind`, or in front of them."""
     norm, inner = "final_layer_norm", "{part}_ffn_dim"
     return {
         "embed.tokens": SitePath(

@@ -42,7 +42,7 @@ def _parameters(config: Mapping[str, Any]) -> int:
 
 
 def _attention(where: str, hub: str, *parts: str) -> dict[str, SitePath]:
-    """The places of one of the attentions."""
+    """The sites of one of the attentions."""
     name, layer, module = where.split()
     inside = f"{layer}.{module}"
     maps = {

@@ -1,4 +1,4 @@
-"""BitFit (Ben Zaken et al., 2022): nothing but biases."""
+"""BitFit (Ben Zaken et al., 2022): only biases are trained."""
 
 from __future__ import annotations
 

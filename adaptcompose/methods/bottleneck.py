@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Init = Literal["bert", "houlsby", "mam_adapter"]
 
 STATES = {"attn.out": "attention", "cross.out": "cross", "ffn.out": "output"}
-"""The sites, and the argument that puts an adapter there."""
+"""The sites, each with the argument that puts an adapter there."""
 
 
 @register_method
@@ -138,7 +138,7 @@ class Bottleneck(Method):
         return shapes
 
     def projection_shapes(self, name: str, source: int, target: int) -> dict[str, Shape]:
-        """The tensors of one of the two maps."""
+        """The names and shapes of the tensors of one of the two maps."""
         return {f"{name}.weight": (target, source), f"{name}.bias": (target,)}
 
     def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
@@ -210,7 +210,7 @@ class Bottleneck(Method):
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Bottleneck | None:
-        """The method that a `config` means, or None if it is of another family."""
+        """The method that a `config` describes, or None if it belongs to another family."""
         if config.get("architecture") is not None or config.get("phm_layer"):
             return None
         if config.get("inv_adapter") not in (None, "nice", "glow"):
@@ -264,7 +264,7 @@ def _factors(reduction: float | tuple[float, ...]) -> Any:
 
 
 def _per_layer(factors: dict[str, Any], layers: int) -> tuple[Any, ...]:
-    """The peer's mapping of layers, as one factor per layer."""
+    """AdapterHub's mapping from layers to factors, as one factor per layer."""
     found = [factors.get(str(layer), factors.get("default")) for layer in range(layers)]
     if None in found:
         raise ValueError(f"reduction_factor has no entry for layer {found.index(None)}")
@@ -275,7 +275,7 @@ HOULSBY = Bottleneck(attention=True, activation="swish", original_ln_before=Fals
 PARALLEL = Bottleneck(
     reduction=2.0, parallel=True, scale=4.0, original_ln_before=False, init="mam_adapter"
 )
-"""He et al. (2022): beside the feed-forward block, scaled; half of their MAM."""
+"""He et al. (2022): parallel to the feed-forward block, and scaled; half of their MAM adapter."""
 ADAPTER_PLUS = Bottleneck(
     reduction=96.0,
     activation="gelu",
@@ -321,16 +321,16 @@ _FIELDS = {
     "inv_adapter": "invertible",
     "inv_adapter_reduction_factor": "invertible_reduction",
 }
-"""Keys of AdapterHub's `config` and the fields here."""
+"""The keys of AdapterHub's `config`, and the fields that they set."""
 
 _OWN_ACTIVATION = "inv_adapter_non_linearity"
 """Files of 2020 have it nested; later ones cannot say it, and ours do."""
 
 _REQUIRED = ("reduction_factor", "non_linearity", "mh_adapter", "output_adapter")
-"""Keys without a default in the peer."""
+"""The keys that have no default in AdapterHub."""
 
 _ADAPTERHUB_DEFAULTS: dict[str, Any] = {"original_ln_before": False}
-"""What an absent key means to the peer, where it differs from the defaults here."""
+"""The values of absent keys in AdapterHub, where they differ from the defaults here."""
 
 _NO_PHM = {
     "phm_layer": False,
@@ -347,4 +347,4 @@ _NO_PHM = {
     "hypercomplex_nonlinearity": "glorot-uniform",
     "init_weights_seed": None,
 }
-"""Keys of other families that the peer's files always carry."""
+"""The keys of other families that AdapterHub's files always contain."""

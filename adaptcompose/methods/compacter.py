@@ -68,7 +68,7 @@ class Compacter(Bottleneck):
     )
 
     def problems(self, facts: Facts) -> Iterator[Diagnostic]:
-        """n divides width and rank, and shared factors need one rank."""
+        """AC209 unless n divides width and rank, and shared factors have one rank."""
         yield from super().problems(facts)
         sites = [site for site in self.sites(facts) if site.layer is not None]
         ranks = sorted({self.rank_at(site, facts) for site in sites})
@@ -159,7 +159,7 @@ class Compacter(Bottleneck):
     def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """Matrices multiplied out; a map without a bias has one of zeros."""
+        """The matrices, multiplied out; a map without a bias has one of zeros."""
         stored = {**shared, **weights}
         own = {name: t for name, t in weights.items() if name.partition(".")[0] not in MAPS}
         for name in MAPS:

@@ -89,7 +89,7 @@ class Fusion(Method):
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], at: tuple[Site, ...]) -> Fusion:
-        """Files of before 2024 carry no `dropout_prob`: that means the host's own."""
+        """Files from before 2024 have no `dropout_prob`: that means the dropout of the backbone."""
         given = read_settings(cls, config, _FIELDS)
         pull = 0.01 if config.get("regularization", True) else 0.0
         return cls(fused_sites=at, value_regularisation=pull, **({"dropout": None} | given))

@@ -112,4 +112,4 @@ _CONSTANTS: dict[str, Any] = {
     "vera_b": None,
     "vera_d": None,
 }
-"""Keys that the peer's files always carry."""
+"""The keys that AdapterHub's files always contain."""

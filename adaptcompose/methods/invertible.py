@@ -62,7 +62,7 @@ def tensors(
 def lower(
     part: str, site: Site, facts: Facts, reduction: float, activation: str, kind: CouplingKind
 ) -> AdditiveCoupling:
-    """Forward after the embeddings, inverse in front of the vocabulary matrix."""
+    """The coupling after the embeddings, or its inverse in front of the vocabulary matrix."""
     primitive = AffineCoupling if kind == "glow" else AdditiveCoupling
     rank = tensors(facts, reduction)["F.0.bias"][0]
     inverse = site == HEAD_SITE

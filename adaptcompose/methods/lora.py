@@ -95,15 +95,15 @@ class Lora(TargetedMethod):
         return self.gate
 
     def rank_at(self, site: Site) -> int:
-        """The rank at a place."""
+        """The rank at a site."""
         return int(_exception(self.ranks, site, self.rank))
 
     def alpha_at(self, site: Site) -> float:
-        """Alpha at a place."""
+        """Alpha at a site."""
         return _exception(self.alphas, site, self.alpha)
 
     def scale_at(self, site: Site) -> float:
-        """What B A is multiplied by at a place."""
+        """The factor s of B A at a site."""
         rank = self.rank_at(site)
         return self.alpha_at(site) / (rank**0.5 if self.rslora else rank)
 
@@ -152,7 +152,7 @@ class Lora(TargetedMethod):
         return {"weight": weight} | ({"bias": (width,)} if bias else {})
 
     def _bias_at(self, site: Site, facts: Facts) -> Any:
-        """Which bias it has at a place: embeddings have none that could be another one."""
+        """The kind of bias at a site; embeddings have no bias that it could replace."""
         if self.bias == "own":
             return "own"
         lookup = self._kind(site, facts) == "lookup"
@@ -181,7 +181,7 @@ class Lora(TargetedMethod):
     def merge_weights(
         self, recipe: MergeRecipe, members: Sequence[Mapping[str, torch.Tensor]], combine: Combine
     ) -> dict[str, torch.Tensor]:
-        """Merged is what B A adds, not B and A: [w₁s₁B₁ …]·[A₁; …] for a sum."""
+        """Merge the products B A, not their factors; a sum is [w₁s₁B₁ …]·[A₁; …]."""
         import torch
 
         scales = [leaf.scale for leaf in recipe.members if isinstance(leaf, LowRank)]
@@ -209,7 +209,7 @@ class Lora(TargetedMethod):
         return LowRank(part, site, **self.low_rank_fields(site, facts))
 
     def lower_replacement(self, part: str, site: Site, facts: Facts) -> Primitive | None:
-        """What it is where all of a map is another one, or only the bias."""
+        """The primitive at a site where the whole map, or only its bias, is trained."""
         if site not in self.sites(facts):
             return None
         if site.name in self.whole:
@@ -227,7 +227,7 @@ class Lora(TargetedMethod):
         return facts.layout.sites[site.name].kind
 
     def low_rank_fields(self, site: Site, facts: Facts) -> dict[str, Any]:
-        """The fields of a `LowRank`."""
+        """The fields of the `LowRank` at a site."""
         return {
             "width": facts.width_at(site),
             "width_in": facts.input_width_at(site),
@@ -259,7 +259,7 @@ class Lora(TargetedMethod):
 
 
 def _factorise(delta: torch.Tensor, rank: int | None) -> dict[str, torch.Tensor]:
-    """B A of a matrix: exact, or the nearest of a rank (Eckart and Young, 1936)."""
+    """Factors B and A of a matrix, exact or the nearest of a rank (Eckart and Young, 1936)."""
     import torch
 
     width, width_in = delta.shape
@@ -272,17 +272,17 @@ def _factorise(delta: torch.Tensor, rank: int | None) -> dict[str, torch.Tensor]
 
 
 def is_vera(config: Mapping[str, Any]) -> bool:
-    """Whether a `config` is of VeRA."""
+    """Whether a `config` describes VeRA."""
     return isinstance(config.get("vera_d"), float) and isinstance(config.get("vera_b"), float)
 
 
 def is_lora(config: Mapping[str, Any], *, mode: str) -> bool:
-    """Whether a `config` is of LoRA's family, adding to weights or scaling them."""
+    """Whether a `config` belongs to LoRA's family, in which updates are added or multiplied."""
     return config.get("architecture") == "lora" and config.get("composition_mode", "add") == mode
 
 
 def adapterhub_targets(method: TargetedMethod, facts: Facts) -> dict[str, Any] | None:
-    """The places as AdapterHub's files have them, or None if they cannot."""
+    """The targets as AdapterHub's files name them, or None if they cannot name them."""
     names = set(method.targets)
     attention = [letter for letter in LETTERS if f"attn.{letter}" in names]
     flags = {key: name in names for key, name in facts.layout.adapterhub_lora_flags.items()}
@@ -293,7 +293,7 @@ def adapterhub_targets(method: TargetedMethod, facts: Facts) -> dict[str, Any] |
 
 
 def read_targets(config: Mapping[str, Any], facts: Facts) -> tuple[str, ...]:
-    """The maps that AdapterHub's flags mean on this backbone."""
+    """The maps that AdapterHub's flags select on this backbone."""
     letters = config.get("attn_matrices", ["q", "v"])
     if not isinstance(letters, list) or not set(letters) <= set(LETTERS):
         raise ValueError(f"attn_matrices must be a list of q, k and v, not {letters!r}")
@@ -344,7 +344,7 @@ _FIELDS = {
     "use_gating": "gate",
     "init_weights": "init",
 }
-"""Keys of AdapterHub's `config` and the fields here."""
+"""The keys of AdapterHub's `config`, and the fields that they set."""
 
 _CONSTANTS: dict[str, Any] = {
     "architecture": "lora",
@@ -355,4 +355,4 @@ _CONSTANTS: dict[str, Any] = {
     "vera_b": None,
     "vera_d": None,
 }
-"""Keys that the peer's files always carry."""
+"""The keys that AdapterHub's files always contain."""

@@ -103,7 +103,7 @@ class Prefix(Method):
 
     @property
     def gates(self) -> int:
-        """How many gates a layer has."""
+        """The number of gates in a layer."""
         return 0 if not self.gate else 1 if self.shared_gate else 2
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
@@ -164,7 +164,7 @@ class Prefix(Method):
     def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """The network is run for the keys and values of one layer."""
+        """The keys and values of one layer, computed by the network."""
         if self.flat or not weights:
             return dict(weights)
         from torch.nn.functional import linear
@@ -189,7 +189,7 @@ class Prefix(Method):
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Prefix | None:
-        """The method that a `config` means, or None if it is of another family."""
+        """The method that a `config` describes, or None if it belongs to another family."""
         if config.get("architecture") != "prefix_tuning":
             own: Prefix | None = read_native_config(cls, config)
             return own
@@ -222,7 +222,7 @@ class Prefix(Method):
         return keys
 
     def packed_slice(self, name: str, site: Site, facts: Facts) -> PackedSlice | None:
-        """Keys and values of all layers lie in one tensor, keys of a layer before its values."""
+        """Files have all layers in one tensor, the keys of a layer before its values."""
         kind, _, what = name.partition(".")
         if kind not in KINDS:
             return None
@@ -248,7 +248,7 @@ def shared_site(site: Site) -> Site:
 
 
 def key_value_heads(facts: Facts, part: str = "") -> tuple[int, int]:
-    """How many heads keys and values have in a part of this backbone, and how many numbers each."""
+    """The number of heads of keys and values in a part of this backbone, and the size of a head."""
     config, all_heads = facts.config, facts.heads(part)
     heads = config.get("num_key_value_heads") or all_heads
     size = config.get("head_dim") or config.get("d_kv") or facts.width // all_heads
@@ -267,7 +267,7 @@ _FIELDS = {
     "encoder_prefix": "encoder",
     "cross_prefix": "cross",
 }
-"""Keys of AdapterHub's `config` and the fields here."""
+"""The keys of AdapterHub's `config`, and the fields that they set."""
 
 _CONSTANTS: dict[str, Any] = {
     "architecture": "prefix_tuning",

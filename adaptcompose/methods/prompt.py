@@ -112,7 +112,7 @@ class Prompt(Method):
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Prompt | None:
-        """The method that a `config` means, or None if it is of another family."""
+        """The method that a `config` describes, or None if it belongs to another family."""
         if config.get("architecture") != "prompt_tuning":
             own: Prompt | None = read_native_config(cls, config)
             return own

@@ -48,7 +48,7 @@ class PTuning(Prompt):
     layers: int = option(2, "number of layers of the LSTM", minimum=1)
 
     def width(self, facts: Facts) -> int:
-        """Of the network."""
+        """The width of the network."""
         return self.hidden or max(1, facts.embedding // 2)
 
     def tensors(self, site: Site, facts: Facts) -> dict[str, Shape]:
@@ -77,7 +77,7 @@ class PTuning(Prompt):
             yield 2 * number, pair
 
     def init_tensor(self, name: str, tensor: torch.Tensor) -> None:
-        """As torch starts embeddings, LSTMs and maps; biases of maps at zero."""
+        """Initialise as torch does, except for the biases of linear maps, which are zero."""
         from torch.nn import init
 
         if name == "embedding":
@@ -101,7 +101,7 @@ class PTuning(Prompt):
     def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """The network is run."""
+        """The embeddings, computed by the network."""
         from torch.nn.functional import linear, relu
 
         state = weights["embedding"]

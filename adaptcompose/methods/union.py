@@ -29,11 +29,11 @@ class UnionMethod(Method):
     leave_out: LayerSet = option(frozenset(), "layers to skip")
 
     def members(self) -> tuple[Method, ...]:
-        """The methods that it is."""
+        """Required: the methods that it consists of."""
         raise NotImplementedError
 
     def member_of_tensor(self, name: str) -> Method:
-        """The member that has a tensor of this name."""
+        """Required: the member that has a tensor of this name."""
         raise NotImplementedError
 
     @property
@@ -83,7 +83,7 @@ class UnionMethod(Method):
 
     @classmethod
     def from_adapterhub(cls, config: dict[str, Any], facts: Facts) -> Self | None:
-        """The method that a `config` means, or None if its members are not of these families."""
+        """The method that a `config` describes, or None if its members are of other families."""
         configs = config.get("configs")
         if config.get("architecture") != "union" or not isinstance(configs, list):
             return None
@@ -102,18 +102,18 @@ class UnionMethod(Method):
 
     @classmethod
     def from_members(cls, members: tuple[Method, ...]) -> Self:
-        """The settings whose members are, as far as there are settings for it, these."""
+        """The settings that give these members, as far as settings can."""
         given: dict[str, Any] = {}
         for member, names in zip(members, cls().member_fields(), strict=True):
             given |= {name: getattr(member, name) for name in names}
         return cls(**given)
 
     def member_fields(self) -> tuple[tuple[str, ...], ...]:
-        """For each member, which of its settings are settings here."""
+        """Required: for each member, the names of its settings that are settings here, too."""
         raise NotImplementedError
 
     def member_settings(self) -> tuple[dict[str, Any], ...]:
-        """For each member, what these settings are."""
+        """For each member, the values of these settings."""
         return tuple(
             {name: getattr(self, name) for name in names} for names in self.member_fields()
         )

@@ -73,7 +73,7 @@ class Vera(TargetedMethod):
         return (*((SHARED_SITE,) if self.stored else ()), *self.target_sites(facts))
 
     def projection_size(self, facts: Facts) -> tuple[int, int]:
-        """Columns of A and rows of B."""
+        """The number of columns of A and of rows of B."""
         places = self.target_sites(facts)
         return max(map(facts.input_width_at, places), default=1), max(
             map(facts.width_at, places), default=1
@@ -142,7 +142,7 @@ class Vera(TargetedMethod):
     def effective_weights(
         self, site: Site, weights: Mapping[str, torch.Tensor], shared: Mapping[str, torch.Tensor]
     ) -> Mapping[str, torch.Tensor]:
-        """The matrices worked into A and B, where there are matrices."""
+        """A and B multiplied by the site's matrices, if it has matrices."""
         if not self.matrices:
             return weights
         down, up = weights["d"] @ shared["A"], weights["b"] @ shared["B"]
@@ -191,7 +191,7 @@ class Vera(TargetedMethod):
 def projection(
     seed: int, rank: int, widest: tuple[int, int], dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A and B of a seed: uniform with Kaiming's bound √(6 / columns), as PEFT makes them."""
+    """A and B for a seed: uniform with Kaiming's bound √(6 / columns), as in PEFT."""
     import torch
 
     columns, rows = widest
@@ -212,4 +212,4 @@ _CONSTANTS: dict[str, Any] = {
     "init_weights": "vera",
     "init_weights_seed": None,
 }
-"""Keys that the peer's files always carry."""
+"""The keys that AdapterHub's files always contain."""
