@@ -72,7 +72,7 @@ def _embedded(weights: dict[str, Tensor], config: Any, ids: Tensor, row: Row) ->
     state = weights["embeddings.word_embeddings.weight"][ids]
     if row.words is not None:
         state = _joined(state, row.words, row.before)
-    first = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    first = config.pad_token_id + 1 if config.model_type.endswith(("roberta", "camembert")) else 0
     places = first + row.start + torch.arange(len(state))
     state = state + weights["embeddings.position_embeddings.weight"][places]
     if "embeddings.token_type_embeddings.weight" in weights:
