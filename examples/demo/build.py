@@ -63,7 +63,7 @@ def train(name: str, seed: int = 0) -> None:
         train=replace(spec.train, seeds=(seed,)),
         publish=replace(spec.publish, repo=spec.publish.repo + suffix, message=recipe()),
     )
-    prepared = prepare(spec, path.with_stem(spec.name))
+    (prepared,) = prepare_runs((spec,), path.with_stem(spec.name))
     silence_transformers()
     Run(prepared, prepared.plan(), BUILD / "runs" / spec.name, Terminal(), fresh=True).run()
 
