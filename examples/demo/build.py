@@ -65,7 +65,7 @@ def train(name: str, seed: int = 0) -> None:
     )
     (prepared,) = prepare_runs((spec,), path.with_stem(spec.name))
     silence_transformers()
-    Run(prepared, prepared.plan(), BUILD / "runs" / spec.name, Terminal(), fresh=True).run()
+    Run(prepared, prepared.make_plan(), BUILD / "runs" / spec.name, Terminal(), fresh=True).run()
 
 
 def main() -> None:
