@@ -154,7 +154,8 @@ def orthonormal_rows(matrix: torch.Tensor) -> torch.Tensor:
 
     basis, triangle = torch.linalg.qr(matrix.mT)
     signs = torch.where(triangle.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(matrix.dtype)
-    return (basis * signs.unsqueeze(-2)).mT
+    rows: torch.Tensor = (basis * signs.unsqueeze(-2)).mT
+    return rows
 
 
 register_configuration("noreft", LoReft(orthogonality=False))
