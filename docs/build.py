@@ -138,7 +138,8 @@ def code_table() -> Iterator[str]:
         for code in map(CODES.__getitem__, known):
             warning = "" if code.severity == "error" else f" *({code.severity})*"
             linked = f"[{code.id}](#{code.id.lower()}){warning}"
-            yield f"| {linked} | {cell(show_placeholders(code.message))} | {cell(show_placeholders(code.help or ''))} |"
+            texts = (show_placeholders(text) for text in (code.message, code.help or ""))
+            yield f"| {linked} | {' | '.join(map(cell, texts))} |"
         yield ""
         for page in (load_explanations()[code] for code in known if code in load_explanations()):
             yield from page_of(page)
