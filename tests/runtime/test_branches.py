@@ -120,15 +120,15 @@ def passes(text: str) -> dict[str, Any]:
 
 def test_the_trunk_is_shared_up_to_the_first_difference() -> None:
     shared, log = passes("parallel(a=pfeiffer(), b=pfeiffer()) | drop(bottom=2)")["share_trunk"]
-    assert (shared.fan, shared.inside, log.left) == (2, True, [])
+    assert (shared.branch_layer, shared.branch_inside_layer, log.declined_at) == (2, True, [])
     assert str(shared).startswith("2x the batch from ffn.out of layer 2 on")
     shared, _ = passes("parallel(a=pfeiffer(), b=lora()) | drop(bottom=2)")["share_trunk"]
-    assert (shared.fan, shared.inside) == (2, False)  # its queries differ in front of the site
+    assert (shared.branch_layer, shared.branch_inside_layer) == (2, False)  # its queries differ in front of the site
     shared, _ = passes("parallel(a=none, b=none)")["share_trunk"]
-    assert shared.fan == LAYERS
+    assert shared.branch_layer == LAYERS
     text = "let l = language(); parallel(a=stack(l, pfeiffer()), b=l) | keep(top=1)"
     shared, _ = passes(text)["share_trunk"]
-    assert shared.fan == LAYERS - 1
+    assert shared.branch_layer == LAYERS - 1
     assert not any(site.layer is None and shared.differ(site) for site in shared.sites)
 
 
@@ -156,7 +156,7 @@ def test_the_batch_is_repeated_as_late_as_the_plan_says(method: str) -> None:
 def test_different_parts_at_the_embeddings_share_no_trunk() -> None:
     text = "parallel(a=language(), b=language()) | drop(bottom=2)"
     program, log = passes(text)["share_trunk"]
-    assert program.fan == -1
+    assert program.branch_layer == -1
     assert list(log.reasons()) == ["the branches differ at the embeddings"]
 
 
@@ -165,7 +165,7 @@ def test_rows_of_one_shape_are_one_group() -> None:
     node = next(iter(program.sites.values()))
     assert node.groups == ((0, 1), (3, 4))  # a and b; e and f, folded
     _, log = passes(expression("route", list("ac")))["group_rows"]
-    assert len(log.left) == LAYERS
+    assert len(log.declined_at) == LAYERS
 
 
 def test_every_branch_learns_from_its_labels() -> None:
