@@ -48,9 +48,9 @@ class TokenPositions(NamedTuple):
 
     def repeat_rows(self, rows: int) -> Self:
         """Repeat to so many rows, one copy after another."""
-        if self.mask is None or len(self.mask) == rows:
+        if self.mask is None or self.mask.shape[0] == rows:  # len() would fix the size in an export
             return self
-        return self._replace(mask=self.mask.repeat(rows // len(self.mask), 1))
+        return self._replace(mask=self.mask.repeat(rows // self.mask.shape[0], 1))
 
     def distances(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The distance of each token from the first and the last of its row, without padding.

@@ -123,7 +123,10 @@ def test_the_trunk_is_shared_up_to_the_first_difference() -> None:
     assert (shared.branch_layer, shared.branch_inside_layer, log.declined_at) == (2, True, [])
     assert str(shared).startswith("2x the batch from ffn.out of layer 2 on")
     shared, _ = passes("parallel(a=pfeiffer(), b=lora()) | drop(bottom=2)")["share_trunk"]
-    assert (shared.branch_layer, shared.branch_inside_layer) == (2, False)  # its queries differ in front of the site
+    assert (shared.branch_layer, shared.branch_inside_layer) == (
+        2,
+        False,
+    )  # its queries differ in front of the site
     shared, _ = passes("parallel(a=none, b=none)")["share_trunk"]
     assert shared.branch_layer == LAYERS
     text = "let l = language(); parallel(a=stack(l, pfeiffer()), b=l) | keep(top=1)"

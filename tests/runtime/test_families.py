@@ -116,6 +116,8 @@ def by_step(family: str, model: ComposedModel, given: dict[str, Tensor], ids: Te
 
 @each
 def test_generation_with_a_cache_is_the_full_forward(family: str, text: str) -> None:
+    if "suffix_positions" in text:
+        pytest.skip("counts from the end of the prompt, which a call without a cache does not know")
     model = composed(text, backbone(family, GENERATING[family]), head="backbone")
     given = batch(rows=2)
     if family in LEFT_TO_RIGHT:  # padded on the left

@@ -59,7 +59,7 @@ def token_mask(given: Mapping[str, Any]) -> Tensor | None:
     tokens = embeddings[..., 0] if ids is None and embeddings is not None else ids
     if tokens is None:
         return None
-    return tokens.new_ones(len(tokens), cached_token_count(given) + tokens.shape[1])
+    return tokens.new_ones(tokens.shape[0], cached_token_count(given) + tokens.shape[1])
 
 
 class CacheAwareModel(Wrapper):

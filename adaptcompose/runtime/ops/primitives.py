@@ -62,7 +62,7 @@ class State:
         if self._positions is None:
             kept = {} if self._context is None else self._context.shared
             positions: TokenPositions = kept.get(TOKEN_POSITIONS, TokenPositions())
-            self._positions = positions.repeat_rows(len(self.h))
+            self._positions = positions.repeat_rows(self.h.shape[0])
         return self._positions
 
     def at_positions(self, positions: TokenPositions) -> Self:
