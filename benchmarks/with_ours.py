@@ -92,7 +92,7 @@ def train(model: Any, case: Case, forward: Callable[[], Tensor], rate: float = R
     if case.cached:
         model.cache_trunk(case.bottom)
     part = "fuse" if case.kind == "fuse" else str(case.trained)
-    names = {name: name.rpartition("/")[2] for name in model.parts.order}
+    names = {name: name.rpartition("/")[2] for name in model.parts.names}
     model.update(frozenset(name for name, short in names.items() if short in (part, case.trained)))
     trained = [value for _, value in model.trained()]
     return Work(

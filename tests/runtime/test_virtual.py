@@ -565,12 +565,12 @@ def planned(text: str, facts: Facts) -> Any:
     ],
 )
 def test_counts_of_the_papers(text: str, family: str, count: int) -> None:
-    assert planned(text, facts_of(family)).trained == count
+    assert planned(text, facts_of(family)).trained_parameters == count
 
 
 def test_the_paper_counts_mix_and_match_adapters_without_biases() -> None:
     facts = facts_of("roberta-base")
     plan = planned("mam(length=16, flat=true, reduction=48)", facts)
-    (leaf,) = [item for item in plan.items if item.kind == "adapter"]
+    (leaf,) = [item for item in plan.rows if item.kind == "adapter"]
     assert leaf.parameters - leaf.biases == 589_824
     assert f"with {leaf.biases:,} biases" in str(plan)
