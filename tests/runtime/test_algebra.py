@@ -234,10 +234,10 @@ def test_bottlenecks_of_one_state_are_joined(text: str, count: int) -> None:
     ("text", "why"),
     [
         ("average(a, houlsby(attention=false))", "read different states"),
-        ("average(a, bottleneck(ln_after=true))", "LayerNorm behind"),
+        ("average(a, bottleneck(ln_after=true))", "LayerNorm of its own after it"),
         ("average(a, bottleneck(gate=true))", "gate"),
         ("average(a, bottleneck(ln_before=true))", "read different states"),
-        ("average(a, stack(a, b))", "no single bottleneck"),
+        ("average(a, stack(a, b))", "not a single bottleneck"),
         ("average(a, bottleneck(residual_before_ln=false))", "added to different states"),
     ],
 )

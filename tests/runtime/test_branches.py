@@ -132,7 +132,7 @@ def test_the_trunk_is_shared_up_to_the_first_difference() -> None:
     text = "let l = language(); parallel(a=stack(l, pfeiffer()), b=l) | keep(top=1)"
     shared, _ = passes(text)["share_trunk"]
     assert shared.branch_layer == LAYERS - 1
-    assert not any(site.layer is None and shared.differ(site) for site in shared.sites)
+    assert not any(site.layer is None and shared.branches_differ_at(site) for site in shared.sites)
 
 
 @pytest.mark.parametrize("method", ["pfeiffer()", "houlsby()", "lora(targets=[ffn.in])", "none"])

@@ -572,5 +572,5 @@ def test_the_paper_counts_mix_and_match_adapters_without_biases() -> None:
     facts = facts_of("roberta-base")
     plan = planned("mam(length=16, flat=true, reduction=48)", facts)
     (leaf,) = [item for item in plan.rows if item.kind == "adapter"]
-    assert leaf.parameters - leaf.biases == 589_824
-    assert f"with {leaf.biases:,} biases" in str(plan)
+    assert leaf.parameters - leaf.bias_parameters == 589_824
+    assert f"with {leaf.bias_parameters:,} biases" in str(plan)
