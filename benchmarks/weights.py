@@ -23,7 +23,7 @@ from adaptcompose.formats.adapterhub_writer import AdapterHubWriter
 from adaptcompose.methods.bottleneck import Bottleneck
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.method import Method
-from adaptcompose.runtime.ops.primitives import MixtureModule
+from adaptcompose.runtime.ops.fusion import MixtureModule
 
 AIM = 12.0
 """The largest score of a fusion on one row; batches of more rows find somewhat larger ones."""

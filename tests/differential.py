@@ -43,7 +43,7 @@ from adaptcompose.resources import resource_folder
 from adaptcompose.runtime.branched import Outputs
 from adaptcompose.runtime.build import build, facts_of_model
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.primitives import MixtureModule
+from adaptcompose.runtime.ops.fusion import MixtureModule
 from tests.dropout import with_dropout
 from tests.tiny import LAYERS, OTHERS, SPECIAL, backbone, batch, distance, make_backbone, randomise
 

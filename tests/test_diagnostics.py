@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from adaptcompose.cli.inputs import exit_code_for
+from adaptcompose.cli.exit_codes import exit_code_for
 from adaptcompose.diagnostics.codes import AC201, AC412, AC419, AC999, CODES
 from adaptcompose.diagnostics.diagnostic import Source, render
 from adaptcompose.diagnostics.style import ANSI

@@ -8,33 +8,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptcompose.cli.exit_codes import exit_code_for
 from adaptcompose.cli.terminal import style_for
-from adaptcompose.diagnostics.codes import AC413, AC607, CODES
-from adaptcompose.diagnostics.diagnostic import (
-    Cause,
-    Diagnostic,
-    Failed,
-    OutputForm,
-    Source,
-    render,
-    select_errors,
-)
+from adaptcompose.diagnostics.codes import AC413, AC607
+from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, OutputForm, Source, render
 
 if TYPE_CHECKING:
     from adaptcompose.composition.checker import CheckContext, CheckResult
     from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 
-EXIT_PROBLEMS = 1
-EXIT_INTERNAL = 2
-EXIT_HUB = 3
-EXIT_RUN = 4
-EXIT_CHANGES = 5
-EXIT_INTERRUPTED = 130
-_EXIT_CODES: dict[Cause, int] = {
-    "input": EXIT_PROBLEMS,
-    "internal": EXIT_INTERNAL,
-    "hub": EXIT_HUB,
-}
 SPEC_SUFFIXES = (".yaml", ".yml")
 _PATH_LIMIT = 1_000  # characters; a longer target cannot be the path of a folder
 _INPUT_LIMIT = 1_000_000  # bytes; more than the longest expression that the parser accepts
@@ -147,9 +129,3 @@ def os_error_diagnostic(error: OSError) -> Diagnostic:
     why = error.strerror or str(error)
     help = "check that it exists, and that you may read and write it"
     return AC413.at(file=error.filename or "a file", why=why, help=help)
-
-
-def exit_code_for(diagnostics: Iterable[Diagnostic]) -> int:
-    """0 without errors; otherwise the highest exit code among the causes of the errors."""
-    causes = (CODES[error.code].cause for error in select_errors(diagnostics))
-    return max((_EXIT_CODES[cause] for cause in causes), default=0)

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from adaptcompose.cli.exit_codes import EXIT_BROKEN_PIPE, EXIT_INTERNAL, EXIT_INTERRUPTED
 from adaptcompose.cli.inputs import (
-    EXIT_INTERNAL,
-    EXIT_INTERRUPTED,
     check_target,
     os_error_diagnostic,
     print_diagnostics,
@@ -21,8 +20,6 @@ from adaptcompose.diagnostics.diagnostic import Failed
 from adaptcompose.plugins import broken_plugins
 
 OFFLINE_OPTION = "--offline"
-
-EXIT_BROKEN_PIPE = 141  # the code of a program that SIGPIPE ended; shells do not report it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.graph import Block
-from adaptcompose.ir.primitives import Mixture, ParametricPrimitive, Primitive
+from adaptcompose.ir.fusion import Mixture
+from adaptcompose.ir.primitives import ParametricPrimitive, Primitive
 from adaptcompose.ir.program import Program
 
 

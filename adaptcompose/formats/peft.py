@@ -32,12 +32,7 @@ from adaptcompose.formats.peft_settings import (
     UnsupportedError,
     unsupported_settings,
 )
-from adaptcompose.formats.stored_object import (
-    StoredObject,
-    check_base,
-    check_finite,
-    config_errors,
-)
+from adaptcompose.formats.stored_object import StoredObject, check_base, check_finite, config_errors
 from adaptcompose.formats.tensors import Shapes, read_tensors
 from adaptcompose.methods import Method
 from adaptcompose.methods.method import SHARED_SITE

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from adaptcompose.backbones.layout import Facts, Site
-from adaptcompose.ir.primitives import FusionAttention
+from adaptcompose.ir.fusion import FusionAttention
 from adaptcompose.methods.method import Method, Shape, read_settings
 
 if TYPE_CHECKING:

@@ -20,14 +20,7 @@ from adaptcompose.composition.fusion_activations import (
     Activations,
     read_activations,
 )
-from adaptcompose.composition.graph import (
-    Adapter,
-    Block,
-    Head,
-    Published,
-    WeightedPart,
-    transform,
-)
+from adaptcompose.composition.graph import Adapter, Block, Head, Published, WeightedPart, transform
 from adaptcompose.composition.operators import Fuse, Prune, slot_names
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, Span, select_errors

@@ -11,10 +11,10 @@ from adaptcompose.backbones.layout import Site
 from adaptcompose.composition.fusion_activations import Activations
 from adaptcompose.composition.operators.fuse import Fuse, fusions_of
 from adaptcompose.composition.operators.prune import without_prunes
-from adaptcompose.ir.primitives import Mixture
+from adaptcompose.ir.fusion import Mixture
 from adaptcompose.runtime.build import build
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.primitives import MixtureModule
+from adaptcompose.runtime.ops.fusion import MixtureModule
 
 
 class _AttentionSum:

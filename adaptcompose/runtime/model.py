@@ -30,7 +30,7 @@ from adaptcompose.runtime.model_inputs import (
     given_inputs,
     shift_tokens_right,
 )
-from adaptcompose.runtime.ops.primitives import MixtureModule
+from adaptcompose.runtime.ops.fusion import MixtureModule
 from adaptcompose.runtime.parts import Parts
 
 

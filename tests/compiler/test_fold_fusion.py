@@ -7,7 +7,7 @@ import torch
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture, fold_fusion
 from adaptcompose.compiler.passes.pass_log import PassLog
-from adaptcompose.ir.primitives import Mixture
+from adaptcompose.ir.fusion import Mixture
 from adaptcompose.ir.program import Program
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.ops.folded_fusion import FoldedMixtureModule

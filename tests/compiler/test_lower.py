@@ -8,7 +8,8 @@ from adaptcompose.backbones.layout import Facts, Site, read_facts
 from adaptcompose.catalogue.cards import Catalogue
 from adaptcompose.compiler.lower import lower, weights_used
 from adaptcompose.composition.checker import CheckContext, check_source
-from adaptcompose.ir.primitives import AdditiveCoupling, BottleneckMLP, Chain, Mixture
+from adaptcompose.ir.fusion import Mixture
+from adaptcompose.ir.primitives import AdditiveCoupling, BottleneckMLP, Chain
 from adaptcompose.ir.program import Program
 
 CONFIG = {

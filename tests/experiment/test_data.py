@@ -9,11 +9,7 @@ from pathlib import Path
 import pytest
 
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.experiment.data.examples import (
-    Examples,
-    examples_from_texts,
-    read_example_files,
-)
+from adaptcompose.experiment.data.examples import Examples, examples_from_texts, read_example_files
 from adaptcompose.experiment.prepare.data_sources import read_split
 from adaptcompose.experiment.spec.sections import DataSection
 from adaptcompose.experiment.spec.spec import read_specs

@@ -13,15 +13,8 @@ from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.formats import (
-    adapterhub,
-    peft,
-    peft_modules,
-    peft_virtual,
-)
-from adaptcompose.formats import (
-    peft_writer as peft_writing,
-)
+from adaptcompose.formats import adapterhub, peft, peft_modules, peft_virtual
+from adaptcompose.formats import peft_writer as peft_writing
 from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.peft_modules import ModelClass
 from adaptcompose.formats.tensors import read_shapes

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.ops.primitives import BottleneckModule, MixtureModule, PrimitiveModule
+from adaptcompose.runtime.ops.fusion import MixtureModule
+from adaptcompose.runtime.ops.primitives import BottleneckModule, PrimitiveModule
 from tests.tiny import (
     LAYERS,
     LENGTH,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adaptcompose.cli.app import FormatOption, HubOption, app
-from adaptcompose.cli.inputs import EXIT_HUB, EXIT_INTERNAL
+from adaptcompose.cli.exit_codes import EXIT_HUB, EXIT_INTERNAL
 
 
 @app.command()

@@ -10,7 +10,8 @@ import typer
 
 from adaptcompose.cli.app import QuietOption, app
 from adaptcompose.cli.completion import complete_target
-from adaptcompose.cli.inputs import EXIT_PROBLEMS, os_error_diagnostic, read_expression
+from adaptcompose.cli.exit_codes import EXIT_PROBLEMS
+from adaptcompose.cli.inputs import os_error_diagnostic, read_expression
 from adaptcompose.diagnostics.codes import AC607
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed
 from adaptcompose.storage.atomic import write_atomically

@@ -19,8 +19,8 @@ from adaptcompose.cli.app import (
     app,
     is_spec_target,
 )
+from adaptcompose.cli.exit_codes import EXIT_CHANGES
 from adaptcompose.cli.inputs import (
-    EXIT_CHANGES,
     check_expression,
     prepare_target,
     print_next_command,

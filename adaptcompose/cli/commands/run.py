@@ -11,13 +11,8 @@ import typer
 
 from adaptcompose.cli.app import FormatOption, OverridesOption, QuietOption, app
 from adaptcompose.cli.completion import complete_spec
-from adaptcompose.cli.inputs import (
-    EXIT_RUN,
-    prepare_target,
-    print_failure,
-    print_next_command,
-    print_notes,
-)
+from adaptcompose.cli.exit_codes import EXIT_RUN
+from adaptcompose.cli.inputs import prepare_target, print_failure, print_next_command, print_notes
 from adaptcompose.diagnostics.codes import AC425
 from adaptcompose.diagnostics.diagnostic import Failed
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adaptcompose.cli.app import app
-from adaptcompose.cli.inputs import EXIT_PROBLEMS
+from adaptcompose.cli.exit_codes import EXIT_PROBLEMS
 from adaptcompose.storage.atomic import write_atomically
 
 

@@ -40,7 +40,8 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Site
 from adaptcompose.compiler.passes.pass_log import PassLog
-from adaptcompose.ir.primitives import BottleneckMLP, Mixture, Primitive, rewrite
+from adaptcompose.ir.fusion import Mixture
+from adaptcompose.ir.primitives import BottleneckMLP, Primitive, rewrite
 from adaptcompose.ir.program import Program
 
 

@@ -28,8 +28,9 @@ from dataclasses import replace
 from functools import partial
 
 from adaptcompose.compiler.passes.pass_log import PassLog
+from adaptcompose.ir.fusion import Mixture
 from adaptcompose.ir.mixing import WeightedMean
-from adaptcompose.ir.primitives import BottleneckMLP, Chain, Mixture, Primitive
+from adaptcompose.ir.primitives import BottleneckMLP, Chain, Primitive
 from adaptcompose.ir.program import Program
 
 Decline = Callable[[str], None]

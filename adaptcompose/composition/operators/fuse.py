@@ -25,7 +25,8 @@ from adaptcompose.composition.operator import (
 from adaptcompose.composition.operators.member_weights import suggest_operators
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic
-from adaptcompose.ir.primitives import Mixture, Placement, Primitive
+from adaptcompose.ir.fusion import Mixture
+from adaptcompose.ir.primitives import Placement, Primitive
 from adaptcompose.methods.fusion import Fusion
 from adaptcompose.methods.invertible import EMBEDDINGS_SITE, HEAD_SITE
 from adaptcompose.syntax.references import Ref, local_ref

@@ -8,13 +8,7 @@ from typing import ClassVar
 
 from adaptcompose.backbones.layout import Facts, Site
 from adaptcompose.composition.fusion_activations import ACTIVATIONS_FILE, Activations
-from adaptcompose.composition.graph import (
-    Block,
-    ReadActivations,
-    WeightedPart,
-    transform,
-    walk,
-)
+from adaptcompose.composition.graph import Block, ReadActivations, WeightedPart, transform, walk
 from adaptcompose.composition.operator import Modifier, register_operator
 from adaptcompose.composition.operators.fuse import Fuse, fusion_occurrences, fusions_of
 from adaptcompose.diagnostics import codes

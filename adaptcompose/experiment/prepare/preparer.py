@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from adaptcompose.catalogue.cards import Catalogue
-from adaptcompose.composition.checker import (
-    CheckContext,
-    CheckResult,
-    check_aliases,
-    check_tree,
-)
+from adaptcompose.composition.checker import CheckContext, CheckResult, check_aliases, check_tree
 from adaptcompose.composition.graph import Block, adapters_of, walk
 from adaptcompose.composition.heads import ResolvedHead
 from adaptcompose.composition.structure import structural_problems

@@ -25,6 +25,7 @@ from adaptcompose.runtime.call_context import CallContext
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.ops import coupling as _couplings  # noqa: F401 - it registers itself
 from adaptcompose.runtime.ops import folded_fusion as _folded  # noqa: F401 - it registers itself
+from adaptcompose.runtime.ops import fusion as _fusion  # noqa: F401 - the same
 from adaptcompose.runtime.ops import intervention as _intervention  # noqa: F401 - the same
 from adaptcompose.runtime.ops import linear as _linear  # noqa: F401 - it registers itself
 from adaptcompose.runtime.ops import mixing as _combination  # noqa: F401 - it registers itself

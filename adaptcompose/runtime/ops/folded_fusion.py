@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from adaptcompose.compiler.passes.fold_fusion import FoldedMixture
 from adaptcompose.ir.primitives import BottleneckMLP
+from adaptcompose.runtime.ops.fusion import MixtureModule
 from adaptcompose.runtime.ops.primitives import (
     NORM_EPS,
-    MixtureModule,
     PrimitiveModule,
     State,
     WeightTree,

@@ -228,7 +228,7 @@ def build_module(primitive: Primitive, parts: Parts) -> PrimitiveModule:
     return _MODULE_TYPES[type(primitive)](primitive, parts)
 
 
-def _linear(weights: Mapping[str, Tensor], name: str, z: Tensor) -> Tensor:
+def linear_map(weights: Mapping[str, Tensor], name: str, z: Tensor) -> Tensor:
     weight = weights[f"{name}.weight"]
     return product(z.to(weight.dtype), weight, weights.get(f"{name}.bias"))
 
@@ -272,14 +272,14 @@ class BottleneckModule(PrimitiveModule):
         weights = self.weights.read() if weights is None else weights
         z, residual = state.read(node.where), state.residual(node.where)
         y = _norm(weights, "norm_before", z) if node.norm_before else z
-        u = _linear(weights, "up", self.activation(_linear(weights, "down", y)))
+        u = linear_map(weights, "up", self.activation(linear_map(weights, "down", y)))
         u = self._depth_drop(u)
         if node.scale != 1.0:
             u = u * (per_block(weights["scale"], u) if isinstance(node.scale, str) else node.scale)
         u = self.dropout(u)
         if node.gate:
             u = u * state.mean_over_tokens(
-                torch.sigmoid(_linear(weights, "gate", z))
+                torch.sigmoid(linear_map(weights, "gate", z))
             )  # one per example
         if node.norm_after:
             inside = residual if node.residual_inside else torch.zeros_like(u)
@@ -304,8 +304,8 @@ class CouplingModule(PrimitiveModule):
         self.activation = activation(node.activation)
 
     def _net(self, weights: Mapping[str, Tensor], name: str, half: Tensor) -> Tensor:
-        inner = self.activation(_linear(weights, f"{name}.0", half))
-        return _linear(weights, f"{name}.2", inner)
+        inner = self.activation(linear_map(weights, f"{name}.0", half))
+        return linear_map(weights, f"{name}.2", inner)
 
     def stackable_weights(self) -> WeightTree:
         return self.weights.read()
@@ -358,46 +358,3 @@ class ChainModule(PrimitiveModule):
             state = state.after_member(out, member, own)  # type: ignore[arg-type]
         assert first is not None
         return first, state.h - first
-
-
-@implements(ir.Mixture)
-class MixtureModule(PrimitiveModule):
-    """AdapterFusion, literally: every branch in full, then scores, then the weighted mean."""
-
-    def __init__(self, node: ir.Mixture, parts: Parts) -> None:
-        super().__init__()
-        self.node = node
-        self.branches = nn.ModuleList(build_module(branch, parts) for branch in node.branches)
-        self.weights = parts[node.attention.part][node.attention.site]
-        self.dropout = nn.Dropout(node.attention.dropout or 0.0)
-        self.temperature = 1.0  # set by the trainer where the fusion asks for it
-        self.on_attention: Callable[[Tensor], None] | None = None  # set where attention is measured
-
-    def residual_and_update(
-        self, state: State, weights: WeightTree | None = None
-    ) -> tuple[Tensor, Tensor]:
-        maps = self.node.attention
-        splits = [branch.residual_and_update(state) for branch in self.branches]  # type: ignore[operator]
-        residual = splits[0][0]
-        contributions = torch.stack([u for _, u in splits], dim=-2)  # [batch, tokens, n, width]
-        weights = self.weights.read()
-        query = state.h if maps.query_before_norm else state.read(self.node.placement)
-        if maps.query:
-            query = _linear(weights, "query", query)
-        keys = _linear(weights, "key", contributions) if maps.key else contributions
-        alpha = self._attention((keys * query.unsqueeze(-2)).sum(dim=-1))
-        values = contributions
-        if maps.residual_before:
-            values = values + residual.unsqueeze(-2)
-        if maps.value:
-            values = _linear(weights, "value", values)
-        mixed = (alpha.unsqueeze(-1) * values).sum(dim=-2)
-        return residual, mixed - residual if maps.residual_before else mixed
-
-    def _attention(self, scores: Tensor) -> Tensor:
-        if self.training:
-            scores = scores / self.temperature
-        alpha: Tensor = self.dropout(scores).softmax(dim=-1)
-        if self.on_attention is not None:
-            self.on_attention(alpha)
-        return alpha
