@@ -44,7 +44,7 @@ from adaptcompose.diagnostics.diagnostic import (
     suggest,
 )
 from adaptcompose.methods import registered_methods
-from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax import nodes, parser
 from adaptcompose.syntax.references import Ref, is_glob, local_ref, matches_glob
 from adaptcompose.syntax.signature import ArgumentBinder, parameters
 
@@ -80,7 +80,7 @@ class CheckResult:
     expansions of the globs in the expression.
     """
 
-    tree: syntax.Tree | None
+    tree: nodes.Tree | None
     graph: Block | None
     diagnostics: tuple[Diagnostic, ...]
     globs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -98,14 +98,14 @@ def check_source(source: Source | str, context: CheckContext) -> CheckResult:
     """Parse and check an expression."""
     source = Source(source) if isinstance(source, str) else source
     try:
-        tree = syntax.parse_tree(source)
+        tree = parser.parse_tree(source)
     except Failed as failed:
         return CheckResult(None, None, failed.diagnostics)
     return check_tree(tree, context)
 
 
 def check_tree(
-    tree: syntax.Tree, context: CheckContext, alias_blocks: NamedBlocks | None = None
+    tree: nodes.Tree, context: CheckContext, alias_blocks: NamedBlocks | None = None
 ) -> CheckResult:
     """Check a syntax tree. `alias_blocks` caches aliases between the expressions of a spec."""
     checker = Checker(context, alias_blocks)
@@ -123,7 +123,7 @@ def check_aliases(context: CheckContext) -> Iterator[CheckResult]:
     """Check every alias of a spec as a composition, including unused ones."""
     alias_blocks: NamedBlocks = {}
     for name, source in context.aliases.items():
-        tree = syntax.Tree((), syntax.Reference(name, span=source.span()))
+        tree = nodes.Tree((), nodes.Reference(name, span=source.span()))
         yield check_tree(tree, context, alias_blocks)
 
 
@@ -143,7 +143,7 @@ class Checker:
         self._alias_path: list[str] = []
         self._budget = SizeBudget()
 
-    def build_graph(self, tree: syntax.Tree, hint: str = "") -> Block | None:
+    def build_graph(self, tree: nodes.Tree, hint: str = "") -> Block | None:
         """The graph of a tree with its `let` bindings; None after an error that leaves no graph."""
         for binding in tree.bindings:
             span, bound = binding.name_span, self._bindings.keys() - self.context.parts.keys()
@@ -159,37 +159,37 @@ class Checker:
         return body
 
     def build_block(
-        self, node: syntax.Node, hint: str = "", slot: str | None = None
+        self, node: nodes.Node, hint: str = "", slot: str | None = None
     ) -> Block | None:
         """The block that a node means, or None after an error.
 
         `hint` is the name for a new part; `slot` is the name of the slot that contains the node.
         """
-        if isinstance(node, syntax.Pipe):
+        if isinstance(node, nodes.Pipe):
             return self._pipe(node)
-        if isinstance(node, syntax.Call):
+        if isinstance(node, nodes.Call):
             return self._call(node, hint)
-        if isinstance(node, syntax.Reference):
+        if isinstance(node, nodes.Reference):
             return self._reference(node, slot)
-        if isinstance(node, syntax.Text):
+        if isinstance(node, nodes.Text):
             return self._path(node)
         self.problems.append(codes.AC205.at(node.span, got=f"`{node}`"))
         return None
 
-    def _path(self, node: syntax.Text) -> Block | None:
+    def _path(self, node: nodes.Text) -> Block | None:
         if node.value.strip() and "\0" not in node.value:
             return self.names.look_up(local_ref(node.value), node.span)
         self.problems.append(codes.AC109.at(node.span, name=node, why="it is not a path"))
         return None
 
-    def _pipe(self, pipe: syntax.Pipe) -> Block | None:
+    def _pipe(self, pipe: nodes.Pipe) -> Block | None:
         blocks: list[Block | None] = []
         for stage in pipe.stages:
             modifier = (
-                registered_operators().get(stage.name) if isinstance(stage, syntax.Call) else None
+                registered_operators().get(stage.name) if isinstance(stage, nodes.Call) else None
             )
             if modifier is not None and issubclass(modifier, Modifier):
-                assert isinstance(stage, syntax.Call)
+                assert isinstance(stage, nodes.Call)
                 body = self._stack_within_limits(blocks, pipe.span)
                 changed = self._modify(modifier, stage, body, bool(blocks))
                 blocks = [self._stack_within_limits([changed], stage.span)]
@@ -209,7 +209,7 @@ class Checker:
         return Stack(flatten(present), span=span) if len(present) > 1 else blocks[0]
 
     def _modify(
-        self, modifier: type[Modifier], call: syntax.Call, body: Block | None, has_body: bool
+        self, modifier: type[Modifier], call: nodes.Call, body: Block | None, has_body: bool
     ) -> Block | None:
         if not has_body:
             self.problems.append(codes.AC301.at(call.name_span, operator=modifier.word))
@@ -222,7 +222,7 @@ class Checker:
             return body
         return modifier(body=body, span=call.span, **values)
 
-    def _training(self, modifier: type[Trainability], call: syntax.Call, body: Block) -> Block:
+    def _training(self, modifier: type[Trainability], call: nodes.Call, body: Block) -> Block:
         self._used_names.update(map(str, call.arguments))
         scope = self._alias_blocks | self._bindings
         is_deferred = has_unresolved(body, self.context.may_be_published)
@@ -230,7 +230,7 @@ class Checker:
         self.problems += block.problems(None)
         return block
 
-    def _swap(self, call: syntax.Call, body: Block | None) -> Block | None:
+    def _swap(self, call: nodes.Call, body: Block | None) -> Block | None:
         spans, is_deferred = slot_spans(call), False
         if body is not None:
             is_deferred = has_unresolved(body, self.context.may_be_published)
@@ -244,7 +244,7 @@ class Checker:
         swap = Swap(body, tuple(members), spans, span=call.span)
         return swap.apply_where_known() if is_deferred else swap.apply()
 
-    def _call(self, call: syntax.Call, hint: str) -> Block | None:
+    def _call(self, call: nodes.Call, hint: str) -> Block | None:
         operator = registered_operators().get(call.name)
         if operator is not None:
             return self._operator(operator, call, hint)
@@ -263,12 +263,12 @@ class Checker:
             return None
         return Adapter(hint, replace(default, **values), span=call.span)
 
-    def _operator(self, operator: type[Operator], call: syntax.Call, hint: str) -> Block | None:
+    def _operator(self, operator: type[Operator], call: nodes.Call, hint: str) -> Block | None:
         if issubclass(operator, Modifier):
             self.problems.append(codes.AC301.at(call.name_span, operator=operator.word))
             return None
         options = {parameter.name for parameter in parameters(operator)}
-        named = [a for a in call.arguments if isinstance(a, syntax.Argument) and a.name in options]
+        named = [a for a in call.arguments if isinstance(a, nodes.Argument) and a.name in options]
         others = [argument for argument in call.arguments if argument not in named]
         values = self._options(operator, named)
         members = self._members(operator, call, others)
@@ -292,7 +292,7 @@ class Checker:
     def _options(
         self,
         operator: type[Operator],
-        arguments: Sequence[syntax.Argument | syntax.Exclusion],
+        arguments: Sequence[nodes.Argument | nodes.Exclusion],
     ) -> dict[str, object] | None:
         before = len(self.problems)
         values = ArgumentBinder(operator.word, parameters(operator), self.problems).bind(arguments)
@@ -301,15 +301,15 @@ class Checker:
     def _members(
         self,
         operator: type[Operator],
-        call: syntax.Call,
-        arguments: list[syntax.Argument | syntax.Exclusion],
+        call: nodes.Call,
+        arguments: list[nodes.Argument | nodes.Exclusion],
     ) -> list[Slot] | None:
         """The members among the arguments, with globs expanded; None after an error."""
         members: list[Slot] = []
         names: set[str] = set()
         has_glob, is_whole = False, True
         for argument in arguments:
-            if isinstance(argument, syntax.Exclusion):
+            if isinstance(argument, nodes.Exclusion):
                 self._exclude(operator, argument, members, has_glob)
                 continue
             if self._reject_argument(operator, argument, names):
@@ -317,7 +317,7 @@ class Checker:
                 continue
             names |= {argument.name} if argument.name else set()
             node = argument.value
-            if isinstance(node, syntax.Reference) and is_glob(node.text):
+            if isinstance(node, nodes.Reference) and is_glob(node.text):
                 has_glob, blocks = True, self._expand_glob(node, argument.name)
             else:
                 blocks = [self.build_block(node, hint=argument.name or "", slot=argument.name)]
@@ -331,12 +331,12 @@ class Checker:
         return members if is_whole and not excess else None
 
     def _reject_argument(
-        self, operator: type[Operator], argument: syntax.Argument, names: Collection[str]
+        self, operator: type[Operator], argument: nodes.Argument, names: Collection[str]
     ) -> bool:
         """Report a weight, name or modifier that cannot be here; returns True if there is one."""
         problem: Diagnostic | None = None
         node = argument.value
-        inner = registered_operators().get(node.name) if isinstance(node, syntax.Call) else None
+        inner = registered_operators().get(node.name) if isinstance(node, nodes.Call) else None
         if argument.weight is not None and not operator.accepts_weights:
             problem = codes.AC206.at(argument.weight_span, operator=operator.word)
         elif operator.takes == "slots" and argument.name in names:
@@ -352,7 +352,7 @@ class Checker:
         return problem is not None
 
     def _exclude(
-        self, operator: type[Operator], node: syntax.Exclusion, members: list[Slot], has_glob: bool
+        self, operator: type[Operator], node: nodes.Exclusion, members: list[Slot], has_glob: bool
     ) -> None:
         if not has_glob:
             self.problems.append(codes.AC210.at(node.span, operator=operator.word))
@@ -365,13 +365,13 @@ class Checker:
         members[:] = [s for s in members if not matches_glob(pattern, getattr(s.block, "name", ""))]
 
     def _has_enough_members(
-        self, operator: type[Operator], call: syntax.Call, members: list[Slot]
+        self, operator: type[Operator], call: nodes.Call, members: list[Slot]
     ) -> bool:
         count = len(members)
         if count >= operator.min_members or any(is_unexpanded_glob(slot.block) for slot in members):
             return True
-        globs = [a.value for a in call.arguments if isinstance(a, syntax.Argument)]
-        patterns = [g for g in globs if isinstance(g, syntax.Reference) and is_glob(g.text)]
+        globs = [a.value for a in call.arguments if isinstance(a, nodes.Argument)]
+        patterns = [g for g in globs if isinstance(g, nodes.Reference) and is_glob(g.text)]
         word, least = operator.word, operator.min_members
         values: dict[str, Any] = {
             "operator": word,
@@ -382,7 +382,7 @@ class Checker:
         self.problems.append(code.at(node.span, pattern=node, **values))
         return False
 
-    def _reference(self, node: syntax.Reference, slot: str | None) -> Block | None:
+    def _reference(self, node: nodes.Reference, slot: str | None) -> Block | None:
         """The block of a name: `none`, a `let`, an alias, or else a reference.
 
         A wrong reference gives a placeholder, so that the rest of the expression is checked.
@@ -400,7 +400,7 @@ class Checker:
             self.problems += failed.diagnostics
             return self.names.placeholder(node.text, node.span, slot)
 
-    def _look_up_name(self, node: syntax.Reference, slot: str | None) -> Block:
+    def _look_up_name(self, node: nodes.Reference, slot: str | None) -> Block:
         if is_glob(node.text):
             raise Failed(codes.AC205.at(node.span, got=f"the glob `{node}`"))
         ref = self.names.parse(node.text, node.span)
@@ -412,7 +412,7 @@ class Checker:
             ref = ref.in_space(slot)
         return self.names.look_up(ref, node.span)
 
-    def _alias(self, node: syntax.Reference) -> Block | None:
+    def _alias(self, node: nodes.Reference) -> Block | None:
         name = node.text
         if name in self._alias_path:
             cycle = " → ".join([*self._alias_path, name])
@@ -429,12 +429,12 @@ class Checker:
         inner = Checker(self.context, self._alias_blocks)
         inner._alias_path, aliases = self._alias_path, self.context.aliases
         inner._bindings = {k: v for k, v in self.context.parts.items() if k in aliases}
-        depth = sum(1 + syntax.bracket_depth(aliases[alias]) for alias in self._alias_path)
+        depth = sum(1 + parser.bracket_depth(aliases[alias]) for alias in self._alias_path)
         try:
             if depth > DEPTH_LIMIT:
                 what = f"nests brackets and aliases {depth} deep"
                 raise Failed(codes.AC904.at(aliases[name].span(), what=what, limit=DEPTH_LIMIT))
-            return inner.build_graph(syntax.parse_tree(aliases[name]), hint=name)
+            return inner.build_graph(parser.parse_tree(aliases[name]), hint=name)
         except Failed as failed:
             self.problems += failed.diagnostics
             return None
@@ -442,7 +442,7 @@ class Checker:
             self.problems += inner.problems
             self.globs |= inner.globs
 
-    def _expand_glob(self, node: syntax.Reference, slot: str | None) -> list[Block | None]:
+    def _expand_glob(self, node: nodes.Reference, slot: str | None) -> list[Block | None]:
         """The adapters that match a glob; a named slot can contain only one of them."""
         try:
             leaves = self.names.expand_glob(self.names.parse(node.text, node.span), node.span)

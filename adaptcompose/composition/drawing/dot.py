@@ -18,19 +18,10 @@ digraph composition {
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.composition.drawing.captions import invertible_adapters
-from adaptcompose.composition.drawing.picture import (
-    Box,
-    Fan,
-    Frame,
-    Picture,
-    Row,
-    Style,
-    build_picture,
-)
+from adaptcompose.composition.drawing.chart import Chart
+from adaptcompose.composition.drawing.picture import Frame, Style, build_picture
 from adaptcompose.composition.graph import Block
 
 _COLOURS: dict[Style, str] = {
@@ -43,23 +34,19 @@ _STATE = ', shape=plaintext, style=""'
 
 def render_dot(graph: Block, facts: Facts | None = None) -> str:
     """Write a graph as a DOT digraph; equal graphs give equal texts."""
-    chart = _Chart()
+    chart = _DotChart()
     chart.line("rankdir=LR;")
     fill = 'style="rounded,filled", fillcolor="#ffffff", fontname="sans-serif"'
     chart.line(f"node [shape=box, {fill}];")
-    starts = []
-    if found := invertible_adapters(graph, facts):
-        chart.line(f"embeddings [label={_quote('embeddings')}{_STATE}];")
-        starts = ["embeddings"]
-        for leaf in found:
-            text = f"{leaf.drawing_label()}, invertible part"
-            starts = chart.box(Box(text, "new" if leaf.is_new else "loaded"), starts)
-    chart.line(f"h [label={_quote('h')}{_STATE}];")
+    invertible = invertible_adapters(graph, facts)
+    starts = chart.embeddings(invertible) if invertible else []
+    chart.line(chart.state("h", "h"))
     chart.join(starts, "h")
     ends = chart.draw(build_picture(graph, facts), ["h"])
-    chart.line(f"out [label={_quote('h')}{_STATE}];")
+    chart.line(chart.state("out", "h"))
     chart.join(ends, "out")
-    return "\n".join(["digraph composition {", *chart.lines, *chart.edges, "}"])
+    edges = (f"  {edge}" for edge in chart.edges)
+    return "\n".join(["digraph composition {", *chart.lines, *edges, "}"])
 
 
 def _quote(text: str) -> str:
@@ -73,45 +60,21 @@ def _quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-@dataclass
-class _Chart:
-    """The lines of a digraph: nodes in their clusters, then edges; nodes are numbered in order."""
+class _DotChart(Chart):
+    """A digraph; a frame is a cluster, numbered with the nodes."""
 
-    lines: list[str] = field(default_factory=list)
-    edges: list[str] = field(default_factory=list)
-    depth: int = 1
-    count: int = 0
+    def node(self, name: str, text: str, style: Style) -> str:
+        return f"{name} [label={_quote(text)}{_COLOURS[style]}];"
 
-    def line(self, text: str) -> None:
-        self.lines.append("  " * self.depth + text)
+    def state(self, name: str, text: str) -> str:
+        return f"{name} [label={_quote(text)}{_STATE}];"
 
-    def join(self, starts: list[str], end: str) -> None:
-        self.edges += [f"  {start} -> {end};" for start in starts]
-
-    def draw(self, drawn: Picture, starts: list[str]) -> list[str]:
-        """Draw a picture after the nodes `starts`; returns the nodes at its end."""
-        if isinstance(drawn, Box):
-            return self.box(drawn, starts)
-        if isinstance(drawn, Frame):
-            return self.frame(drawn, starts)
-        if isinstance(drawn, Fan):
-            ends = [end for branch in drawn.branches for end in self.draw(branch, starts)]
-            return list(dict.fromkeys(ends))
-        for item in drawn.items if isinstance(drawn, Row) else ():
-            starts = self.draw(item, starts)
-        return starts
-
-    def box(self, box: Box, starts: list[str]) -> list[str]:
-        self.count += 1
-        name = f"n{self.count}"
-        text = f"{box.slot}: {box.text}" if box.slot else box.text
-        self.line(f"{name} [label={_quote(text)}{_COLOURS[box.style]}];")
-        self.join(starts, name)
-        return [name]
+    def edge(self, start: str, end: str) -> str:
+        return f"{start} -> {end};"
 
     def frame(self, frame: Frame, starts: list[str]) -> list[str]:
-        self.count += 1
-        self.line(f"subgraph cluster_{self.count} {{")
+        self.nodes += 1
+        self.line(f"subgraph cluster_{self.nodes} {{")
         self.depth += 1
         self.line(f'label={_quote(frame.label)}; style="rounded,dashed"; color="#888888";')
         ends = self.draw(frame.inner, starts)

@@ -17,24 +17,15 @@ flowchart LR
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from adaptcompose.backbones.layout import Facts
 from adaptcompose.composition.drawing.captions import (
     invertible_adapters,
     strip_modifiers,
     usage_note,
 )
-from adaptcompose.composition.drawing.picture import (
-    Box,
-    Fan,
-    Frame,
-    Picture,
-    Row,
-    Style,
-    picture_of,
-)
-from adaptcompose.composition.graph import Adapter, Block
+from adaptcompose.composition.drawing.chart import Chart
+from adaptcompose.composition.drawing.picture import Frame, Style, picture_of
+from adaptcompose.composition.graph import Block
 
 _STYLES = (
     "classDef loaded fill:#e8eef7,stroke:#4a6fa5,color:#1b2a41",
@@ -49,15 +40,15 @@ def render_mermaid(graph: Block, facts: Facts | None = None) -> str:
     All members of a fusion are drawn. Without `facts` the chart has no notes about layers and
     no embeddings.
     """
-    chart = _Chart()
-    chart.line(_rounded_node("h", "h"))
+    chart = _MermaidChart()
+    chart.line(chart.state("h", "h"))
     if invertible := invertible_adapters(graph, facts):
-        chart.embeddings(invertible)
+        chart.join(chart.embeddings(invertible), "h")
     picture = picture_of(graph, None)
     if facts is not None:
         picture = Frame(usage_note(graph, facts), picture_of(strip_modifiers(graph), facts))
     ends = chart.draw(picture, ["h"])
-    chart.line(_rounded_node("out", "h"))
+    chart.line(chart.state("out", "h"))
     chart.join(ends, "out")
     body = [*chart.lines, *(f"  {edge}" for edge in chart.edges), *(f"  {s}" for s in _STYLES)]
     return "\n".join(["flowchart LR", *body])
@@ -75,46 +66,19 @@ def quote_label(text: str) -> str:
     return f'"{cleaned}"'
 
 
-def _rounded_node(name: str, text: str) -> str:
-    return f"{name}([{quote_label(text)}])"
+class _MermaidChart(Chart):
+    """A flowchart; a frame is a subgraph."""
 
+    groups = 0
 
-@dataclass
-class _Chart:
-    """The lines of a flowchart: nodes in their groups, then edges; nodes are numbered in order."""
+    def node(self, name: str, text: str, style: Style) -> str:
+        return f"{name}[{quote_label(text)}]{'' if style == 'plain' else f':::{style}'}"
 
-    lines: list[str] = field(default_factory=list)
-    edges: list[str] = field(default_factory=list)
-    depth: int = 1
-    nodes: int = 0
-    groups: int = 0
+    def state(self, name: str, text: str) -> str:
+        return f"{name}([{quote_label(text)}])"
 
-    def line(self, text: str) -> None:
-        self.lines.append("  " * self.depth + text)
-
-    def join(self, starts: list[str], end: str) -> None:
-        self.edges += [f"{start} --> {end}" for start in starts]
-
-    def draw(self, picture: Picture, starts: list[str]) -> list[str]:
-        """Draw a picture after the nodes `starts`; returns the nodes at its end."""
-        if isinstance(picture, Box):
-            return self.box(picture, starts)
-        if isinstance(picture, Frame):
-            return self.frame(picture, starts)
-        if isinstance(picture, Fan):
-            ends = [end for branch in picture.branches for end in self.draw(branch, starts)]
-            return list(dict.fromkeys(ends))
-        for item in picture.items if isinstance(picture, Row) else ():
-            starts = self.draw(item, starts)
-        return starts
-
-    def box(self, box: Box, starts: list[str]) -> list[str]:
-        self.nodes += 1
-        name = f"n{self.nodes}"
-        text = f"{box.slot}: {box.text}" if box.slot else box.text
-        self.line(f"{name}[{quote_label(text)}]{'' if box.style == 'plain' else f':::{box.style}'}")
-        self.join(starts, name)
-        return [name]
+    def edge(self, start: str, end: str) -> str:
+        return f"{start} --> {end}"
 
     def frame(self, frame: Frame, starts: list[str]) -> list[str]:
         """Draw a group; a group without nodes is left out, because Mermaid would draw it."""
@@ -129,12 +93,3 @@ class _Chart:
         else:
             self.line("end")
         return ends
-
-    def embeddings(self, invertible: list[Adapter]) -> None:
-        """Draw the invertible parts between the embeddings and h."""
-        self.line(_rounded_node("embeddings", "embeddings"))
-        ends = ["embeddings"]
-        for leaf in invertible:
-            style: Style = "new" if leaf.is_new else "loaded"
-            ends = self.box(Box(f"{leaf.drawing_label()}, invertible part", style), ends)
-        self.join(ends, "h")

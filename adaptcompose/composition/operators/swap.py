@@ -24,7 +24,7 @@ from adaptcompose.composition.operators.stack import Stack, slot_names
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Span, suggest
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax import nodes
 from adaptcompose.syntax.references import Ref
 
 NO_SLOTS = "give an adapter a slot first, as in `stack(lang=sw)`"
@@ -128,9 +128,9 @@ def unknown_name_problems(
             yield codes.AC310.at(span, name=name, known=", ".join(known), help=help)
 
 
-def slot_spans(call: syntax.Call) -> dict[str, Span | None]:
+def slot_spans(call: nodes.Call) -> dict[str, Span | None]:
     """The spans of the slot names in a call, by name."""
-    arguments = [node for node in call.arguments if isinstance(node, syntax.Argument)]
+    arguments = [node for node in call.arguments if isinstance(node, nodes.Argument)]
     return {node.name: node.name_span for node in arguments if node.name is not None}
 
 

@@ -23,7 +23,7 @@ from adaptcompose.composition.operators.stack import Stack, slot_names
 from adaptcompose.composition.operators.swap import as_written, unknown_name_problems
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Span
 from adaptcompose.ir.primitives import Primitive
-from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax import nodes
 from adaptcompose.syntax.references import Ref
 
 
@@ -43,7 +43,7 @@ class Trainability(Modifier):
 
     @classmethod
     def from_call(
-        cls, call: syntax.Call, body: Block, scope: Mapping[str, Block | None], *, is_deferred: bool
+        cls, call: nodes.Call, body: Block, scope: Mapping[str, Block | None], *, is_deferred: bool
     ) -> Trainability:
         """Make the modifier for a call; `scope` are the blocks of `let` and of aliases, by name."""
         known = nameable_parts(body)
