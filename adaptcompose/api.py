@@ -92,9 +92,9 @@ def load(ref_or_dir: str | Path, backbone: Any = None, hub: str | None = None) -
     "hf", an endpoint or a folder; without it, a saved composition uses the hub it was saved with.
     Raises `Failed`.
     """
-    from adaptcompose.runtime.saving import loader as loading
+    from adaptcompose.runtime.saving import loader
 
-    return loading.load(ref_or_dir, backbone, hub)
+    return loader.load(ref_or_dir, backbone, hub)
 
 
 def push(  # noqa: PLR0913 - a public function: its arguments have names
@@ -113,15 +113,10 @@ def push(  # noqa: PLR0913 - a public function: its arguments have names
     `revision` names a branch. `private` applies to a repository that does not exist yet. A public
     repository needs a `license`, unless the run's spec has one. Raises `Failed`.
     """
-    from adaptcompose.experiment.share import push as publishing
+    from adaptcompose.experiment.share.push import PushTarget, open_push
+    from adaptcompose.hub.opening import open_store
 
-    return publishing.push(
-        model,
-        repo,
-        hub=hub,
-        revision=revision,
-        private=private,
-        pr=pr,
-        license=license,
-        backbone=backbone,
-    )
+    target = PushTarget(repo, revision or "main", pr, private)
+    store = open_store(hub or "hf", Path())
+    with open_push(model, target, store, license=license, backbone=backbone) as ready_push:
+        return ready_push.send()

@@ -30,12 +30,7 @@ def compose(
     optimise: bool = True,
     hub: str | None = None,
 ) -> ComposedModel:
-    """A running model of `expr` over `backbone`, in eval mode; the backbone is never changed.
-
-    `backbone` is a repository, a folder or a loaded model. `root` is where `./` starts. `head`:
-    "auto" (of the last part of the outermost stack that brings one), "backbone" (the checkpoint's
-    own), a name of a part, {"task": …, "labels": […]} for a new one, or None.
-    """
+    """Build the model of an expression; `api.compose` documents the arguments."""
     sources = Sources(hub or "hf", Path(root))
     source = Source(expr) if isinstance(expr, str) else expr
     model, base = None, None

@@ -23,7 +23,6 @@ from adaptcompose.experiment.share.model_card import (
 from adaptcompose.experiment.share.push_diff import PushDiff, diff_files, remote_files
 from adaptcompose.formats import adapterhub
 from adaptcompose.hub.lock import Pin
-from adaptcompose.hub.opening import open_store
 from adaptcompose.hub.store import Store, walk_files
 from adaptcompose.resolution.manifest import Manifest
 from adaptcompose.runtime.model import ComposedModel
@@ -174,28 +173,6 @@ def _is_same_hub(one: Store, other: Store) -> bool:
     """Whether two stores are the same hub, even if their folders are written differently."""
     roots = [Path(getattr(store, "root", store.name)) for store in (one, other)]
     return type(one) is type(other) and roots[0].resolve() == roots[1].resolve()
-
-
-def push(  # noqa: PLR0913 - a public function, called with keywords
-    model: ComposedModel | str | Path,
-    repo: str,
-    *,
-    hub: str | None = None,
-    revision: str | None = None,
-    private: bool = True,
-    pr: bool = False,
-    license: str | None = None,
-    backbone: Any = None,
-) -> PushResult:
-    """Publish a model, a run or a saved folder, in one commit or as a pull request.
-
-    `revision` is a branch; `private` counts only for a new repository. A public repository needs
-    a `license`, here or in the spec of the run.
-    """
-    target = PushTarget(repo, revision or "main", pr, private)
-    store = open_store(hub or "hf", Path())
-    with open_push(model, target, store, license=license, backbone=backbone) as ready_push:
-        return ready_push.send()
 
 
 @contextmanager
