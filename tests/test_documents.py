@@ -13,7 +13,7 @@ from hypothesis import example
 from hypothesis import strategies as st
 
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source
-from adaptcompose.storage import yaml_source as documents
+from adaptcompose.storage import yaml_source
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.storage.yaml_source import YamlNode, dump_yaml, load_yaml, parse_yaml, read_source
 from tests.sampling import sampled
@@ -217,9 +217,9 @@ def test_deep_nesting_is_refused_not_a_crash(text: str) -> None:
 
 
 def test_a_large_document_is_refused(tmp_path: Path) -> None:
-    assert "larger than 1 MB" in refusals("# " + "x" * documents.SIZE_LIMIT)[0].message
+    assert "larger than 1 MB" in refusals("# " + "x" * yaml_source.SIZE_LIMIT)[0].message
     path = tmp_path / "spec.yaml"
-    path.write_bytes(b"#" * (documents.SIZE_LIMIT + 1))
+    path.write_bytes(b"#" * (yaml_source.SIZE_LIMIT + 1))
     with pytest.raises(Failed, match="larger than 1 MB"):
         read_source(path)
 

@@ -30,7 +30,7 @@ from adaptcompose.experiment.report import report
 from adaptcompose.hub import folder as hub_folder
 from adaptcompose.hub.huggingface import HuggingFaceStore
 from adaptcompose.runtime.saving.writer import save_composition
-from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax import parser
 from tests.hub.hub_server import Fault, Hub, serve
 from tests.test_errors import SPEC, Greeting
 from tests.workshop import Workshop, inside
@@ -218,7 +218,7 @@ def _pushed(*faults: Fault) -> Prepare:
 
 
 def _breaking(shop: Workshop, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(syntax, "parse_tree", lambda source: 1 / 0)
+    patch.setattr(parser, "parse_tree", lambda source: 1 / 0)
 
 
 def _tagger(**head: Any) -> Prepare:

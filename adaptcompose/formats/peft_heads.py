@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adaptcompose.backbones.layout import Facts
-from adaptcompose.formats import transformers_heads as static_heads
+from adaptcompose.formats import transformers_heads
 from adaptcompose.formats.peft_modules import STEM
 
 TASKS = {
@@ -52,10 +52,10 @@ def find(
     mapping = config.get("auto_mapping")
     if isinstance(mapping, Mapping) and str(mapping.get("base_model_class")).startswith(family):
         names.append(str(mapping["base_model_class"]))
-    name = next((name for name in names if name in static_heads.STATIC_HEADS), None)
+    name = next((name for name in names if name in transformers_heads.STATIC_HEADS), None)
     if name is None:
         return StoredHead()
-    static = static_heads.STATIC_HEADS[name]
+    static = transformers_heads.STATIC_HEADS[name]
     slots = {
         f"{slot}.{kind}": f"{stem}{module}.{kind}"
         for slot, module in static.slots.items()
@@ -67,7 +67,9 @@ def find(
     if last is None or not left[last]:
         return StoredHead()
     count = {} if static.kind == "multiple_choice" else {"num_labels": left[last][0]}
-    return StoredHead(name, static_heads.flexible_config({"model_class": name} | count), slots)
+    return StoredHead(
+        name, transformers_heads.flexible_config({"model_class": name} | count), slots
+    )
 
 
 def class_of(config: Mapping[str, Any], facts: Facts) -> str | None:
@@ -75,9 +77,9 @@ def class_of(config: Mapping[str, Any], facts: Facts) -> str | None:
 
     It cannot store the heads of masked language models, which have a bias in two places.
     """
-    name = static_heads.class_of(config, class_prefix(facts))
+    name = transformers_heads.class_of(config, class_prefix(facts))
     if name is None or (
-        static_heads.STATIC_HEADS[name].kind.endswith("_lm") and config.get("bias")
+        transformers_heads.STATIC_HEADS[name].kind.endswith("_lm") and config.get("bias")
     ):
         return None
     return name

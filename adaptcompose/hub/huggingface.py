@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from adaptcompose.diagnostics.codes import AC402, AC411, AC413, AC420
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.hub import hf_commit as pushing
+from adaptcompose.hub import hf_commit
 from adaptcompose.hub.hf_errors import HubRequest, translate_errors
 from adaptcompose.hub.readme import hit_from_metadata, matches_words
 from adaptcompose.hub.store import (
@@ -92,7 +92,7 @@ class HuggingFaceStore:
                 )
             )
         found = {
-            entry.path: pushing.record_from_listing(entry)
+            entry.path: hf_commit.record_from_listing(entry)
             for entry in tree
             if hasattr(entry, "blob_id")
         }
@@ -176,8 +176,8 @@ class HuggingFaceStore:
         """
         check_paths(files, repo)
         with self._hub_call(repo, branch, is_push=True):
-            change = pushing.Commit(repo, files, delete, message)
-            made = pushing.push(self._api, change, branch, private)
+            change = hf_commit.Commit(repo, files, delete, message)
+            made = hf_commit.push(self._api, change, branch, private)
         self._verify(repo, made, files)
         return made
 
@@ -187,8 +187,8 @@ class HuggingFaceStore:
         """Open a pull request against `main` with one commit of all files."""
         check_paths(files, repo)
         with self._hub_call(repo, is_push=True):
-            made = pushing.open_pull_request(
-                self._api, pushing.Commit(repo, files, delete, message)
+            made = hf_commit.open_pull_request(
+                self._api, hf_commit.Commit(repo, files, delete, message)
             )
         self._verify(repo, made.revision, files)
         return made

@@ -12,8 +12,7 @@ from adaptcompose.catalogue.cards import Variant
 from adaptcompose.composition.graph import Block
 from adaptcompose.diagnostics import codes
 from adaptcompose.diagnostics.diagnostic import Failed, Span, default_span
-from adaptcompose.formats import adapter_folder as adapters
-from adaptcompose.formats import adapterhub
+from adaptcompose.formats import adapter_folder, adapterhub
 from adaptcompose.formats.tensors import Shapes, read_header, read_shapes
 from adaptcompose.hub.lock import Pin
 from adaptcompose.hub.opening import open_store
@@ -195,9 +194,9 @@ def relevant_files(files: Mapping[str, FileRecord], subfolder: str) -> dict[str,
     """
     prefix = f"{subfolder}/" if subfolder else ""
     own = {path[len(prefix) :]: file for path, file in files.items() if path.startswith(prefix)}
-    names = adapters.ADAPTER_FILES | (
+    names = adapter_folder.ADAPTER_FILES | (
         set() if adapterhub.ADAPTER in own else set(COMPOSITION_FILES)
     )
     relevant = {name: own[name] for name in sorted(own) if name in names}
-    twins = {pickle for pickle, safe in adapters.SAFETENSORS_OF_PICKLE.items() if safe in own}
+    twins = {pickle for pickle, safe in adapter_folder.SAFETENSORS_OF_PICKLE.items() if safe in own}
     return {name: file for name, file in relevant.items() if name not in twins}

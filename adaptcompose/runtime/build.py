@@ -13,8 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
+from adaptcompose.compiler import passes
 from adaptcompose.compiler.lower import lower, weights_used
-from adaptcompose.compiler.passes import optimise as run_passes
 from adaptcompose.composition.graph import (
     Adapter,
     Block,
@@ -84,7 +84,7 @@ def build(  # noqa: PLR0913
     if callable(optimise):
         program = optimise(program)
     elif optimise:
-        program = run_passes(program)
+        program = passes.optimise(program)
     context = CallContext()
     body, heads = attach(program, backbone, parts, chosen, context)
     for flex in heads.values():

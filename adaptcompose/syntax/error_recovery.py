@@ -18,8 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptcompose.diagnostics import codes
-from adaptcompose.syntax import error_messages as messages
-from adaptcompose.syntax import literals
+from adaptcompose.syntax import error_messages, literals
 from adaptcompose.syntax.error_messages import CLOSING, ITEM, PART, WANTING, Bracket, Phase
 from adaptcompose.syntax.scanner import (
     ADDRESS,
@@ -131,7 +130,7 @@ class _RecoveringParser:
     def _read_value(self, token: Token) -> None:
         self.value_phase = self.phase
         if self.phase is Phase.WEIGHT:
-            self._report(messages.bad_weight(token))
+            self._report(error_messages.bad_weight(token))
         elif self.phase is Phase.REFERENCE and token.kind not in ("REF", ADDRESS):
             self._report_unexpected(token, "a reference after `!`")
         else:
@@ -195,7 +194,7 @@ class _RecoveringParser:
             self.phase = Phase.VALUE
             return
         if self._next.kind == "=" and token.kind in VALUES:
-            help = f"write `let {messages.lower_case(token.text)} = …;`"
+            help = f"write `let {error_messages.lower_case(token.text)} = …;`"
             self._report_unexpected(token, "a lower-case name after `let`", help)
             self.phase = Phase.EQUALS
             return
@@ -219,7 +218,7 @@ class _RecoveringParser:
         }.get(self.phase, PART)
 
     def _report_missing(self, token: Token) -> None:
-        self._report(messages.missing(self.phase, self.before, token, self._expected_here()))
+        self._report(error_messages.missing(self.phase, self.before, token, self._expected_here()))
 
     def _read_mark(self, token: Token) -> None:
         """Go on after a mark as if the missing value before it were there."""
@@ -300,7 +299,7 @@ class _RecoveringParser:
                 token, self._expected_after_value(), "put arguments into a call: `stack(lang=…)`"
             )
         else:
-            self._report(messages.bad_name(last))
+            self._report(error_messages.bad_name(last))
         self.phase = Phase.VALUE
 
     def _is_called(self) -> bool:
@@ -310,8 +309,8 @@ class _RecoveringParser:
     def _read_wrong_call(self, token: Token) -> None:
         assert self.before is not None
         span = self.before.span.to(token.span)
-        remedy = f"{messages.lower_case(self.before.text)}(…)"
-        self._report(messages.look_alike(self.before) or codes.AC012.at(span, remedy=remedy))
+        remedy = f"{error_messages.lower_case(self.before.text)}(…)"
+        self._report(error_messages.look_alike(self.before) or codes.AC012.at(span, remedy=remedy))
         self.brackets.append(Bracket("call", token, CLOSING[token.kind]))
         self.phase = Phase.START
 
@@ -403,4 +402,4 @@ class _RecoveringParser:
         self.diagnostics += [bracket.unclosed() for bracket in self.brackets]
 
     def _report_unexpected(self, token: Token, expected: str, help: str | None = None) -> None:
-        self._report(messages.unexpected(token, expected, help))
+        self._report(error_messages.unexpected(token, expected, help))

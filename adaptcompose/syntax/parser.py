@@ -32,7 +32,6 @@ from adaptcompose.syntax.nodes import (
     Stage,
     Text,
     Tree,
-    walk,
 )
 
 if TYPE_CHECKING:
@@ -40,30 +39,6 @@ if TYPE_CHECKING:
 
     from lark import Token
     from lark import Tree as Raw
-
-__all__ = [
-    "Argument",
-    "Binding",
-    "Call",
-    "Exclusion",
-    "Flag",
-    "ListValue",
-    "Node",
-    "Number",
-    "Pipe",
-    "Range",
-    "Reference",
-    "Stage",
-    "Text",
-    "Tree",
-    "append_stages",
-    "argument_span",
-    "bracket_depth",
-    "format_tree",
-    "is_yaml_safe",
-    "parse_tree",
-    "walk",
-]
 
 SIZE_LIMIT = 65_536  # characters
 # later steps walk the tree recursively; this limit keeps them far from Python's own

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from adaptcompose.diagnostics.codes import AC201, AC202, AC203, AC204, AC206, AC209, AC210, AC211
 from adaptcompose.diagnostics.diagnostic import Code, Diagnostic, either, suggest
-from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax import nodes
 from adaptcompose.syntax.literals import quote
 
 LayerSet = frozenset[int]
@@ -153,18 +153,18 @@ class ArgumentBinder:
     parameters: tuple[Parameter, ...]
     problems: list[Diagnostic]
 
-    def bind(self, arguments: Sequence[syntax.Argument | syntax.Exclusion]) -> dict[str, Any]:
+    def bind(self, arguments: Sequence[nodes.Argument | nodes.Exclusion]) -> dict[str, Any]:
         """The values of the valid arguments, by name."""
         values: dict[str, Any] = {}
         for argument in arguments:
-            if isinstance(argument, syntax.Exclusion):
+            if isinstance(argument, nodes.Exclusion):
                 self.problems.append(AC210.at(argument.span, operator=self.operator))
                 continue
             if problem := self._bind(argument, values):
                 self.problems.append(problem)
         return values
 
-    def _bind(self, argument: syntax.Argument, values: dict[str, Any]) -> Diagnostic | None:
+    def _bind(self, argument: nodes.Argument, values: dict[str, Any]) -> Diagnostic | None:
         if argument.name is None:
             example = self.parameters[0].name if self.parameters else "…"
             return AC203.at(argument.span, operator=self.operator, example=example)
@@ -184,7 +184,7 @@ class ArgumentBinder:
         values[argument.name] = value
         return None
 
-    def unknown(self, argument: syntax.Argument) -> Diagnostic:
+    def unknown(self, argument: nodes.Argument) -> Diagnostic:
         """AC201 for an argument with a name that the operator does not have."""
         assert argument.name is not None
         names = [parameter.name for parameter in self.parameters]
@@ -197,15 +197,15 @@ class ArgumentBinder:
             help=remedy,
         )
 
-    def unexpected_name(self, argument: syntax.Argument) -> Diagnostic:
+    def unexpected_name(self, argument: nodes.Argument) -> Diagnostic:
         """AC211 for a member with a name where names have no meaning, else AC201."""
         near = suggest(argument.name or "", [parameter.name for parameter in self.parameters])
-        if near or not isinstance(argument.value, syntax.Reference | syntax.Call | syntax.Pipe):
+        if near or not isinstance(argument.value, nodes.Reference | nodes.Call | nodes.Pipe):
             return self.unknown(argument)
         return AC211.at(argument.name_span, operator=self.operator, name=argument.name)
 
     def _mismatch(
-        self, code: Code, parameter: Parameter, argument: syntax.Argument, expected: str
+        self, code: Code, parameter: Parameter, argument: nodes.Argument, expected: str
     ) -> Diagnostic:
         value = argument.value
         return code.at(
@@ -213,7 +213,7 @@ class ArgumentBinder:
             name=parameter.name,
             operator=self.operator,
             expected=expected,
-            got=str(value) if isinstance(value, syntax.Number) else f"`{value}`",
+            got=str(value) if isinstance(value, nodes.Number) else f"`{value}`",
             help=suggest(str(value), parameter.choices),
         )
 
@@ -221,7 +221,7 @@ class ArgumentBinder:
 _UNREADABLE = object()
 
 
-def _read(kind: Any, node: syntax.Node) -> Any:
+def _read(kind: Any, node: nodes.Node) -> Any:
     for alternative in _alternatives(kind):
         reader = _READERS.get(alternative)
         value = reader(node) if reader else _read_literal(alternative, node)
@@ -230,64 +230,64 @@ def _read(kind: Any, node: syntax.Node) -> Any:
     return _UNREADABLE
 
 
-def _read_int(node: syntax.Node) -> Any:
-    whole = isinstance(node, syntax.Number) and isinstance(node.value, int)
+def _read_int(node: nodes.Node) -> Any:
+    whole = isinstance(node, nodes.Number) and isinstance(node.value, int)
     return node.value if whole else _UNREADABLE  # type: ignore[attr-defined]
 
 
-def _read_float(node: syntax.Node) -> Any:
-    return float(node.value) if isinstance(node, syntax.Number) else _UNREADABLE
+def _read_float(node: nodes.Node) -> Any:
+    return float(node.value) if isinstance(node, nodes.Number) else _UNREADABLE
 
 
-def _read_flag(node: syntax.Node) -> Any:
-    return node.value if isinstance(node, syntax.Flag) else _UNREADABLE
+def _read_flag(node: nodes.Node) -> Any:
+    return node.value if isinstance(node, nodes.Flag) else _UNREADABLE
 
 
-def _read_text(node: syntax.Node) -> Any:
-    if isinstance(node, syntax.Text):
+def _read_text(node: nodes.Node) -> Any:
+    if isinstance(node, nodes.Text):
         return node.value
-    return node.text if isinstance(node, syntax.Reference) else _UNREADABLE
+    return node.text if isinstance(node, nodes.Reference) else _UNREADABLE
 
 
-def _read_literal(kind: Any, node: syntax.Node) -> Any:
+def _read_literal(kind: Any, node: nodes.Node) -> Any:
     text = _read_text(node)
     return text if text in typing.get_args(kind) else _UNREADABLE
 
 
-def _read_none(node: syntax.Node) -> Any:
-    return None if isinstance(node, syntax.Reference) and node.text == "none" else _UNREADABLE
+def _read_none(node: nodes.Node) -> Any:
+    return None if isinstance(node, nodes.Reference) and node.text == "none" else _UNREADABLE
 
 
-def _read_layers(node: syntax.Node) -> Any:
-    if isinstance(node, syntax.ListValue):
+def _read_layers(node: nodes.Node) -> Any:
+    if isinstance(node, nodes.ListValue):
         layers: set[int] = set()
         for part in map(_read_layers, node.items):
             if part is _UNREADABLE:
                 return _UNREADABLE
             layers |= part
         return frozenset(layers)
-    if isinstance(node, syntax.Range) and 0 <= node.first <= node.last < _LAYER_LIMIT:
+    if isinstance(node, nodes.Range) and 0 <= node.first <= node.last < _LAYER_LIMIT:
         return frozenset(range(node.first, node.last + 1))
     number = _read_int(node)
     return _UNREADABLE if number is _UNREADABLE or number < 0 else frozenset({number})
 
 
-def _read_floats(node: syntax.Node) -> Any:
-    if not isinstance(node, syntax.ListValue):
+def _read_floats(node: nodes.Node) -> Any:
+    if not isinstance(node, nodes.ListValue):
         return _UNREADABLE
     values = tuple(_read_float(item) for item in node.items)
     return _UNREADABLE if _UNREADABLE in values or not values else values
 
 
-def _read_names(node: syntax.Node) -> Any:
-    if not isinstance(node, syntax.ListValue):
+def _read_names(node: nodes.Node) -> Any:
+    if not isinstance(node, nodes.ListValue):
         return _UNREADABLE
     values = tuple(_read_text(item) for item in node.items)
     return _UNREADABLE if _UNREADABLE in values else values
 
 
-def _read_ints(node: syntax.Node) -> Any:
-    if not isinstance(node, syntax.ListValue):
+def _read_ints(node: nodes.Node) -> Any:
+    if not isinstance(node, nodes.ListValue):
         return _UNREADABLE
     values = tuple(_read_int(item) for item in node.items)
     return _UNREADABLE if _UNREADABLE in values or not values else values
@@ -295,7 +295,7 @@ def _read_ints(node: syntax.Node) -> Any:
 
 _LAYER_LIMIT = 1_000  # more than any backbone has; a range becomes a set of all its numbers
 
-_READERS: dict[Any, Callable[[syntax.Node], Any]] = {
+_READERS: dict[Any, Callable[[nodes.Node], Any]] = {
     int: _read_int,
     float: _read_float,
     bool: _read_flag,

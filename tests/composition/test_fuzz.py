@@ -17,10 +17,10 @@ import pytest
 from lark.exceptions import UnexpectedInput
 
 import adaptcompose as ac
-from adaptcompose.composition import size_limits as extent
+from adaptcompose.composition import size_limits
 from adaptcompose.diagnostics.codes import CODES
 from adaptcompose.diagnostics.diagnostic import Diagnostic, Failed, Source, render
-from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax import parser
 from adaptcompose.syntax.error_recovery import ERROR_LIMIT, find_syntax_errors
 from adaptcompose.syntax.parser import parse_tree
 from tests.composition.test_syntax import ACCEPTED, REJECTED
@@ -103,7 +103,7 @@ def outcome(text: str) -> str:
         hold(failed.diagnostics, source)
         return failed.diagnostics[0].code
     canonical = str(tree)
-    if len(canonical) <= syntax.SIZE_LIMIT:  # the blanks of canonical text count too
+    if len(canonical) <= parser.SIZE_LIMIT:  # the blanks of canonical text count too
         assert parse_tree(canonical) == tree
         assert str(parse_tree(canonical)) == canonical
     return "fine"
@@ -124,7 +124,7 @@ def hold(diagnostics: tuple[Diagnostic, ...], source: Source) -> None:
 
 def grammar_takes(text: str) -> bool:
     try:
-        syntax.load_parser().parse(text)
+        parser.load_parser().parse(text)
     except UnexpectedInput:
         return False
     return True
@@ -210,7 +210,7 @@ def test_time_grows_with_the_length(unit: str) -> None:
 
 @daily("unit", UNITS)
 def test_long_texts_get_an_answer(unit: str) -> None:
-    found = shapes(unit, syntax.SIZE_LIMIT)
+    found = shapes(unit, parser.SIZE_LIMIT)
     for text in found if SOAK else [found[SEED % len(found)]]:
         outcome(text)
         assert outcome(text * 2) == "AC901"
@@ -244,9 +244,9 @@ LARGE = {
 def test_large_compositions_get_an_answer(name: str) -> None:
     """As long as the limit allows: an answer, of at most a hundred messages, and no exception."""
     found = ac.check(LARGE[name])
-    assert len(found) <= extent.MESSAGE_LIMIT + 1
+    assert len(found) <= size_limits.MESSAGE_LIMIT + 1
     assert len("\n".join(map(str, found))) < 100_000
-    if len(found) > extent.MESSAGE_LIMIT:
+    if len(found) > size_limits.MESSAGE_LIMIT:
         assert found[-1].code == "AC905"
 
 
@@ -257,9 +257,9 @@ def test_an_error_after_many_warnings_is_reported() -> None:
 
 
 def test_too_long_and_too_deep() -> None:
-    deep = syntax.DEPTH_LIMIT
-    assert outcome("a" * syntax.SIZE_LIMIT) == "fine"
-    assert outcome("a" * (syntax.SIZE_LIMIT + 1)) == "AC901"
+    deep = parser.DEPTH_LIMIT
+    assert outcome("a" * parser.SIZE_LIMIT) == "fine"
+    assert outcome("a" * (parser.SIZE_LIMIT + 1)) == "AC901"
     assert outcome("a|" * 50_000 + "a") == "AC901"
     assert outcome("f(" * deep + "a" + ")" * deep) == "fine"
     assert outcome("f(" * (deep + 1) + "a" + ")" * (deep + 1)) == "AC902"

@@ -13,8 +13,7 @@ from transformers import PreTrainedModel
 
 from adaptcompose.backbones.layout import Facts, Site, read_config, read_facts
 from adaptcompose.diagnostics.diagnostic import Failed
-from adaptcompose.formats import adapterhub, peft, peft_modules, peft_virtual
-from adaptcompose.formats import peft_writer as peft_writing
+from adaptcompose.formats import adapterhub, peft, peft_modules, peft_virtual, peft_writer
 from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.peft_modules import ModelClass
 from adaptcompose.formats.tensors import read_shapes
@@ -111,10 +110,10 @@ def test_it_is_written_as_peft_writes_it(folder: Path, tmp_path: Path) -> None:
         head = from_slots(contents.head.name, peft.read_head(found, contents))
         config = backbone(folder.parent.name).config
         within = class_by_name(contents.head.name, config, facts, head)
-    if not peft_writing.can_write(contents.method, facts, within):
+    if not peft_writer.can_write(contents.method, facts, within):
         assert label(folder) in UNWRITTEN
         return
-    peft_writing.write(tmp_path, contents.method, weights, facts, within)
+    peft_writer.write(tmp_path, contents.method, weights, facts, within)
     stored = load_file(tmp_path / peft.WEIGHTS[0])
     prefix = f"{peft_modules.STEM}{facts.layout.base_attribute(facts.model_type)}."
     unread = {*contents.backbone_copies.values()}
@@ -179,7 +178,7 @@ def test_a_prefix_of_an_encoder_decoder_is_what_peft_runs() -> None:
         for kind, name in enumerate(("key", "value")):
             assert torch.equal(weights[site, name], pairs[:, pair, kind])
     assert len(weights) == 4
-    assert not peft_writing.can_write(contents.method, facts)  # in an even number, pairs are shared
+    assert not peft_writer.can_write(contents.method, facts)  # in an even number, pairs are shared
 
 
 @pytest.mark.parametrize(

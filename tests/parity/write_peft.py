@@ -20,8 +20,7 @@ from transformers.utils import logging
 from write import fresh
 
 from adaptcompose.backbones.layout import Facts, read_config, read_facts
-from adaptcompose.formats import peft
-from adaptcompose.formats import peft_writer as peft_writing
+from adaptcompose.formats import peft, peft_writer
 from adaptcompose.formats.adapter_folder import open_adapter_folder
 from adaptcompose.formats.peft_modules import ModelClass
 from adaptcompose.formats.tensors import read_shapes
@@ -47,14 +46,14 @@ def write_adapter(golden: Path, folder: Path, base: Any, within: ModelClass) -> 
         slots = {k: fresh(f"{seed}/{k}", t) for k, t in peft.read_head(found, contents).items()}
         head = from_slots(contents.head.name, slots)
         within = class_by_name(contents.head.name, base.config, facts, head)
-    if not peft_writing.can_write(method, facts, within):
+    if not peft_writer.can_write(method, facts, within):
         return False
     weights = {
         (site, name): fresh(f"{seed}/{site}.{name}", torch.empty(shape))
         for site in method.sites(facts)
         for name, shape in method.tensors(site, facts).items()
     }
-    peft_writing.write(folder, method, weights, facts, within)
+    peft_writer.write(folder, method, weights, facts, within)
     return True
 
 

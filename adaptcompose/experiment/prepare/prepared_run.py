@@ -24,7 +24,7 @@ from adaptcompose.experiment.spec.value_types import DataRef
 from adaptcompose.hub.lock import Lock
 from adaptcompose.resolution.backbone import Backbone
 from adaptcompose.resolution.sources import Sources
-from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax import nodes
 
 if TYPE_CHECKING:
     from adaptcompose.compiler.plan import Plan
@@ -43,7 +43,7 @@ class PreparedRun:
     path: Path
     backbone: Backbone
     sources: Sources
-    tree: syntax.Tree
+    tree: nodes.Tree
     graph: Block
     head: ResolvedHead
     task: Task | None

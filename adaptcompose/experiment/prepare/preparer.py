@@ -60,7 +60,7 @@ from adaptcompose.resolution.backbone import Backbone, find_backbone
 from adaptcompose.resolution.resolve import resolve
 from adaptcompose.resolution.sources import Sources
 from adaptcompose.resources import resource_folder
-from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax import nodes, parser
 from adaptcompose.syntax.references import is_path
 
 T = TypeVar("T")
@@ -261,12 +261,12 @@ class Preparer:
         context = CheckContext(
             cards, facts, self.spec.adapters, {}, globs, list_repositories, may_be_published
         )
-        tree = self._try(syntax.parse_tree, self.spec.compose)
+        tree = self._try(parser.parse_tree, self.spec.compose)
         main = self._check_tree(tree, context) if tree is not None else None
         context = replace(context, parts=new_parts(main.graph) if main and main.graph else {})
         results = [main]
         for section in _row_sections(self.spec):
-            own_tree = self._try(row_tree, section, tree or syntax.parse_tree("none"))
+            own_tree = self._try(row_tree, section, tree or parser.parse_tree("none"))
             # the parts and slots that a row may name come from the main composition
             if own_tree is not None and tree is not None:
                 results.append(self._check_tree(own_tree, context))
@@ -281,7 +281,7 @@ class Preparer:
                 if adapter.ref is not None and adapter.ref.kind == "local":
                     self._try(self.sources.local_folder, adapter.ref.path, adapter.span)
 
-    def _check_tree(self, tree: syntax.Tree, context: CheckContext) -> CheckResult:
+    def _check_tree(self, tree: nodes.Tree, context: CheckContext) -> CheckResult:
         result = check_tree(tree, context)
         errors = select_errors(result.diagnostics)
         self.problems += errors
@@ -332,12 +332,12 @@ def _row_sections(spec: Spec) -> tuple[RowSection, ...]:
     return (*spec.evaluate, *spec.predict, *published, *served)
 
 
-def row_tree(section: RowSection, tree: syntax.Tree) -> syntax.Tree:
+def row_tree(section: RowSection, tree: nodes.Tree) -> nodes.Tree:
     """The composition of a row: its own, or the main one followed by its pipe."""
     if section.compose is not None:
-        return syntax.parse_tree(section.compose)
+        return parser.parse_tree(section.compose)
     if section.pipe is not None:
-        return syntax.append_stages(tree, syntax.parse_tree(section.pipe))
+        return parser.append_stages(tree, parser.parse_tree(section.pipe))
     return tree
 
 

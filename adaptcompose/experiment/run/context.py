@@ -25,7 +25,7 @@ from adaptcompose.experiment.prepare.pruning import (
     select_members,
     with_recorded_members,
 )
-from adaptcompose.experiment.run import prediction as predict
+from adaptcompose.experiment.run import prediction
 from adaptcompose.experiment.run.seed_training import TrainingData, choose_device
 from adaptcompose.experiment.spec.sections import EvaluateSection, PredictSection
 from adaptcompose.experiment.spec.value_types import DataRef
@@ -172,12 +172,12 @@ class RunContext:
         return self._encoded[key]
 
     def encode_inputs(self, section: PredictSection) -> EncodedDataset:
-        """The features of a row of `predict`: of its texts, or of its data without labels."""
+        """The features of a row of `prediction`: of its texts, or of its data without labels."""
         task = self.prepared.task
         assert task is not None
         if section.data is None:
             assert section.text is not None
-            examples = predict.examples_for_task(task, section.text)
+            examples = prediction.examples_for_task(task, section.text)
         elif task.kind != "masked-lm":
             return self.encode_split(section.data, labelled=False)
         else:

@@ -22,10 +22,9 @@ from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 from adaptcompose.experiment.prepare.pruning import activation_batches
 from adaptcompose.experiment.prepare.spec_lock import lock_path
 from adaptcompose.experiment.prepare.trainable import ExperimentRow
-from adaptcompose.experiment.report import html as page
-from adaptcompose.experiment.report import report
+from adaptcompose.experiment.report import html, report
 from adaptcompose.experiment.report.report import Score
-from adaptcompose.experiment.run import prediction as predict
+from adaptcompose.experiment.run import prediction
 from adaptcompose.experiment.run.context import RunContext
 from adaptcompose.experiment.run.run_dirs import BEST_DIR, OWNER_FILE, check_owner, replace_folder
 from adaptcompose.experiment.run.seed_dirs import STATE_FILE, SeedDir, SeedResult, seed_digest
@@ -117,7 +116,7 @@ class Run:
         prepared = self.prepared
         report.write_report(self.folder, content)
         drawing = render_svg(prepared.graph, prepared.facts)
-        page.write_page(self.folder, content, drawing, with_plots=prepared.spec.has_plots)
+        html.write_page(self.folder, content, drawing, with_plots=prepared.spec.has_plots)
 
     def _seed_numbers(self) -> tuple[int | None, ...]:
         train = self.prepared.spec.train
@@ -213,7 +212,7 @@ class Run:
         for trained in seeds:
             model = self.context.build_model(row.graph, row.head, trained.model)
             by_seed = _uses_trained_weights(model, trained.model, self.prepared.trained_parts)
-            values = predict.score_model(model, data, self.context.tokenizer, section.metrics)
+            values = prediction.score_model(model, data, self.context.tokenizer, section.metrics)
             seed = trained.seed if by_seed else None
             for metric, value in values.items():
                 yield Score(
@@ -229,7 +228,7 @@ class Run:
                 continue
             self.sink.stage("predict", section.name)
             model = self.context.build_model(row.graph, row.head, best.model)
-            records = predict.prediction_records(
+            records = prediction.prediction_records(
                 model, self.context.encode_inputs(section), self.context.tokenizer
             )
             path = self.folder / (section.out or f"predictions/{section.name}.jsonl")

@@ -14,8 +14,7 @@ from typing import Any
 
 from adaptcompose.experiment.prepare.prepared_run import PreparedRun
 from adaptcompose.experiment.prepare.spec_lock import lock_path
-from adaptcompose.experiment.report import html as page
-from adaptcompose.experiment.report import report
+from adaptcompose.experiment.report import html, report
 from adaptcompose.experiment.report.report import Score
 from adaptcompose.experiment.run.run import ProgressSink, Run, RunResult
 from adaptcompose.experiment.run.run_dirs import (
@@ -138,7 +137,7 @@ def _finish_sweep(
 def _write_report(folder: Path, content: dict[str, Any], *, plotted: bool) -> None:
     """Write report.json and report.html of the whole sweep."""
     report.write_report(folder, content)
-    page.write_page(folder, content, with_plots=plotted)
+    html.write_page(folder, content, with_plots=plotted)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from adaptcompose.runtime.branched import BranchedModel
 from adaptcompose.runtime.compose import compose
 from adaptcompose.runtime.model import ComposedModel
 from adaptcompose.runtime.saving.loader import load
-from adaptcompose.syntax import parser as syntax
+from adaptcompose.syntax import parser
 from adaptcompose.syntax.references import is_glob, parse_ref
 from adaptcompose.tasks.metrics import METRICS
 from adaptcompose.tasks.metrics import TASK_KINDS as TASKS
@@ -80,7 +80,7 @@ def _open_model(target: str, backbone: str | None, hub: str | None) -> ComposedM
         return load(target, backbone, hub)
     source = Source(target)
     if backbone is None:
-        syntax.parse_tree(source)
+        parser.parse_tree(source)
         help = (
             "add --backbone to use an expression, or name a published composition, a run or a spec"
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaptcompose.ir import mixing as combination
+from adaptcompose.ir import mixing
 from adaptcompose.ir.primitives import Placement, Primitive
 from adaptcompose.runtime.ops.folded_fusion import FoldedMember
 from adaptcompose.runtime.ops.primitives import (
@@ -63,11 +63,11 @@ def update_relative_to(
     return contribution + (residual - state.residual(place))
 
 
-@implements(combination.WeightedMean)
+@implements(mixing.WeightedMean)
 class WeightedMeanModule(BranchesModule):
     """Every branch in full, then the weighted sum."""
 
-    def __init__(self, node: combination.WeightedMean, parts: Parts) -> None:
+    def __init__(self, node: mixing.WeightedMean, parts: Parts) -> None:
         super().__init__(node.branches, parts)
         self.node = node
 
@@ -91,9 +91,9 @@ class WeightedMeanModule(BranchesModule):
         return residual, mixed
 
 
-@implements(combination.ScaledUpdate)
+@implements(mixing.ScaledUpdate)
 class ScaledUpdateModule(BranchesModule):
-    def __init__(self, node: combination.ScaledUpdate, parts: Parts) -> None:
+    def __init__(self, node: mixing.ScaledUpdate, parts: Parts) -> None:
         super().__init__(node.inner(), parts)
         self.node = node
 
@@ -109,13 +109,13 @@ class ScaledUpdateModule(BranchesModule):
         return residual, by * contribution + (by - 1) * (residual - state.h)
 
 
-@implements(combination.TokenSplit)
+@implements(mixing.TokenSplit)
 class TokenSplitModule(BranchesModule):
     """Each branch on its own tokens."""
 
     counts_tokens: ClassVar[bool] = True
 
-    def __init__(self, node: combination.TokenSplit, parts: Parts) -> None:
+    def __init__(self, node: mixing.TokenSplit, parts: Parts) -> None:
         super().__init__(node.inner(), parts)
         self.node = node
 
@@ -160,11 +160,11 @@ class TokenSplitModule(BranchesModule):
         return state.residual(place), torch.cat(pieces, dim=1)
 
 
-@implements(combination.ConcatenatedBottlenecks)
+@implements(mixing.ConcatenatedBottlenecks)
 class ConcatenatedBottlenecksModule(PrimitiveModule):
     """One product down and one up; the concatenated matrices are kept while nothing is trained."""
 
-    def __init__(self, node: combination.ConcatenatedBottlenecks, parts: Parts) -> None:
+    def __init__(self, node: mixing.ConcatenatedBottlenecks, parts: Parts) -> None:
         super().__init__()
         self.node = node
         self.members: Any = nn.ModuleList(FoldedMember(member, parts) for member in node.members)

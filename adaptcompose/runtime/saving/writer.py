@@ -39,7 +39,7 @@ from adaptcompose.methods.fusion import Fusion
 from adaptcompose.resolution.manifest import FILE, LOCAL_PATHS_FILE, LOCK, Manifest
 from adaptcompose.runtime.heads import FlexHead
 from adaptcompose.runtime.model import ComposedModel
-from adaptcompose.runtime.saving.transformers_class import class_for_part as _within
+from adaptcompose.runtime.saving.transformers_class import class_for_part
 from adaptcompose.storage.atomic import write_atomically
 from adaptcompose.storage.yaml_source import dump_yaml
 from adaptcompose.syntax.references import Ref
@@ -71,7 +71,7 @@ def save_composition(
     heads = {place.removeprefix("./"): flex for place, flex in _written_heads(model, head)}
     for name, place in names.items():
         if name in model.parts:
-            within = _within(model, heads.get(place))
+            within = class_for_part(model, heads.get(place))
             _write_part(model, name, folder / place, writer, names, within)
     base = _backbone_entry(model, public) | own
     text = str(Manifest(str(_with_pinned_refs(made.graph, names)), base, head, **more))
